@@ -1,0 +1,263 @@
+//! What can go wrong: one variant a cause, its status code, its text for the user.
+
+/// The code that a failure has at the C boundary (`MAW_…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Status {
+    /// An argument is unusable.
+    InvalidArgument = -1,
+    /// The call does not fit the state of the optimizer.
+    InvalidState = -2,
+    /// This version cannot do it.
+    Unsupported = -3,
+    /// Another call is running.
+    Busy = -4,
+    /// Something is not finite and the options make that a failure.
+    NotFinite = -5,
+    /// Memory ran out.
+    OutOfMemory = -6,
+    /// A bug inside the library.
+    Panic = -7,
+    /// No such tensor, group or entry.
+    NotFound = -8,
+    /// Parameters changed unannounced.
+    ParamsChanged = -9,
+}
+
+/// A failed call. The optimizer is as it was before.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A pointer that must not be NULL is.
+    #[error("{argument} is NULL")]
+    Null {
+        /// The argument.
+        argument: &'static str,
+    },
+    /// A pointer in an array of pointers is NULL although its tensor has elements.
+    #[error("{argument}[{index}] is NULL, but tensor '{name}' has {numel} elements")]
+    NullBuffer {
+        /// The array.
+        argument: &'static str,
+        /// Its index.
+        index: usize,
+        /// The tensor's name.
+        name: String,
+        /// The tensor's size.
+        numel: usize,
+    },
+    /// The handle is not one, or was freed.
+    #[error("{argument} is not a live handle (freed already, or never created)")]
+    BadHandle {
+        /// The argument.
+        argument: &'static str,
+    },
+    /// A struct is too short for version 1, or longer than this version knows and not zero there.
+    #[error("{argument}.struct_size is {got}, expected {expected}")]
+    StructSize {
+        /// The argument.
+        argument: String,
+        /// What came.
+        got: usize,
+        /// What would do.
+        expected: String,
+    },
+    /// A longer struct has a field set that this version does not know.
+    #[error(
+        "{argument} has non-zero bytes beyond the {known} bytes that this version knows: it comes from a newer header"
+    )]
+    UnknownFields {
+        /// The argument.
+        argument: String,
+        /// Bytes that are known.
+        known: usize,
+    },
+    /// A value is out of range.
+    #[error("{field} is {got}, expected {expected}")]
+    OutOfRange {
+        /// The field or argument.
+        field: String,
+        /// What came.
+        got: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A count differs from what the optimizer has.
+    #[error("{argument} is {got}, expected {expected} ({what})")]
+    Count {
+        /// The argument.
+        argument: &'static str,
+        /// What came.
+        got: usize,
+        /// What was expected.
+        expected: usize,
+        /// What is counted.
+        what: &'static str,
+    },
+    /// A name is not acceptable.
+    #[error("{field} is not a usable name: {reason}")]
+    BadName {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two tensors have the same name.
+    #[error("tensor '{name}' of param group {second} is registered already, in param group {first}: names are unique")]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// The group that has it.
+        first: usize,
+        /// The group that was being added.
+        second: usize,
+    },
+    /// A pointer is not aligned to its element.
+    #[error("{argument}[{index}] (tensor '{name}') is not aligned to its {align}-byte elements")]
+    Misaligned {
+        /// The array.
+        argument: &'static str,
+        /// Its index.
+        index: usize,
+        /// The tensor's name.
+        name: String,
+        /// The element's size.
+        align: usize,
+    },
+    /// Two ranges of memory overlap.
+    #[error("params[{first}] (tensor '{first_name}') overlaps {other}[{second}] (tensor '{second_name}')")]
+    Overlap {
+        /// Index of the parameter.
+        first: usize,
+        /// Its name.
+        first_name: String,
+        /// `params` or `grads`.
+        other: &'static str,
+        /// Index there.
+        second: usize,
+        /// Its name.
+        second_name: String,
+    },
+    /// A buffer given by a Rust program has another type or length than was registered.
+    #[error("{argument}[{index}] (tensor '{name}') has {got}, expected {expected}")]
+    WrongBuffer {
+        /// The array.
+        argument: &'static str,
+        /// Its index.
+        index: usize,
+        /// The tensor's name.
+        name: String,
+        /// What came.
+        got: String,
+        /// What was registered.
+        expected: String,
+    },
+    /// A gradient was announced and is then missing.
+    #[error("grads[{index}] is NULL, but the gradient of tensor '{name}' was announced by maw_observe_gradient")]
+    AnnouncedGradientMissing {
+        /// Index of the tensor.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+    /// An answer to another request than the open one.
+    #[error("answer.request_id is {got}, but the open request is {expected}")]
+    WrongRequest {
+        /// What came.
+        got: u64,
+        /// What is open.
+        expected: u64,
+    },
+    /// The call does not fit the state.
+    #[error("{call}: {reason}")]
+    State {
+        /// The call.
+        call: &'static str,
+        /// Why not now, and what to do.
+        reason: &'static str,
+    },
+    /// Known, but not in this version.
+    #[error("{what} is not supported by this version of the library")]
+    Unsupported {
+        /// What.
+        what: String,
+    },
+    /// No entry of that name or index.
+    #[error("there is no {what} {which}")]
+    NotFound {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its name or index, and how many there are.
+        which: String,
+    },
+    /// Not finite, under the policy that makes it a failure.
+    #[error("{what} is not finite; nothing was changed")]
+    NotFinite {
+        /// What.
+        what: String,
+    },
+    /// Parameters changed without a word.
+    #[error("tensor '{name}' changed since the last step without MAW_STEP_PARAMS_CHANGED (verify_params is on)")]
+    ParamsChanged {
+        /// The tensor.
+        name: String,
+    },
+    /// The handle is inside another call.
+    #[error("the optimizer is busy with another call")]
+    Busy,
+    /// An earlier call panicked.
+    #[error("the optimizer was poisoned by a panic in an earlier call; it can only be freed")]
+    Poisoned,
+    /// This call panicked.
+    #[error("internal error (please report): {message}")]
+    Panic {
+        /// The panic's own text.
+        message: String,
+    },
+    /// No memory.
+    #[error("out of memory")]
+    OutOfMemory,
+}
+
+impl Error {
+    /// Its code at the C boundary.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Null { .. }
+            | Self::NullBuffer { .. }
+            | Self::BadHandle { .. }
+            | Self::StructSize { .. }
+            | Self::OutOfRange { .. }
+            | Self::Count { .. }
+            | Self::BadName { .. }
+            | Self::DuplicateName { .. }
+            | Self::Misaligned { .. }
+            | Self::Overlap { .. }
+            | Self::WrongBuffer { .. }
+            | Self::AnnouncedGradientMissing { .. }
+            | Self::WrongRequest { .. } => Status::InvalidArgument,
+            Self::State { .. } => Status::InvalidState,
+            Self::Unsupported { .. } | Self::UnknownFields { .. } => Status::Unsupported,
+            Self::NotFound { .. } => Status::NotFound,
+            Self::NotFinite { .. } => Status::NotFinite,
+            Self::ParamsChanged { .. } => Status::ParamsChanged,
+            Self::Busy => Status::Busy,
+            Self::Poisoned | Self::Panic { .. } => Status::Panic,
+            Self::OutOfMemory => Status::OutOfMemory,
+        }
+    }
+
+    pub(crate) fn range(field: impl Into<String>, got: impl ToString, expected: impl Into<String>) -> Self {
+        Self::OutOfRange { field: field.into(), got: got.to_string(), expected: expected.into() }
+    }
+}
+
+impl From<std::collections::TryReserveError> for Error {
+    fn from(_: std::collections::TryReserveError) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+/// The library's result.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,165 @@
+//! Tensors and the modulation groups they form: per param group, fine-grained by name pattern, custom.
+
+use std::collections::HashMap;
+
+use crate::config::{DType, Grouping, LayerKind};
+use crate::error::{Error, Result};
+use crate::name::Name;
+
+/// A tensor as the host describes it.
+#[derive(Clone, Debug)]
+pub struct TensorSpec {
+    /// Unique name.
+    pub name: Name,
+    /// Length of each dimension; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Element type.
+    pub dtype: DType,
+    /// What the host says of its module.
+    pub layer_kind: LayerKind,
+    /// Modulation group under [`Grouping::Custom`].
+    pub modulation_group: Option<Name>,
+}
+
+/// A registered tensor.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// As the host described it.
+    pub spec: TensorSpec,
+    /// Number of elements.
+    pub numel: usize,
+    /// Index of its param group.
+    pub param_group: usize,
+}
+
+impl Tensor {
+    /// Checks that the tensor's size in bytes fits an address space.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for the shape.
+    pub fn new(spec: TensorSpec, param_group: usize) -> Result<Self> {
+        let numel = if spec.shape.contains(&0) {
+            Some(0)
+        } else {
+            spec.shape.iter().try_fold(1_u64, |product, length| product.checked_mul(*length))
+        };
+        numel
+            .and_then(|n| n.checked_mul(spec.dtype.size() as u64))
+            .and_then(|bytes| isize::try_from(bytes).ok())
+            .map(|bytes| bytes as usize / spec.dtype.size())
+            .map(|numel| Self { numel, param_group, spec: spec.clone() })
+            .ok_or_else(|| {
+                Error::range(
+                    format!("shape of tensor '{}'", spec.name),
+                    format!("{:?}", spec.shape),
+                    "a product whose bytes fit the address space",
+                )
+            })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.spec.name.as_str()
+    }
+
+    /// A bias has one dimension, or a name that says so.
+    #[must_use]
+    pub fn is_bias(&self) -> bool {
+        self.spec.shape.len() == 1 || self.name().ends_with("bias")
+    }
+
+    /// Its layer: the first whole number between dots (`.3.`), else one that ends the name (`.3`).
+    fn layer(&self) -> Option<u64> {
+        let parts: Vec<&str> = self.name().split('.').collect();
+        let number = |part: &&str| {
+            let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+            // Larger numbers than fit are all "very deep".
+            digits.then(|| part.parse().unwrap_or(u64::MAX))
+        };
+        let (last, inner) = parts.split_last()?;
+        inner.iter().skip(1).find_map(number).or_else(|| if inner.is_empty() { None } else { number(last) })
+    }
+
+    fn kind(&self) -> &'static str {
+        let name = self.name().to_lowercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+        match self.spec.layer_kind {
+            _ if has(&["embed"]) => "embedding",
+            _ if has(&["attn", "attention"]) => "attention",
+            _ if has(&["ffn", "mlp", "feed_forward"]) => "ffn",
+            _ if has(&["norm"]) => "layernorm",
+            LayerKind::Linear => "linear",
+            LayerKind::Embedding => "embedding",
+            LayerKind::Attention => "attention",
+            LayerKind::LayerNorm => "layernorm",
+            LayerKind::Unknown => "other",
+        }
+    }
+}
+
+/// Tensors that share one token of the attention module.
+#[derive(Clone, Debug)]
+pub struct ModulationGroup {
+    /// For people.
+    pub name: Name,
+    /// Indices of its tensors, ascending.
+    pub tensors: Vec<usize>,
+}
+
+/// Both directions of the partition, and what the features need of each tensor's name.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// The groups, by first appearance in registration order.
+    pub groups: Vec<ModulationGroup>,
+    /// Group of each tensor.
+    pub of_tensor: Vec<usize>,
+    /// layer/top of each tensor, 0 without a number.
+    pub depth: Vec<f64>,
+}
+
+impl Groups {
+    /// Forms the groups of all registered tensors.
+    #[must_use]
+    pub fn form(tensors: &[Tensor], grouping: Grouping) -> Self {
+        let layers: Vec<Option<u64>> = tensors.iter().map(Tensor::layer).collect();
+        let top = layers.iter().flatten().copied().max().unwrap_or(0);
+        let mut groups: Vec<ModulationGroup> = Vec::new();
+        let mut index = HashMap::new();
+        let mut of_tensor = Vec::with_capacity(tensors.len());
+        for (i, tensor) in tensors.iter().enumerate() {
+            let name = match grouping {
+                Grouping::ByParamGroup => format!("param_group.{}", tensor.param_group),
+                Grouping::Custom => tensor.spec.modulation_group.as_ref().map(ToString::to_string).unwrap_or_default(),
+                Grouping::FineGrained => {
+                    let role = if tensor.is_bias() { "bias" } else { "weight" };
+                    format!("{}.{}.{role}", tensor.kind(), bucket(layers[i], top))
+                }
+            };
+            let name = Name::new("modulation group", name.as_bytes()).expect("made of valid names");
+            let group = *index.entry(name.clone()).or_insert(groups.len());
+            if group == groups.len() {
+                groups.push(ModulationGroup { name, tensors: Vec::new() });
+            }
+            groups[group].tensors.push(i);
+            of_tensor.push(group);
+        }
+        let depth = layers
+            .iter()
+            .map(|layer| match layer {
+                Some(layer) if top > 0 => *layer as f64 / top as f64,
+                _ => 0.0,
+            })
+            .collect();
+        Self { groups, of_tensor, depth }
+    }
+}
+
+/// Thirds of the model; whole numbers, so that nothing hangs on rounding.
+fn bucket(layer: Option<u64>, top: u64) -> &'static str {
+    match layer.map(u128::from) {
+        Some(layer) if top > 1 && 3 * layer < u128::from(top) => "shallow",
+        Some(layer) if top > 1 && 3 * layer > 2 * u128::from(top) => "deep",
+        _ => "middle",
+    }
+}

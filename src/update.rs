@@ -1,0 +1,76 @@
+//! α, β, learning rate, decay, bias corrections → the scalars a backend needs; the AdamW formula itself.
+
+use crate::config::{ParamGroup, Semantics};
+use crate::math;
+
+/// What one tensor's update is computed from, in f64; a backend rounds each to the tensor's dtype once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Coefficients {
+    /// Multiplies the host's gradient: clipping / grad_scale.
+    pub gradient: f64,
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
+    /// 1/√(1 − β₂ᵗ).
+    pub second_moment: f64,
+    /// ε.
+    pub eps: f64,
+    /// η α/(1 − β₁ᵗ).
+    pub step_size: f64,
+    /// 1 − η α β λ (`reference`: the decay divided by 1 − β₁ᵗ).
+    pub decay: f64,
+}
+
+impl Coefficients {
+    /// For a tensor's `step`-th update (from 1 on) with its group's factors.
+    #[must_use]
+    pub fn new(group: &ParamGroup, semantics: Semantics, step: u64, (alpha, beta): (f64, f64), gradient: f64) -> Self {
+        let correction1 = 1.0 - math::powi(group.beta1, step);
+        let correction2 = 1.0 - math::powi(group.beta2, step);
+        let decay = group.lr * alpha * beta * group.weight_decay;
+        Self {
+            gradient,
+            beta1: group.beta1,
+            beta2: group.beta2,
+            second_moment: 1.0 / correction2.sqrt(),
+            eps: group.eps,
+            step_size: group.lr * alpha / correction1,
+            decay: match semantics {
+                Semantics::Paper => 1.0 - decay,
+                Semantics::Reference => 1.0 - decay / correction1,
+            },
+        }
+    }
+}
+
+/// ∂θ′/∂α = −(η/(1−β₁ᵗ))·r − (η β λ′)·θ and ∂θ′/∂β = −(η α λ′)·θ, where r = m′/(√v̂′ + ε): eq. 4, differentiated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Slopes {
+    /// Factor of r in ∂θ′/∂α.
+    pub alpha_ratio: f64,
+    /// Factor of θ in ∂θ′/∂α.
+    pub alpha_param: f64,
+    /// Factor of θ in ∂θ′/∂β; 0 in `reference`, which does not teach β.
+    pub beta_param: f64,
+}
+
+impl Slopes {
+    /// At the same point as [`Coefficients::new`].
+    #[must_use]
+    pub fn new(group: &ParamGroup, semantics: Semantics, step: u64, (alpha, beta): (f64, f64)) -> Self {
+        let correction1 = 1.0 - math::powi(group.beta1, step);
+        let decay = match semantics {
+            Semantics::Paper => group.weight_decay,
+            Semantics::Reference => group.weight_decay / correction1,
+        };
+        Self {
+            alpha_ratio: -group.lr / correction1,
+            alpha_param: -group.lr * beta * decay,
+            beta_param: match semantics {
+                Semantics::Paper => -group.lr * alpha * decay,
+                Semantics::Reference => 0.0,
+            },
+        }
+    }
+}
