@@ -1,0 +1,45 @@
+//! The encoder at every SIMD level of this CPU: forward, and forward with backward.
+
+#![allow(missing_docs)]
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use metaadamw::attention::{Attention, Init, OUTPUTS, Shape, Workspace};
+use metaadamw::simd;
+use std::hint::black_box;
+
+/// The largest that is promised to be quick, and one of everyday size.
+const SHAPES: [(usize, usize, usize); 2] = [(24, 64, 128), (12, 16, 8)];
+
+fn attention(criterion: &mut Criterion) {
+    for (groups, hidden, layers) in SHAPES {
+        let shape = Shape { groups, dim: 6, heads: 6, layers, hidden, embed_dim: 0, gates: false, log_vars: false };
+        let attention = Attention::new(shape, Init::Xavier, 1, 0.0);
+        let mut workspace = Workspace::new(&shape);
+        let input: Vec<f64> = (0..groups * 6).map(|i| f64::from(i as u32).sin()).collect();
+        let mut raw = vec![0.0; groups * OUTPUTS];
+        let mut d_phi = vec![0.0; attention.values().len()];
+        let mut d_input = vec![0.0; input.len()];
+        let mut group = criterion.benchmark_group(format!("attention {groups}x6, {layers} layers of {hidden}"));
+        for level in simd::available() {
+            simd::force(Some(level));
+            group.bench_function(format!("forward {level:?}"), |bencher| {
+                bencher.iter(|| attention.forward(black_box(&input), &mut workspace, &mut raw));
+            });
+            group.bench_function(format!("forward and backward {level:?}"), |bencher| {
+                bencher.iter(|| {
+                    attention.forward(black_box(&input), &mut workspace, &mut raw);
+                    attention.backward(&raw, &mut workspace, &mut d_phi, &mut d_input);
+                });
+            });
+        }
+        group.finish();
+    }
+    simd::force(None);
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30).measurement_time(std::time::Duration::from_secs(2));
+    targets = attention
+}
+criterion_main!(benches);
