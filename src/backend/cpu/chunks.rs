@@ -1,0 +1,88 @@
+//! Tensors cut into chunks of a fixed size, and one slot of partial sums for each: added up in a fixed order.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Elements of a chunk. A power of two, so that chunk borders keep the alignment of the tensor. Changing it
+/// changes the last bits of every sum, and so of every run.
+pub const CHUNK: usize = 32_768;
+
+/// A part of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk {
+    /// Its tensor.
+    pub tensor: usize,
+    /// First element.
+    pub start: usize,
+    /// Number of elements, 1 to [`CHUNK`].
+    pub len: usize,
+}
+
+/// Sums that one pass makes of one chunk.
+pub const SUMS: usize = 5;
+
+/// All chunks in order, and where each tensor's begin.
+#[derive(Debug)]
+pub struct Chunks {
+    chunks: Vec<Chunk>,
+    /// Index of the first chunk of each tensor, and the end.
+    first: Vec<usize>,
+    /// f64 bits, so that threads can write side by side.
+    slots: Vec<[AtomicU64; SUMS]>,
+}
+
+impl Chunks {
+    /// For tensors of these lengths; a tensor without elements has no chunk.
+    #[must_use]
+    pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let mut chunks = Vec::new();
+        let mut first = vec![0];
+        for (tensor, length) in lengths.into_iter().enumerate() {
+            chunks.extend((0..length).step_by(CHUNK).map(|start| Chunk {
+                tensor,
+                start,
+                len: CHUNK.min(length - start),
+            }));
+            first.push(chunks.len());
+        }
+        let slots = chunks.iter().map(|_| Default::default()).collect();
+        Self { chunks, first, slots }
+    }
+
+    /// Number of chunks.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The `i`-th chunk.
+    #[must_use]
+    pub fn get(&self, i: usize) -> Chunk {
+        self.chunks[i]
+    }
+
+    /// The chunks of a tensor.
+    #[must_use]
+    pub fn of(&self, tensor: usize) -> Range<usize> {
+        self.first[tensor]..self.first[tensor + 1]
+    }
+
+    /// Writes the sums of chunk `i`.
+    pub fn put<const N: usize>(&self, i: usize, sums: [f64; N]) {
+        for (slot, sum) in self.slots[i].iter().zip(sums) {
+            slot.store(sum.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// The sums of a tensor: its chunks', one after the other.
+    #[must_use]
+    pub fn total<const N: usize>(&self, tensor: usize) -> [f64; N] {
+        let mut total = [0.0; N];
+        for slot in &self.slots[self.of(tensor)] {
+            for (total, sum) in total.iter_mut().zip(slot) {
+                *total += f64::from_bits(sum.load(Ordering::Relaxed));
+            }
+        }
+        total
+    }
+}

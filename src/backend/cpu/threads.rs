@@ -1,0 +1,61 @@
+//! Work on numbered items by an explicit number of threads: the caller's alone, or a pool of the handle's own.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What the names of the pools' threads begin with.
+pub const THREAD_NAME: &str = "metaadamw-";
+
+/// A handle's threads. The host's own pools are never touched.
+pub struct Threads {
+    pool: Option<rayon::ThreadPool>,
+}
+
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} threads", self.count())
+    }
+}
+
+impl Threads {
+    /// `count` threads, 0 for the cores at hand. If the system refuses them, the caller's thread does the work.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        let count = match count {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let pool = (count > 1)
+            .then(|| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(count)
+                    .thread_name(|i| format!("{THREAD_NAME}{i}"))
+                    .build()
+                    .ok()
+            })
+            .flatten();
+        Self { pool }
+    }
+
+    fn count(&self) -> usize {
+        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
+    }
+
+    /// Calls `work(0) … work(items − 1)`, in any order. One fork and one join, whatever the number of items.
+    pub fn run(&self, items: usize, work: impl Fn(usize) + Sync) {
+        match &self.pool {
+            Some(pool) if items > 1 => {
+                let next = AtomicUsize::new(0);
+                pool.broadcast(|_| {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        if i >= items {
+                            break;
+                        }
+                        work(i);
+                    }
+                });
+            }
+            _ => (0..items).for_each(work),
+        }
+    }
+}

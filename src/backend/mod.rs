@@ -1,0 +1,156 @@
+//! The seam: all work that is proportional to the number of parameters, and nothing else.
+//!
+//! A backend owns the moments and reads and writes the host's buffers. Every sum is taken in float64 over fixed
+//! chunks and fixed lanes, so that it has the same bits for any number of threads and any instruction set. Sums
+//! come raw (of the gradients as the host gave them); whoever asked scales them.
+//!
+//! No method fails but [`MetaPasses::begin_meta`], which allocates: what could be wrong with a buffer was checked before.
+
+pub mod cpu;
+
+use crate::buffers::{Gradient, Grads, Params};
+use crate::error::Result;
+use crate::groups::Tensor;
+use crate::stats::{GradientSums, StateSums};
+use crate::update::Coefficients;
+
+/// A gradient that a meta-update keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Of B1 at θ.
+    Train1,
+    /// Of B2 at θ′.
+    Train2,
+    /// Of B2 at θ′ + r·w.
+    Plus,
+}
+
+/// How θ′ is made from θ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Move {
+    /// The tensor stays.
+    Stay,
+    /// One step with the kept gradient of B1 (`paper`).
+    Step(Coefficients),
+    /// One step with the moments as they are (`reference`).
+    Drift(Coefficients),
+}
+
+/// w = `train2`·g′ + `train1`·g for the tensors of one group, on the gradients as they were kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Direction {
+    /// Factor of g′.
+    pub train2: f64,
+    /// Factor of g.
+    pub train1: f64,
+}
+
+/// The vector whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Probe {
+    /// The host's gradients, times a factor.
+    Host(f64),
+    /// `kept`·(a gradient that was kept) − `host`·(the host's gradients).
+    Difference {
+        /// What was kept.
+        of: Kept,
+        /// Its factor.
+        kept: f64,
+        /// The factor of the host's.
+        host: f64,
+    },
+}
+
+/// Products of a [`Probe`] x with what θ′ is made of, of one tensor.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Projection {
+    /// Σ x².
+    pub square: f64,
+    /// Σ x·r, r = m′/(√v̂′ + ε).
+    pub ratio: f64,
+    /// Σ x·θ.
+    pub param: f64,
+}
+
+/// Σ g′² and Σ g·g′ of one tensor, as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Alignment {
+    /// Σ g′².
+    pub square: f64,
+    /// Σ g·g′.
+    pub product: f64,
+}
+
+/// What a step needs.
+pub trait StepPasses: Send {
+    /// Sums over the gradients of the tensors that `wanted` names and that have one, into `out`. Without
+    /// `with_momentum` the first moment is not read and its product counts as 0.
+    fn gradient_sums(
+        &mut self,
+        grads: &Grads,
+        with_momentum: bool,
+        wanted: &(dyn Fn(usize) -> bool + Sync),
+        out: &mut [GradientSums],
+    );
+
+    /// The same for one tensor, in time proportional to it alone.
+    fn gradient_sums_of(&mut self, tensor: usize, gradient: &Gradient, with_momentum: bool) -> GradientSums;
+
+    /// Sums over every parameter and moment. Bit for bit what [`StepPasses::update`] returns for the same values.
+    fn state_sums(&mut self, params: &Params, out: &mut [StateSums]);
+
+    /// One AdamW step of each tensor that has `coefficients`; sums of what was written into `state` and, where
+    /// `momentum` is given, Σ g·m of the effective gradient with the new first moment. Others keep theirs.
+    fn update(
+        &mut self,
+        params: &Params,
+        grads: &Grads,
+        coefficients: &[Option<Coefficients>],
+        state: &mut [StateSums],
+        momentum: Option<&mut [f64]>,
+    );
+
+    /// Moments back to 0.
+    fn reset_moments(&mut self);
+}
+
+/// What a meta-update needs: between `begin_meta` and `end_meta` only.
+pub trait MetaPasses: StepPasses {
+    /// Takes the memory of a meta-update and a copy of θ.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::OutOfMemory`]; nothing is kept then.
+    fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()>;
+
+    /// Writes θ back, bit for bit.
+    fn restore(&mut self, params: &Params);
+
+    /// Gives the memory of a meta-update back.
+    fn end_meta(&mut self);
+
+    /// Keeps the host's gradients (0 where one is missing).
+    fn keep(&mut self, grads: &Grads, slot: Kept);
+
+    /// Writes θ′; Σ θ′² of each tensor into `out`.
+    fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]);
+
+    /// Products of the kept g and g′.
+    fn alignment(&mut self, out: &mut [Alignment]);
+
+    /// Σ w² of each tensor.
+    fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]);
+
+    /// Writes θ′ + `radius`·w, rounded to each tensor's dtype.
+    fn write_perturbed(&mut self, params: &Params, moves: &[Move], directions: &[Direction], radius: f64);
+
+    /// ⟨δ, w⟩ of each tensor: δ is the step that rounding really made between `plus` and `minus` times w.
+    fn step_made(&mut self, moves: &[Move], directions: &[Direction], plus: f64, minus: f64, out: &mut [f64]);
+
+    /// Products of x with what θ′ is made of, for the tensors that move.
+    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]);
+}
+
+/// Everything proportional to the number of parameters.
+pub trait Backend: StepPasses + MetaPasses {}
+
+impl<B: StepPasses + MetaPasses> Backend for B {}
