@@ -1,0 +1,44 @@
+//! MetaAdamW (Zhao & Liu 2026, arXiv:2605.04055): AdamW whose learning rate and weight decay are scaled, group by
+//! group, by a small self-attention encoder that reads statistics of all groups and learns from a meta-objective.
+//!
+//! Programs in other languages use the C ABI (`include/metaadamw.h` is its manual); Rust programs use [`Optimizer`].
+//! A dependency points downward only:
+//!
+//! ```text
+//! ffi            handles, status, structs that grow: every foreign pointer
+//! optimizer      one step, read top to bottom          meta   the meta-update, ask and tell
+//! modulation     features → attention → α, β, λ₁, λ₂
+//! config groups features stats update attention        pure: no pointers, no device
+//! backend        all that is proportional to the number of parameters (cpu)
+//! simd math      instruction sets; exp and ln with the same bits everywhere
+//! ```
+//!
+//! Promise: the same bits for any number of threads and any instruction set. Hence fixed chunks and lanes for every
+//! sum, no fused multiply-add, no function of the platform's libm.
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("metaadamw supports 64-bit targets only");
+
+pub mod attention;
+pub mod backend;
+pub mod buffers;
+pub mod config;
+pub mod error;
+pub mod features;
+pub mod ffi;
+pub mod groups;
+pub mod math;
+pub mod meta;
+pub mod modulation;
+pub mod name;
+pub mod optimizer;
+pub mod simd;
+pub mod stats;
+pub mod update;
+
+pub use buffers::{Gradient, Grads, Params, Slice, SliceMut};
+pub use config::{Options, ParamGroup};
+pub use error::{Error, Result};
+pub use groups::TensorSpec;
+pub use name::Name;
+pub use optimizer::{Optimizer, StepOptions, StepReport};

@@ -1,0 +1,676 @@
+//! The meta-update as ask and tell: one enum of stages, one transition, θ restored on every way out.
+//!
+//! [`Optimizer::meta_begin`] copies θ; each [`Optimizer::meta_tell`] takes one answer, writes the next point into the
+//! host's buffers and asks on; at the end, after an abort and after anything that is not finite, the buffers hold
+//! θ's exact bits again. Nothing here is proportional to the number of parameters: that is the backend's.
+
+pub mod gradient;
+pub mod objective;
+pub mod uncertainty;
+
+use self::gradient::MetaGradient;
+use self::objective::{GradientAlignment, Losses, Plan, by_group};
+use crate::backend::{Alignment, Direction, Kept, Move, Probe, Projection};
+use crate::buffers::{Grads, Params};
+use crate::config::{DType, Difference, Options, ParamGroup, Semantics, positive};
+use crate::error::{Error, Result};
+use crate::groups::{Groups, Tensor};
+use crate::modulation::Factors;
+use crate::optimizer::{LogLevel, Optimizer, Prepared, effective_gradient};
+use crate::stats::{GradientSums, Statistics};
+use crate::update::{Coefficients, Slopes};
+
+/// What the host has been asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// B1 at θ.
+    Train1,
+    /// The validation batch at θ.
+    Validation,
+    /// B2 at θ′.
+    Train2,
+    /// The validation batch at θ′.
+    ValidationMoved,
+    /// B2 at θ′ + r·w.
+    Plus,
+    /// B2 at θ′ − r·w.
+    Minus,
+}
+
+/// What the host must evaluate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The loss.
+    Loss,
+    /// The loss and the gradients.
+    Gradient,
+}
+
+/// On which batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// B1.
+    Train1,
+    /// B2.
+    Train2,
+    /// The validation batch.
+    Validation,
+}
+
+/// A question to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// From 1 on, never used twice.
+    pub id: u64,
+    /// What.
+    pub kind: Kind,
+    /// On which batch.
+    pub batch: Batch,
+    /// Request whose batch and random numbers must be used again.
+    pub replay: Option<u64>,
+}
+
+/// The host's answer; gradients stand in the buffers given with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// Which request.
+    pub request_id: u64,
+    /// The plain loss.
+    pub loss: f64,
+    /// The gradients are this many times too large.
+    pub grad_scale: f64,
+}
+
+/// How a meta-update ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// None has ended yet.
+    #[default]
+    None,
+    /// Φ was updated.
+    Updated,
+    /// By the host.
+    Aborted,
+    /// A loss is not finite.
+    LossNotFinite,
+    /// A gradient is not finite.
+    GradientNotFinite,
+    /// A parameter, moment, feature, factor or θ′ is not finite.
+    StateNotFinite,
+    /// w is not finite, or its step vanished in rounding.
+    DirectionNotFinite,
+    /// The derivatives by Φ are not finite.
+    MetaGradientNotFinite,
+}
+
+/// The last meta-update in numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct MetaResult {
+    /// Applied steps when it began.
+    pub step: u64,
+    /// Meta-updates that changed Φ so far.
+    pub updates: u64,
+    /// What the host told.
+    pub losses: Losses,
+    /// Gradient alignment, loss decrease, generalization gap.
+    pub terms: [f64; uncertainty::TERMS],
+    /// The objective with its regularisation.
+    pub loss_meta: f64,
+    /// Answers of the host.
+    pub evaluations: u32,
+    /// Idle groups.
+    pub idle_groups: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// All that the optimizer keeps of meta-updates.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    open: Option<Box<Open>>,
+    last_id: u64,
+    /// Step at which one was done or abandoned.
+    done_at: Option<u64>,
+    result: MetaResult,
+    gradient: Option<MetaGradient>,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        let result = MetaResult {
+            step: 0,
+            updates: 0,
+            losses: Losses::default(),
+            terms: [f64::NAN; uncertainty::TERMS],
+            loss_meta: f64::NAN,
+            evaluations: 0,
+            idle_groups: 0,
+            outcome: Outcome::None,
+        };
+        Self { open: None, last_id: 0, done_at: None, result, gradient: None }
+    }
+}
+
+impl Meta {
+    pub fn refuse_while_open(&self, call: &'static str) -> Result<()> {
+        match self.open {
+            None => Ok(()),
+            Some(_) => Err(Error::State {
+                call,
+                reason: "a meta-update is open; answer its requests or call maw_meta_abort first",
+            }),
+        }
+    }
+
+    /// After a reset of the step count, step numbers start anew.
+    pub fn forget_when(&mut self) {
+        self.done_at = None;
+    }
+}
+
+/// A meta-update under way.
+#[derive(Debug)]
+struct Open {
+    plan: Plan,
+    stage: Stage,
+    request: Request,
+    losses: Losses,
+    evaluations: u32,
+    /// Requests that others replay.
+    first_validation: Option<u64>,
+    first_train2: Option<u64>,
+    factors: Option<Factors>,
+    /// Sums of B1's effective gradient.
+    train1: Vec<Option<GradientSums>>,
+    /// Factors from a kept gradient to the effective one, by [`Kept`].
+    scales: [f64; 3],
+    moves: Vec<Move>,
+    slopes: Vec<Slopes>,
+    moved_square: f64,
+    alignment: Option<GradientAlignment>,
+    directions: Vec<Direction>,
+    direction_square: f64,
+    radius: f64,
+    /// ∂L_loss/∂α, β and ∂L_grad/∂α, β.
+    d_loss_decrease: PathDerivative,
+    d_alignment: PathDerivative,
+}
+
+/// Derivatives of a term by α and β through θ′.
+#[derive(Clone, Debug, Default)]
+struct PathDerivative {
+    alpha: Vec<f64>,
+    beta: Vec<f64>,
+}
+
+impl PathDerivative {
+    fn zero(groups: usize) -> Self {
+        Self { alpha: vec![0.0; groups], beta: vec![0.0; groups] }
+    }
+
+    /// ⟨x, ∂θ′/∂α⟩ and ⟨x, ∂θ′/∂β⟩ of each group, divided by `divisor`.
+    fn new(groups: &Groups, slopes: &[Slopes], projections: &[Projection], divisor: f64) -> Self {
+        let alpha =
+            |i: usize| slopes[i].alpha_ratio * projections[i].ratio + slopes[i].alpha_param * projections[i].param;
+        let beta = |i: usize| slopes[i].beta_param * projections[i].param;
+        Self {
+            alpha: by_group(groups, alpha).iter().map(|x| x / divisor).collect(),
+            beta: by_group(groups, beta).iter().map(|x| x / divisor).collect(),
+        }
+    }
+}
+
+/// Where an answer leads.
+enum Next {
+    /// To another question.
+    Ask(Stage),
+    /// To the update of Φ.
+    Finish,
+}
+
+impl Optimizer {
+    /// Whether a meta-update should be made now: after the warm-up, every `meta_interval` steps, once a step.
+    #[must_use]
+    pub fn meta_due(&self) -> bool {
+        self.prepared.as_ref().is_some_and(|p| {
+            p.modulation.is_some()
+                && p.steps > 0
+                && p.steps >= self.options.meta_warmup
+                && p.steps.is_multiple_of(self.options.meta_interval)
+                && p.meta.done_at != Some(p.steps)
+                && p.meta.open.is_none()
+        })
+    }
+
+    /// Begins a meta-update, due or not. `None`: it was abandoned at once, since the state is not finite.
+    ///
+    /// # Errors
+    /// Modulation is off; one is open already; unusable pointers; no memory.
+    pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
+        self.prepare()?;
+        let Self { options, tensors, prepared, .. } = self;
+        let p = prepared.as_mut().expect("prepared above");
+        p.meta.refuse_while_open("maw_meta_begin")?;
+        if p.modulation.is_none() {
+            return Err(Error::State {
+                call: "maw_meta_begin",
+                reason: "modulation is off: there is no attention module to update",
+            });
+        }
+        p.checker.check(tensors, params, None)?;
+        p.refresh_state(tensors, params, !options.verify_params, options.verify_params)?;
+        let plan = Plan::new(options);
+        let kept = [
+            (Kept::Train1, plan.moves && plan.train1_gradient),
+            (Kept::Train2, plan.train2),
+            (Kept::Plus, plan.difference == Some(Difference::Central)),
+        ];
+        let kept: Vec<Kept> = kept.into_iter().filter(|(_, wanted)| *wanted).map(|(slot, _)| slot).collect();
+        p.backend.begin_meta(tensors, params, &kept)?;
+
+        let stage = plan.after(None).expect("every objective asks for a batch");
+        let groups = p.groups.groups.len();
+        let request = Request { id: 0, kind: Kind::Loss, batch: Batch::Train1, replay: None };
+        p.meta.open = Some(Box::new(Open {
+            plan,
+            stage,
+            request,
+            losses: Losses::default(),
+            evaluations: 0,
+            first_validation: None,
+            first_train2: None,
+            factors: None,
+            train1: vec![None; tensors.len()],
+            scales: [1.0; 3],
+            moves: vec![Move::Stay; tensors.len()],
+            slopes: vec![Slopes::default(); tensors.len()],
+            moved_square: 0.0,
+            alignment: None,
+            directions: vec![Direction::default(); tensors.len()],
+            direction_square: 0.0,
+            radius: 0.0,
+            d_loss_decrease: PathDerivative::zero(groups),
+            d_alignment: PathDerivative::zero(groups),
+        }));
+        let begun = if p.broken_state().is_some() {
+            Err(Outcome::StateNotFinite)
+        } else if options.semantics == Semantics::Reference {
+            // The program looks at the last training step's gradient, not at B1's.
+            let kept = p.kept.clone();
+            p.factors_for_meta(tensors, &kept).map(Some)
+        } else {
+            Ok(None)
+        };
+        match begun {
+            Ok(factors) => {
+                p.meta.open.as_mut().expect("opened above").factors = factors;
+                Ok(Some(p.ask(stage)))
+            }
+            Err(outcome) => {
+                self.close(params, outcome);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes one answer. `None`: done or abandoned; [`Self::meta_result`] says which.
+    ///
+    /// # Errors
+    /// None is open; another request's id; unusable pointers or scale. The request stays open then.
+    pub fn meta_tell(&mut self, answer: &Answer, params: &Params, grads: Option<&Grads>) -> Result<Option<Request>> {
+        let Self { options, param_groups, tensors, prepared, .. } = self;
+        let p = prepared.as_mut().filter(|p| p.meta.open.is_some()).ok_or(Error::State {
+            call: "maw_meta_tell",
+            reason: "no meta-update is open; call maw_meta_begin first",
+        })?;
+        let request = p.meta.open.as_ref().expect("filtered above").request;
+        if answer.request_id != request.id {
+            return Err(Error::WrongRequest { got: answer.request_id, expected: request.id });
+        }
+        positive("answer.grad_scale", answer.grad_scale)?;
+        if request.kind == Kind::Gradient && grads.is_none() {
+            return Err(Error::Null { argument: "grads" });
+        }
+        p.checker.check(tensors, params, grads)?;
+        let mut open = p.meta.open.take().expect("filtered above");
+        open.evaluations += 1;
+        let world = World { options, param_groups, tensors, params };
+        let next = if answer.loss.is_finite() {
+            open.take_answer(answer, grads, &world, p)
+        } else {
+            Err(Outcome::LossNotFinite)
+        };
+        p.meta.open = Some(open);
+        let outcome = match next {
+            Ok(Next::Ask(stage)) => return Ok(Some(p.ask(stage))),
+            Ok(Next::Finish) => p.finish(options),
+            Err(outcome) => outcome,
+        };
+        self.close(params, outcome);
+        Ok(None)
+    }
+
+    /// Ends the open meta-update without changing Φ.
+    ///
+    /// # Errors
+    /// None is open; unusable pointers.
+    pub fn meta_abort(&mut self, params: &Params) -> Result<()> {
+        let p = self
+            .prepared
+            .as_mut()
+            .filter(|p| p.meta.open.is_some())
+            .ok_or(Error::State { call: "maw_meta_abort", reason: "no meta-update is open" })?;
+        p.checker.check(&self.tensors, params, None)?;
+        self.close(params, Outcome::Aborted);
+        Ok(())
+    }
+
+    /// How the last meta-update ended.
+    ///
+    /// # Errors
+    /// Before preparation.
+    pub fn meta_result(&self) -> Result<&MetaResult> {
+        self.prepared.as_ref().map(|p| &p.meta.result).ok_or(crate::optimizer::unprepared("maw_meta_result_get"))
+    }
+
+    /// Derivatives of the last meta-update that changed Φ.
+    ///
+    /// # Errors
+    /// There was none.
+    pub fn meta_gradient(&self) -> Result<&MetaGradient> {
+        self.prepared
+            .as_ref()
+            .and_then(|p| p.meta.gradient.as_ref())
+            .ok_or(Error::State { call: "maw_meta_gradient", reason: "no meta-update has been completed yet" })
+    }
+
+    /// The one way out: θ back, memory back, the result written.
+    fn close(&mut self, params: &Params, outcome: Outcome) {
+        let p = self.prepared.as_mut().expect("a meta-update was begun");
+        p.backend.restore(params);
+        p.backend.end_meta();
+        let open = p.meta.open.take().expect("a meta-update is open");
+        p.meta.done_at = Some(p.steps);
+        let updates = p.meta.result.updates + u64::from(outcome == Outcome::Updated);
+        let terms = objective::terms(&self.options, &open.losses, open.alignment.as_ref());
+        let loss_meta = if outcome == Outcome::Updated { p.meta.result.loss_meta } else { f64::NAN };
+        p.meta.result = MetaResult {
+            step: p.steps,
+            updates,
+            losses: open.losses,
+            terms,
+            loss_meta,
+            evaluations: open.evaluations,
+            idle_groups: open.alignment.as_ref().map_or(0, |a| a.idle),
+            outcome,
+        };
+        if !matches!(outcome, Outcome::Updated | Outcome::Aborted) {
+            self.log(LogLevel::Warning, || format!("meta-update abandoned: {outcome:?}"));
+        }
+    }
+}
+
+/// What an answer is worked on with.
+struct World<'a> {
+    options: &'a Options,
+    param_groups: &'a [ParamGroup],
+    tensors: &'a [Tensor],
+    params: &'a Params<'a>,
+}
+
+impl Prepared {
+    fn ask(&mut self, stage: Stage) -> Request {
+        let open = self.meta.open.as_mut().expect("asked within a meta-update");
+        self.meta.last_id += 1;
+        let id = self.meta.last_id;
+        let (kind, batch, replay) = match stage {
+            Stage::Train1 if open.plan.train1_gradient => (Kind::Gradient, Batch::Train1, None),
+            Stage::Train1 => (Kind::Loss, Batch::Train1, None),
+            Stage::Validation => (Kind::Loss, Batch::Validation, None),
+            Stage::Train2 => (Kind::Gradient, Batch::Train2, None),
+            Stage::ValidationMoved => (Kind::Gradient, Batch::Validation, open.first_validation),
+            Stage::Plus | Stage::Minus => (Kind::Gradient, Batch::Train2, open.first_train2),
+        };
+        match stage {
+            Stage::Validation => open.first_validation = Some(id),
+            Stage::Train2 => open.first_train2 = Some(id),
+            _ => {}
+        }
+        open.stage = stage;
+        open.request = Request { id, kind, batch, replay };
+        open.request
+    }
+
+    /// Features and factors of the meta-update, at the present step.
+    fn factors_for_meta(
+        &mut self,
+        tensors: &[Tensor],
+        gradients: &[Option<GradientSums>],
+    ) -> std::result::Result<Factors, Outcome> {
+        for (i, tensor) in tensors.iter().enumerate() {
+            self.statistics[i] = Statistics::new(gradients[i], self.state[i], tensor.numel);
+        }
+        let modulation = self.modulation.as_mut().expect("checked at begin");
+        let factors = modulation
+            .evaluate(&self.groups, &self.statistics, self.steps)
+            .map_err(|_| Outcome::StateNotFinite)?
+            .clone();
+        modulation.accept();
+        Ok(factors)
+    }
+
+    /// All answers are in: the gradient of Φ, and one step of it.
+    fn finish(&mut self, options: &Options) -> Outcome {
+        let open = self.meta.open.as_ref().expect("within a meta-update");
+        let modulation = self.modulation.as_mut().expect("checked at begin");
+        let terms = objective::terms(options, &open.losses, open.alignment.as_ref());
+        let weighted = objective::value(options, modulation.attention.log_vars(), terms);
+        let [align, decrease, _] = weighted.d_terms;
+        let groups = self.groups.groups.len();
+        let mut d = Factors::constant(groups, 0.0);
+        for g in 0..groups {
+            d.alpha[g] = align * open.d_alignment.alpha[g] + decrease * open.d_loss_decrease.alpha[g];
+            d.beta[g] = align * open.d_alignment.beta[g] + decrease * open.d_loss_decrease.beta[g];
+            if let Some(alignment) = &open.alignment {
+                d.lambda1[g] = align * alignment.d_lambda1[g];
+                d.lambda2[g] = align * alignment.d_lambda2[g];
+            }
+        }
+        let (gradient, penalty) = MetaGradient::new(options, modulation, d, &weighted);
+        let loss_meta = weighted.value + penalty;
+        if !(loss_meta.is_finite() && gradient.phi.iter().all(|x| x.is_finite())) {
+            return Outcome::MetaGradientNotFinite;
+        }
+        gradient.apply(options, modulation);
+        self.meta.result.loss_meta = loss_meta;
+        self.meta.gradient = Some(gradient);
+        Outcome::Updated
+    }
+}
+
+impl Open {
+    /// The transition: from the stage that was answered to the next, or to a reason to give up.
+    fn take_answer(
+        &mut self,
+        answer: &Answer,
+        grads: Option<&Grads>,
+        world: &World,
+        p: &mut Prepared,
+    ) -> std::result::Result<Next, Outcome> {
+        let unscale = 1.0 / answer.grad_scale;
+        match self.stage {
+            Stage::Train1 => {
+                self.losses.train = answer.loss;
+                if self.plan.train1_gradient {
+                    self.take_train1(answer, grads.expect("checked"), world, p)?;
+                }
+            }
+            Stage::Validation => self.losses.validation = answer.loss,
+            Stage::Train2 => {
+                self.losses.train_moved = answer.loss;
+                self.take_train2(grads.expect("checked"), unscale, p)?;
+            }
+            Stage::ValidationMoved => {
+                self.losses.validation_moved = answer.loss;
+                let projections = self.project(grads.expect("checked"), Probe::Host(unscale), p)?;
+                self.d_loss_decrease = PathDerivative::new(&p.groups, &self.slopes, &projections, 1.0);
+            }
+            Stage::Plus if self.plan.difference == Some(Difference::Central) => {
+                p.backend.keep(grads.expect("checked"), Kept::Plus);
+                self.scales[Kept::Plus as usize] = unscale;
+                p.backend.write_perturbed(world.params, &self.moves, &self.directions, -self.radius);
+                return Ok(Next::Ask(Stage::Minus));
+            }
+            Stage::Plus => {
+                self.take_difference(grads.expect("checked"), Kept::Train2, unscale, p)?;
+                return Ok(Next::Finish);
+            }
+            Stage::Minus => {
+                self.take_difference(grads.expect("checked"), Kept::Plus, unscale, p)?;
+                return Ok(Next::Finish);
+            }
+        }
+        let next = self.plan.after(Some(self.stage));
+        if self.plan.moves && self.stage < Stage::Train2 && next >= Some(Stage::Train2) {
+            self.go_to_moved(world, p)?;
+        }
+        next.map_or_else(|| self.start_difference(world, p), |stage| Ok(Next::Ask(stage)))
+    }
+
+    /// g: its sums, the features, and a copy for later.
+    fn take_train1(
+        &mut self,
+        answer: &Answer,
+        grads: &Grads,
+        world: &World,
+        p: &mut Prepared,
+    ) -> std::result::Result<(), Outcome> {
+        p.backend.gradient_sums(grads, true, &|_| true, &mut p.gradients);
+        let present = p.gradients.iter().enumerate().filter(|(i, _)| grads.has(*i));
+        let effective = effective_gradient(world.tensors, present, answer.grad_scale, world.options.max_grad_norm);
+        if effective.broken.is_some() {
+            return Err(Outcome::GradientNotFinite);
+        }
+        for (i, sums) in p.gradients.iter().enumerate() {
+            self.train1[i] = grads.has(i).then(|| sums.scaled(effective.factor));
+        }
+        self.scales[Kept::Train1 as usize] = effective.factor;
+        if self.plan.moves {
+            p.backend.keep(grads, Kept::Train1);
+        }
+        if world.options.semantics == Semantics::Paper {
+            self.factors = Some(p.factors_for_meta(world.tensors, &self.train1)?);
+        }
+        Ok(())
+    }
+
+    /// Writes θ′ into the host's buffers.
+    fn go_to_moved(&mut self, world: &World, p: &mut Prepared) -> std::result::Result<(), Outcome> {
+        let factors = self.factors.as_ref().expect("evaluated before θ′ is needed");
+        let semantics = world.options.semantics;
+        for (i, tensor) in world.tensors.iter().enumerate() {
+            let group = &world.param_groups[tensor.param_group];
+            let own = factors.of(p.groups.of_tensor[i]);
+            let taken = p.tensor_steps[i];
+            let coefficients = |step| Coefficients::new(group, semantics, step, own, self.scales[0]);
+            let (step, how) = match semantics {
+                Semantics::Paper if self.train1[i].is_some() => (taken + 1, Move::Step(coefficients(taken + 1))),
+                Semantics::Reference if taken > 0 => (taken, Move::Drift(coefficients(taken))),
+                _ => continue,
+            };
+            self.moves[i] = how;
+            self.slopes[i] = Slopes::new(group, semantics, step, own);
+        }
+        let mut squares = vec![0.0; world.tensors.len()];
+        p.backend.write_moved(world.params, &self.moves, &mut squares);
+        self.moved_square = squares.iter().sum();
+        if self.moved_square.is_finite() { Ok(()) } else { Err(Outcome::StateNotFinite) }
+    }
+
+    /// g′: the gradient alignment and w.
+    fn take_train2(&mut self, grads: &Grads, unscale: f64, p: &mut Prepared) -> std::result::Result<(), Outcome> {
+        p.backend.keep(grads, Kept::Train2);
+        self.scales[Kept::Train2 as usize] = unscale;
+        let mut sums = vec![Alignment::default(); self.moves.len()];
+        p.backend.alignment(&mut sums);
+        let product = self.scales[Kept::Train1 as usize] * unscale;
+        let square1 = by_group(&p.groups, |i| self.train1[i].map_or(0.0, |s| s.square));
+        let square2 = by_group(&p.groups, |i| sums[i].square * unscale * unscale);
+        let products = by_group(&p.groups, |i| sums[i].product * product);
+        if !square2.iter().all(|x| x.is_finite()) {
+            return Err(Outcome::GradientNotFinite);
+        }
+        let group_sums: Vec<Alignment> =
+            square2.into_iter().zip(products).map(|(square, product)| Alignment { square, product }).collect();
+        let factors = self.factors.as_ref().expect("evaluated before θ′");
+        let alignment = GradientAlignment::new(&square1, &group_sums, factors);
+        for (direction, group) in self.directions.iter_mut().zip(&p.groups.of_tensor) {
+            let effective = alignment.directions[*group];
+            *direction = Direction {
+                train2: effective.train2 * unscale,
+                train1: effective.train1 * self.scales[Kept::Train1 as usize],
+            };
+        }
+        self.alignment = Some(alignment);
+        Ok(())
+    }
+
+    /// Writes θ′ + r·w, unless no Hessian product is wanted or w = 0.
+    fn start_difference(&mut self, world: &World, p: &mut Prepared) -> std::result::Result<Next, Outcome> {
+        let Some(difference) = self.plan.difference else { return Ok(Next::Finish) };
+        let mut squares = vec![0.0; self.moves.len()];
+        p.backend.direction_square(&self.directions, &mut squares);
+        self.direction_square = squares.iter().sum();
+        if self.direction_square == 0.0 {
+            return Ok(Next::Finish);
+        }
+        let scale = match world.options.difference_scale {
+            0.0 => default_scale(world.tensors, difference),
+            given => given,
+        };
+        self.radius = scale * (1.0 + self.moved_square.sqrt()) / self.direction_square.sqrt();
+        if !(self.direction_square.is_finite() && self.radius.is_finite()) {
+            return Err(Outcome::DirectionNotFinite);
+        }
+        p.backend.write_perturbed(world.params, &self.moves, &self.directions, self.radius);
+        Ok(Next::Ask(Stage::Plus))
+    }
+
+    /// H·w from the difference to a kept gradient, divided by the step that rounding really made.
+    fn take_difference(
+        &mut self,
+        grads: &Grads,
+        from: Kept,
+        unscale: f64,
+        p: &mut Prepared,
+    ) -> std::result::Result<(), Outcome> {
+        // Central: g₊ − g₋ over a step of 2r. Forward: g′ − g₊, which is minus the difference, over one of r.
+        let (sign, minus) = if from == Kept::Plus { (1.0, -self.radius) } else { (-1.0, 0.0) };
+        let probe = Probe::Difference { of: from, kept: self.scales[from as usize], host: unscale };
+        let projections = self.project(grads, probe, p)?;
+        let mut made = vec![0.0; self.moves.len()];
+        p.backend.step_made(&self.moves, &self.directions, self.radius, minus, &mut made);
+        let step = made.iter().sum::<f64>() / self.direction_square;
+        if !(step.is_finite() && step > 0.0) {
+            return Err(Outcome::DirectionNotFinite);
+        }
+        self.d_alignment = PathDerivative::new(&p.groups, &self.slopes, &projections, sign * step);
+        Ok(())
+    }
+
+    fn project(&self, grads: &Grads, probe: Probe, p: &mut Prepared) -> std::result::Result<Vec<Projection>, Outcome> {
+        let mut projections = vec![Projection::default(); self.moves.len()];
+        p.backend.project(grads, probe, &self.moves, &mut projections);
+        if projections.iter().all(|x| x.square.is_finite()) { Ok(projections) } else { Err(Outcome::GradientNotFinite) }
+    }
+}
+
+/// s of the paper's finite differences: the coarsest dtype decides.
+fn default_scale(tensors: &[Tensor], difference: Difference) -> f64 {
+    let coarse = tensors.iter().any(|t| t.spec.dtype == DType::F32);
+    match difference {
+        _ if coarse => 3e-3,
+        Difference::Forward => 1.5e-8,
+        _ => 6e-6,
+    }
+}
