@@ -1,0 +1,145 @@
+//! The attention module's tensors by name: what tests, transfer of a trained module and curious users need.
+
+use std::ffi::c_char;
+
+use super::error::maw_error;
+use super::handle::{call, maw_optimizer};
+use super::pointers::{check, copy_out, lookup, put, slice};
+use super::types::maw_status;
+use crate::attention::Entry;
+use crate::error::Result;
+use crate::modulation::Modulation;
+use crate::optimizer::{Optimizer, no_entry, not_found};
+
+fn entry<'a>(optimizer: &'a Optimizer, index: usize, name: &'static str) -> Result<(&'a Modulation, &'a Entry)> {
+    let modulation = optimizer.modulation(name)?;
+    let count = modulation.map_or(0, |m| m.attention.entries().len());
+    modulation
+        .and_then(|m| m.attention.entries().get(index).map(|entry| (m, entry)))
+        .ok_or_else(|| not_found("tensor of the attention module", index, count))
+}
+
+/// Tensors of the attention module; 0 with modulation off.
+///
+/// `count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_attention_count(
+    optimizer: *const maw_optimizer,
+    count: *mut usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let modulation = optimizer.modulation("maw_attention_count")?;
+            put(count, modulation.map_or(0, |m| m.attention.entries().len()), "count")
+        })
+    }
+}
+
+/// The name of a tensor of the attention module, as torch names it in a TransformerEncoder:
+/// "encoder.layers.0.self_attn.in_proj_weight" …, then "output_proj.weight", "output_proj.bias", and where used
+/// "group_embeddings", "feature_gates", "log_vars".
+///
+/// `index`: its number. `name`: out, borrowed: unchanging, valid until the handle is freed.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_attention_name(
+    optimizer: *const maw_optimizer,
+    index: usize,
+    name: *mut *const c_char,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let (modulation, _) = entry(optimizer, index, "maw_attention_name")?;
+            put(name, modulation.names()[index].as_c_str().as_ptr(), "name")
+        })
+    }
+}
+
+/// The shape of a tensor of the attention module.
+///
+/// `index`: its number. `rows`, `columns`: out; a vector has one column.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_attention_shape(
+    optimizer: *const maw_optimizer,
+    index: usize,
+    rows: *mut u64,
+    columns: *mut u64,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let (_, entry) = entry(optimizer, index, "maw_attention_shape")?;
+            check(columns, "columns")?;
+            put(rows, entry.rows as u64, "rows")?;
+            put(columns, entry.columns as u64, "columns")
+        })
+    }
+}
+
+/// Copies a tensor of the attention module.
+///
+/// `name`: as `maw_attention_name` tells. `values`: out, `count` doubles, row-major; `count` must be its size.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_attention_get(
+    optimizer: *const maw_optimizer,
+    name: *const c_char,
+    values: *mut f64,
+    count: usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let name = lookup(name, "name")?;
+            let modulation = optimizer.modulation("maw_attention_get")?;
+            let found = modulation.and_then(|m| m.attention.range(name).map(|range| &m.attention.values()[range]));
+            let found = found.ok_or_else(|| no_entry(name))?;
+            copy_out(found, values, count, "values", "values of that tensor")
+        })
+    }
+}
+
+/// Sets a tensor of the attention module; the next step uses it.
+///
+/// `name`: as `maw_attention_name` tells. `values`: `count` finite doubles, row-major, copied; `count` must be its size.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation or while a meta-update is
+/// open. On failure nothing is changed.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_attention_set(
+    optimizer: *mut maw_optimizer,
+    name: *const c_char,
+    values: *const f64,
+    count: usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let name = lookup(name, "name")?;
+            check(values, "values")?;
+            optimizer.set_attention(name, slice(values, count, "values")?)
+        })
+    }
+}

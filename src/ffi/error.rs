@@ -1,0 +1,89 @@
+//! Errors as objects that the caller owns.
+
+use std::ffi::{CStr, CString, c_char};
+
+use super::types::*;
+use crate::error::{Error, Status};
+
+/// Why a call failed: a status and a text that names the argument, what was expected and what came.
+///
+/// A function that fails stores one through its last parameter, unless that is NULL; the caller owns it and frees it
+/// with `maw_error_free`. It belongs to no handle and to no thread.
+pub struct maw_error {
+    status: Status,
+    message: Text,
+}
+
+enum Text {
+    Owned(CString),
+    Static(&'static CStr),
+}
+
+static OUT_OF_MEMORY: maw_error = maw_error { status: Status::OutOfMemory, message: Text::Static(c"out of memory") };
+
+/// Stores the error, if the caller wants it, and answers the status.
+///
+/// # Safety
+/// `slot` is NULL or valid for a write of a pointer.
+pub(super) unsafe fn fail(slot: *mut *mut maw_error, error: &Error) -> maw_status {
+    let status = error.status();
+    if !slot.is_null() {
+        let object = match error {
+            Error::OutOfMemory => std::ptr::from_ref(&OUT_OF_MEMORY).cast_mut(),
+            error => {
+                let text = error.to_string().replace('\0', " ");
+                let message = CString::new(text).expect("NULs were replaced");
+                Box::into_raw(Box::new(maw_error { status, message: Text::Owned(message) }))
+            }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { slot.write(object) };
+    }
+    status as maw_status
+}
+
+/// Sets the caller's error to NULL on entry.
+///
+/// # Safety
+/// As for [`fail`].
+pub(super) unsafe fn clear(slot: *mut *mut maw_error) {
+    if !slot.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { slot.write(std::ptr::null_mut()) };
+    }
+}
+
+/// The status of an error; `MAW_OK` for NULL. Any thread.
+///
+/// # Safety
+/// `error` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_error_code(error: *const maw_error) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { error.as_ref() }.map_or(MAW_OK, |e| e.status as maw_status)
+}
+
+/// The text of an error: one line of UTF-8, "" for NULL. Borrowed: valid until the error is freed. Any thread.
+///
+/// # Safety
+/// `error` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_error_message(error: *const maw_error) -> *const c_char {
+    // SAFETY: the caller's promise.
+    unsafe { error.as_ref() }.map_or(c"".as_ptr(), |e| match &e.message {
+        Text::Owned(text) => text.as_ptr(),
+        Text::Static(text) => text.as_ptr(),
+    })
+}
+
+/// Frees an error; does nothing for NULL. Any thread, once.
+///
+/// # Safety
+/// `error` is NULL or a live error object, which is not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_error_free(error: *mut maw_error) {
+    if !error.is_null() && !std::ptr::eq(error, &raw const OUT_OF_MEMORY) {
+        // SAFETY: every other error came from `Box::into_raw` in `fail`, and the caller frees it once.
+        drop(unsafe { Box::from_raw(error) });
+    }
+}

@@ -1,0 +1,184 @@
+//! The one way into a handle: NULL, freed, busy, poisoned, and panics that stop here.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::error::{clear, fail, maw_error};
+use super::types::{MAW_OK, maw_status};
+use crate::error::{Error, Result, Status};
+use crate::optimizer::Optimizer;
+
+/// An optimizer. Opaque: created by `maw_optimizer_create`, freed by `maw_optimizer_free`.
+///
+/// It may move between threads, and different handles are independent. A call on a handle that is inside another call
+/// answers `MAW_BUSY` at once and does nothing.
+pub struct maw_optimizer {
+    /// Catches most uses after free.
+    magic: AtomicU64,
+    poisoned: AtomicBool,
+    #[cfg(feature = "fault-injection")]
+    panic_next: AtomicBool,
+    inner: Mutex<Optimizer>,
+}
+
+const ALIVE: u64 = u64::from_ne_bytes(*b"MetaAdmW");
+const FREED: u64 = u64::from_ne_bytes(*b"freed---");
+
+impl maw_optimizer {
+    pub(super) fn boxed(optimizer: Optimizer) -> *mut Self {
+        Box::into_raw(Box::new(Self {
+            magic: AtomicU64::new(ALIVE),
+            poisoned: AtomicBool::new(false),
+            #[cfg(feature = "fault-injection")]
+            panic_next: AtomicBool::new(false),
+            inner: Mutex::new(optimizer),
+        }))
+    }
+
+    fn run<T>(&self, work: impl FnOnce(&mut Optimizer) -> Result<T>) -> Result<T> {
+        let mut optimizer = self.inner.try_lock().ok_or(Error::Busy)?;
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        quietly(|| {
+            #[cfg(feature = "fault-injection")]
+            assert!(!self.panic_next.swap(false, Ordering::AcqRel), "injected by a test");
+            work(&mut optimizer)
+        })
+        .inspect_err(|error| {
+            if matches!(error, Error::Panic { .. }) {
+                self.poisoned.store(true, Ordering::Release);
+            }
+        })
+    }
+}
+
+/// The handle behind a pointer.
+///
+/// # Safety
+/// `optimizer` is NULL, or was created and is not freed by another thread during the call.
+unsafe fn live<'a>(optimizer: *const maw_optimizer) -> Result<&'a maw_optimizer> {
+    if optimizer.is_null() {
+        return Err(Error::Null { argument: "optimizer" });
+    }
+    // Whatever a wrong pointer leads to, only an aligned one may be read.
+    if !optimizer.is_aligned() {
+        return Err(Error::BadHandle { argument: "optimizer" });
+    }
+    // SAFETY: the caller's promise.
+    let handle = unsafe { &*optimizer };
+    if handle.magic.load(Ordering::Acquire) == ALIVE {
+        Ok(handle)
+    } else {
+        Err(Error::BadHandle { argument: "optimizer" })
+    }
+}
+
+/// A call on a handle, from entry to status.
+///
+/// # Safety
+/// `optimizer` as for [`live`]; `error` is NULL or valid for a write.
+pub(super) unsafe fn call(
+    optimizer: *const maw_optimizer,
+    error: *mut *mut maw_error,
+    work: impl FnOnce(&mut Optimizer) -> Result<()>,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        clear(error);
+        match live(optimizer).and_then(|handle| handle.run(work)) {
+            Ok(()) => MAW_OK,
+            Err(e) => fail(error, &e),
+        }
+    }
+}
+
+/// A question that needs no error object: `None` for NULL, busy and poisoned handles.
+///
+/// # Safety
+/// As for [`live`].
+pub(super) unsafe fn ask<T>(optimizer: *const maw_optimizer, work: impl FnOnce(&mut Optimizer) -> T) -> Option<T> {
+    // SAFETY: the caller's promise.
+    unsafe { live(optimizer) }.and_then(|handle| handle.run(|optimizer| Ok(work(optimizer)))).ok()
+}
+
+/// Frees a handle, poisoned or not.
+///
+/// # Safety
+/// As for [`live`]; the handle is not used afterwards.
+pub(super) unsafe fn free(optimizer: *mut maw_optimizer) -> maw_status {
+    if optimizer.is_null() {
+        return MAW_OK;
+    }
+    // SAFETY: the caller's promise.
+    let handle = match unsafe { live(optimizer) } {
+        Ok(handle) => handle,
+        Err(error) => return error.status() as maw_status,
+    };
+    match handle.inner.try_lock() {
+        Some(_inside) => handle.magic.store(FREED, Ordering::Release),
+        None => return Status::Busy as maw_status,
+    }
+    // SAFETY: it came from `Box::into_raw` in `boxed`, no call is inside it, and none will come.
+    let handle = unsafe { Box::from_raw(optimizer) };
+    match quietly(|| {
+        drop(handle);
+        Ok(())
+    }) {
+        Ok(()) => MAW_OK,
+        Err(error) => error.status() as maw_status,
+    }
+}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` and turns a panic into an error. Nothing is printed; what panics elsewhere in a Rust program prints as before.
+pub(super) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let ours = INSIDE.get()
+                || std::thread::current().name().is_some_and(|n| n.starts_with(crate::backend::cpu::THREAD_NAME));
+            if !ours {
+                others(info);
+            }
+        }));
+    });
+    let before = INSIDE.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    INSIDE.set(before);
+    outcome.unwrap_or_else(|payload| Err(Error::Panic { message: text(&*payload) }))
+}
+
+fn text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// Lets the next call that takes this handle panic inside. For tests of the library's own.
+///
+/// # Safety
+/// `optimizer` is NULL or a live handle.
+#[cfg(feature = "fault-injection")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_test_inject_panic(optimizer: *mut maw_optimizer) -> maw_status {
+    // SAFETY: the caller's promise.
+    match unsafe { live(optimizer) } {
+        Ok(handle) => {
+            handle.panic_next.store(true, Ordering::Release);
+            MAW_OK
+        }
+        Err(error) => error.status() as maw_status,
+    }
+}

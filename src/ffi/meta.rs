@@ -1,0 +1,219 @@
+//! The meta-update: begin, tell, abort, and what came of it.
+
+use std::ffi::{c_char, c_void};
+
+use super::error::maw_error;
+use super::handle::{ask, call, maw_optimizer};
+use super::pointers::{copy_out, lookup, slice};
+use super::structs::{Out, read};
+use super::types::*;
+use crate::buffers::{Grads, Params};
+use crate::meta::{Answer, Batch, Kind, MetaResult, Outcome, Request};
+use crate::optimizer::no_entry;
+
+/// 1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).
+///
+/// Due: `step` ≥ `meta_warmup`, `step` a multiple of `meta_interval` and not 0, and no meta-update was done, aborted or
+/// abandoned at this `step`.
+///
+/// # Safety
+/// `optimizer` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { ask(optimizer, |optimizer| optimizer.meta_due()) }.unwrap_or(false).into()
+}
+
+/// Begins a meta-update, due or not, and says what to evaluate first.
+///
+/// `params`: as in `maw_step`; copied, and written to from now on. `request`: out; its comment shows the loop.
+/// Memory during a meta-update: up to four copies of the parameters.
+/// `MAW_OK`, also when the state is not finite and the request is `MAW_META_DONE` at once; `MAW_INVALID_ARGUMENT`;
+/// `MAW_INVALID_STATE` when one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
+/// `MAW_OUT_OF_MEMORY`. On failure nothing is begun.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_meta_begin(
+    optimizer: *mut maw_optimizer,
+    params: *const *mut c_void,
+    count: usize,
+    request: *mut maw_meta_request,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let params = Params::from_raw(slice(params, count, "params")?);
+            let out = Out::new(request, "request")?;
+            let next = optimizer.meta_begin(&params)?;
+            out.write(&c_request(next));
+            Ok(())
+        })
+    }
+}
+
+/// Answers the open request and says what to evaluate next.
+///
+/// `answer`: the request's id, the loss, and the scale of the gradients. `params`: as in `maw_step`; written, not read.
+/// `grads`: as in `maw_step`; NULL is allowed where only the loss was asked for. `request`: out.
+/// A loss, a gradient or a direction that is not finite abandons the meta-update: the parameters are put back, the
+/// attention module stays, the request is `MAW_META_DONE` and the result says why.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for unusable pointers: the request stays open and
+/// nothing is written; `MAW_INVALID_STATE` when none is open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_meta_tell(
+    optimizer: *mut maw_optimizer,
+    answer: *const maw_meta_answer,
+    params: *const *mut c_void,
+    grads: *const *const c_void,
+    count: usize,
+    request: *mut maw_meta_request,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let answer = read(answer, "answer")?;
+            let params = Params::from_raw(slice(params, count, "params")?);
+            let grads = if grads.is_null() { None } else { Some(Grads::from_raw(slice(grads, count, "grads")?)) };
+            let out = Out::new(request, "request")?;
+            let answer = Answer { request_id: answer.request_id, loss: answer.loss, grad_scale: answer.grad_scale };
+            let next = optimizer.meta_tell(&answer, &params, grads.as_ref())?;
+            out.write(&c_request(next));
+            Ok(())
+        })
+    }
+}
+
+fn c_request(request: Option<Request>) -> maw_meta_request {
+    let done = maw_meta_request {
+        struct_size: size_of::<maw_meta_request>(),
+        id: 0,
+        replay: 0,
+        kind: MAW_META_DONE,
+        batch: 0,
+    };
+    request.map_or(done, |request| maw_meta_request {
+        id: request.id,
+        replay: request.replay.unwrap_or(0),
+        kind: match request.kind {
+            Kind::Loss => MAW_META_LOSS,
+            Kind::Gradient => MAW_META_GRADIENT,
+        },
+        batch: match request.batch {
+            Batch::Train1 => MAW_BATCH_TRAIN_1,
+            Batch::Train2 => MAW_BATCH_TRAIN_2,
+            Batch::Validation => MAW_BATCH_VALIDATION,
+        },
+        ..done
+    })
+}
+
+/// Ends the open meta-update: the parameters hold the exact bits of before, the attention module stays.
+///
+/// `params`: as in `maw_step`.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` when none is open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_meta_abort(
+    optimizer: *mut maw_optimizer,
+    params: *const *mut c_void,
+    count: usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| optimizer.meta_abort(&Params::from_raw(slice(params, count, "params")?)))
+    }
+}
+
+/// How the last meta-update ended; before the first one `MAW_OUTCOME_NONE`.
+///
+/// `result`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_meta_result_get(
+    optimizer: *const maw_optimizer,
+    result: *mut maw_meta_result,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let out = Out::new(result, "result")?;
+            out.write(&c_result(optimizer.meta_result()?));
+            Ok(())
+        })
+    }
+}
+
+fn c_result(result: &MetaResult) -> maw_meta_result {
+    let [term_gradient, term_loss_decrease, term_gen_gap] = result.terms;
+    maw_meta_result {
+        struct_size: size_of::<maw_meta_result>(),
+        step: result.step,
+        updates: result.updates,
+        loss_train: result.losses.train,
+        loss_validation: result.losses.validation,
+        loss_train_moved: result.losses.train_moved,
+        loss_validation_moved: result.losses.validation_moved,
+        term_gradient,
+        term_loss_decrease,
+        term_gen_gap,
+        loss_meta: result.loss_meta,
+        evaluations: result.evaluations,
+        idle_groups: result.idle_groups,
+        outcome: match result.outcome {
+            Outcome::None => MAW_OUTCOME_NONE,
+            Outcome::Updated => MAW_OUTCOME_UPDATED,
+            Outcome::Aborted => MAW_OUTCOME_ABORTED,
+            Outcome::LossNotFinite => MAW_OUTCOME_LOSS_NOT_FINITE,
+            Outcome::GradientNotFinite => MAW_OUTCOME_GRADIENT_NOT_FINITE,
+            Outcome::StateNotFinite => MAW_OUTCOME_STATE_NOT_FINITE,
+            Outcome::DirectionNotFinite => MAW_OUTCOME_DIRECTION_NOT_FINITE,
+            Outcome::MetaGradientNotFinite => MAW_OUTCOME_META_GRADIENT_NOT_FINITE,
+        },
+        reserved: 0,
+    }
+}
+
+/// Derivatives of the meta-objective (regularisation included) in the last meta-update that was completed.
+///
+/// `name`: a tensor of the attention module, or "alpha", "beta", "lambda1", "lambda2" (one value a modulation group).
+/// `values`: out, `count` doubles, row-major; `count` must be the tensor's size.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before the first.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_meta_gradient(
+    optimizer: *const maw_optimizer,
+    name: *const c_char,
+    values: *mut f64,
+    count: usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let name = lookup(name, "name")?;
+            let gradient = optimizer.meta_gradient()?;
+            let of_phi = || {
+                let modulation = optimizer.modulation("maw_meta_gradient").ok().flatten()?;
+                modulation.attention.range(name).map(|range| &gradient.phi[range])
+            };
+            let found = gradient.factors.named(name).or_else(of_phi).ok_or_else(|| no_entry(name))?;
+            copy_out(found, values, count, "values", "values of that name")
+        })
+    }
+}

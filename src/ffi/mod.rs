@@ -1,0 +1,29 @@
+//! The C ABI: pointers become references, options become types, errors become status codes. No algorithm is here.
+//!
+//! Every export is four moves: check, convert, call safe code, write outputs. `handle.rs` holds the one way into a
+//! handle (busy, poisoned, panics), `structs.rs` the rules for structs that grow, `pointers.rs` the rest of what C
+//! passes. The docs of the exports are the C header's text.
+#![allow(unsafe_code, reason = "the C boundary; each block says whose promise it relies on")]
+#![allow(non_camel_case_types, reason = "types carry their C names")]
+
+mod attention;
+mod error;
+mod handle;
+mod meta;
+mod optimizer;
+mod options;
+mod pointers;
+mod state;
+mod structs;
+mod types;
+mod version;
+
+pub use attention::*;
+pub use error::*;
+pub use handle::*;
+pub use meta::*;
+pub use optimizer::*;
+pub use state::*;
+pub use structs::*;
+pub use types::*;
+pub use version::*;

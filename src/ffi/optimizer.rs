@@ -1,0 +1,398 @@
+//! Creating and freeing, registering, stepping, setters.
+
+use std::ffi::{CStr, c_void};
+
+use super::error::{clear, fail, maw_error};
+use super::handle::{call, free, maw_optimizer, quietly};
+use super::options::{choose, to_options};
+use super::pointers::{check, slice, text};
+use super::structs::{Out, read, read_array};
+use super::types::*;
+use crate::buffers::{Gradient, Grads, Params};
+use crate::config::{DType, LayerKind, Options, ParamGroup};
+use crate::error::{Error, Result};
+use crate::groups::TensorSpec;
+use crate::name::Name;
+use crate::optimizer::{Log, LogLevel, Optimizer, Skip, StepOptions, StepReport};
+
+/// Creates an optimizer without tensors.
+///
+/// `options`: NULL for all defaults. `optimizer`: out, freed with `maw_optimizer_free`; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field that is not usable; `MAW_UNSUPPORTED` for a device or a field of a
+/// newer header. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_optimizer_create(
+    options: *const maw_options,
+    optimizer: *mut *mut maw_optimizer,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        clear(error);
+        let created = quietly(|| {
+            check(optimizer, "optimizer")?;
+            let options = if options.is_null() { Options::default() } else { to_options(&read(options, "options")?)? };
+            Optimizer::new(options)
+        });
+        match created {
+            Ok(created) => {
+                optimizer.write(maw_optimizer::boxed(created));
+                MAW_OK
+            }
+            Err(e) => fail(error, &e),
+        }
+    }
+}
+
+/// Frees an optimizer and all that it lent; does nothing for NULL.
+///
+/// `MAW_OK`; `MAW_BUSY` while another call runs, and nothing is freed then; `MAW_INVALID_ARGUMENT` for a handle that was
+/// freed before, where that can be told. A meta-update that is open leaves the host's parameters where they are: call
+/// `maw_meta_abort` first.
+///
+/// # Safety
+/// `optimizer` is NULL or a handle, which is not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_optimizer_free(optimizer: *mut maw_optimizer) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { free(optimizer) }
+}
+
+fn dtype(field: &str, number: i32) -> Result<DType> {
+    match number {
+        MAW_BFLOAT16 | MAW_FLOAT16 => Err(Error::Unsupported { what: format!("{field} = {number} (16-bit floats)") }),
+        _ => choose(field, number, &[(MAW_FLOAT32, DType::F32), (MAW_FLOAT64, DType::F64)]),
+    }
+}
+
+/// # Safety
+/// The tensor's pointers are NULL or valid as described at [`maw_tensor`].
+unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
+    // SAFETY: the caller's promise.
+    let text = |pointer, argument| unsafe { text(pointer, argument) };
+    let name = Name::new(&format!("tensors[{i}].name"), text(tensor.name, "tensors[].name")?)?;
+    let field = |what: &str| format!("{what} of tensor '{name}'");
+    if tensor.ndim > 64 {
+        return Err(Error::range(field("ndim"), tensor.ndim, "at most 64"));
+    }
+    // SAFETY: the caller's promise.
+    let shape = unsafe { slice(tensor.shape, tensor.ndim as usize, "tensors[].shape") }?.to_vec();
+    let own = dtype(&field("dtype"), tensor.dtype)?;
+    if tensor.grad_dtype != 0 && dtype(&field("grad_dtype"), tensor.grad_dtype)? != own {
+        return Err(Error::Unsupported { what: field("a grad_dtype that differs from dtype") });
+    }
+    let modulation_group = if tensor.modulation_group.is_null() {
+        None
+    } else {
+        let bytes = text(tensor.modulation_group, "tensors[].modulation_group")?;
+        Some(Name::new(&field("modulation_group"), bytes)?)
+    };
+    let kinds = [
+        (MAW_LAYER_UNKNOWN, LayerKind::Unknown),
+        (MAW_LAYER_LINEAR, LayerKind::Linear),
+        (MAW_LAYER_EMBEDDING, LayerKind::Embedding),
+        (MAW_LAYER_ATTENTION, LayerKind::Attention),
+        (MAW_LAYER_LAYERNORM, LayerKind::LayerNorm),
+    ];
+    let layer_kind = choose(&field("layer_kind"), tensor.layer_kind, &kinds)?;
+    Ok(TensorSpec { name, shape, dtype: own, layer_kind, modulation_group })
+}
+
+/// Registers tensors that share hyper-parameters.
+///
+/// `tensors`: `count` descriptions, at least one; names and shapes are copied. Each later call passes one pointer for
+/// every registered tensor, in the order of registration over all groups. `index`: out, the group's number from 0 on;
+/// may be NULL.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, or both groups of a duplicate name; `MAW_UNSUPPORTED` for a dtype;
+/// `MAW_INVALID_STATE` after registration ended. On failure none of the tensors is registered.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_add_param_group(
+    optimizer: *mut maw_optimizer,
+    group: *const maw_param_group,
+    tensors: *const maw_tensor,
+    count: usize,
+    index: *mut u32,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let group = read(group, "group")?;
+            if !index.is_null() {
+                check(index, "index")?;
+            }
+            let specs = read_array(tensors, count, "tensors")?
+                .iter()
+                .enumerate()
+                .map(|(i, tensor)| tensor_spec(i, tensor))
+                .collect::<Result<Vec<_>>>()?;
+            let group = ParamGroup {
+                lr: group.lr,
+                beta1: group.beta1,
+                beta2: group.beta2,
+                eps: group.eps,
+                weight_decay: group.weight_decay,
+            };
+            let added = optimizer.add_param_group(group, specs)?;
+            if !index.is_null() {
+                index.write(u32::try_from(added).expect("fewer groups than 2³²"));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Ends registration: forms the modulation groups, draws the attention module from the seed, allocates everything.
+///
+/// The first step or meta-update does it by itself; a second call does nothing. Afterwards a step with `threads` = 1
+/// allocates nothing. Memory: two moments in each tensor's dtype, and little more.
+/// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
+/// `feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut *mut maw_error) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { call(optimizer, error, Optimizer::prepare) }
+}
+
+/// One step: updates, in place, every parameter whose gradient is given.
+///
+/// `params`, `grads`: `count` pointers each, one a tensor in registration order, to contiguous elements of the tensor's
+/// dtype, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
+/// tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
+/// neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
+/// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
+/// `MAW_OK`, also for a step that was skipped because something is not finite (the report says what);
+/// `MAW_NOT_FINITE` instead under `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer;
+/// `MAW_INVALID_STATE` while a meta-update is open; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is
+/// changed.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_step(
+    optimizer: *mut maw_optimizer,
+    params: *const *mut c_void,
+    grads: *const *const c_void,
+    count: usize,
+    options: *const maw_step_options,
+    report: *mut maw_step_report,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let params = Params::from_raw(slice(params, count, "params")?);
+            let grads = Grads::from_raw(slice(grads, count, "grads")?);
+            let options =
+                if options.is_null() { StepOptions::default() } else { step_options(&read(options, "options")?)? };
+            let out = Out::optional(report, "report")?;
+            let report = optimizer.step(&params, &grads, &options)?;
+            if let Some(out) = out {
+                out.write(&c_report(&report));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn step_options(options: &maw_step_options) -> Result<StepOptions> {
+    if options.flags & !MAW_STEP_PARAMS_CHANGED != 0 {
+        return Err(Error::range("step_options.flags", options.flags, "0 or MAW_STEP_PARAMS_CHANGED"));
+    }
+    if options.reserved != 0 {
+        return Err(Error::range("step_options.reserved", options.reserved, "0"));
+    }
+    Ok(StepOptions { grad_scale: options.grad_scale, params_changed: options.flags & MAW_STEP_PARAMS_CHANGED != 0 })
+}
+
+fn c_report(report: &StepReport) -> maw_step_report {
+    maw_step_report {
+        struct_size: size_of::<maw_step_report>(),
+        step: report.step,
+        skipped_steps: report.skipped_steps,
+        grad_norm: report.grad_norm,
+        clip_factor: report.clip_factor,
+        nonfinite_tensor: report.nonfinite_tensor.map_or(MAW_NO_TENSOR, |i| i as u64),
+        skipped: report.skipped.is_some().into(),
+        skip_reason: match report.skipped {
+            None => MAW_SKIP_NONE,
+            Some(Skip::Gradient) => MAW_SKIP_GRADIENT,
+            Some(Skip::Parameter) => MAW_SKIP_PARAMETER,
+            Some(Skip::Moment) => MAW_SKIP_MOMENT,
+            Some(Skip::Feature) => MAW_SKIP_FEATURE,
+            Some(Skip::Factor) => MAW_SKIP_FACTOR,
+        },
+    }
+}
+
+/// Announces a gradient as soon as the backward pass has it, while it is still in the cache: the next step then need
+/// not read it ahead of the update. Optional, and the same bits either way.
+///
+/// `tensor`: its number in registration order. `gradient`: as in `maw_step`, not NULL, final: it must be unchanged when
+/// it is passed to the step. Not kept. A second call for a tensor replaces the first; any call but this one, the step
+/// and getters discards what was announced.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_observe_gradient(
+    optimizer: *mut maw_optimizer,
+    tensor: usize,
+    gradient: *const c_void,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { call(optimizer, error, |optimizer| optimizer.observe_gradient(tensor, &Gradient::from_raw(gradient))) }
+}
+
+fn group_index(group: u32) -> Option<usize> {
+    (group != MAW_ALL_GROUPS).then_some(group as usize)
+}
+
+/// Sets the learning rate of one param group, or of every one for `MAW_ALL_GROUPS`. Takes effect at the next step.
+///
+/// `lr`: finite, ≥ 0.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_set_lr(
+    optimizer: *mut maw_optimizer,
+    group: u32,
+    lr: f64,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { call(optimizer, error, |optimizer| optimizer.set_lr(group_index(group), lr)) }
+}
+
+/// Sets the weight decay of one param group, or of every one for `MAW_ALL_GROUPS`. As `maw_set_lr`.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_set_weight_decay(
+    optimizer: *mut maw_optimizer,
+    group: u32,
+    weight_decay: f64,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { call(optimizer, error, |optimizer| optimizer.set_weight_decay(group_index(group), weight_decay)) }
+}
+
+/// Sets HUW's priorities of gradient alignment, loss decrease and generalization gap. Takes effect at the next meta-update.
+///
+/// `priorities`: three numbers, each finite and ≥ 0; copied.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_set_priorities(
+    optimizer: *mut maw_optimizer,
+    priorities: *const f64,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            let values = slice(priorities, 3, "priorities")?;
+            optimizer.set_priorities([values[0], values[1], values[2]])
+        })
+    }
+}
+
+/// Starts anew.
+///
+/// `what`: `MAW_RESET_MOMENTS` (moments and all step counts), `MAW_RESET_ATTENTION` (the attention module as the seed
+/// made it), or both.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` for 0 or other bits; `MAW_INVALID_STATE` before preparation or while a meta-update is
+/// open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, error: *mut *mut maw_error) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            if what == 0 || what & !(MAW_RESET_MOMENTS | MAW_RESET_ATTENTION) != 0 {
+                return Err(Error::range("what", what, "MAW_RESET_MOMENTS, MAW_RESET_ATTENTION or both"));
+            }
+            optimizer.reset(what & MAW_RESET_MOMENTS != 0, what & MAW_RESET_ATTENTION != 0)
+        })
+    }
+}
+
+/// The CUDA stream on which every later call of this handle enqueues its work. On the CPU it must stay NULL.
+///
+/// `MAW_OK` for NULL; `MAW_UNSUPPORTED` for a stream on the CPU.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_set_stream(
+    optimizer: *mut maw_optimizer,
+    stream: *mut c_void,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |_| {
+            if stream.is_null() {
+                Ok(())
+            } else {
+                Err(Error::Unsupported { what: "a stream of an optimizer on the CPU".to_owned() })
+            }
+        })
+    }
+}
+
+/// Hears this handle's messages from now on: skipped steps, abandoned meta-updates, options that are probably not meant.
+///
+/// `callback`: NULL silences. It runs on the thread of the call that caused the message, must not unwind, and gets
+/// `MAW_BUSY` from calls on the same handle. `user_data`: passed on, not touched; it must stay valid, and usable from
+/// whichever thread calls, until another callback is set or the handle is freed.
+/// `MAW_OK`; `MAW_INVALID_STATE` while a meta-update is open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_set_log(
+    optimizer: *mut maw_optimizer,
+    callback: maw_log_callback,
+    user_data: *mut c_void,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    struct UserData(*mut c_void);
+    // SAFETY: the caller promises that it may be used from the threads that call.
+    unsafe impl Send for UserData {}
+    let user_data = UserData(user_data);
+    let log = callback.map(|callback| -> Log {
+        Box::new(move |level, message| {
+            let user_data = &user_data;
+            let level = match level {
+                LogLevel::Info => MAW_LOG_INFO,
+                LogLevel::Warning => MAW_LOG_WARNING,
+            };
+            let text = [message.as_bytes(), b"\0"].concat();
+            let text = CStr::from_bytes_until_nul(&text).expect("a NUL was added");
+            // SAFETY: the caller's promise about callback and user_data.
+            unsafe { callback(level, text.as_ptr(), user_data.0) };
+        })
+    });
+    // SAFETY: the caller's promise.
+    unsafe { call(optimizer, error, |optimizer| optimizer.set_log(log)) }
+}

@@ -1,0 +1,162 @@
+//! The options struct of C ⇄ the options of the core.
+
+use super::types::*;
+use crate::config::{
+    Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Semantics, TermKind, Weighting,
+};
+use crate::error::{Error, Result};
+
+/// The value whose C number came, or an error that lists the numbers.
+pub(super) fn choose<T: Copy>(field: &str, got: i32, known: &[(i32, T)]) -> Result<T> {
+    known.iter().find(|(number, _)| *number == got).map(|(_, value)| *value).ok_or_else(|| {
+        let numbers: Vec<String> = known.iter().map(|(number, _)| number.to_string()).collect();
+        Error::range(field, got, format!("one of {}", numbers.join(", ")))
+    })
+}
+
+/// 0 or 1.
+pub(super) fn flag(field: &str, got: u32) -> Result<bool> {
+    match got {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::range(field, got, "0 or 1")),
+    }
+}
+
+const SEMANTICS: [(i32, Semantics); 2] = [(MAW_PAPER, Semantics::Paper), (MAW_REFERENCE, Semantics::Reference)];
+const FEATURES: [(i32, FeatureVersion); 5] = [
+    (MAW_FEATURES_BASIC, FeatureVersion::Basic),
+    (MAW_FEATURES_BASIC_PLUS, FeatureVersion::BasicPlus),
+    (MAW_FEATURES_ENHANCED, FeatureVersion::Enhanced),
+    (MAW_FEATURES_NORM_BASIC, FeatureVersion::NormBasic),
+    (MAW_FEATURES_NORM_BASIC_PLUS, FeatureVersion::NormBasicPlus),
+];
+const GROUPINGS: [(i32, Grouping); 3] = [
+    (MAW_GROUPING_FINE_GRAINED, Grouping::FineGrained),
+    (MAW_GROUPING_BY_PARAM_GROUP, Grouping::ByParamGroup),
+    (MAW_GROUPING_CUSTOM, Grouping::Custom),
+];
+const INITS: [(i32, Init); 2] = [(MAW_INIT_XAVIER, Init::Xavier), (MAW_INIT_IDENTITY, Init::Identity)];
+const OBJECTIVES: [(i32, Objective); 4] = [
+    (MAW_OBJECTIVE_COMBINED, Objective::Combined),
+    (MAW_OBJECTIVE_GRADIENT, Objective::Gradient),
+    (MAW_OBJECTIVE_LOSS_DECREASE, Objective::LossDecrease),
+    (MAW_OBJECTIVE_GEN_GAP, Objective::GenGap),
+];
+const WEIGHTINGS: [(i32, Weighting); 3] =
+    [(MAW_WEIGHTING_HUW, Weighting::Huw), (MAW_WEIGHTING_FIXED, Weighting::Fixed), (MAW_WEIGHTING_SUM, Weighting::Sum)];
+const KINDS: [(i32, TermKind); 2] =
+    [(MAW_KIND_REGRESSION, TermKind::Regression), (MAW_KIND_CLASSIFICATION, TermKind::Classification)];
+const DIFFERENCES: [(i32, Difference); 3] = [
+    (MAW_DIFFERENCE_CENTRAL, Difference::Central),
+    (MAW_DIFFERENCE_FORWARD, Difference::Forward),
+    (MAW_DIFFERENCE_FIRST_ORDER, Difference::FirstOrder),
+];
+const NONFINITES: [(i32, NonFinite); 2] =
+    [(MAW_NONFINITE_SKIP, NonFinite::Skip), (MAW_NONFINITE_ERROR, NonFinite::Error)];
+
+/// The C number of a value.
+fn number<T: PartialEq>(value: T, known: &[(i32, T)]) -> i32 {
+    known.iter().find(|(_, v)| *v == value).map(|(number, _)| *number).expect("every value has a number")
+}
+
+fn count(field: &str, got: usize) -> u32 {
+    u32::try_from(got).unwrap_or_else(|_| panic!("{field} fits, it was validated"))
+}
+
+/// What C reads.
+pub(super) fn from_options(o: &Options) -> maw_options {
+    maw_options {
+        struct_size: size_of::<maw_options>(),
+        seed: o.seed,
+        total_steps: o.total_steps,
+        meta_interval: o.meta_interval,
+        meta_warmup: o.meta_warmup,
+        alpha_range: o.alpha_range,
+        beta_range: o.beta_range,
+        meta_lr: o.meta_lr,
+        meta_weight_decay: o.meta_weight_decay,
+        feature_gating_sparsity: o.feature_gating_sparsity,
+        priorities: o.priorities,
+        fixed_weights: o.fixed_weights,
+        huw_initial_log_var: o.huw_initial_log_var,
+        log_var_limit: o.log_var_limit,
+        difference_scale: o.difference_scale,
+        max_grad_norm: o.max_grad_norm,
+        semantics: number(o.semantics, &SEMANTICS),
+        feature_version: number(o.feature_version, &FEATURES),
+        grouping: number(o.grouping, &GROUPINGS),
+        init: number(o.init, &INITS),
+        objective: number(o.objective, &OBJECTIVES),
+        weighting: number(o.weighting, &WEIGHTINGS),
+        huw_kinds: o.huw_kinds.map(|kind| number(kind, &KINDS)),
+        difference: number(o.difference, &DIFFERENCES),
+        nonfinite: number(o.nonfinite, &NONFINITES),
+        device: MAW_CPU,
+        device_index: 0,
+        modulation: o.modulation.into(),
+        use_v_norms: o.use_v_norms.into(),
+        include_time_step: o.include_time_step.into(),
+        use_feature_gating: o.use_feature_gating.into(),
+        group_embed_dim: count("group_embed_dim", o.group_embed_dim),
+        feature_dim: count("feature_dim", o.feature_dim),
+        attn_heads: count("attn_heads", o.attn_heads),
+        attn_layers: count("attn_layers", o.attn_layers),
+        attn_hidden_dim: count("attn_hidden_dim", o.attn_hidden_dim),
+        threads: count("threads", o.threads),
+        verify_params: o.verify_params.into(),
+    }
+}
+
+/// What C wrote.
+pub(super) fn to_options(o: &maw_options) -> Result<Options> {
+    match o.device {
+        MAW_CPU if o.device_index == 0 => {}
+        MAW_CPU => return Err(Error::range("options.device_index", o.device_index, "0 on the CPU")),
+        MAW_CUDA => {
+            return Err(Error::Unsupported { what: "options.device = MAW_CUDA (no CUDA backend is built in)".into() });
+        }
+        other => return Err(Error::range("options.device", other, "MAW_CPU (0) or MAW_CUDA (1)")),
+    }
+    let mut huw_kinds = [TermKind::Regression; 3];
+    for (i, kind) in huw_kinds.iter_mut().enumerate() {
+        *kind = choose(&format!("options.huw_kinds[{i}]"), o.huw_kinds[i], &KINDS)?;
+    }
+    Ok(Options {
+        seed: o.seed,
+        total_steps: o.total_steps,
+        meta_interval: o.meta_interval,
+        meta_warmup: o.meta_warmup,
+        alpha_range: o.alpha_range,
+        beta_range: o.beta_range,
+        meta_lr: o.meta_lr,
+        meta_weight_decay: o.meta_weight_decay,
+        feature_gating_sparsity: o.feature_gating_sparsity,
+        priorities: o.priorities,
+        fixed_weights: o.fixed_weights,
+        huw_initial_log_var: o.huw_initial_log_var,
+        log_var_limit: o.log_var_limit,
+        difference_scale: o.difference_scale,
+        max_grad_norm: o.max_grad_norm,
+        semantics: choose("options.semantics", o.semantics, &SEMANTICS)?,
+        feature_version: choose("options.feature_version", o.feature_version, &FEATURES)?,
+        grouping: choose("options.grouping", o.grouping, &GROUPINGS)?,
+        init: choose("options.init", o.init, &INITS)?,
+        objective: choose("options.objective", o.objective, &OBJECTIVES)?,
+        weighting: choose("options.weighting", o.weighting, &WEIGHTINGS)?,
+        huw_kinds,
+        difference: choose("options.difference", o.difference, &DIFFERENCES)?,
+        nonfinite: choose("options.nonfinite", o.nonfinite, &NONFINITES)?,
+        modulation: flag("options.modulation", o.modulation)?,
+        use_v_norms: flag("options.use_v_norms", o.use_v_norms)?,
+        include_time_step: flag("options.include_time_step", o.include_time_step)?,
+        use_feature_gating: flag("options.use_feature_gating", o.use_feature_gating)?,
+        group_embed_dim: o.group_embed_dim as usize,
+        feature_dim: o.feature_dim as usize,
+        attn_heads: o.attn_heads as usize,
+        attn_layers: o.attn_layers as usize,
+        attn_hidden_dim: o.attn_hidden_dim as usize,
+        threads: o.threads as usize,
+        verify_params: flag("options.verify_params", o.verify_params)?,
+    })
+}

@@ -1,0 +1,52 @@
+//! What the library is: version, ABI, names of statuses, CUDA or not.
+
+use std::ffi::c_char;
+
+use super::types::*;
+
+/// Number of the ABI and of the shared object's name (libmetaadamw.so.1). Under one number functions, and fields whose
+/// default is 0, may be added; nothing is taken away.
+pub const MAW_ABI_VERSION: u32 = 1;
+/// First number of the library's version.
+pub const MAW_VERSION_MAJOR: u32 = 0;
+/// Second number of the library's version.
+pub const MAW_VERSION_MINOR: u32 = 1;
+/// Third number of the library's version.
+pub const MAW_VERSION_PATCH: u32 = 0;
+
+/// The library's version as text, "0.1.0". Static; never NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn maw_version() -> *const c_char {
+    c"0.1.0".as_ptr()
+}
+
+/// `MAW_ABI_VERSION` of the library that is loaded; a program compares it with its header's.
+#[unsafe(no_mangle)]
+pub extern "C" fn maw_abi_version() -> u32 {
+    MAW_ABI_VERSION
+}
+
+/// The name of a status, "MAW_BUSY", or "unknown status". Static; never NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn maw_status_name(status: maw_status) -> *const c_char {
+    match status {
+        MAW_OK => c"MAW_OK",
+        MAW_INVALID_ARGUMENT => c"MAW_INVALID_ARGUMENT",
+        MAW_INVALID_STATE => c"MAW_INVALID_STATE",
+        MAW_UNSUPPORTED => c"MAW_UNSUPPORTED",
+        MAW_BUSY => c"MAW_BUSY",
+        MAW_NOT_FINITE => c"MAW_NOT_FINITE",
+        MAW_OUT_OF_MEMORY => c"MAW_OUT_OF_MEMORY",
+        MAW_PANIC => c"MAW_PANIC",
+        MAW_NOT_FOUND => c"MAW_NOT_FOUND",
+        MAW_PARAMS_CHANGED => c"MAW_PARAMS_CHANGED",
+        _ => c"unknown status",
+    }
+    .as_ptr()
+}
+
+/// 1 if CUDA tensors can be used, else 0. This version has no CUDA backend: always 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn maw_cuda_available() -> u32 {
+    0
+}
