@@ -100,8 +100,8 @@ fn buffer<T: Float>() -> [T; TILE] {
 #[derive(Clone, Copy, Debug)]
 pub struct Scalars<T> {
     gradient: T,
-    beta1: T,
-    one_minus_beta1: T,
+    beta1: f64,
+    one_minus_beta1: f64,
     beta2: T,
     one_minus_beta2: T,
     second_moment: T,
@@ -111,13 +111,13 @@ pub struct Scalars<T> {
 }
 
 impl<T: Float> Scalars<T> {
-    /// Each rounded once.
+    /// Each rounded at most once.
     #[must_use]
     pub fn new(c: &Coefficients) -> Self {
         Self {
             gradient: T::round(c.gradient),
-            beta1: T::round(c.beta1),
-            one_minus_beta1: T::round(1.0 - c.beta1),
+            beta1: c.beta1,
+            one_minus_beta1: 1.0 - c.beta1,
             beta2: T::round(c.beta2),
             one_minus_beta2: T::round(1.0 - c.beta2),
             second_moment: T::round(c.second_moment),
@@ -127,11 +127,13 @@ impl<T: Float> Scalars<T> {
         }
     }
 
-    /// The new first and second moment.
+    /// The new first and second moment. m is rounded once: its cosine with g is a feature, and small differences of it
+    /// decide there.
     #[inline(always)]
     fn moments(&self, g: T, m: T, v: T) -> (T, T) {
         let g = g * self.gradient;
-        (self.beta1 * m + self.one_minus_beta1 * g, self.beta2 * v + self.one_minus_beta2 * (g * g))
+        let m = T::round(self.beta1 * m.widen() + self.one_minus_beta1 * g.widen());
+        (m, self.beta2 * v + self.one_minus_beta2 * (g * g))
     }
 
     /// m/(√v̂ + ε), without m's bias correction (that is in the step size).
