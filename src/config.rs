@@ -21,12 +21,12 @@ impl DType {
         }
     }
 
-    /// Largest finite value.
+    /// Largest Σg² with which the second moment v, and Σv² in float64, surely stay finite: v ≤ Σg².
     #[must_use]
-    pub fn max(self) -> f64 {
+    pub fn max_square(self) -> f64 {
         match self {
             Self::F32 => f64::from(f32::MAX),
-            Self::F64 => f64::MAX,
+            Self::F64 => 1e154,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::buffers::{Checker, Gradient, Grads, Params};
 use crate::config::{
-    DType, Grouping, NonFinite, Objective, Options, ParamGroup, Semantics, not_negative, positive, validate_priorities,
+    Grouping, NonFinite, Objective, Options, ParamGroup, Semantics, not_negative, positive, validate_priorities,
 };
 use crate::error::{Error, Result};
 use crate::groups::{Groups, Tensor, TensorSpec};
@@ -526,9 +526,8 @@ pub(crate) fn effective_gradient<'a>(
     let norm = square.sqrt() * unscale;
     let clip = if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
     let factor = clip * unscale;
-    // (Σg)² bounds every g²: where it fits the dtype, the second moment does.
     let unusable = |i: usize, s: &GradientSums| {
-        let max = DType::max(tensors[i].spec.dtype);
+        let max = tensors[i].spec.dtype.max_square();
         !(s.square.is_finite() && s.scaled(factor).square <= max)
     };
     let mut culprits = sums.filter(|(i, s)| unusable(*i, s)).map(|(i, _)| i);

@@ -18,7 +18,7 @@ pub struct Coefficients {
     pub eps: f64,
     /// η α/(1 − β₁ᵗ).
     pub step_size: f64,
-    /// 1 − η α β λ (`reference`: the decay divided by 1 − β₁ᵗ).
+    /// η α β λ (`reference`: divided by 1 − β₁ᵗ). Not 1 − η α β λ: in float32 that would round most of it away.
     pub decay: f64,
 }
 
@@ -37,8 +37,8 @@ impl Coefficients {
             eps: group.eps,
             step_size: group.lr * alpha / correction1,
             decay: match semantics {
-                Semantics::Paper => 1.0 - decay,
-                Semantics::Reference => 1.0 - decay / correction1,
+                Semantics::Paper => decay,
+                Semantics::Reference => decay / correction1,
             },
         }
     }

@@ -126,11 +126,11 @@ pub const MAW_RESET_ATTENTION: u32 = 2;
 
 /// `maw_step_report.skip_reason`: the step was applied.
 pub const MAW_SKIP_NONE: i32 = 0;
-/// A gradient is not finite, or so large that a moment would not be.
+/// A gradient is not finite, or so large that the second moment or its norm would not be.
 pub const MAW_SKIP_GRADIENT: i32 = 1;
-/// A parameter is not finite.
+/// A parameter, or its norm, is not finite.
 pub const MAW_SKIP_PARAMETER: i32 = 2;
-/// A first or second moment is not finite.
+/// A first or second moment, or its norm, is not finite.
 pub const MAW_SKIP_MOMENT: i32 = 3;
 /// A feature is not finite.
 pub const MAW_SKIP_FEATURE: i32 = 4;

@@ -516,7 +516,12 @@ impl Open {
                 self.d_loss_decrease = PathDerivative::new(&p.groups, &self.slopes, &projections, 1.0);
             }
             Stage::Plus if self.plan.difference == Some(Difference::Central) => {
-                p.backend.keep(grads.expect("checked"), Kept::Plus);
+                let grads = grads.expect("checked");
+                p.backend.gradient_sums(grads, false, &|_| true, &mut p.gradients);
+                if (0..p.gradients.len()).any(|i| grads.has(i) && !p.gradients[i].square.is_finite()) {
+                    return Err(Outcome::GradientNotFinite);
+                }
+                p.backend.keep(grads, Kept::Plus);
                 self.scales[Kept::Plus as usize] = unscale;
                 p.backend.write_perturbed(world.params, &self.moves, &self.directions, -self.radius);
                 return Ok(Next::Ask(Stage::Minus));

@@ -145,7 +145,7 @@ impl<T: Float> Scalars<T> {
     /// The new parameter: eq. 4.
     #[inline(always)]
     fn param(&self, p: T, m: T, v: T) -> T {
-        p * self.decay - self.step_size * self.ratio(m, v)
+        p - (self.step_size * self.ratio(m, v) + self.decay * p)
     }
 
     /// The AdamW step in place.

@@ -75,7 +75,7 @@ fn scalars<T: Float>(how: &Move) -> Scalars<T> {
         second_moment: 0.0,
         eps: 1.0,
         step_size: 0.0,
-        decay: 1.0,
+        decay: 0.0,
     };
     match how {
         Move::Step(c) | Move::Drift(c) => Scalars::new(c),
