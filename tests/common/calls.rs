@@ -1,0 +1,268 @@
+//! The rest of `Handle`: the meta-update's calls and everything that only reads.
+
+use super::handle::{Handle, Outcome, checked, meta_answer, meta_request, meta_result, pointers, pointers_mut, text};
+use super::tensor::Tensor;
+use metaadamw::ffi::*;
+use std::ffi::{CString, c_char};
+use std::ptr;
+
+/// What a host answers to a request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub loss: f64,
+    pub grads: Option<Vec<Option<Tensor>>>,
+    pub grad_scale: f64,
+}
+
+impl Answer {
+    pub fn loss(loss: f64) -> Self {
+        Self { loss, grads: None, grad_scale: 1.0 }
+    }
+
+    pub fn gradient((loss, grads): (f64, Vec<Option<Tensor>>)) -> Self {
+        Self { loss, grads: Some(grads), grad_scale: 1.0 }
+    }
+}
+
+/// The arguments of `maw_meta_tell`, each of which may be NULL or wrong.
+pub struct Tell<'a> {
+    pub answer: Option<maw_meta_answer>,
+    pub params: Option<&'a mut [Tensor]>,
+    pub grads: Option<&'a [Option<Tensor>]>,
+    pub count: usize,
+    pub request: Option<&'a mut maw_meta_request>,
+}
+
+/// α, β, λ₁, λ₂ of each modulation group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Factors {
+    pub alpha: Vec<f64>,
+    pub beta: Vec<f64>,
+    pub lambda1: Vec<f64>,
+    pub lambda2: Vec<f64>,
+}
+
+/// `maw_meta_due(NULL)`.
+pub fn meta_due_of_null() -> u32 {
+    // SAFETY: NULL is allowed.
+    unsafe { maw_meta_due(ptr::null()) }
+}
+
+impl Handle {
+    pub fn meta_due(&self) -> u32 {
+        // SAFETY: the handle is valid.
+        unsafe { maw_meta_due(self.raw()) }
+    }
+
+    pub fn begin(&mut self, params: &mut [Tensor]) -> Outcome<maw_meta_request> {
+        let (params, mut request) = (pointers_mut(params), meta_request());
+        checked(|error| {
+            // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
+            unsafe { maw_meta_begin(self.raw(), params.as_ptr(), params.len(), &raw mut request, error) }
+        })?;
+        Ok(request)
+    }
+
+    /// Answers the request of that number.
+    pub fn tell(&mut self, id: u64, answer: &Answer, params: &mut [Tensor]) -> Outcome<maw_meta_request> {
+        let mut request = meta_request();
+        let told =
+            maw_meta_answer { request_id: id, loss: answer.loss, grad_scale: answer.grad_scale, ..meta_answer() };
+        let count = params.len();
+        self.tell_raw(Tell {
+            answer: Some(told),
+            params: Some(params),
+            grads: answer.grads.as_deref(),
+            count,
+            request: Some(&mut request),
+        })?;
+        Ok(request)
+    }
+
+    pub fn tell_raw(&mut self, tell: Tell<'_>) -> Outcome<()> {
+        let answer = tell.answer.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let params = tell.params.map(pointers_mut);
+        let grads = tell.grads.map(pointers);
+        let request = tell.request.map_or(ptr::null_mut(), ptr::from_mut);
+        let params = params.as_ref().map_or(ptr::null(), Vec::as_ptr);
+        let grads = grads.as_ref().map_or(ptr::null(), Vec::as_ptr);
+        // SAFETY: each is NULL, which the call must refuse by itself, or valid; a wrong `count` must be refused
+        // before anything behind the pointers is read.
+        checked(|error| unsafe { maw_meta_tell(self.raw(), answer, params, grads, tell.count, request, error) })
+    }
+
+    pub fn abort(&mut self, params: &mut [Tensor]) -> Outcome<()> {
+        let params = pointers_mut(params);
+        // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
+        checked(|error| unsafe { maw_meta_abort(self.raw(), params.as_ptr(), params.len(), error) })
+    }
+
+    /// A whole meta-update: `evaluate` answers each request at the parameters that it is shown.
+    pub fn meta_update(
+        &mut self,
+        params: &mut [Tensor],
+        mut evaluate: impl FnMut(&maw_meta_request, &[Tensor]) -> Answer,
+    ) -> Outcome<maw_meta_result> {
+        let mut request = self.begin(params)?;
+        while request.kind != MAW_META_DONE {
+            let answer = evaluate(&request, params);
+            request = self.tell(request.id, &answer, params)?;
+        }
+        self.result()
+    }
+
+    pub fn result(&self) -> Outcome<maw_meta_result> {
+        let mut result = meta_result();
+        // SAFETY: both pointers are valid.
+        checked(|error| unsafe { maw_meta_result_get(self.raw(), &raw mut result, error) })?;
+        Ok(result)
+    }
+
+    pub fn meta_gradient(&self, name: &str, count: usize) -> Outcome<Vec<f64>> {
+        // SAFETY: `filled` hands over a name and room for `count` numbers.
+        self.filled(name, count, |h, name, values, count, error| unsafe {
+            maw_meta_gradient(h, name, values, count, error)
+        })
+    }
+
+    pub fn attention(&self, name: &str, count: usize) -> Outcome<Vec<f64>> {
+        // SAFETY: `filled` hands over a name and room for `count` numbers.
+        self.filled(name, count, |h, name, values, count, error| unsafe {
+            maw_attention_get(h, name, values, count, error)
+        })
+    }
+
+    fn filled(
+        &self,
+        name: &str,
+        count: usize,
+        call: impl FnOnce(*const maw_optimizer, *const c_char, *mut f64, usize, *mut *mut maw_error) -> maw_status,
+    ) -> Outcome<Vec<f64>> {
+        let name = CString::new(name).expect("no NUL in a test's name");
+        let mut values = vec![f64::NAN; count];
+        checked(|error| call(self.raw(), name.as_ptr(), values.as_mut_ptr(), count, error))?;
+        Ok(values)
+    }
+
+    pub fn set_attention(&mut self, name: &str, values: &[f64]) -> Outcome<()> {
+        let name = CString::new(name).expect("no NUL in a test's name");
+        // SAFETY: `values` holds as many numbers as told.
+        checked(|error| unsafe { maw_attention_set(self.raw(), name.as_ptr(), values.as_ptr(), values.len(), error) })
+    }
+
+    /// The names of Φ's tensors with their numbers of elements.
+    pub fn attention_sizes(&self) -> Outcome<Vec<(String, usize)>> {
+        let count = self.count(|h, out, error| {
+            // SAFETY: `count` hands over valid pointers.
+            unsafe { maw_attention_count(h, out, error) }
+        })?;
+        let one = |index| {
+            let (mut name, mut rows, mut columns) = (ptr::null(), 0, 0);
+            // SAFETY: the out pointers are valid.
+            checked(|error| unsafe { maw_attention_name(self.raw(), index, &raw mut name, error) })?;
+            // SAFETY: the out pointers are valid.
+            checked(|error| unsafe { maw_attention_shape(self.raw(), index, &raw mut rows, &raw mut columns, error) })?;
+            // SAFETY: the name is lent until the handle is freed.
+            Ok((unsafe { text(name) }, (rows * columns) as usize))
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// Φ: each tensor by name.
+    pub fn phi(&self) -> Outcome<Vec<(String, Vec<f64>)>> {
+        let read = |(name, size): (String, usize)| self.attention(&name, size).map(|values| (name, values));
+        self.attention_sizes()?.into_iter().map(read).collect()
+    }
+
+    pub fn set_phi(&mut self, phi: &[(String, Vec<f64>)]) -> Outcome<()> {
+        phi.iter().try_for_each(|(name, values)| self.set_attention(name, values))
+    }
+
+    fn count(
+        &self,
+        call: impl FnOnce(*const maw_optimizer, *mut usize, *mut *mut maw_error) -> maw_status,
+    ) -> Outcome<usize> {
+        let mut count = usize::MAX;
+        checked(|error| call(self.raw(), &raw mut count, error))?;
+        Ok(count)
+    }
+
+    pub fn group_count(&self) -> Outcome<usize> {
+        // SAFETY: `count` hands over valid pointers.
+        self.count(|h, out, error| unsafe { maw_group_count(h, out, error) })
+    }
+
+    pub fn param_group_count(&self) -> Outcome<usize> {
+        // SAFETY: `count` hands over valid pointers.
+        self.count(|h, out, error| unsafe { maw_param_group_count(h, out, error) })
+    }
+
+    pub fn tensor_count(&self) -> Outcome<usize> {
+        // SAFETY: `count` hands over valid pointers.
+        self.count(|h, out, error| unsafe { maw_tensor_count(h, out, error) })
+    }
+
+    pub fn feature_dim(&self) -> Outcome<usize> {
+        // SAFETY: `count` hands over valid pointers.
+        self.count(|h, out, error| unsafe { maw_feature_dim(h, out, error) })
+    }
+
+    pub fn tensor_group(&self, tensor: usize) -> Outcome<usize> {
+        // SAFETY: `count` hands over valid pointers.
+        self.count(|h, out, error| unsafe { maw_tensor_group(h, tensor, out, error) })
+    }
+
+    pub fn group_name(&self, group: usize) -> Outcome<String> {
+        let mut name = ptr::null();
+        // SAFETY: the out pointer is valid.
+        checked(|error| unsafe { maw_group_name(self.raw(), group, &raw mut name, error) })?;
+        // SAFETY: the name is lent until the handle is freed.
+        Ok(unsafe { text(name) })
+    }
+
+    pub fn steps(&self) -> Outcome<u64> {
+        let mut steps = u64::MAX;
+        // SAFETY: the out pointer is valid.
+        checked(|error| unsafe { maw_step_count(self.raw(), &raw mut steps, error) })?;
+        Ok(steps)
+    }
+
+    pub fn lr(&self, group: u32) -> Outcome<f64> {
+        let mut lr = f64::NAN;
+        // SAFETY: the out pointer is valid.
+        checked(|error| unsafe { maw_get_lr(self.raw(), group, &raw mut lr, error) })?;
+        Ok(lr)
+    }
+
+    pub fn weight_decay(&self, group: u32) -> Outcome<f64> {
+        let mut decay = f64::NAN;
+        // SAFETY: the out pointer is valid.
+        checked(|error| unsafe { maw_get_weight_decay(self.raw(), group, &raw mut decay, error) })?;
+        Ok(decay)
+    }
+
+    pub fn priorities(&self) -> Outcome<[f64; 3]> {
+        let mut priorities = [f64::NAN; 3];
+        // SAFETY: room for three numbers, as the call wants.
+        checked(|error| unsafe { maw_get_priorities(self.raw(), priorities.as_mut_ptr(), error) })?;
+        Ok(priorities)
+    }
+
+    pub fn factors(&self) -> Outcome<Factors> {
+        let groups = self.group_count()?;
+        let [mut alpha, mut beta, mut lambda1, mut lambda2] = std::array::from_fn(|_| vec![f64::NAN; groups]);
+        let (a, b) = (alpha.as_mut_ptr(), beta.as_mut_ptr());
+        let (l1, l2) = (lambda1.as_mut_ptr(), lambda2.as_mut_ptr());
+        // SAFETY: each points to room for `groups` numbers.
+        checked(|error| unsafe { maw_factors(self.raw(), a, b, l1, l2, groups, error) })?;
+        Ok(Factors { alpha, beta, lambda1, lambda2 })
+    }
+
+    /// G × D, row-major.
+    pub fn features(&self) -> Outcome<Vec<f64>> {
+        let mut features = vec![f64::NAN; self.group_count()? * self.feature_dim()?];
+        // SAFETY: room for as many numbers as told.
+        checked(|error| unsafe { maw_features(self.raw(), features.as_mut_ptr(), features.len(), error) })?;
+        Ok(features)
+    }
+}

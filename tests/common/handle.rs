@@ -1,0 +1,210 @@
+//! `Handle`: a `maw_optimizer` that frees itself, and safe calls to register, step and set.
+
+use super::tensor::Tensor;
+use metaadamw::ffi::*;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// What a call that failed said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub status: i32,
+    pub message: String,
+}
+
+pub type Outcome<T> = Result<T, Failure>;
+
+macro_rules! initialised {
+    ($($name:ident -> $type:ident by $init:ident),* $(,)?) => { $(
+        /// The struct as its `maw_…_init` fills it.
+        pub fn $name() -> $type {
+            let mut value = MaybeUninit::<$type>::uninit();
+            // SAFETY: the pointer is to memory of the size that is told.
+            let status = unsafe { $init(value.as_mut_ptr(), size_of::<$type>()) };
+            assert_eq!(status, MAW_OK, "{}", stringify!($init));
+            // SAFETY: the call succeeded, so it wrote every field.
+            unsafe { value.assume_init() }
+        }
+    )* };
+}
+
+initialised! {
+    options -> maw_options by maw_options_init,
+    param_group -> maw_param_group by maw_param_group_init,
+    tensor -> maw_tensor by maw_tensor_init,
+    step_options -> maw_step_options by maw_step_options_init,
+    step_report -> maw_step_report by maw_step_report_init,
+    meta_request -> maw_meta_request by maw_meta_request_init,
+    meta_answer -> maw_meta_answer by maw_meta_answer_init,
+    meta_result -> maw_meta_result by maw_meta_result_init,
+}
+
+/// Calls with a place for the error object, and turns what came back into a `Result`.
+pub fn checked(call: impl FnOnce(*mut *mut maw_error) -> maw_status) -> Outcome<()> {
+    let mut error = ptr::null_mut();
+    let status = call(&raw mut error);
+    if status == MAW_OK {
+        assert!(error.is_null(), "a call that succeeds leaves no error object");
+        return Ok(());
+    }
+    assert!(!error.is_null(), "a call that fails with {status} leaves an error object");
+    // SAFETY: the call failed, so `error` is an object that we own; its message lives until it is freed below.
+    let (code, message) = unsafe { (maw_error_code(error), text(maw_error_message(error))) };
+    // SAFETY: we own it, and nothing uses it afterwards.
+    unsafe { maw_error_free(error) };
+    assert_eq!(code, status, "the error object carries the status of the call: {message}");
+    Err(Failure { status, message })
+}
+
+/// A string that the library lent.
+///
+/// # Safety
+/// `lent` is NUL-terminated and valid during the call.
+pub unsafe fn text(lent: *const c_char) -> String {
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(lent) }.to_str().expect("the library's strings are UTF-8").to_owned()
+}
+
+/// A tensor to be registered.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub name: String,
+    pub shape: Vec<u64>,
+    pub dtype: i32,
+    pub modulation_group: Option<String>,
+    pub layer_kind: i32,
+}
+
+impl Spec {
+    pub fn new(name: &str, shape: &[u64], dtype: i32) -> Self {
+        let layer_kind = MAW_LAYER_UNKNOWN;
+        Self { name: name.to_owned(), shape: shape.to_vec(), dtype, modulation_group: None, layer_kind }
+    }
+
+    pub fn in_group(mut self, group: &str) -> Self {
+        self.modulation_group = Some(group.to_owned());
+        self
+    }
+
+    pub fn of_kind(mut self, layer_kind: i32) -> Self {
+        self.layer_kind = layer_kind;
+        self
+    }
+
+    pub fn len(&self) -> usize {
+        self.shape.iter().product::<u64>() as usize
+    }
+}
+
+pub struct Handle {
+    raw: *mut maw_optimizer,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: `raw` came from create and is freed once; no call on it is running, as we have it exclusively.
+        let status = unsafe { maw_optimizer_free(self.raw) };
+        assert!(status == MAW_OK || std::thread::panicking(), "free answered {status}");
+    }
+}
+
+impl Handle {
+    pub fn new(options: &maw_options) -> Outcome<Self> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: all three pointers are valid during the call.
+        checked(|error| unsafe { maw_optimizer_create(options, &raw mut raw, error) })?;
+        Ok(Self { raw })
+    }
+
+    pub(super) fn raw(&self) -> *mut maw_optimizer {
+        self.raw
+    }
+
+    /// A param group with its tensors; the answer is its index.
+    pub fn add(&mut self, group: &maw_param_group, specs: &[Spec]) -> Outcome<u32> {
+        let c_string = |text: &String| CString::new(text.as_str()).expect("no test name contains NUL");
+        let names: Vec<CString> = specs.iter().map(|spec| c_string(&spec.name)).collect();
+        let groups: Vec<Option<CString>> =
+            specs.iter().map(|spec| spec.modulation_group.as_ref().map(c_string)).collect();
+        let describe = |(i, spec): (usize, &Spec)| maw_tensor {
+            name: names[i].as_ptr(),
+            shape: spec.shape.as_ptr(),
+            modulation_group: groups[i].as_ref().map_or(ptr::null(), |name| name.as_ptr()),
+            ndim: spec.shape.len() as u32,
+            dtype: spec.dtype,
+            layer_kind: spec.layer_kind,
+            ..tensor()
+        };
+        let tensors: Vec<maw_tensor> = specs.iter().enumerate().map(describe).collect();
+        let mut index = u32::MAX;
+        checked(|error| {
+            // SAFETY: `tensors` holds as many entries as told; names, shapes and groups outlive the call.
+            unsafe { maw_add_param_group(self.raw, group, tensors.as_ptr(), tensors.len(), &raw mut index, error) }
+        })?;
+        Ok(index)
+    }
+
+    pub fn prepare(&mut self) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked(|error| unsafe { maw_prepare(self.raw, error) })
+    }
+
+    pub fn step(&mut self, params: &mut [Tensor], grads: &[Option<Tensor>]) -> Outcome<maw_step_report> {
+        self.step_with(params, grads, &step_options())
+    }
+
+    pub fn step_with(
+        &mut self,
+        params: &mut [Tensor],
+        grads: &[Option<Tensor>],
+        options: &maw_step_options,
+    ) -> Outcome<maw_step_report> {
+        assert_eq!(params.len(), grads.len(), "one gradient or None a tensor");
+        let (params, grads) = (pointers_mut(params), pointers(grads));
+        let mut report = step_report();
+        checked(|error| {
+            // SAFETY: one pointer a tensor, each to as many elements as registered (the test's business); the
+            // tensors live longer than the call and are not touched during it.
+            unsafe {
+                maw_step(self.raw, params.as_ptr(), grads.as_ptr(), params.len(), options, &raw mut report, error)
+            }
+        })?;
+        Ok(report)
+    }
+
+    pub fn observe(&mut self, tensor: usize, gradient: &Tensor) -> Outcome<()> {
+        // SAFETY: the gradient has as many elements as the tensor was registered with (the test's business).
+        checked(|error| unsafe { maw_observe_gradient(self.raw, tensor, gradient.pointer(), error) })
+    }
+
+    pub fn set_lr(&mut self, group: u32, lr: f64) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked(|error| unsafe { maw_set_lr(self.raw, group, lr, error) })
+    }
+
+    pub fn set_weight_decay(&mut self, group: u32, weight_decay: f64) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked(|error| unsafe { maw_set_weight_decay(self.raw, group, weight_decay, error) })
+    }
+
+    pub fn set_priorities(&mut self, priorities: [f64; 3]) -> Outcome<()> {
+        // SAFETY: three numbers, as the call wants.
+        checked(|error| unsafe { maw_set_priorities(self.raw, priorities.as_ptr(), error) })
+    }
+
+    pub fn reset(&mut self, what: u32) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked(|error| unsafe { maw_reset(self.raw, what, error) })
+    }
+}
+
+/// One pointer a tensor, as `maw_step` and the meta calls want them.
+pub(super) fn pointers_mut(params: &mut [Tensor]) -> Vec<*mut c_void> {
+    params.iter_mut().map(Tensor::pointer_mut).collect()
+}
+
+/// One pointer a tensor, NULL without a gradient.
+pub(super) fn pointers(grads: &[Option<Tensor>]) -> Vec<*const c_void> {
+    grads.iter().map(|g| g.as_ref().map_or(ptr::null(), Tensor::pointer)).collect()
+}

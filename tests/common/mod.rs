@@ -1,0 +1,11 @@
+//! What the integration tests share. Tests themselves contain no `unsafe`: `handle` and `calls` wrap the C ABI.
+#![allow(unsafe_code, dead_code)]
+
+pub mod calls;
+pub mod golden;
+pub mod handle;
+pub mod loss;
+pub mod report;
+pub mod tensor;
+pub mod tolerance;
+pub mod toy;

@@ -1,0 +1,345 @@
+//! The library against the golden cases of spec section 8, through the C ABI.
+//!
+//! Every case of `tests/golden`, or of the folder in the environment variable `METAADAMW_GOLDEN`, in both dtypes
+//! and with both ways to take differences. Everything that a case holds is compared. The worst errors are printed.
+
+mod common;
+
+use common::calls::Answer;
+use common::golden::{Case, files, parse};
+use common::handle::{Failure, Handle, step_options};
+use common::loss::Loss;
+use common::report::{Check, Report, largest};
+use common::tensor::{Tensor, bits, float_bits};
+use common::tolerance::Mode;
+use metaadamw::ffi::*;
+
+/// One case on its way through the library. Tensors stand in registration order.
+struct Run<'a> {
+    case: &'a Case,
+    mode: Mode,
+    report: &'a mut Report,
+    handle: Handle,
+    /// Config's index of each tensor.
+    order: Vec<usize>,
+    start: Vec<Tensor>,
+    params: Vec<Tensor>,
+    updated: bool,
+}
+
+fn text(failure: Failure) -> String {
+    format!("{failure:?}")
+}
+
+impl<'a> Run<'a> {
+    fn new(case: &'a Case, mode: Mode, report: &'a mut Report) -> Result<Self, String> {
+        let mut handle = Handle::new(&case.options(mode.difference)?).map_err(text)?;
+        let order = case.order();
+        case.register(&mut handle, &order, mode.dtype).map_err(text)?;
+        handle.prepare().map_err(text)?;
+        let load = |i: &usize| case.need(&format!("param.{i}")).map(|values| Tensor::new(mode.dtype, values));
+        let start: Vec<Tensor> = order.iter().map(load).collect::<Result<_, _>>()?;
+        let params = start.clone();
+        Ok(Self { case, mode, report, handle, order, start, params, updated: false })
+    }
+
+    fn close(&mut self, kind: &'static str, place: String, got: &[f64], expected: &[f64], scale: f64) {
+        let tolerance = self.mode.tolerance(kind, self.updated, self.case.objective());
+        self.report.close(Check { kind, place, got, expected, scale, tolerance });
+    }
+
+    /// All steps, with the meta-update in between.
+    fn all(&mut self) -> Result<(), String> {
+        self.groups_are_found()?;
+        self.load_phi()?;
+        for step in 1..=self.case.config.steps {
+            self.step(step)?;
+            if self.case.meta_after_step() == Some(step) {
+                self.meta_update()?;
+            }
+        }
+        let rest = self.case.unused();
+        self.report.holds(rest.is_empty(), || format!("these tensors of the file were not compared: {rest:?}"));
+        Ok(())
+    }
+
+    fn groups_are_found(&mut self) -> Result<(), String> {
+        let (case, handle) = (self.case, &self.handle);
+        let (groups, dim) = (handle.group_count().map_err(text)?, handle.feature_dim().map_err(text)?);
+        self.report.holds(groups == case.group_count(), || format!("{groups} groups, not {}", case.group_count()));
+        let expected = case.config.resolved_feature_dim;
+        self.report.holds(dim == expected, || format!("feature_dim {dim}, not {expected}"));
+        for (i, &index) in self.order.iter().enumerate() {
+            let tensor = &case.config.tensors[index];
+            let group = handle.tensor_group(i).map_err(text)?;
+            let place = || format!("tensor {} is in group {group}, not {}", tensor.name, tensor.modulation_group);
+            self.report.holds(group == tensor.modulation_group, place);
+            let name = handle.group_name(group).map_err(text)?;
+            if case.is_fine_grained() {
+                let as_bias = name.ends_with(".bias") == tensor.is_bias;
+                self.report.holds(as_bias, || format!("tensor {} is in group {name}", tensor.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn load_phi(&mut self) -> Result<(), String> {
+        let mut known: Vec<String> =
+            self.handle.attention_sizes().map_err(text)?.into_iter().map(|(name, _)| name).collect();
+        known.sort();
+        let in_file = self.case.names_under("phi.");
+        self.report.holds(known == in_file, || format!("Φ consists of {known:?}, the file's of {in_file:?}"));
+        for name in in_file {
+            self.handle.set_attention(&name, self.case.need(&format!("phi.{name}"))?).map_err(text)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: usize) -> Result<(), String> {
+        let case = self.case;
+        let load = |i: &usize| case.get(&format!("grad.{step}.{i}")).map(|g| Tensor::new(self.mode.dtype, g));
+        let grads: Vec<Option<Tensor>> = self.order.iter().map(load).collect();
+        let before = self.handle.features().ok();
+        let options = maw_step_options { grad_scale: case.config.grad_scale.unwrap_or(1.0), ..step_options() };
+        let report = self.handle.step_with(&mut self.params, &grads, &options).map_err(text)?;
+        let skipped = case.number(&format!("expect.{step}.skipped"))?;
+        let same = f64::from(report.skipped).total_cmp(&skipped).is_eq();
+        self.report.holds(same, || format!("step {step}: skipped = {}, not {skipped}", report.skipped));
+        if skipped == 0.0 {
+            self.features_and_factors(&format!("expect.{step}"))?;
+        } else if let Some(before) = before {
+            let after = self.handle.features().map_err(text)?;
+            let kept = float_bits(&before) == float_bits(&after);
+            self.report.holds(kept, || format!("step {step}: skipped, but the features changed"));
+        }
+        self.params_close("parameters", &format!("expect.{step}.param"), &self.params.clone())
+    }
+
+    /// Parameters against `PREFIX.i`; in float32 relative to the start where that is larger.
+    fn params_close(&mut self, kind: &'static str, prefix: &str, params: &[Tensor]) -> Result<(), String> {
+        for (i, tensor) in params.iter().enumerate() {
+            let key = format!("{prefix}.{}", self.order[i]);
+            let expected = self.case.need(&key)?;
+            let start = if self.mode.is_float64() { 0.0 } else { largest(&self.start[i].values()) };
+            self.close(kind, key, &tensor.values(), expected, largest(expected).max(start));
+        }
+        Ok(())
+    }
+
+    fn features_and_factors(&mut self, prefix: &str) -> Result<(), String> {
+        let (case, key) = (self.case, format!("{prefix}.features"));
+        let (expected, got) = (case.need(&key)?, self.handle.features().map_err(text)?);
+        let dim = case.config.resolved_feature_dim;
+        for column in 0..dim {
+            let of = |matrix: &[f64]| matrix.iter().skip(column).step_by(dim).copied().collect::<Vec<_>>();
+            let (got, expected) = (of(&got), of(expected));
+            self.close("features", format!("{key} column {column}"), &got, &expected, largest(&expected));
+        }
+        let factors = self.handle.factors().map_err(text)?;
+        let names = ["alpha", "beta", "lambda1", "lambda2"];
+        for (name, got) in names.iter().zip([factors.alpha, factors.beta, factors.lambda1, factors.lambda2]) {
+            let key = format!("{prefix}.{name}");
+            let expected = case.need(&key)?;
+            self.close("factors", key, &got, expected, largest(expected));
+        }
+        Ok(())
+    }
+
+    /// The meta-update and everything the case expects of it.
+    fn meta_update(&mut self) -> Result<(), String> {
+        let case = self.case;
+        let losses = [case.loss("b1")?, case.loss("b2")?, case.loss("val")?];
+        let (theta, order) = (bits(&self.params), self.order.clone());
+        let mut seen = Vec::new();
+        let mut params = self.params.clone();
+        let result = self.handle.meta_update(&mut params, |request, params| {
+            seen.push((*request, params.to_vec()));
+            answer(&losses[request.batch as usize - 1], request, params, &order)
+        });
+        let result = result.map_err(text)?;
+        self.report.holds(bits(&params) == theta, || "the meta-update did not put θ back".to_owned());
+        let told = Told::new(&seen);
+        for (request, params) in seen {
+            match place_of(&request) {
+                Place::Theta => {
+                    let same = bits(&params) == theta;
+                    self.report.holds(same, || format!("request {} is not made at θ", request.id));
+                }
+                Place::Moved => self.params_close("moved", "expect.meta.moved", &params)?,
+                Place::Difference => {}
+            }
+        }
+        self.result_is_right(&result, &told)?;
+        self.features_and_factors("expect.meta")?;
+        for name in ["alpha", "beta", "lambda1", "lambda2"] {
+            let expected = case.need(&format!("expect.meta.d_{name}"))?;
+            self.derivative(name, &format!("d_{name}"), expected)?;
+        }
+        for (name, size) in self.handle.attention_sizes().map_err(text)? {
+            let expected = case.need(&format!("expect.meta.d_phi.{name}"))?;
+            self.derivative(&name, &format!("d_phi.{name}"), expected)?;
+            let key = format!("expect.meta.phi.{name}");
+            let (got, expected) = (self.handle.attention(&name, size).map_err(text)?, case.need(&key)?);
+            self.close("phi after", key, &got, expected, largest(expected));
+        }
+        self.updated = true;
+        Ok(())
+    }
+
+    fn derivative(&mut self, name: &str, key: &str, expected: &[f64]) -> Result<(), String> {
+        let got = self.handle.meta_gradient(name, expected.len()).map_err(text)?;
+        self.close("derivatives", format!("expect.meta.{key}"), &got, expected, largest(expected));
+        Ok(())
+    }
+
+    /// Outcome, terms, losses. What was not evaluated is NaN.
+    fn result_is_right(&mut self, result: &maw_meta_result, told: &Told) -> Result<(), String> {
+        let case = self.case;
+        let steps = self.handle.steps().map_err(text)?;
+        let counts = (result.outcome, result.updates, result.evaluations, result.step);
+        let expected = (MAW_OUTCOME_UPDATED, 1, told.evaluations, steps);
+        self.report.holds(counts == expected, || {
+            format!("(outcome, updates, evaluations, step) = {counts:?}, not {expected:?}")
+        });
+        let number = |name: &str| case.number(&format!("expect.meta.{name}"));
+        let scale = largest(&[number("L_train")?, number("L_val")?, number("L_val_moved")?]);
+        let objective = case.objective();
+        let needs = |term: &str| objective == "combined" || objective == term;
+        let numbers = [
+            ("L_train", result.loss_train, told.train),
+            ("L_val", result.loss_validation, told.validation),
+            ("L_b2", result.loss_train_moved, told.train_moved),
+            ("L_val_moved", result.loss_validation_moved, told.validation_moved),
+            ("L_grad", result.term_gradient, needs("gradient")),
+            ("L_loss", result.term_loss_decrease, needs("loss_decrease")),
+            ("L_gap", result.term_gen_gap, needs("gen_gap")),
+            ("L_meta", result.loss_meta, true),
+        ];
+        for (name, got, evaluated) in numbers {
+            let expected = number(name)?;
+            if evaluated {
+                self.close("losses", format!("expect.meta.{name}"), &[got], &[expected], scale);
+            } else {
+                self.report.holds(got.is_nan(), || format!("{name} is {got}, though the objective does not need it"));
+            }
+        }
+        let (idle, expected) = (f64::from(result.idle_groups), number("idle_groups")?);
+        let same = !told.train_moved || idle.total_cmp(&expected).is_eq();
+        self.report.holds(same, || format!("{idle} idle groups, not {expected}"));
+        let moves = objective != "gen_gap";
+        let asked = told.train_moved || told.validation_moved;
+        self.report.holds(asked == moves, || "evaluations at the moved parameters: too many or none".to_owned());
+        if !moves {
+            // The case has θ′ all the same; the library does not make it.
+            for i in &self.order {
+                case.get(&format!("expect.meta.moved.{i}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The host's answer; the loss flattens the tensors in the order of the config.
+fn answer(loss: &Loss, request: &maw_meta_request, params: &[Tensor], order: &[usize]) -> Answer {
+    let registered: Vec<usize> =
+        (0..order.len()).map(|i| order.iter().position(|&o| o == i).expect("a permutation")).collect();
+    let in_config_order: Vec<Tensor> = registered.iter().map(|&i| params[i].clone()).collect();
+    let (value, grads) = loss.evaluate(&in_config_order);
+    if request.kind == MAW_META_LOSS {
+        return Answer::loss(value);
+    }
+    Answer::gradient((value, order.iter().map(|&i| grads[i].clone()).collect()))
+}
+
+/// Where a request is to be evaluated.
+#[derive(PartialEq)]
+enum Place {
+    Theta,
+    Moved,
+    Difference,
+}
+
+fn place_of(request: &maw_meta_request) -> Place {
+    match (request.batch, request.replay) {
+        (MAW_BATCH_TRAIN_2, 0) => Place::Moved,
+        (MAW_BATCH_TRAIN_2, _) => Place::Difference,
+        (MAW_BATCH_VALIDATION, replay) if replay != 0 => Place::Moved,
+        _ => Place::Theta,
+    }
+}
+
+/// Which losses the host was asked for.
+struct Told {
+    evaluations: u32,
+    train: bool,
+    validation: bool,
+    train_moved: bool,
+    validation_moved: bool,
+}
+
+impl Told {
+    fn new(seen: &[(maw_meta_request, Vec<Tensor>)]) -> Self {
+        let any = |batch, place| seen.iter().any(|(request, _)| request.batch == batch && place_of(request) == place);
+        Self {
+            evaluations: seen.len() as u32,
+            train: any(MAW_BATCH_TRAIN_1, Place::Theta),
+            validation: any(MAW_BATCH_VALIDATION, Place::Theta),
+            train_moved: any(MAW_BATCH_TRAIN_2, Place::Moved),
+            validation_moved: any(MAW_BATCH_VALIDATION, Place::Moved),
+        }
+    }
+}
+
+fn every_case_holds(mode: Mode) {
+    let mut report = Report::default();
+    let mut count = 0;
+    for path in files() {
+        report.subject = format!("{}, {}", path.file_stem().unwrap_or_default().to_string_lossy(), mode.name());
+        let run = Case::read(&path).and_then(|case| Run::new(&case, mode, &mut report)?.all());
+        report.holds(run.is_ok(), || format!("{run:?}"));
+        count += 1;
+    }
+    assert!(count > 0, "no case was run");
+    report.print(&format!("{count} golden cases with {} differences", mode.name()));
+    report.finish();
+}
+
+#[test]
+fn every_case_holds_with_float64_tensors_and_central_differences() {
+    every_case_holds(Mode { dtype: MAW_FLOAT64, difference: MAW_DIFFERENCE_CENTRAL });
+}
+
+#[test]
+fn every_case_holds_with_float64_tensors_and_forward_differences() {
+    every_case_holds(Mode { dtype: MAW_FLOAT64, difference: MAW_DIFFERENCE_FORWARD });
+}
+
+#[test]
+fn every_case_holds_with_float32_tensors_and_central_differences() {
+    every_case_holds(Mode { dtype: MAW_FLOAT32, difference: MAW_DIFFERENCE_CENTRAL });
+}
+
+#[test]
+fn every_case_holds_with_float32_tensors_and_forward_differences() {
+    every_case_holds(Mode { dtype: MAW_FLOAT32, difference: MAW_DIFFERENCE_FORWARD });
+}
+
+#[test]
+fn a_case_with_an_unknown_key_anywhere_in_its_config_is_refused() {
+    let with = |top: &str, group: &str, tensor: &str, unused: &str, scale: &str| {
+        parse(&format!(
+            r#"{{"steps": 1, "resolved_feature_dim": 6{top},
+            "param_groups": [{{"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.1{group}}}],
+            "tensors": [{{"name": "a", "shape": [1], "param_group": 0, "modulation_group": 0, "is_bias": true,
+                          "depth": 0.0{tensor}}}],
+            "meta_unused": {{"b1": [], "b2": [0], "val": []{unused}}}, "meta_scale": {{"b2": {{"0": 0.5}}{scale}}}}}"#
+        ))
+    };
+    with("", "", "", "", "").expect("every key is known");
+    let unknown = r#", "new": 1"#;
+    for place in 0..5 {
+        let at = |i: usize| if i == place { unknown } else { "" };
+        let refused = with(at(0), at(1), at(2), at(3), at(4)).expect_err("an unknown key");
+        assert!(refused.contains("unknown field `new`"), "{refused}");
+    }
+}
