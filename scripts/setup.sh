@@ -1,0 +1,45 @@
+#!/bin/sh
+# Checks that the tools for `make demo` and `make test` are there. A missing one is installed where that is possible
+# (Debian or a relative, as root), else named with the command that installs it.
+set -eu
+
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+if ! has cargo; then
+    echo "setup: cargo is missing; install Rust from https://rustup.rs:" >&2
+    echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2
+    exit 1
+fi
+for component in fmt:rustfmt clippy:clippy; do
+    if ! cargo "${component%:*}" --version >/dev/null 2>&1; then
+        echo "setup: cargo ${component%:*} is missing; install it with" >&2
+        echo "    rustup component add ${component#*:}" >&2
+        exit 1
+    fi
+done
+
+packages=
+for tool in cc:gcc c++:g++ make:make nm:binutils readelf:binutils; do
+    # Only Linux has readelf; the tests that need it are for Linux only.
+    if [ "$tool" = readelf:binutils ] && [ "$(uname -s)" != Linux ]; then
+        continue
+    fi
+    has "${tool%:*}" || packages="$packages ${tool#*:}"
+done
+[ -n "$packages" ] || exit 0
+
+if has apt-get && [ "$(id -u)" -eq 0 ]; then
+    echo "setup: installing$packages"
+    apt-get update
+    # shellcheck disable=SC2086  # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $packages libc6-dev
+elif has apt-get; then
+    echo "setup: missing; install with" >&2
+    echo "    sudo apt-get install$packages libc6-dev" >&2
+    exit 1
+else
+    echo "setup: missing (names as in Debian):$packages; install them with your system's package manager" >&2
+    exit 1
+fi

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Everything that is checked, in one go; the first failure ends it. Needs nothing outside this repository but the
+# tools of scripts/setup.sh and the crates of Cargo.lock.
+set -eu
+cd "$(dirname "$0")/.."
+
+section() {
+    printf '\n==== %s ====\n' "$1"
+    shift
+    "$@"
+}
+
+section "tools" scripts/setup.sh
+section "format" cargo fmt --check
+section "lints, with everything that tests use" cargo clippy --all-targets --locked -- -D warnings
+section "lints, as released" cargo clippy --locked -- -D warnings
+section "tests" cargo test --locked
+section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+section "release library" cargo build --release --locked
+section "exports of the release library" \
+    env METAADAMW_LIBRARY="${CARGO_TARGET_DIR:-target}/release/libmetaadamw.so" cargo test --locked --test exports
+section "demo, compiled" scripts/build-c.sh examples/c/forecast.c build/forecast
+section "demo, a short run" build/forecast --epochs 2 --seeds 1
+section "demo, compiled with sanitizers" scripts/build-c.sh examples/c/forecast.c build/sanitized/forecast \
+    -g -fsanitize=address,undefined -fno-sanitize-recover=all
+section "demo, a short run with sanitizers" build/sanitized/forecast --epochs 3 --seeds 1
+printf '\n==== all passed ====\n'
