@@ -137,6 +137,15 @@
 /// `verify_params` is on and the parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`.
 #define MAW_PARAMS_CHANGED (-9)
 
+/// The operating system refused a file operation; the message says which.
+#define MAW_IO (-10)
+
+/// A checkpoint is damaged, or the file is none.
+#define MAW_CORRUPT (-11)
+
+/// A checkpoint belongs to another model or to other options; the message lists the first differences.
+#define MAW_MISMATCH (-12)
+
 /// 32-bit IEEE float.
 #define MAW_FLOAT32 1
 
@@ -260,6 +269,15 @@
 /// `maw_reset`: the attention module back to its initial values.
 #define MAW_RESET_ATTENTION 2
 
+/// Saving and loading: the attention module alone.
+#define MAW_ATTENTION_ONLY 1
+
+/// Loading: options that only steer the future may differ; the file's hold afterwards.
+#define MAW_LOAD_FILE_WINS 2
+
+/// Loading: options that only steer the future may differ; the optimizer's own hold afterwards.
+#define MAW_LOAD_OWN_WINS 4
+
 /// `maw_step_report.skip_reason`: the step was applied.
 #define MAW_SKIP_NONE 0
 
@@ -328,6 +346,9 @@
 
 /// `maw_log_callback`: something that probably was not meant.
 #define MAW_LOG_WARNING 2
+
+/// Bytes that the library made and the caller owns; freed with `maw_bytes_free`.
+typedef struct maw_bytes maw_bytes;
 
 /// Why a call failed: a status and a text that names the argument, what was expected and what came.
 ///
@@ -907,6 +928,97 @@ maw_status maw_attention_set(maw_optimizer *optimizer,
                              const double *values,
                              size_t count,
                              maw_error **error);
+
+/// The first byte; NULL for NULL. Borrowed: valid until the object is freed. JSON has a NUL behind its last byte.
+const uint8_t *maw_bytes_data(const maw_bytes *bytes);
+
+/// The number of bytes, without the NUL behind JSON; 0 for NULL.
+size_t maw_bytes_size(const maw_bytes *bytes);
+
+/// Frees bytes; does nothing for NULL. Any thread, once.
+void maw_bytes_free(maw_bytes *bytes);
+
+/// Saves the run to a safetensors file: moments, step counts, the attention module, options, hyper-parameters as they are
+/// now, counters. The parameters are the host's to save. Prepares an optimizer that is not.
+///
+/// `path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` for the attention module alone.
+/// Durable: written beside the old file, synced, renamed over it, and the folder synced. Whatever fails, the file is the
+/// old one or the new one.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` says which operation failed; `MAW_INVALID_STATE` while a meta-update is open.
+maw_status maw_save_file(maw_optimizer *optimizer,
+                         const char *path,
+                         uint32_t flags,
+                         maw_error **error);
+
+/// As `maw_save_file`, into memory.
+///
+/// `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
+maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **bytes, maw_error **error);
+
+/// Loads a run that any language saved into an optimizer with the same tensors, registered in any order; a run that is
+/// trained on equals the uninterrupted one bit for bit if the order is the same. Prepares an optimizer that is not.
+///
+/// `path`: NUL-terminated. `flags`: 0 = names, shapes, dtypes, param groups, modulation groups and options must be equal;
+/// `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS` allow options that only steer the future to differ (hyper-parameters of
+/// param groups, ranges, intervals, the meta-objective's weights and priorities, clipping …) and say whose hold
+/// afterwards; `MAW_ATTENTION_ONLY`: nothing but the attention module is loaded, from either kind of file.
+/// `threads` and `verify_params` are not saved. The file must not be written to meanwhile.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
+/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences;
+/// `MAW_INVALID_STATE` while a meta-update is open. Everything is checked before anything is changed; only if the disk
+/// fails between the check and the second reading is the optimizer reset.
+maw_status maw_load_file(maw_optimizer *optimizer,
+                         const char *path,
+                         uint32_t flags,
+                         maw_error **error);
+
+/// As `maw_load_file`, from memory.
+///
+/// `data`: `size` bytes; not kept.
+maw_status maw_load_bytes(maw_optimizer *optimizer,
+                          const uint8_t *data,
+                          size_t size,
+                          uint32_t flags,
+                          maw_error **error);
+
+/// What the optimizer is doing, as JSON (docs/state.md is its schema): options, param groups, modulation groups with their
+/// tensors, features and factors, meta-updates, uncertainty weights, skipped steps and why, time by part. Works while a
+/// meta-update is open. Prepares an optimizer that is not.
+///
+/// `json`: out, UTF-8, freed with `maw_bytes_free`; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` without tensors.
+maw_status maw_dump_state(maw_optimizer *optimizer,
+                          maw_bytes **json,
+                          maw_error **error);
+
+/// Copies the moments and the step count of one tensor, so that a run can move to another Adam.
+///
+/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` elements of the tensor's dtype; may be
+/// NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open.
+maw_status maw_tensor_state_get(maw_optimizer *optimizer,
+                                size_t tensor,
+                                void *exp_avg,
+                                void *exp_avg_sq,
+                                size_t count,
+                                uint64_t *step,
+                                maw_error **error);
+
+/// Sets the moments and the step count of one tensor, so that a run can move here from another Adam. The optimizer's own
+/// step count becomes at least `step`. Prepares an optimizer that is not.
+///
+/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` elements of the tensor's dtype, finite, the
+/// second ≥ 0; copied. `step`: updates of this tensor so far.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open. On
+/// failure nothing is changed.
+maw_status maw_tensor_state_set(maw_optimizer *optimizer,
+                                size_t tensor,
+                                const void *exp_avg,
+                                const void *exp_avg_sq,
+                                size_t count,
+                                uint64_t step,
+                                maw_error **error);
 
 /// The status of an error; `MAW_OK` for NULL. Any thread.
 maw_status maw_error_code(const maw_error *error);

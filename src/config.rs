@@ -1,9 +1,12 @@
 //! Hyper-parameters: defaults with their source, validation that names the field.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// Element type of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DType {
     /// 32-bit IEEE float.
     F32,
@@ -30,6 +33,14 @@ impl DType {
         }
     }
 
+    /// Elements as they lie in memory, widened.
+    pub(crate) fn values(self, bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
+        bytes.chunks_exact(self.size()).map(move |b| match self {
+            Self::F32 => f64::from(f32::from_le_bytes(b.try_into().expect("four bytes"))),
+            Self::F64 => f64::from_le_bytes(b.try_into().expect("eight bytes")),
+        })
+    }
+
     /// Smallest value above 0 that an `eps` may have.
     fn min_positive(self) -> f64 {
         match self {
@@ -40,7 +51,8 @@ impl DType {
 }
 
 /// Where paper and authors' program differ, which one is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Semantics {
     /// The paper's equations.
     Paper,
@@ -49,7 +61,8 @@ pub enum Semantics {
 }
 
 /// What a token of the attention module is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FeatureVersion {
     /// Mean norms and cosine.
     Basic,
@@ -64,7 +77,8 @@ pub enum FeatureVersion {
 }
 
 /// How tensors form modulation groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Grouping {
     /// By layer kind, depth bucket and bias or not, read from the names.
     FineGrained,
@@ -78,7 +92,8 @@ pub enum Grouping {
 pub use crate::attention::Init;
 
 /// The meta-objective.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Objective {
     /// All three terms.
     Combined,
@@ -91,7 +106,8 @@ pub enum Objective {
 }
 
 /// How the combined objective weighs its terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Weighting {
     /// Homoscedastic uncertainty with priorities (eq. 13).
     Huw,
@@ -102,7 +118,8 @@ pub enum Weighting {
 }
 
 /// Kind of a term under HUW: its factor h is ½ or 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TermKind {
     /// h = ½.
     Regression,
@@ -111,7 +128,8 @@ pub enum TermKind {
 }
 
 /// How the Hessian-vector product is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Difference {
     /// Two more gradients.
     Central,
@@ -122,7 +140,8 @@ pub enum Difference {
 }
 
 /// What happens to a step with something not finite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NonFinite {
     /// It is skipped and counted.
     Skip,
@@ -131,7 +150,8 @@ pub enum NonFinite {
 }
 
 /// What the tensor's module is, said by the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LayerKind {
     /// Unknown: the name decides.
     Unknown,
@@ -146,7 +166,8 @@ pub enum LayerKind {
 }
 
 /// Options of an optimizer; see `maw_options` in the C header for each field's meaning and unit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "documented once, at maw_options")]
 pub struct Options {
     pub seed: u64,

@@ -22,6 +22,12 @@ pub enum Status {
     NotFound = -8,
     /// Parameters changed unannounced.
     ParamsChanged = -9,
+    /// The operating system refused a file operation.
+    Io = -10,
+    /// A checkpoint is damaged, or is none.
+    Corrupt = -11,
+    /// A checkpoint does not fit the optimizer.
+    Mismatch = -12,
 }
 
 /// A failed call. The optimizer is as it was before.
@@ -202,6 +208,26 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
+    /// A file operation failed.
+    #[error("{operation}: {reason}")]
+    Io {
+        /// What was being done, to which file.
+        operation: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// A checkpoint is damaged, or is none.
+    #[error("the checkpoint is damaged or is none: {what}")]
+    Corrupt {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A checkpoint belongs to another model or other options.
+    #[error("the checkpoint does not fit: {what}")]
+    Mismatch {
+        /// The first differences.
+        what: String,
+    },
     /// The handle is inside another call.
     #[error("the optimizer is busy with another call")]
     Busy,
@@ -242,10 +268,21 @@ impl Error {
             Self::NotFound { .. } => Status::NotFound,
             Self::NotFinite { .. } => Status::NotFinite,
             Self::ParamsChanged { .. } => Status::ParamsChanged,
+            Self::Io { .. } => Status::Io,
+            Self::Corrupt { .. } => Status::Corrupt,
+            Self::Mismatch { .. } => Status::Mismatch,
             Self::Busy => Status::Busy,
             Self::Poisoned | Self::Panic { .. } => Status::Panic,
             Self::OutOfMemory => Status::OutOfMemory,
         }
+    }
+
+    pub(crate) fn io(operation: &str, error: &std::io::Error) -> Self {
+        Self::Io { operation: operation.to_owned(), reason: error.to_string() }
+    }
+
+    pub(crate) fn file(operation: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::Io { operation: format!("{operation} '{}'", path.display()), reason: error.to_string() }
     }
 
     pub(crate) fn range(field: impl Into<String>, got: impl ToString, expected: impl Into<String>) -> Self {

@@ -68,10 +68,44 @@ impl Features {
         self.dim
     }
 
+    /// What each column is.
+    #[must_use]
+    pub fn columns(&self) -> Vec<String> {
+        let used = 4 + usize::from(self.v_norms);
+        let basic = &["gradient_norm", "exp_avg_norm", "param_norm", "cosine", "exp_avg_sq_norm"][..used];
+        let prefixed = |prefix: &str| basic.iter().map(|name| format!("{prefix}_{name}")).collect::<Vec<_>>();
+        let mut columns = match self.version {
+            FeatureVersion::Basic | FeatureVersion::NormBasic => prefixed("mean"),
+            FeatureVersion::BasicPlus | FeatureVersion::NormBasicPlus => [prefixed("mean"), prefixed("std")].concat(),
+            FeatureVersion::Enhanced => [
+                "mean_gradient_norm",
+                "var_gradient_norm",
+                "mean_exp_avg_norm",
+                "var_exp_avg_norm",
+                "mean_gradient_zeros",
+                "mean_exp_avg_zeros",
+                "mean_ln_numel",
+                "share_of_biases",
+                "mean_depth",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        };
+        columns.extend(self.time.then(|| "time".to_owned()));
+        columns.resize(self.dim - self.embed_dim, "padding".to_owned());
+        columns.extend((0..self.embed_dim).map(|i| format!("embedding_{i}")));
+        columns
+    }
+
     /// E, 0 without group embeddings.
     #[must_use]
     pub fn embed_dim(&self) -> usize {
         self.embed_dim
+    }
+
+    /// Steps of the whole run, 0 if unknown.
+    pub fn set_total_steps(&mut self, total_steps: u64) {
+        self.total_steps = total_steps;
     }
 
     /// Whether zeros must be counted.

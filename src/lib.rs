@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! ffi            handles, status, structs that grow: every foreign pointer
-//! optimizer      one step, read top to bottom          meta   the meta-update, ask and tell
+//! optimizer      one step, read top to bottom          meta         the meta-update, ask and tell
+//!                                                      checkpoint   the state ⇄ a safetensors file
+//!                                                      dump         the state as JSON
 //! modulation     features → attention → α, β, λ₁, λ₂
 //! config groups features stats update attention        pure: no pointers, no device
 //! backend        all that is proportional to the number of parameters (cpu)
@@ -18,11 +20,16 @@
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("metaadamw supports 64-bit targets only");
+#[cfg(not(target_endian = "little"))]
+compile_error!("metaadamw supports little-endian targets only: checkpoints hold memory as it is");
 
 pub mod attention;
 pub mod backend;
 pub mod buffers;
+pub mod checkpoint;
 pub mod config;
+mod dump;
+mod durable;
 pub mod error;
 pub mod features;
 pub mod ffi;

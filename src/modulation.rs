@@ -48,6 +48,12 @@ impl Factors {
         }
     }
 
+    /// α, β, λ₁, λ₂.
+    #[must_use]
+    pub fn rows(&self) -> [&[f64]; OUTPUTS] {
+        [&self.alpha, &self.beta, &self.lambda1, &self.lambda2]
+    }
+
     fn columns(&mut self) -> [&mut [f64]; OUTPUTS] {
         [&mut self.alpha, &mut self.beta, &mut self.lambda1, &mut self.lambda2]
     }
@@ -118,7 +124,7 @@ impl Modulation {
             workspace: Workspace::new(&shape),
             names: attention.entries().iter().map(name).collect(),
             attention,
-            ranges: [options.alpha_range, options.beta_range, 1.0, 1.0],
+            ranges: ranges(options),
             last: evaluation(),
             known: false,
             next: evaluation(),
@@ -146,6 +152,12 @@ impl Modulation {
         self.features.dim()
     }
 
+    /// What each column of the features is.
+    #[must_use]
+    pub fn feature_columns(&self) -> Vec<String> {
+        self.features.columns()
+    }
+
     /// Whether the statistics must count zeros.
     #[must_use]
     pub fn counts_zeros(&self) -> bool {
@@ -162,6 +174,20 @@ impl Modulation {
     #[must_use]
     pub fn next_factors(&self) -> &Factors {
         &self.next.factors
+    }
+
+    /// Makes these the last accepted evaluation's, after a load.
+    pub fn restore(&mut self, last: Option<(Vec<f64>, Factors)>) {
+        self.known = last.is_some();
+        if let Some((features, factors)) = last {
+            self.last = Evaluation { features, factors };
+        }
+    }
+
+    /// Follows options that steer only the future.
+    pub fn steer(&mut self, options: &Options) {
+        self.ranges = ranges(options);
+        self.features.set_total_steps(options.total_steps);
     }
 
     /// As if no evaluation had been accepted.
@@ -240,4 +266,9 @@ impl Modulation {
             }
         }
     }
+}
+
+/// Widths of the factors' ranges.
+fn ranges(options: &Options) -> [f64; OUTPUTS] {
+    [options.alpha_range, options.beta_range, 1.0, 1.0]
 }

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
-use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, Moment};
 use crate::buffers::{Checker, Gradient, Grads, Params};
 use crate::config::{
     Grouping, NonFinite, Objective, Options, ParamGroup, Semantics, not_negative, positive, validate_priorities,
@@ -76,6 +77,40 @@ impl Skip {
     }
 }
 
+/// Steps that were skipped, and why.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Skips {
+    /// In the order of [`Skip`].
+    pub by_reason: [u64; 5],
+    /// The last: why, the tensor to blame, applied steps then.
+    pub last: Option<(Skip, Option<usize>, u64)>,
+}
+
+impl Skips {
+    fn count(&mut self, reason: Skip, tensor: Option<usize>, steps: u64) {
+        self.by_reason[reason as usize] += 1;
+        self.last = Some((reason, tensor, steps));
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.by_reason.iter().sum()
+    }
+}
+
+/// Time spent in applied and skipped steps, by part.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    /// Checks, sums of gradients and state.
+    pub statistics: Duration,
+    /// Features and attention module.
+    pub factors: Duration,
+    /// The update of the tensors.
+    pub update: Duration,
+    /// The library's own part of meta-updates.
+    pub meta: Duration,
+}
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
@@ -110,9 +145,10 @@ pub(crate) struct Prepared {
     pub modulation: Option<Modulation>,
     pub backend: Box<dyn Backend>,
     pub checker: Checker,
-    /// Applied and skipped steps.
+    /// Applied steps.
     pub steps: u64,
-    pub skipped: u64,
+    pub skips: Skips,
+    pub times: Times,
     /// t of each tensor.
     pub tensor_steps: Vec<u64>,
     /// Sums of the state, carried from step to step while `carried` holds.
@@ -222,7 +258,8 @@ impl Optimizer {
             backend,
             checker: Checker::new(n),
             steps: 0,
-            skipped: 0,
+            skips: Skips::default(),
+            times: Times::default(),
             tensor_steps: vec![0; n],
             state: vec![StateSums::default(); n],
             carried: false,
@@ -260,6 +297,7 @@ impl Optimizer {
         p.checker.check(tensors, params, Some(grads))?;
         p.check_announced(tensors, grads)?;
 
+        let started = Instant::now();
         p.refresh_state(tensors, params, options.params_changed, verify)?;
         let announced = &p.announced;
         let with_momentum = p.modulation.is_some();
@@ -271,7 +309,11 @@ impl Optimizer {
             options.grad_scale,
             settings.max_grad_norm,
         );
+        let summed = Instant::now();
+        p.times.statistics += summed - started;
         let verdict = p.verdict(tensors, grads, &gradient);
+        let judged = Instant::now();
+        p.times.factors += judged - summed;
         if let Err((reason, tensor)) = verdict {
             return self.skip(reason, tensor, &gradient);
         }
@@ -287,6 +329,7 @@ impl Optimizer {
         let momentum = reference.then_some(&mut p.momentum[..]);
         p.backend.update(params, grads, &p.coefficients, &mut p.state, momentum);
 
+        p.times.update += judged.elapsed();
         p.steps += 1;
         p.carried = true;
         p.announced.fill(false);
@@ -310,7 +353,7 @@ impl Optimizer {
             return Err(Error::NotFinite { what: describe(&self.tensors) });
         }
         let p = self.prepared.as_mut().expect("a step prepares");
-        p.skipped += 1;
+        p.skips.count(reason, tensor, p.steps);
         p.announced.fill(false);
         let report = p.report(gradient, Some(reason), tensor);
         if self.log.is_some() {
@@ -335,6 +378,60 @@ impl Optimizer {
         Ok(())
     }
 
+    /// The step count of a tensor.
+    ///
+    /// # Errors
+    /// Before preparation; no such tensor.
+    pub fn tensor_step(&self, tensor: usize) -> Result<u64> {
+        let p = self.prepared.as_ref().ok_or(unprepared("maw_tensor_state_get"))?;
+        p.tensor_steps.get(tensor).copied().ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))
+    }
+
+    /// Copies a moment of a tensor out, elements as they lie in memory.
+    ///
+    /// # Errors
+    /// Before preparation; no such tensor; a wrong size in bytes.
+    pub fn read_moment(&self, moment: Moment, tensor: usize, out: &mut [u8]) -> Result<()> {
+        let p = self.prepared.as_ref().ok_or(unprepared("maw_tensor_state_get"))?;
+        self.check_moment(tensor, out.len())?;
+        p.backend.read_moment(moment, tensor, 0, out);
+        Ok(())
+    }
+
+    fn check_moment(&self, tensor: usize, bytes: usize) -> Result<&Tensor> {
+        let known = self.tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))?;
+        let size = known.spec.dtype.size();
+        check_length("count", bytes / size, known.numel, "elements of that tensor")?;
+        Ok(known)
+    }
+
+    /// Sets both moments and the step count of a tensor, so that a run can move here from another Adam. The optimizer's
+    /// own step count becomes at least `step`.
+    ///
+    /// # Errors
+    /// No such tensor; a wrong size; a value not finite, or a second moment below 0; an open meta-update.
+    pub fn set_tensor_state(&mut self, tensor: usize, exp_avg: &[u8], exp_avg_sq: &[u8], step: u64) -> Result<()> {
+        self.prepare()?;
+        self.changeable("maw_tensor_state_set")?;
+        let known = self.check_moment(tensor, exp_avg.len())?;
+        self.check_moment(tensor, exp_avg_sq.len())?;
+        let dtype = known.spec.dtype;
+        for (name, bytes, least) in [("exp_avg", exp_avg, f64::NEG_INFINITY), ("exp_avg_sq", exp_avg_sq, 0.0)] {
+            let usable = |x: &f64| x.is_finite() && *x >= least;
+            if let Some((i, x)) = dtype.values(bytes).enumerate().find(|(_, x)| !usable(x)) {
+                let expected = if least == 0.0 { "finite and ≥ 0" } else { "finite" };
+                return Err(Error::range(format!("{name}[{i}] of tensor '{}'", known.name()), x, expected));
+            }
+        }
+        let p = self.prepared.as_mut().expect("prepared above");
+        p.backend.write_moment(Moment::ExpAvg, tensor, 0, exp_avg);
+        p.backend.write_moment(Moment::ExpAvgSq, tensor, 0, exp_avg_sq);
+        p.tensor_steps[tensor] = step;
+        p.steps = p.steps.max(step);
+        p.carried = false;
+        Ok(())
+    }
+
     /// Back to the start: moments and step counts, Φ, or both.
     ///
     /// # Errors
@@ -350,8 +447,8 @@ impl Optimizer {
             p.backend.reset_moments();
             p.tensor_steps.fill(0);
             p.kept.fill(None);
-            (p.steps, p.skipped, p.carried) = (0, 0, false);
-            p.meta.forget_when();
+            (p.steps, p.skips, p.carried) = (0, Skips::default(), false);
+            p.meta.restore(p.meta.updates(), None);
             if let Some(modulation) = &mut p.modulation {
                 modulation.forget();
             }
@@ -432,7 +529,7 @@ impl Optimizer {
     }
 
     /// A setter may act: no meta-update is open. What was announced is forgotten.
-    fn changeable(&mut self, call: &'static str) -> Result<()> {
+    pub(crate) fn changeable(&mut self, call: &'static str) -> Result<()> {
         if let Some(p) = &mut self.prepared {
             p.meta.refuse_while_open(call)?;
             p.announced.fill(false);
@@ -606,7 +703,7 @@ impl Prepared {
     fn report(&self, gradient: &EffectiveGradient, skipped: Option<Skip>, tensor: Option<usize>) -> StepReport {
         StepReport {
             step: self.steps,
-            skipped_steps: self.skipped,
+            skipped_steps: self.skips.total(),
             grad_norm: gradient.norm,
             clip_factor: gradient.clip,
             skipped,

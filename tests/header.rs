@@ -10,7 +10,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of src/ffi in the order in which the header shows what they export.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "version.rs",
     "types.rs",
     "handle.rs",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 9] = [
     "meta.rs",
     "state.rs",
     "attention.rs",
+    "checkpoint.rs",
     "error.rs",
 ];
 

@@ -81,6 +81,15 @@ pub struct Alignment {
     pub product: f64,
 }
 
+/// One of the two moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// m.
+    ExpAvg,
+    /// v.
+    ExpAvgSq,
+}
+
 /// What a step needs.
 pub trait StepPasses: Send {
     /// Sums over the gradients of the tensors that `wanted` names and that have one, into `out`. Without
@@ -112,6 +121,12 @@ pub trait StepPasses: Send {
 
     /// Moments back to 0.
     fn reset_moments(&mut self);
+
+    /// Copies a part of a moment out: `out.len()` bytes from byte `offset` on, elements as they lie in memory.
+    fn read_moment(&self, moment: Moment, tensor: usize, offset: usize, out: &mut [u8]);
+
+    /// Copies a part of a moment in.
+    fn write_moment(&mut self, moment: Moment, tensor: usize, offset: usize, bytes: &[u8]);
 }
 
 /// What a meta-update needs: between `begin_meta` and `end_meta` only.

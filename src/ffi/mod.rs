@@ -7,6 +7,7 @@
 #![allow(non_camel_case_types, reason = "types carry their C names")]
 
 mod attention;
+mod checkpoint;
 mod error;
 mod handle;
 mod meta;
@@ -19,6 +20,7 @@ mod types;
 mod version;
 
 pub use attention::*;
+pub use checkpoint::*;
 pub use error::*;
 pub use handle::*;
 pub use meta::*;

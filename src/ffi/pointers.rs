@@ -1,6 +1,6 @@
 //! Strings, arrays and single outputs that C passes.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 
 use crate::error::{Error, Result};
 use crate::name::Name;
@@ -29,6 +29,20 @@ pub(super) unsafe fn lookup<'a>(pointer: *const c_char, argument: &'static str) 
     let bytes = unsafe { text(pointer, argument) }?;
     std::str::from_utf8(bytes)
         .map_err(|_| Error::BadName { field: argument.to_owned(), reason: "it is not UTF-8".to_owned() })
+}
+
+/// The bytes of a path.
+///
+/// # Safety
+/// `pointer` is NULL or a NUL-terminated string that stays unchanged for `'a`.
+pub(super) unsafe fn path_bytes<'a>(pointer: *const c_char) -> Result<&'a [u8]> {
+    check(pointer, "path")?;
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
+    if bytes.is_empty() {
+        return Err(Error::range("path", "empty", "the name of a file"));
+    }
+    Ok(bytes)
 }
 
 /// An array to read; it may be NULL when empty.

@@ -28,6 +28,12 @@ pub const MAW_PANIC: i32 = -7;
 pub const MAW_NOT_FOUND: i32 = -8;
 /// `verify_params` is on and the parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`.
 pub const MAW_PARAMS_CHANGED: i32 = -9;
+/// The operating system refused a file operation; the message says which.
+pub const MAW_IO: i32 = -10;
+/// A checkpoint is damaged, or the file is none.
+pub const MAW_CORRUPT: i32 = -11;
+/// A checkpoint belongs to another model or to other options; the message lists the first differences.
+pub const MAW_MISMATCH: i32 = -12;
 
 /// 32-bit IEEE float.
 pub const MAW_FLOAT32: i32 = 1;
@@ -123,6 +129,13 @@ pub const MAW_STEP_PARAMS_CHANGED: u32 = 1;
 pub const MAW_RESET_MOMENTS: u32 = 1;
 /// `maw_reset`: the attention module back to its initial values.
 pub const MAW_RESET_ATTENTION: u32 = 2;
+
+/// Saving and loading: the attention module alone.
+pub const MAW_ATTENTION_ONLY: u32 = 1;
+/// Loading: options that only steer the future may differ; the file's hold afterwards.
+pub const MAW_LOAD_FILE_WINS: u32 = 2;
+/// Loading: options that only steer the future may differ; the optimizer's own hold afterwards.
+pub const MAW_LOAD_OWN_WINS: u32 = 4;
 
 /// `maw_step_report.skip_reason`: the step was applied.
 pub const MAW_SKIP_NONE: i32 = 0;

@@ -40,6 +40,9 @@ pub extern "C" fn maw_status_name(status: maw_status) -> *const c_char {
         MAW_PANIC => c"MAW_PANIC",
         MAW_NOT_FOUND => c"MAW_NOT_FOUND",
         MAW_PARAMS_CHANGED => c"MAW_PARAMS_CHANGED",
+        MAW_IO => c"MAW_IO",
+        MAW_CORRUPT => c"MAW_CORRUPT",
+        MAW_MISMATCH => c"MAW_MISMATCH",
         _ => c"unknown status",
     }
     .as_ptr()

@@ -8,6 +8,8 @@ pub mod gradient;
 pub mod objective;
 pub mod uncertainty;
 
+use std::time::Instant;
+
 use self::gradient::MetaGradient;
 use self::objective::{GradientAlignment, Losses, Plan, by_group};
 use crate::backend::{Alignment, Direction, Kept, Move, Probe, Projection};
@@ -82,7 +84,8 @@ pub struct Answer {
 }
 
 /// How a meta-update ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// None has ended yet.
     #[default]
@@ -162,9 +165,31 @@ impl Meta {
         }
     }
 
-    /// After a reset of the step count, step numbers start anew.
-    pub fn forget_when(&mut self) {
-        self.done_at = None;
+    /// How the last one ended.
+    pub fn result(&self) -> &MetaResult {
+        &self.result
+    }
+
+    /// Meta-updates that changed Φ.
+    pub fn updates(&self) -> u64 {
+        self.result.updates
+    }
+
+    /// The step at which the last one was done or abandoned.
+    pub fn done_at(&self) -> Option<u64> {
+        self.done_at
+    }
+
+    /// Of the last one that was completed.
+    pub fn gradient(&self) -> Option<&MetaGradient> {
+        self.gradient.as_ref()
+    }
+
+    /// As after `updates` meta-updates, the last at step `done_at`; nothing more is known of it.
+    pub fn restore(&mut self, updates: u64, done_at: Option<u64>) {
+        let last_id = self.last_id;
+        *self = Self { last_id, done_at, ..Self::default() };
+        self.result.updates = updates;
     }
 }
 
@@ -332,6 +357,7 @@ impl Optimizer {
             return Err(Error::Null { argument: "grads" });
         }
         p.checker.check(tensors, params, grads)?;
+        let started = Instant::now();
         let mut open = p.meta.open.take().expect("filtered above");
         open.evaluations += 1;
         let world = World { options, param_groups, tensors, params };
@@ -342,10 +368,14 @@ impl Optimizer {
         };
         p.meta.open = Some(open);
         let outcome = match next {
-            Ok(Next::Ask(stage)) => return Ok(Some(p.ask(stage))),
+            Ok(Next::Ask(stage)) => {
+                p.times.meta += started.elapsed();
+                return Ok(Some(p.ask(stage)));
+            }
             Ok(Next::Finish) => p.finish(options),
             Err(outcome) => outcome,
         };
+        p.times.meta += started.elapsed();
         self.close(params, outcome);
         Ok(None)
     }

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use super::chunks::Chunk;
 use super::kernels::{GradientKernel, Scalars, StateKernel, UpdateKernel};
 use super::{Cpu, Shared, by_dtype, drive, start, start_mut};
-use crate::backend::StepPasses;
+use crate::backend::{Moment, StepPasses};
 use crate::buffers::{Gradient, Grads, Params};
 use crate::config::DType;
 use crate::stats::{GradientSums, StateSums};
@@ -132,6 +132,22 @@ impl StepPasses for Cpu {
     fn reset_moments(&mut self) {
         self.exp_avg.clear();
         self.exp_avg_sq.clear();
+    }
+
+    fn read_moment(&self, moment: Moment, tensor: usize, offset: usize, out: &mut [u8]) {
+        let storage = match moment {
+            Moment::ExpAvg => &self.exp_avg,
+            Moment::ExpAvgSq => &self.exp_avg_sq,
+        };
+        out.copy_from_slice(&storage.bytes(tensor)[offset..offset + out.len()]);
+    }
+
+    fn write_moment(&mut self, moment: Moment, tensor: usize, offset: usize, bytes: &[u8]) {
+        let storage = match moment {
+            Moment::ExpAvg => &mut self.exp_avg,
+            Moment::ExpAvgSq => &mut self.exp_avg_sq,
+        };
+        storage.bytes_mut(tensor)[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 }
 

@@ -51,6 +51,22 @@ impl Storage {
         &self.pointers
     }
 
+    /// A tensor's elements as bytes.
+    pub fn bytes(&self, tensor: usize) -> &[u8] {
+        match &self.elements[tensor] {
+            Elements::F32(v) => bytemuck::cast_slice(v),
+            Elements::F64(v) => bytemuck::cast_slice(v),
+        }
+    }
+
+    /// The same, to be written.
+    pub fn bytes_mut(&mut self, tensor: usize) -> &mut [u8] {
+        match &mut self.elements[tensor] {
+            Elements::F32(v) => bytemuck::cast_slice_mut(v),
+            Elements::F64(v) => bytemuck::cast_slice_mut(v),
+        }
+    }
+
     /// All zeros again.
     pub fn clear(&mut self) {
         for elements in &mut self.elements {

@@ -1,0 +1,149 @@
+//! Options and param groups in a checkpoint: words and whole numbers as JSON, floats as float64 tensors.
+//!
+//! A decimal float would be exact only by luck of its printer; a tensor is exact in every reader.
+
+use serde_json::{Map, Number, Value};
+
+use crate::config::{Options, ParamGroup, Weighting};
+use crate::error::{Error, Result};
+
+/// Options that decide what the state means: they must be equal.
+const STRUCTURAL: [&str; 12] = [
+    "semantics",
+    "feature_version",
+    "grouping",
+    "modulation",
+    "use_v_norms",
+    "include_time_step",
+    "use_feature_gating",
+    "group_embed_dim",
+    "feature_dim",
+    "attn_heads",
+    "attn_layers",
+    "attn_hidden_dim",
+];
+/// Options of the machine, not of the run: they are not saved.
+const LOCAL: [&str; 2] = ["threads", "verify_params"];
+
+/// Float options by name; an array of three is one entry.
+pub type Floats = Vec<(String, Vec<f64>)>;
+
+/// Which side's steering options hold after loading, where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Winner {
+    /// A difference is an error.
+    Nobody,
+    /// The file's.
+    File,
+    /// The optimizer's own.
+    Own,
+}
+
+/// The options as a JSON object, floats included.
+#[must_use]
+pub fn to_json(options: &Options) -> Map<String, Value> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(map)) => map,
+        other => unreachable!("options are a plain struct: {other:?}"),
+    }
+}
+
+/// The options without floats, and the floats by name.
+#[must_use]
+pub fn split(options: &Options) -> (Map<String, Value>, Floats) {
+    let mut words = to_json(options);
+    for name in LOCAL {
+        words.remove(name);
+    }
+    let mut floats = Vec::new();
+    words.retain(|name, value| {
+        let numbers = match value {
+            Value::Number(n) if n.is_f64() => Some(vec![n.as_f64().expect("is_f64")]),
+            Value::Array(values) if values.iter().all(Value::is_f64) => {
+                Some(values.iter().filter_map(Value::as_f64).collect())
+            }
+            _ => None,
+        };
+        let is_word = numbers.is_none();
+        floats.extend(numbers.map(|numbers| (name.clone(), numbers)));
+        is_word
+    });
+    (words, floats)
+}
+
+/// Puts the options together again; what is local is `own`'s.
+///
+/// # Errors
+/// [`Error::Corrupt`] names what is missing, unknown or out of range.
+pub fn join(mut words: Map<String, Value>, floats: &[(String, Vec<f64>)], own: &Options) -> Result<Options> {
+    let corrupt = |what: String| Error::Corrupt { what };
+    for (name, numbers) in floats {
+        let number = |x: &f64| {
+            Number::from_f64(*x).map(Value::Number).ok_or_else(|| corrupt(format!("its option {name} is {x}")))
+        };
+        let value = match &numbers[..] {
+            [one] => number(one)?,
+            several => Value::Array(several.iter().map(number).collect::<Result<_>>()?),
+        };
+        if words.insert(name.clone(), value).is_some() {
+            return Err(corrupt(format!("its option {name} is there twice")));
+        }
+    }
+    let local = to_json(own);
+    for name in LOCAL {
+        words.insert(name.to_owned(), local[name].clone());
+    }
+    let options: Options =
+        serde_json::from_value(Value::Object(words)).map_err(|e| corrupt(format!("its options: {e}")))?;
+    options.validate().map_err(|e| corrupt(format!("its options: {e}")))?;
+    Ok(options)
+}
+
+/// Differences between two sets of options, told as "file / here"; those that only steer the future unless a side wins.
+#[must_use]
+pub fn differences(file: &Options, own: &Options, winner: Winner) -> Vec<String> {
+    let (theirs, ours) = (to_json(file), to_json(own));
+    let huw = |options: &Options| options.weighting == Weighting::Huw;
+    let matters = |name: &str| {
+        let structural = STRUCTURAL.contains(&name) || (name == "weighting" && huw(file) != huw(own));
+        !LOCAL.contains(&name) && (structural || winner == Winner::Nobody)
+    };
+    theirs
+        .iter()
+        .filter(|(name, value)| matters(name) && ours.get(*name) != Some(value))
+        .map(|(name, value)| format!("options.{name}: {value} in the file, {} here", ours[name]))
+        .collect()
+}
+
+/// One field of a param group: its name, and how to read and write it.
+type GroupField = (&'static str, fn(&ParamGroup) -> f64, fn(&mut ParamGroup, f64));
+
+/// The hyper-parameters of param groups, in the order of the file.
+pub const GROUP_FIELDS: [GroupField; 5] = [
+    ("lr", |g| g.lr, |g, x| g.lr = x),
+    ("beta1", |g| g.beta1, |g, x| g.beta1 = x),
+    ("beta2", |g| g.beta2, |g, x| g.beta2 = x),
+    ("eps", |g| g.eps, |g, x| g.eps = x),
+    ("weight_decay", |g| g.weight_decay, |g, x| g.weight_decay = x),
+];
+
+/// Differences between param groups.
+#[must_use]
+pub fn group_differences(file: &[ParamGroup], own: &[ParamGroup], winner: Winner) -> Vec<String> {
+    if file.len() != own.len() {
+        return vec![format!("{} param groups in the file, {} here", file.len(), own.len())];
+    }
+    if winner != Winner::Nobody {
+        return Vec::new();
+    }
+    let pairs = || file.iter().zip(own).enumerate();
+    pairs()
+        .flat_map(|(i, (theirs, ours))| {
+            GROUP_FIELDS.iter().filter(|(_, get, _)| get(theirs).to_bits() != get(ours).to_bits()).map(
+                move |(name, get, _)| {
+                    format!("param group {i}: {name} {} in the file, {} here", get(theirs), get(ours))
+                },
+            )
+        })
+        .collect()
+}
