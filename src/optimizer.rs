@@ -156,7 +156,7 @@ pub(crate) struct Prepared {
     pub carried: bool,
     /// Workspace: sums of the gradients, and which were announced.
     pub gradients: Vec<GradientSums>,
-    announced: Vec<bool>,
+    pub announced: Vec<bool>,
     /// `reference`: the effective gradient of the last applied step against the moments that it left.
     pub kept: Vec<Option<GradientSums>>,
     momentum: Vec<f64>,

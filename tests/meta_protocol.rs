@@ -336,3 +336,19 @@ fn one_may_be_begun_though_none_is_due() {
     toy.train(&mut handle, &mut params, 4, 1);
     assert_eq!(handle.meta_due(), 1, "step 5 has its own");
 }
+
+#[test]
+fn a_meta_update_discards_gradients_that_were_announced_before_it() {
+    let run = |announce: bool| {
+        let (toy, mut handle, mut params) = trained(&small_options());
+        let grads = toy.gradients(4, &params);
+        if announce {
+            handle.observe(0, &grads[0].as_ref().expect("has one").scaled(3.0)).expect("observe");
+        }
+        handle.begin(&mut params).expect("a meta-update");
+        handle.abort(&mut params).expect("its end");
+        handle.step(&mut params, &grads).expect("a step");
+        snapshot(&handle, &params)
+    };
+    assert_eq!(run(true), run(false));
+}

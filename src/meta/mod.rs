@@ -283,6 +283,7 @@ impl Optimizer {
             });
         }
         p.checker.check(tensors, params, None)?;
+        p.announced.fill(false);
         p.refresh_state(tensors, params, !options.verify_params, options.verify_params)?;
         let plan = Plan::new(options);
         let kept = [
