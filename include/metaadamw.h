@@ -242,6 +242,10 @@
 /// Such a step fails with `MAW_NOT_FINITE` and changes nothing at all.
 #define MAW_NONFINITE_ERROR 1
 
+/// Nobody looks, as in PyTorch's AdamW: what is not finite spreads. Only with `modulation` = 0; saves a reading of the
+/// gradients, and the report's `grad_norm` is NaN unless clipping needs it.
+#define MAW_NONFINITE_PROPAGATE 2
+
 /// The name says what the layer is, or nothing does.
 #define MAW_LAYER_UNKNOWN 0
 

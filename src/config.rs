@@ -147,6 +147,8 @@ pub enum NonFinite {
     Skip,
     /// It fails.
     Error,
+    /// Nobody looks; only with modulation off.
+    Propagate,
 }
 
 /// What the tensor's module is, said by the host.
@@ -292,6 +294,14 @@ impl Options {
             if !(low..=high).contains(&value) {
                 return Err(Error::range(format!("options.{name}"), value, format!("{low} to {high}")));
             }
+        }
+        if self.nonfinite == NonFinite::Propagate && self.modulation {
+            // A NaN would reach every parameter through the attention module.
+            return Err(Error::range(
+                "options.nonfinite",
+                "MAW_NONFINITE_PROPAGATE",
+                "skip or error with modulation on",
+            ));
         }
         if self.meta_interval == 0 {
             return Err(Error::range("options.meta_interval", 0, "at least 1"));

@@ -297,6 +297,9 @@ impl Optimizer {
         p.checker.check(tensors, params, Some(grads))?;
         p.check_announced(tensors, grads)?;
 
+        if settings.nonfinite == NonFinite::Propagate && settings.max_grad_norm == 0.0 && !verify {
+            return Ok(self.step_unseen(params, grads, options));
+        }
         let started = Instant::now();
         p.refresh_state(tensors, params, options.params_changed, verify)?;
         let announced = &p.announced;
@@ -311,20 +314,17 @@ impl Optimizer {
         );
         let summed = Instant::now();
         p.times.statistics += summed - started;
-        let verdict = p.verdict(tensors, grads, &gradient);
+        let verdict = match settings.nonfinite {
+            NonFinite::Propagate => Ok(()),
+            NonFinite::Skip | NonFinite::Error => p.verdict(tensors, grads, &gradient),
+        };
         let judged = Instant::now();
         p.times.factors += judged - summed;
         if let Err((reason, tensor)) = verdict {
             return self.skip(reason, tensor, &gradient);
         }
 
-        for (i, tensor) in tensors.iter().enumerate() {
-            let group = &param_groups[tensor.param_group];
-            p.coefficients[i] = grads.has(i).then(|| {
-                let factors = p.next_factors(i);
-                Coefficients::new(group, settings.semantics, p.tensor_steps[i] + 1, factors, gradient.factor)
-            });
-        }
+        p.prepare_coefficients(settings.semantics, param_groups, tensors, grads, gradient.factor);
         let reference = settings.semantics == Semantics::Reference && p.modulation.is_some();
         let momentum = reference.then_some(&mut p.momentum[..]);
         p.backend.update(params, grads, &p.coefficients, &mut p.state, momentum);
@@ -345,6 +345,24 @@ impl Optimizer {
             }
         }
         Ok(p.report(&gradient, None, None))
+    }
+
+    /// Plain AdamW that looks at nothing: one reading of each gradient, no sums.
+    fn step_unseen(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> StepReport {
+        let Self { options: settings, param_groups, tensors, prepared, .. } = self;
+        let p = prepared.as_mut().expect("a step prepares");
+        let started = Instant::now();
+        let gradient = EffectiveGradient { norm: f64::NAN, clip: 1.0, factor: 1.0 / options.grad_scale, broken: None };
+        p.prepare_coefficients(settings.semantics, param_groups, tensors, grads, gradient.factor);
+        p.backend.update_plain(params, grads, &p.coefficients);
+        p.times.update += started.elapsed();
+        p.steps += 1;
+        p.carried = false;
+        p.announced.fill(false);
+        for (step, coefficients) in p.tensor_steps.iter_mut().zip(&p.coefficients) {
+            *step += u64::from(coefficients.is_some());
+        }
+        p.report(&gradient, None, None)
     }
 
     fn skip(&mut self, reason: Skip, tensor: Option<usize>, gradient: &EffectiveGradient) -> Result<StepReport> {
@@ -691,6 +709,23 @@ impl Prepared {
             Ok(_) => Ok(()),
             Err(Broken::Feature) => Err((Skip::Feature, None)),
             Err(Broken::Factor) => Err((Skip::Factor, None)),
+        }
+    }
+
+    /// The scalars of every tensor that has a gradient.
+    fn prepare_coefficients(
+        &mut self,
+        semantics: Semantics,
+        param_groups: &[ParamGroup],
+        tensors: &[Tensor],
+        grads: &Grads,
+        factor: f64,
+    ) {
+        for (i, tensor) in tensors.iter().enumerate() {
+            let group = &param_groups[tensor.param_group];
+            self.coefficients[i] = grads
+                .has(i)
+                .then(|| Coefficients::new(group, semantics, self.tensor_steps[i] + 1, self.next_factors(i), factor));
         }
     }
 

@@ -238,3 +238,29 @@ fn an_identity_start_is_left_by_the_first_meta_update() {
     assert!(after.alpha.iter().all(|&x| x != 1.0), "{after:?}");
     assert!(after.beta.iter().all(|&x| x != 1.0), "{after:?}");
 }
+
+#[test]
+fn a_step_that_looks_at_nothing_gives_the_same_bits_and_lets_a_nan_spread() {
+    let unseen = maw_options { nonfinite: MAW_NONFINITE_PROPAGATE, ..without_modulation() };
+    let clipped = maw_options { max_grad_norm: 0.5, ..without_modulation() };
+    let unseen_clipped = maw_options { max_grad_norm: 0.5, ..unseen };
+    for (seen, unseen) in [(without_modulation(), unseen), (clipped, unseen_clipped)] {
+        let (mut one, mut other) = (Pair::new(MAW_FLOAT32, &seen), Pair::new(MAW_FLOAT32, &unseen));
+        for _ in 0..100 {
+            one.step();
+            other.step();
+        }
+        assert_eq!(bits(&one.params), bits(&other.params));
+
+        let mut grads: Vec<_> = one.params.iter().map(|p| Some(p.scaled(0.1))).collect();
+        grads[0].as_mut().expect("has one").set(0, f64::NAN);
+        let before = bits(&one.params);
+        assert_eq!(one.handle.step(&mut one.params, &grads).expect("skipping is no failure").skipped, 1);
+        assert_eq!(bits(&one.params), before);
+        assert_eq!(other.handle.step(&mut other.params, &grads).expect("nobody looks").skipped, 0);
+        assert!(other.params[0].values()[0].is_nan());
+    }
+    let options = maw_options { modulation: 1, ..unseen };
+    let failure = Handle::new(&options).err().expect("with modulation a NaN would reach every parameter");
+    assert_eq!(failure.status, MAW_INVALID_ARGUMENT, "{failure:?}");
+}

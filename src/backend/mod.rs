@@ -119,6 +119,9 @@ pub trait StepPasses: Send {
         momentum: Option<&mut [f64]>,
     );
 
+    /// The same without sums.
+    fn update_plain(&mut self, params: &Params, grads: &Grads, coefficients: &[Option<Coefficients>]);
+
     /// Moments back to 0.
     fn reset_moments(&mut self);
 

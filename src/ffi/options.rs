@@ -52,8 +52,11 @@ const DIFFERENCES: [(i32, Difference); 3] = [
     (MAW_DIFFERENCE_FORWARD, Difference::Forward),
     (MAW_DIFFERENCE_FIRST_ORDER, Difference::FirstOrder),
 ];
-const NONFINITES: [(i32, NonFinite); 2] =
-    [(MAW_NONFINITE_SKIP, NonFinite::Skip), (MAW_NONFINITE_ERROR, NonFinite::Error)];
+const NONFINITES: [(i32, NonFinite); 3] = [
+    (MAW_NONFINITE_SKIP, NonFinite::Skip),
+    (MAW_NONFINITE_ERROR, NonFinite::Error),
+    (MAW_NONFINITE_PROPAGATE, NonFinite::Propagate),
+];
 
 /// The C number of a value.
 fn number<T: PartialEq>(value: T, known: &[(i32, T)]) -> i32 {

@@ -109,6 +109,9 @@ pub const MAW_DIFFERENCE_FIRST_ORDER: i32 = 2;
 pub const MAW_NONFINITE_SKIP: i32 = 0;
 /// Such a step fails with `MAW_NOT_FINITE` and changes nothing at all.
 pub const MAW_NONFINITE_ERROR: i32 = 1;
+/// Nobody looks, as in PyTorch's AdamW: what is not finite spreads. Only with `modulation` = 0; saves a reading of the
+/// gradients, and the report's `grad_norm` is NaN unless clipping needs it.
+pub const MAW_NONFINITE_PROPAGATE: i32 = 2;
 
 /// The name says what the layer is, or nothing does.
 pub const MAW_LAYER_UNKNOWN: i32 = 0;

@@ -246,6 +246,31 @@ impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKerne
     }
 }
 
+/// The AdamW step without sums.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainKernel<T> {
+    /// Parameter.
+    pub p: InOut<T>,
+    /// Gradient.
+    pub g: In<T>,
+    /// First moment.
+    pub m: InOut<T>,
+    /// Second moment.
+    pub v: InOut<T>,
+    /// Scalars.
+    pub s: Scalars<T>,
+}
+
+impl<T: Float> Tiles<0> for PlainKernel<T> {
+    #[inline(always)]
+    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Lanes; 0]) {
+        // SAFETY: the caller's promise.
+        let (p, g, m, v) =
+            unsafe { (self.p.tile(at, len), self.g.tile(at, len), self.m.tile(at, len), self.v.tile(at, len)) };
+        self.s.update(p, g, m, v);
+    }
+}
+
 /// What θ′ is made from: θ and g as the meta-update kept them, the moments, and the scalars.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<T> {

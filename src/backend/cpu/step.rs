@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use super::chunks::Chunk;
-use super::kernels::{GradientKernel, Scalars, StateKernel, UpdateKernel};
+use super::kernels::{GradientKernel, PlainKernel, Scalars, StateKernel, UpdateKernel};
 use super::{Cpu, Shared, by_dtype, drive, start, start_mut};
 use crate::backend::{Moment, StepPasses};
 use crate::buffers::{Gradient, Grads, Params};
@@ -127,6 +127,28 @@ impl StepPasses for Cpu {
                 momentum[tensor] = self.chunks.total::<5>(tensor)[4];
             }
         }
+    }
+
+    fn update_plain(&mut self, params: &Params, grads: &Grads, coefficients: &[Option<Coefficients>]) {
+        let moments = self.moments();
+        let (p, g) = (Shared(params.pointers()), Shared(grads.pointers()));
+        self.pass(
+            |tensor| coefficients[tensor].is_some(),
+            |chunk, dtype| {
+                let c = coefficients[chunk.tensor].as_ref().expect("a wanted tensor");
+                by_dtype!(dtype, T => {
+                    let kernel = PlainKernel::<T> {
+                        p: start_mut(p.at(chunk.tensor), chunk),
+                        g: start(g.at(chunk.tensor), chunk),
+                        m: moments.m(chunk),
+                        v: moments.v(chunk),
+                        s: Scalars::new(c),
+                    };
+                    // SAFETY: as in `update`.
+                    unsafe { drive(chunk, kernel) }
+                })
+            },
+        );
     }
 
     fn reset_moments(&mut self) {
