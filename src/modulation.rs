@@ -116,6 +116,8 @@ impl Modulation {
             gates: options.use_feature_gating,
             log_vars: options.has_log_vars(),
         };
+        // An allocation that fails ends the process, so ask first.
+        Vec::<f64>::new().try_reserve_exact(shape.numbers())?;
         let evaluation = || Evaluation { features: vec![0.0; count * dim], factors: Factors::constant(count, 1.0) };
         let attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
         let name = |entry: &Entry| Name::new("attention", entry.name.as_bytes()).expect("short ASCII");

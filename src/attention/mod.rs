@@ -53,6 +53,14 @@ impl Shape {
         self.blocks() * self.dim
     }
 
+    /// About how many numbers Φ and a workspace hold together.
+    pub fn numbers(&self) -> usize {
+        let (dim, hidden) = (self.dim, self.hidden);
+        let phi = self.layers * (4 * dim * dim + 2 * dim * hidden + 9 * dim + hidden) + self.groups * self.embed_dim;
+        let rows = (self.layers + 13) * dim + 2 * hidden + 2 * self.groups;
+        phi + self.blocks() * LANES * rows
+    }
+
     fn check(&self) {
         debug_assert!(self.groups > 0 && self.layers > 0 && self.hidden > 0, "{self:?}");
         debug_assert!(self.heads > 0 && self.dim > 0 && self.dim.is_multiple_of(self.heads), "{self:?}");

@@ -54,7 +54,10 @@ pub(super) unsafe fn slice<'a, T>(pointer: *const T, count: usize, argument: &'s
         return Ok(&[]);
     }
     check(pointer, argument)?;
-    // SAFETY: the caller's promise; alignment was checked.
+    if count > isize::MAX as usize / size_of::<T>() {
+        return Err(Error::range("count", count, format!("no more {argument} than fit into memory")));
+    }
+    // SAFETY: the caller's promise; alignment and size were checked.
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 

@@ -266,13 +266,15 @@ pub unsafe extern "C" fn maw_feature_dim(
     // SAFETY: the caller's promise.
     unsafe {
         call(optimizer, error, |optimizer| {
-            let modulation = optimizer.modulation("maw_feature_dim")?.ok_or(OFF)?;
+            let modulation = optimizer.modulation("maw_feature_dim")?.ok_or(off("maw_feature_dim"))?;
             put(dim, modulation.feature_dim(), "dim")
         })
     }
 }
 
-const OFF: Error = Error::State { call: "maw_features", reason: "modulation is off: there are no features" };
+fn off(call: &'static str) -> Error {
+    Error::State { call, reason: "modulation is off: there are no features" }
+}
 
 /// The features that the attention module read, before standardisation and gating: of the last applied step or begun
 /// meta-update, whichever came last.
@@ -292,7 +294,7 @@ pub unsafe extern "C" fn maw_features(
     // SAFETY: the caller's promise.
     unsafe {
         call(optimizer, error, |optimizer| {
-            let modulation = optimizer.modulation("maw_features")?.ok_or(OFF)?;
+            let modulation = optimizer.modulation("maw_features")?.ok_or(off("maw_features"))?;
             let (found, _) = modulation.last().ok_or(Error::State {
                 call: "maw_features",
                 reason: "no step has been applied and no meta-update begun yet",

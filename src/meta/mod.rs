@@ -272,7 +272,10 @@ impl Optimizer {
     /// # Errors
     /// Modulation is off; one is open already; unusable pointers; no memory.
     pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
-        self.prepare()?;
+        self.prepared(|optimizer| optimizer.prepared_begin(params))
+    }
+
+    fn prepared_begin(&mut self, params: &Params) -> Result<Option<Request>> {
         let Self { options, tensors, prepared, .. } = self;
         let p = prepared.as_mut().expect("prepared above");
         p.meta.refuse_while_open("maw_meta_begin")?;
@@ -333,6 +336,7 @@ impl Optimizer {
                 Ok(Some(p.ask(stage)))
             }
             Err(outcome) => {
+                p.carried = false; // the host will have to change what is not finite
                 self.close(params, outcome);
                 Ok(None)
             }

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use crate::config::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::groups::Tensor;
 
 /// Elements of one tensor.
@@ -78,15 +78,11 @@ impl Storage {
     }
 }
 
+/// Zeroed by the system, page by page when they are first touched.
 fn zeros(dtype: DType, len: usize) -> Result<Elements> {
-    fn of<T: Clone + Default>(len: usize) -> Result<Vec<T>> {
-        let mut values = Vec::new();
-        values.try_reserve_exact(len)?;
-        values.resize(len, T::default());
-        Ok(values)
-    }
-    Ok(match dtype {
-        DType::F32 => Elements::F32(of(len)?),
-        DType::F64 => Elements::F64(of(len)?),
-    })
+    let zeroed = match dtype {
+        DType::F32 => bytemuck::allocation::try_zeroed_vec(len).map(Elements::F32),
+        DType::F64 => bytemuck::allocation::try_zeroed_vec(len).map(Elements::F64),
+    };
+    zeroed.map_err(|()| Error::OutOfMemory)
 }
