@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Moment};
 use crate::buffers::{Checker, Gradient, Grads, Params};
+use crate::checkpoint::MOST_STEPS;
 use crate::config::{
     Grouping, NonFinite, Objective, Options, ParamGroup, Semantics, not_negative, positive, validate_priorities,
 };
@@ -282,13 +283,29 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Prepares if that was not done yet; if the work is then refused, registration is open as before.
+    pub(crate) fn prepared<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let first = self.prepared.is_none();
+        if first {
+            self.prepare()?;
+        }
+        let done = work(self);
+        if first && done.is_err() {
+            self.prepared = None;
+        }
+        done
+    }
+
     /// One step: every tensor that has a gradient is updated in place.
     ///
     /// # Errors
     /// An unusable argument; an open meta-update; under [`NonFinite::Error`] something not finite; under
     /// `verify_params` parameters that changed unannounced. Nothing is changed then.
     pub fn step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
-        self.prepare()?;
+        self.prepared(|optimizer| optimizer.prepared_step(params, grads, options))
+    }
+
+    fn prepared_step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
         positive("step_options.grad_scale", options.grad_scale)?;
         let verify = self.options.verify_params;
         let Self { options: settings, param_groups, tensors, prepared, .. } = self;
@@ -301,6 +318,7 @@ impl Optimizer {
             return Ok(self.step_unseen(params, grads, options));
         }
         let started = Instant::now();
+        let anew = options.params_changed || !p.carried;
         p.refresh_state(tensors, params, options.params_changed, verify)?;
         let announced = &p.announced;
         let with_momentum = p.modulation.is_some();
@@ -321,6 +339,8 @@ impl Optimizer {
         let judged = Instant::now();
         p.times.factors += judged - summed;
         if let Err((reason, tensor)) = verdict {
+            // The host may take back what it changed.
+            p.carried &= !anew;
             return self.skip(reason, tensor, &gradient);
         }
 
@@ -386,14 +406,16 @@ impl Optimizer {
     /// # Errors
     /// No such tensor; NULL or misaligned; an open meta-update.
     pub fn observe_gradient(&mut self, tensor: usize, gradient: &Gradient) -> Result<()> {
-        self.prepare()?;
-        let p = self.prepared.as_mut().expect("prepared above");
-        p.meta.refuse_while_open("maw_observe_gradient")?;
-        let known = self.tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))?;
-        gradient.check(tensor, known)?;
-        p.gradients[tensor] = p.backend.gradient_sums_of(tensor, gradient, p.modulation.is_some());
-        p.announced[tensor] = true;
-        Ok(())
+        self.prepared(|optimizer| {
+            let Self { tensors, prepared, .. } = optimizer;
+            let p = prepared.as_mut().expect("prepared above");
+            p.meta.refuse_while_open("maw_observe_gradient")?;
+            let known = tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, tensors.len()))?;
+            gradient.check(tensor, known)?;
+            p.gradients[tensor] = p.backend.gradient_sums_of(tensor, gradient, p.modulation.is_some());
+            p.announced[tensor] = true;
+            Ok(())
+        })
     }
 
     /// The step count of a tensor.
@@ -427,10 +449,13 @@ impl Optimizer {
     /// own step count becomes at least `step`.
     ///
     /// # Errors
-    /// No such tensor; a wrong size; a value not finite, or a second moment below 0; an open meta-update.
+    /// No such tensor; a wrong size; a value not finite, or a second moment below 0; more steps than
+    /// a run can have; an open meta-update.
     pub fn set_tensor_state(&mut self, tensor: usize, exp_avg: &[u8], exp_avg_sq: &[u8], step: u64) -> Result<()> {
-        self.prepare()?;
         self.changeable("maw_tensor_state_set")?;
+        if step > MOST_STEPS {
+            return Err(Error::range("step", step, format!("at most {MOST_STEPS}")));
+        }
         let known = self.check_moment(tensor, exp_avg.len())?;
         self.check_moment(tensor, exp_avg_sq.len())?;
         let dtype = known.spec.dtype;
@@ -441,6 +466,7 @@ impl Optimizer {
                 return Err(Error::range(format!("{name}[{i}] of tensor '{}'", known.name()), x, expected));
             }
         }
+        self.prepare()?;
         let p = self.prepared.as_mut().expect("prepared above");
         p.backend.write_moment(Moment::ExpAvg, tensor, 0, exp_avg);
         p.backend.write_moment(Moment::ExpAvgSq, tensor, 0, exp_avg_sq);

@@ -22,6 +22,8 @@ const STRUCTURAL: [&str; 12] = [
     "attn_layers",
     "attn_hidden_dim",
 ];
+/// Options that decide what the attention module reads, as far as its tensors' shapes do not say so.
+const READING: [&str; 4] = ["feature_version", "use_v_norms", "include_time_step", "attn_heads"];
 /// Options of the machine, not of the run: they are not saved.
 const LOCAL: [&str; 2] = ["threads", "verify_params"];
 
@@ -91,12 +93,20 @@ pub fn join(mut words: Map<String, Value>, floats: &[(String, Vec<f64>)], own: &
     }
     let local = to_json(own);
     for name in LOCAL {
-        words.insert(name.to_owned(), local[name].clone());
+        if words.insert(name.to_owned(), local[name].clone()).is_some() {
+            return Err(corrupt(format!("its option {name} is not one of a file")));
+        }
     }
     let options: Options =
         serde_json::from_value(Value::Object(words)).map_err(|e| corrupt(format!("its options: {e}")))?;
     options.validate().map_err(|e| corrupt(format!("its options: {e}")))?;
     Ok(options)
+}
+
+/// Differences in structural options, read from the file's words: before anything else is taken from it.
+#[must_use]
+pub fn structural_differences(file: &Map<String, Value>, own: &Options) -> Vec<String> {
+    named_differences(&STRUCTURAL, file, own)
 }
 
 /// Differences between two sets of options, told as "file / here"; those that only steer the future unless a side wins.
@@ -112,6 +122,29 @@ pub fn differences(file: &Options, own: &Options, winner: Winner) -> Vec<String>
         .iter()
         .filter(|(name, value)| matters(name) && ours.get(*name) != Some(value))
         .map(|(name, value)| format!("options.{name}: {value} in the file, {} here", ours[name]))
+        .collect()
+}
+
+/// The options that go with an attention module alone.
+#[must_use]
+pub fn of_attention(mut words: Map<String, Value>) -> Map<String, Value> {
+    words.retain(|name, _| READING.contains(&name.as_str()));
+    words
+}
+
+/// Differences in what an attention module reads.
+#[must_use]
+pub fn attention_differences(file: &Map<String, Value>, own: &Options) -> Vec<String> {
+    named_differences(&READING, file, own)
+}
+
+fn named_differences(names: &[&str], file: &Map<String, Value>, own: &Options) -> Vec<String> {
+    let ours = to_json(own);
+    let text = |options: &Map<String, Value>, name: &str| options.get(name).map_or("missing".into(), Value::to_string);
+    names
+        .iter()
+        .filter(|name| file.get(**name) != ours.get(**name))
+        .map(|name| format!("options.{name}: {} in the file, {} here", text(file, name), text(&ours, name)))
         .collect()
 }
 

@@ -1,0 +1,446 @@
+//! From a file to the optimizer: everything is checked, then everything is changed.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::Cursor;
+use std::path::Path;
+
+use safetensors::Dtype;
+
+use super::container::{Container, Entry};
+use super::description::{self, Counters, Description, TensorRecord};
+use super::settings::{self, Winner};
+use super::{
+    Contents, FACTORS, FEATURES, Source, attention_entries, file_dtype, last_gradient, option_entries, prefix,
+};
+use crate::backend::Moment;
+use crate::config::{Options, ParamGroup, Semantics};
+use crate::error::{Error, Result};
+use crate::groups::Tensor;
+use crate::modulation::Factors;
+use crate::optimizer::{Optimizer, Prepared};
+use crate::stats::GradientSums;
+
+/// Tensors and groups of a file that are looked at beyond the optimizer's own, to name differences.
+const BEYOND: usize = 1024;
+
+/// A tensor that the file must have, or may have.
+struct Expected {
+    entry: Entry<()>,
+    required: bool,
+}
+
+fn required<S>(entry: Entry<S>) -> Expected {
+    Expected { entry: entry.outline(), required: true }
+}
+
+fn optional(name: String, shape: &[usize]) -> Expected {
+    Expected { entry: Entry { name, dtype: Dtype::F64, shape: shape.to_vec(), source: () }, required: false }
+}
+
+impl Optimizer {
+    /// Reads a run, or the attention module alone, from a file.
+    ///
+    /// # Errors
+    /// As for [`Self::load_bytes`], and [`Error::Io`].
+    pub fn load_file(&mut self, path: &Path, contents: Contents, winner: Winner) -> Result<()> {
+        let opening = |e| Error::file("opening", path, &e);
+        self.between_steps("maw_load_file", |optimizer| {
+            // To open a pipe would wait for its other end.
+            if !fs::metadata(path).map_err(opening)?.is_file() {
+                return Err(Error::Io {
+                    operation: format!("opening '{}'", path.display()),
+                    reason: "it is not a regular file".to_owned(),
+                });
+            }
+            let mut file = File::open(path).map_err(opening)?;
+            optimizer.load(&mut file, contents, winner).map_err(|e| match e {
+                Error::Io { operation, reason } => {
+                    Error::Io { operation: format!("{operation} '{}'", path.display()), reason }
+                }
+                other => other,
+            })
+        })
+    }
+
+    /// The same from bytes.
+    ///
+    /// # Errors
+    /// An open meta-update; [`Error::Corrupt`]; [`Error::Mismatch`] lists the first differences. Nothing is changed.
+    pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, winner: Winner) -> Result<()> {
+        self.between_steps("maw_load_bytes", |optimizer| optimizer.load(&mut Cursor::new(bytes), contents, winner))
+    }
+
+    fn load(&mut self, source: &mut dyn Source, contents: Contents, winner: Winner) -> Result<()> {
+        let p = self.prepared.as_ref().expect("prepared by the caller");
+        let expected = self.expected(p);
+        let container = Container::open(source, expected.len() + BEYOND)?;
+        let most = self.tensors.len().max(p.groups.groups.len()) + BEYOND;
+        let description = description::parse(&container.metadata, most)?;
+        // The checksum first: a flipped bit must not be told as a difference.
+        let small = Small::read(source, &container)?;
+        match contents {
+            Contents::Attention => self.load_attention(&container, &small, &description),
+            Contents::Run if description.contents == Contents::Run => {
+                let loaded = self.check_run(p, &container, &small, description, expected, winner)?;
+                self.apply(source, &container, loaded, winner)
+            }
+            Contents::Run => Err(Error::Mismatch { what: "the file holds an attention module alone".to_owned() }),
+        }
+    }
+
+    fn load_attention(&mut self, container: &Container, small: &Small, description: &Description) -> Result<()> {
+        let p = self.prepared.as_mut().expect("prepared by the caller");
+        let expected: Vec<_> = attention_entries(p.modulation.as_ref()).into_iter().map(required).collect();
+        let found = container.entries.iter().filter(|e| e.name.starts_with("attention."));
+        let mut differences = settings::attention_differences(&description.options, &self.options);
+        differences.extend(compare_entries(&expected, found));
+        let rows = match_groups(description, p, &mut differences);
+        refuse(&differences)?;
+        let phi = small.phi(p, rows.as_deref())?;
+        if let Some(modulation) = &mut p.modulation {
+            modulation.attention.values_mut().copy_from_slice(&phi);
+        }
+        Ok(())
+    }
+
+    /// Every tensor that a file of this run can have.
+    fn expected(&self, p: &Prepared) -> Vec<Expected> {
+        let (_, option_floats) = settings::split(&self.options);
+        let mut expected: Vec<_> = attention_entries(p.modulation.as_ref()).into_iter().map(required).collect();
+        expected.extend(option_entries(&option_floats).map(required));
+        expected.extend(self.run_entries(p).into_iter().map(required));
+        if let Some(modulation) = &p.modulation {
+            let groups = p.groups.groups.len();
+            expected.push(optional(FEATURES.to_owned(), &[groups, modulation.feature_dim()]));
+            expected.push(optional(FACTORS.to_owned(), &[4, groups]));
+            if self.options.semantics == Semantics::Reference {
+                expected.extend(self.tensors.iter().map(|tensor| optional(last_gradient(tensor), &[3])));
+            }
+        }
+        expected.extend(self.moment_entries().into_iter().map(required));
+        expected
+    }
+
+    /// All that can be refused, decoded.
+    fn check_run(
+        &self,
+        p: &Prepared,
+        container: &Container,
+        small: &Small,
+        description: Description,
+        expected: Vec<Expected>,
+        winner: Winner,
+    ) -> Result<Loaded> {
+        // First what a person would look at first; then what the file says in detail.
+        let mut differences = self.compare_tensors(p, &description);
+        let rows = match_groups(&description, p, &mut differences);
+        let (theirs, ours) = (small.count("param_groups.lr"), self.param_groups.len());
+        if theirs != ours {
+            differences.push(format!("{theirs} param groups in the file, {ours} here"));
+        }
+        differences.extend(settings::structural_differences(&description.options, &self.options));
+        refuse(&differences)?;
+        refuse(&compare_entries(&expected, container.entries.iter()))?;
+        let loaded = self.decode(p, small, description, rows.as_deref())?;
+        let mut differences = settings::differences(&loaded.options, &self.options, winner);
+        differences.extend(settings::group_differences(&loaded.param_groups, &self.param_groups, winner));
+        refuse(&differences)?;
+        match &small.unusable {
+            Some(name) => Err(Error::Corrupt {
+                what: format!("'{name}' has a value that is not finite, or a second moment below 0"),
+            }),
+            None => Ok(loaded),
+        }
+    }
+
+    fn compare_tensors(&self, p: &Prepared, description: &Description) -> Vec<String> {
+        let theirs: HashMap<&str, &TensorRecord> = description.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+        let mut differences = Vec::new();
+        if description.tensor_count != self.tensors.len() {
+            differences.push(format!("{} tensors in the file, {} here", description.tensor_count, self.tensors.len()));
+        }
+        for (i, tensor) in self.tensors.iter().enumerate() {
+            let name = tensor.name();
+            let Some(theirs) = theirs.get(name) else {
+                // Of a list that was cut off nobody knows.
+                if description.tensors.len() == description.tensor_count {
+                    differences.push(format!("tensor '{name}' is not in the file"));
+                }
+                continue;
+            };
+            let group = p.groups.groups[p.groups.of_tensor[i]].name.as_str();
+            let mut differs = |what: &str, file: String, here: String| {
+                if file != here {
+                    differences.push(format!("tensor '{name}': {what} {file} in the file, {here} here"));
+                }
+            };
+            differs("shape", format!("{:?}", theirs.shape.0), format!("{:?}", tensor.spec.shape));
+            differs("dtype", file_dtype(theirs.dtype).to_string(), file_dtype(tensor.spec.dtype).to_string());
+            differs("param group", theirs.param_group.to_string(), tensor.param_group.to_string());
+            differs("modulation group", theirs.modulation_group.clone(), group.to_owned());
+        }
+        let ours: HashSet<&str> = self.tensors.iter().map(Tensor::name).collect();
+        let unknown = description.tensors.iter().filter(|t| !ours.contains(t.name.as_str()));
+        differences.extend(unknown.map(|t| format!("tensor '{}' is only in the file", t.name)));
+        differences
+    }
+
+    /// The file's small tensors as values, checked.
+    fn decode(&self, p: &Prepared, small: &Small, description: Description, rows: Option<&[usize]>) -> Result<Loaded> {
+        let (_, own_floats) = settings::split(&self.options);
+        let option_floats: settings::Floats = own_floats
+            .into_iter()
+            .map(|(name, _)| small.floats(&format!("options.{name}")).map(|values| (name, values)))
+            .collect::<Result<_>>()?;
+        let options = settings::join(description.options, &option_floats, &self.options)?;
+        let mut param_groups = self.param_groups.clone();
+        for (name, _, set) in &settings::GROUP_FIELDS {
+            let values = small.floats(&format!("param_groups.{name}"))?;
+            param_groups.iter_mut().zip(values).for_each(|(group, value)| set(group, value));
+        }
+        for (i, group) in param_groups.iter().enumerate() {
+            let dtypes = self.tensors.iter().filter(|t| t.param_group == i).map(|t| t.spec.dtype);
+            group.validate(dtypes).map_err(|e| Error::Corrupt { what: format!("its param group {i}: {e}") })?;
+        }
+        description.counters.check()?;
+        let most = description.counters.steps;
+        let step = |t: &Tensor| match u64::from_le_bytes(eight(small.bytes(&format!("step.{}", t.name()))?)) {
+            step if step <= most => Ok(step),
+            step => Err(Error::Corrupt { what: format!("tensor '{}' is at step {step} of {most}", t.name()) }),
+        };
+        let tensor_steps = self.tensors.iter().map(step).collect::<Result<Vec<_>>>()?;
+        let sums = |x: Vec<f64>| GradientSums { square: x[0], with_momentum: x[1], zeros: x[2] };
+        let kept = |t: &Tensor| small.optional(&last_gradient(t)).map(|values| values.map(sums));
+        let kept = self.tensors.iter().map(kept).collect::<Result<Vec<_>>>()?;
+        Ok(Loaded {
+            options,
+            param_groups,
+            counters: description.counters,
+            tensor_steps,
+            kept,
+            phi: small.phi(p, rows)?,
+            last: small.last(p, rows)?,
+        })
+    }
+
+    /// From here on nothing is refused any more; only the disk can fail.
+    fn apply(&mut self, source: &mut dyn Source, container: &Container, loaded: Loaded, winner: Winner) -> Result<()> {
+        let by_name: HashMap<&str, usize> = self.tensors.iter().enumerate().map(|(i, t)| (t.name(), i)).collect();
+        let p = self.prepared.as_mut().expect("prepared by load");
+        p.carried = false;
+        let moments = container.stream(source, |entry, offset, bytes| {
+            for moment in [Moment::ExpAvgSq, Moment::ExpAvg] {
+                if let Some(name) = entry.name.strip_prefix(prefix(moment)) {
+                    p.backend.write_moment(moment, by_name[name], offset, bytes);
+                    break;
+                }
+            }
+        });
+        if moments.is_err() {
+            // The file was whole a moment ago and is not now. A half-loaded run must not go on unseen.
+            drop(by_name);
+            self.reset(true, true)?;
+            return moments;
+        }
+        p.steps = loaded.counters.steps;
+        p.skips.by_reason = loaded.counters.skipped_steps;
+        p.skips.last = None;
+        p.meta.restore(loaded.counters.meta_updates, loaded.counters.meta_done_at);
+        p.tensor_steps = loaded.tensor_steps;
+        p.kept = loaded.kept;
+        if let Some(modulation) = &mut p.modulation {
+            modulation.attention.values_mut().copy_from_slice(&loaded.phi);
+            modulation.restore(loaded.last);
+        }
+        if winner == Winner::File {
+            if let Some(modulation) = &mut p.modulation {
+                modulation.steer(&loaded.options);
+            }
+            self.options = loaded.options;
+            self.param_groups = loaded.param_groups;
+        }
+        Ok(())
+    }
+}
+
+/// A run from a file, decoded and checked, but for its moments.
+struct Loaded {
+    options: Options,
+    param_groups: Vec<ParamGroup>,
+    counters: Counters,
+    tensor_steps: Vec<u64>,
+    kept: Vec<Option<GradientSums>>,
+    phi: Vec<f64>,
+    last: Option<(Vec<f64>, Factors)>,
+}
+
+/// Names, dtypes and shapes.
+fn compare_entries<'a>(expected: &[Expected], found: impl Iterator<Item = &'a Entry<()>>) -> Vec<String> {
+    let describe = |entry: &Entry<()>| format!("{} {:?}", entry.dtype, entry.shape);
+    let mut missing: HashMap<&str, &Expected> = expected.iter().map(|e| (e.entry.name.as_str(), e)).collect();
+    let mut differences = Vec::new();
+    for entry in found {
+        match missing.remove(entry.name.as_str()) {
+            Some(own) => {
+                let (file, here) = (describe(entry), describe(&own.entry));
+                if file != here {
+                    differences.push(format!("'{}': {file} in the file, {here} here", entry.name));
+                }
+            }
+            None => differences.push(format!("'{}' is only in the file", entry.name)),
+        }
+    }
+    let absent = expected.iter().filter(|e| e.required && missing.contains_key(e.entry.name.as_str()));
+    differences.extend(absent.map(|e| format!("'{}' is not in the file", e.entry.name)));
+    differences
+}
+
+/// Row of each of our groups in the file's matrices, where the groups stand in another order; groups go by name.
+fn match_groups(description: &Description, p: &Prepared, differences: &mut Vec<String>) -> Option<Vec<usize>> {
+    let theirs: HashMap<&str, usize> =
+        description.groups.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    let ours: Vec<&str> = p.groups.groups.iter().map(|g| g.name.as_str()).collect();
+    let embedded = p.modulation.as_ref().is_some_and(|m| m.attention.embeddings().is_some());
+    let rows: Option<Vec<usize>> = ours.iter().map(|name| theirs.get(name).copied()).collect();
+    let rows = rows.filter(|_| ours.len() == description.group_count && theirs.len() == ours.len());
+    // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
+    if rows.is_none() && (embedded || description.contents == Contents::Run) {
+        let here: HashSet<&str> = ours.iter().copied().collect();
+        let named =
+            |names: &mut dyn Iterator<Item = &str>| names.map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ");
+        let missing = named(&mut ours.iter().copied().filter(|name| !theirs.contains_key(name)).take(SHOWN));
+        let extra = named(&mut description.groups.iter().map(String::as_str).filter(|n| !here.contains(n)).take(SHOWN));
+        differences.push(format!(
+            "{} modulation groups in the file, {} here (only in the file: {}; only here: {})",
+            description.group_count,
+            ours.len(),
+            if extra.is_empty() { "none" } else { &extra },
+            if missing.is_empty() { "none" } else { &missing },
+        ));
+    }
+    rows
+}
+
+/// Differences that an error lists.
+const SHOWN: usize = 8;
+
+/// The first differences as an error.
+fn refuse(differences: &[String]) -> Result<()> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let more = differences.len().saturating_sub(SHOWN);
+    let mut what = differences[..differences.len().min(SHOWN)].join("; ");
+    if more > 0 {
+        what.push_str(&format!("; and {more} more"));
+    }
+    Err(Error::Mismatch { what })
+}
+
+/// All of a file but the moments, which stay there: by name, as bytes.
+struct Small {
+    tensors: HashMap<String, Vec<u8>>,
+    /// The first tensor of the file with a moment that no run has.
+    unusable: Option<String>,
+}
+
+impl Small {
+    /// Reads them; the checksum of the file is right then.
+    fn read(source: &mut dyn Source, container: &Container) -> Result<Self> {
+        let is_moment = |name: &str| [Moment::ExpAvg, Moment::ExpAvgSq].iter().any(|m| name.starts_with(prefix(*m)));
+        let kept = container.entries.iter().filter(|e| !is_moment(&e.name));
+        let mut tensors: HashMap<_, _> = kept.map(|e| (e.name.clone(), Vec::with_capacity(e.bytes()))).collect();
+        let mut unusable = None;
+        container.stream(source, |entry, _, bytes| match tensors.get_mut(&entry.name) {
+            Some(values) => values.extend_from_slice(bytes),
+            None if unusable.is_none() && !usable(entry, bytes) => unusable = Some(entry.name.clone()),
+            None => {}
+        })?;
+        Ok(Self { tensors, unusable })
+    }
+
+    /// Elements of a vector of eight-byte numbers; 0 without it.
+    fn count(&self, name: &str) -> usize {
+        self.tensors.get(name).map_or(0, Vec::len) / 8
+    }
+
+    fn bytes(&self, name: &str) -> Result<&[u8]> {
+        self.tensors.get(name).map(Vec::as_slice).ok_or_else(|| Error::Corrupt { what: format!("'{name}' is missing") })
+    }
+
+    fn floats(&self, name: &str) -> Result<Vec<f64>> {
+        Ok(self.bytes(name)?.chunks_exact(8).map(|b| f64::from_le_bytes(eight(b))).collect())
+    }
+
+    /// A tensor that may be missing.
+    fn optional(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        self.tensors.contains_key(name).then(|| self.floats(name)).transpose()
+    }
+
+    /// Φ in the optimizer's own layout.
+    fn phi(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Vec<f64>> {
+        let Some(modulation) = &p.modulation else { return Ok(Vec::new()) };
+        let mut phi = Vec::with_capacity(modulation.attention.values().len());
+        for entry in modulation.attention.entries() {
+            let mut values = self.floats(&format!("attention.{}", entry.name))?;
+            if let (Some(rows), "group_embeddings") = (rows, entry.name.as_str()) {
+                values = permute(&values, rows);
+            }
+            phi.extend(values);
+        }
+        if phi.len() != modulation.attention.values().len() || !phi.iter().all(|x| x.is_finite()) {
+            return Err(Error::Corrupt { what: "its attention module is not finite".to_owned() });
+        }
+        Ok(phi)
+    }
+
+    /// Features and factors of the last step, if there was one.
+    fn last(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Option<(Vec<f64>, Factors)>> {
+        let Some(modulation) = &p.modulation else { return Ok(None) };
+        let groups = p.groups.groups.len();
+        let (features, factors) = match (self.optional(FEATURES)?, self.optional(FACTORS)?) {
+            (Some(features), Some(factors)) => (features, factors),
+            (None, None) => return Ok(None),
+            _ => return Err(Error::Corrupt { what: format!("it has one of {FEATURES} and {FACTORS} alone") }),
+        };
+        let rows = rows.expect("groups that differ were refused");
+        debug_assert_eq!(features.len(), groups * modulation.feature_dim());
+        if !features.iter().chain(&factors).all(|x| x.is_finite()) {
+            return Err(Error::Corrupt { what: "its last features or factors are not finite".to_owned() });
+        }
+        let column = |i: usize| permute(&factors[i * groups..(i + 1) * groups], rows);
+        let factors = Factors { alpha: column(0), beta: column(1), lambda1: column(2), lambda2: column(3) };
+        Ok(Some((permute(&features, rows), factors)))
+    }
+}
+
+/// Rows in our order: row i of the result is row `rows[i]` of `values`.
+fn permute(values: &[f64], rows: &[usize]) -> Vec<f64> {
+    let width = values.len() / rows.len();
+    rows.iter().flat_map(|row| values[row * width..(row + 1) * width].iter().copied()).collect()
+}
+
+fn eight(bytes: &[u8]) -> [u8; 8] {
+    bytes.try_into().expect("eight bytes: the shape was checked")
+}
+
+/// Whether these are moments that a run can have: finite, and the second not below 0.
+fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
+    let second = entry.name.starts_with(prefix(Moment::ExpAvgSq));
+    match entry.dtype {
+        Dtype::F32 => all_usable::<4>(bytes, second, |b| f64::from(f32::from_le_bytes(b))),
+        Dtype::F64 => all_usable::<8>(bytes, second, f64::from_le_bytes),
+        _ => true, // a difference, which is told as such
+    }
+}
+
+fn all_usable<const SIZE: usize>(bytes: &[u8], second: bool, value: impl Fn([u8; SIZE]) -> f64) -> bool {
+    let least = if second { 0.0 } else { f64::MIN };
+    let (elements, _) = bytes.as_chunks::<SIZE>();
+    // No early exit, so that it becomes vector code.
+    elements.iter().fold(true, |all, element| {
+        let x = value(*element);
+        all & (x >= least) & (x <= f64::MAX)
+    })
+}
