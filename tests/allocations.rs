@@ -1,0 +1,318 @@
+//! After preparation a step with one thread allocates nothing, the very first one included; with more threads it
+//! allocates nothing that grows with the tensors or the parameters.
+#![allow(unsafe_code, reason = "an allocator that counts, and the C ABI without a wrapper that allocates itself")]
+
+mod common;
+
+use common::handle::{checked, options, param_group, step_options, step_report, tensor};
+use common::tensor::Tensor;
+use common::toy::Random;
+use metaadamw::ffi::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ffi::{CString, c_void};
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/* --------------------------------------------------------------- counting ---- */
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+thread_local! {
+    static OF_THIS_THREAD: Cell<u64> = const { Cell::new(0) };
+}
+static OF_ALL_THREADS: AtomicU64 = AtomicU64::new(0);
+
+fn count_one() {
+    // A thread that is ending has no such variable any more.
+    let _ = OF_THIS_THREAD.try_with(|count| count.set(count.get() + 1));
+    OF_ALL_THREADS.fetch_add(1, Ordering::Relaxed);
+}
+
+// SAFETY: everything is passed on to the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count_one();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count_one();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count_one();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// Allocations of the calling thread, exactly.
+fn here(work: impl FnOnce()) -> u64 {
+    let before = OF_THIS_THREAD.get();
+    work();
+    OF_THIS_THREAD.get() - before
+}
+
+/// Allocations of the process: the smallest of a few counts, as the test harness may be at work beside us.
+fn everywhere(mut work: impl FnMut()) -> u64 {
+    let once = |_| {
+        let before = OF_ALL_THREADS.load(Ordering::Relaxed);
+        work();
+        OF_ALL_THREADS.load(Ordering::Relaxed) - before
+    };
+    (0..5).map(once).min().expect("counted five times")
+}
+
+/// One test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn allocations_are_counted() {
+    let _alone = ALONE.lock();
+    let allocate = || drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(here(allocate), 1);
+    assert!(everywhere(allocate) >= 1);
+    assert!(everywhere(|| std::thread::spawn(allocate).join().expect("it ends")) > 1);
+}
+
+/* ------------------------------------------------------------------ model ---- */
+
+/// Tensors of both dtypes in two param groups, with all that a step needs laid out beforehand.
+struct Model {
+    optimizer: *mut maw_optimizer,
+    params: Vec<Tensor>,
+    grads: Vec<Tensor>,
+    param_pointers: Vec<*mut c_void>,
+    grad_pointers: Vec<*const c_void>,
+    options: maw_step_options,
+    report: maw_step_report,
+}
+
+impl Model {
+    /// `tensors` tensors of `elements` elements.
+    fn new(options: &maw_options, tensors: usize, elements: usize) -> Self {
+        let mut random = Random(7);
+        let mut values = |i: usize| {
+            let dtype = if i % 3 == 2 { MAW_FLOAT64 } else { MAW_FLOAT32 };
+            Tensor::new(dtype, &random.values(elements, 0.5))
+        };
+        let mut params: Vec<Tensor> = (0..tensors).map(&mut values).collect();
+        let grads: Vec<Tensor> = (0..tensors).map(&mut values).collect();
+        let mut optimizer = ptr::null_mut();
+        // SAFETY: all pointers are valid during the call.
+        checked(|error| unsafe { maw_optimizer_create(options, &raw mut optimizer, error) }).expect("good options");
+        let (first, second) = params.split_at(tensors / 2);
+        register(optimizer, 0, first);
+        register(optimizer, first.len(), second);
+        // SAFETY: the handle is live.
+        checked(|error| unsafe { maw_prepare(optimizer, error) }).expect("all is registered");
+        let param_pointers = params.iter_mut().map(Tensor::pointer_mut).collect();
+        let grad_pointers = grads.iter().map(Tensor::pointer).collect();
+        let (options, report) = (step_options(), step_report());
+        Self { optimizer, params, grads, param_pointers, grad_pointers, options, report }
+    }
+
+    fn step(&mut self) {
+        // SAFETY: one pointer a tensor, to as many elements as were registered.
+        let status = unsafe {
+            maw_step(
+                self.optimizer,
+                self.param_pointers.as_ptr(),
+                self.grad_pointers.as_ptr(),
+                self.params.len(),
+                &raw const self.options,
+                &raw mut self.report,
+                ptr::null_mut(),
+            )
+        };
+        assert_eq!(status, MAW_OK);
+    }
+
+    fn steps(&mut self, count: usize) {
+        (0..count).for_each(|_| self.step());
+        assert_eq!((self.report.skipped, self.report.skipped_steps), (0, 0));
+    }
+
+    /// As `steps`, but in each step another tensor has no gradient.
+    fn steps_with_a_missing_gradient(&mut self, count: usize) {
+        for i in 0..count {
+            let tensor = i % self.params.len();
+            let pointer = std::mem::replace(&mut self.grad_pointers[tensor], ptr::null());
+            self.step();
+            self.grad_pointers[tensor] = pointer;
+        }
+    }
+}
+
+fn register(optimizer: *mut maw_optimizer, first: usize, tensors: &[Tensor]) {
+    let names: Vec<CString> = (first..first + tensors.len())
+        .map(|i| CString::new(format!("layers.{}.{}", i / 2, ["mlp.weight", "norm.bias"][i % 2])).expect("no NUL"))
+        .collect();
+    let shapes: Vec<u64> = tensors.iter().map(|tensor| tensor.len() as u64).collect();
+    let describe = |(i, it): (usize, &Tensor)| maw_tensor {
+        name: names[i].as_ptr(),
+        shape: &raw const shapes[i],
+        ndim: 1,
+        dtype: it.dtype(),
+        ..tensor()
+    };
+    let described: Vec<maw_tensor> = tensors.iter().enumerate().map(describe).collect();
+    let group = maw_param_group { lr: 1e-3, ..param_group() };
+    // SAFETY: as many descriptions as told; what they point to outlives the call.
+    checked(|error| unsafe {
+        maw_add_param_group(optimizer, &group, described.as_ptr(), described.len(), ptr::null_mut(), error)
+    })
+    .expect("good tensors");
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: it is freed once and not used afterwards.
+        unsafe { maw_optimizer_free(self.optimizer) };
+    }
+}
+
+fn with_threads(threads: u32) -> maw_options {
+    maw_options { threads, attn_layers: 2, total_steps: 1000, ..options() }
+}
+
+/* ------------------------------------------------------------- one thread ---- */
+
+/// Every kind of step: five feature versions, both semantics, with and without clipping, gating and carrying.
+fn kinds() -> Vec<(String, maw_options)> {
+    let plain = maw_options { modulation: 0, ..with_threads(1) };
+    let unseen = maw_options { nonfinite: MAW_NONFINITE_PROPAGATE, ..plain };
+    let mut kinds = vec![("modulation off".to_owned(), plain), ("propagating".to_owned(), unseen)];
+    for feature_version in MAW_FEATURES_BASIC..=MAW_FEATURES_NORM_BASIC_PLUS {
+        for semantics in [MAW_PAPER, MAW_REFERENCE] {
+            for (max_grad_norm, use_feature_gating) in [(0.0, 0), (0.1, 0), (0.0, 1), (0.1, 1)] {
+                for verify_params in [0, 1] {
+                    let name = format!(
+                        "features {feature_version}, semantics {semantics}, max_grad_norm {max_grad_norm}, \
+                         gating {use_feature_gating}, verify_params {verify_params}"
+                    );
+                    let options = maw_options {
+                        feature_version,
+                        semantics,
+                        max_grad_norm,
+                        use_feature_gating,
+                        verify_params,
+                        ..with_threads(1)
+                    };
+                    kinds.push((name, options));
+                }
+            }
+        }
+    }
+    kinds
+}
+
+#[test]
+fn no_step_allocates_with_one_thread() {
+    let _alone = ALONE.lock();
+    for (name, options) in kinds() {
+        let mut model = Model::new(&options, 8, 500);
+        assert_eq!(here(|| model.steps(1)), 0, "the first step: {name}");
+        assert_eq!(here(|| model.steps(100)), 0, "{name}");
+        assert_eq!(here(|| model.steps_with_a_missing_gradient(100)), 0, "a missing gradient: {name}");
+    }
+}
+
+#[test]
+fn a_step_with_no_gradient_at_all_allocates_nothing() {
+    let _alone = ALONE.lock();
+    let mut model = Model::new(&with_threads(1), 8, 500);
+    model.grad_pointers.fill(ptr::null());
+    assert_eq!(here(|| model.steps(10)), 0);
+}
+
+#[test]
+fn buffers_that_move_cost_no_allocation() {
+    let _alone = ALONE.lock();
+    let mut model = Model::new(&maw_options { verify_params: 0, ..with_threads(1) }, 8, 500);
+    model.options.flags = MAW_STEP_PARAMS_CHANGED;
+    model.steps(1);
+    let moving = here(|| {
+        for _ in 0..100 {
+            // Tensors 0 and 1 change places, which is the host's business.
+            model.param_pointers.swap(0, 1);
+            model.step();
+        }
+    });
+    assert_eq!(moving, 0);
+}
+
+#[test]
+fn a_skipped_step_allocates_nothing_while_nobody_listens() {
+    let _alone = ALONE.lock();
+    let mut model = Model::new(&with_threads(1), 8, 500);
+    model.grads[3].set(17, f64::NAN);
+    assert_eq!(here(|| (0..100).for_each(|_| model.step())), 0);
+    assert_eq!((model.report.skipped_steps, model.report.nonfinite_tensor), (100, 3));
+}
+
+#[test]
+fn announcing_and_looking_allocate_nothing() {
+    let _alone = ALONE.lock();
+    let mut model = Model::new(&with_threads(1), 8, 500);
+    model.steps(1);
+    let (mut groups, mut dim, mut name, mut factors) = (0, 0, ptr::null(), [0.0; 64]);
+    let none = ptr::null_mut();
+    let looking = here(|| {
+        for _ in 0..100 {
+            // SAFETY: the handle is live, the outputs are valid, and `factors` has room for every group and feature.
+            unsafe {
+                let h = model.optimizer;
+                for (i, gradient) in model.grad_pointers.iter().enumerate() {
+                    assert_eq!(maw_observe_gradient(h, i, *gradient, none), MAW_OK);
+                }
+                assert_eq!(maw_group_count(h, &raw mut groups, none), MAW_OK);
+                assert_eq!(maw_feature_dim(h, &raw mut dim, none), MAW_OK);
+                let (f, nowhere) = (factors.as_mut_ptr(), ptr::null_mut());
+                assert_eq!(maw_factors(h, f, nowhere, nowhere, nowhere, groups, none), MAW_OK);
+                assert_eq!(maw_features(h, f, groups * dim, none), MAW_OK);
+                assert_eq!(maw_group_name(h, 0, &raw mut name, none), MAW_OK);
+                assert_eq!(maw_set_lr(h, MAW_ALL_GROUPS, 1e-3, none), MAW_OK);
+                assert_eq!(maw_meta_due(h), 0);
+            }
+            model.step();
+        }
+    });
+    assert_eq!(looking, 0);
+}
+
+/* --------------------------------------------------------- several threads ---- */
+
+/// Allocations of 50 steps with three threads.
+fn with_three_threads(tensors: usize, elements: usize) -> u64 {
+    let mut model = Model::new(&with_threads(3), tensors, elements);
+    model.steps(2);
+    let count = everywhere(|| model.steps(50));
+    println!("{tensors} tensors of {elements}: {count} allocations in 50 steps");
+    count
+}
+
+#[test]
+fn with_several_threads_nothing_grows_with_tensors_or_parameters() {
+    let _alone = ALONE.lock();
+    // Large enough that the threads have something to do.
+    let usual = with_three_threads(4, 75_000);
+    for (tensors, elements) in [(4, 250), (4, 1_000_000), (400, 750), (400, 10_000)] {
+        let count = with_three_threads(tensors, elements);
+        // Queues between threads grow now and then, whatever is in them.
+        assert!(count <= usual + usual / 5 + 10, "{tensors} tensors of {elements}: {count} allocations, not {usual}");
+    }
+}

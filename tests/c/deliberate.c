@@ -1,0 +1,50 @@
+/* Has on purpose what sanitizers find: "leak" (error objects), "overflow" (of the heap) or "undefined" (behaviour).
+ * Without sanitizers it does no harm. c_api.rs shows with it that they are really on. */
+#include <metaadamw.h>
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static maw_error *volatile lost;
+
+/* Several objects: a pointer to the last one may still lie about somewhere. */
+static void leak(void) {
+    for (int i = 0; i < 10; i++) {
+        maw_error *error = NULL;
+        if (maw_prepare(NULL, &error) == MAW_OK)
+            exit(2);
+        lost = error;
+    }
+    lost = NULL;
+}
+
+static void overflow(void) {
+    volatile size_t length = 20; /* volatile, or compilers would see it */
+    volatile char *bytes = malloc(length);
+    if (bytes == NULL)
+        exit(2);
+    volatile char behind = bytes[length];
+    (void)behind;
+    free((void *)bytes);
+}
+
+static void undefined(void) {
+    volatile int number = INT_MAX;
+    number = number + 1;
+}
+
+int main(int count, char **arguments) {
+    const char *what = count == 2 ? arguments[1] : "";
+    if (strcmp(what, "leak") == 0)
+        leak();
+    else if (strcmp(what, "overflow") == 0)
+        overflow();
+    else if (strcmp(what, "undefined") == 0)
+        undefined();
+    else
+        return 2;
+    puts("nothing found");
+    return EXIT_SUCCESS;
+}

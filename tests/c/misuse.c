@@ -1,0 +1,105 @@
+/* Runs every row, and compares the rows with what the header has: a function, or a pointer of one, without a row makes
+ * the program fail. functions.inc is made from the header by c_api.rs. */
+#include "misuse.h"
+
+#include <stdarg.h>
+
+static size_t rows, failures;
+static struct wanted {
+    const char *function, *theme;
+    size_t rows;
+} wanted[] = {
+#define WANTED(function, theme) {function, theme, 0},
+#include "functions.inc"
+};
+enum { WANTED_COUNT = sizeof wanted / sizeof *wanted };
+
+char no_object;
+
+void fail(const char *file, int line, const char *call, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s:%d: %s: ", file, line, call);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    failures++;
+}
+
+/* The length of the function's name, which begins at `text`; 0 if none does. */
+static size_t called(const char *text) {
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    return strncmp(text, "maw_", 4) == 0 && text[length] == '(' ? length : 0;
+}
+
+void covers(const char *call, const char *theme) {
+    const char *name = call;
+    while (*name != '\0' && called(name) == 0)
+        name++;
+    for (size_t i = 0; i < WANTED_COUNT; i++)
+        if (strlen(wanted[i].function) == called(name) && strncmp(wanted[i].function, name, called(name)) == 0 &&
+            strcmp(wanted[i].theme, theme) == 0) {
+            wanted[i].rows++;
+            return;
+        }
+    fail("functions.inc", 0, call, "the header has no such function, or it has no %s", theme);
+}
+
+void row_begins(struct row *row, struct world *w, const char *call, const char *file, int line) {
+    row->call = call;
+    row->file = file;
+    row->line = line;
+    take_fingerprint(w, &row->before);
+    covers(call, "a row");
+    rows++;
+}
+
+void row_refused(const struct row *row, maw_status status, maw_status expected, maw_error **object, const char *says) {
+    if (status != expected)
+        fail(row->file, row->line, row->call, "%s instead of %s", maw_status_name(status), maw_status_name(expected));
+    if (object == NULL) {
+        covers(row->call, "error");
+    } else if (*object == NO_OBJECT) {
+        fail(row->file, row->line, row->call, "*error was not set");
+    } else {
+        const char *message = maw_error_message(*object);
+        if (maw_error_code(*object) != status)
+            fail(row->file, row->line, row->call, "the error object says %s", maw_status_name(maw_error_code(*object)));
+        if (message[0] == '\0' || strstr(message, says) == NULL)
+            fail(row->file, row->line, row->call, "no \"%s\" in the message \"%s\"", says, message);
+        maw_error_free(*object);
+        *object = NO_OBJECT;
+    }
+}
+
+void row_accepted(const struct row *row, struct world *w, maw_status status, maw_error **object) {
+    w->accepted = 1;
+    if (*object == NO_OBJECT) {
+        fail(row->file, row->line, row->call, "*error was not set");
+    } else if (status != MAW_OK || *object != NULL) {
+        fail(row->file, row->line, row->call, "%s: %s", maw_status_name(status), maw_error_message(*object));
+        maw_error_free(*object);
+    }
+}
+
+void row_unchanged(const struct row *row, struct world *w) {
+    struct fingerprint after;
+    take_fingerprint(w, &after);
+    const char *what = difference(&row->before, &after);
+    if (what != NULL)
+        fail(row->file, row->line, row->call, "changed %s", what);
+}
+
+int main(void) {
+    pointers();
+    structs();
+    order();
+    values();
+    files();
+    free_saved_run();
+    for (size_t i = 0; i < WANTED_COUNT; i++)
+        if (wanted[i].rows == 0)
+            fail("functions.inc", 0, wanted[i].function, "there is no row for %s", wanted[i].theme);
+    printf("misuse: %zu rows, %zu failures\n", rows, failures);
+    return rows > 0 && failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

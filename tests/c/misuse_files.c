@@ -1,0 +1,101 @@
+/* Saved runs and moments that do not fit: flags, paths, damaged files, other models, moments of another kind. */
+#include "misuse.h"
+
+static void flags_and_paths(void) {
+    static const uint32_t no_save[] = {2, 4, 8, UINT32_MAX}, no_load[] = {8, 6, 7, UINT32_MAX};
+    for (size_t i = 0; i < 4; i++)
+        GIVEN(STEPPED) {
+            REFUSES(maw_save_file(w->o, "by_a_row.safetensors", no_save[i], error), MAW_INVALID_ARGUMENT, "flags");
+            REFUSES(maw_save_bytes(w->o, no_save[i], &w->out.bytes, error), MAW_INVALID_ARGUMENT, "flags");
+            REFUSES(maw_load_file(w->o, SAVED_FILE, no_load[i], error), MAW_INVALID_ARGUMENT, "flags");
+            REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, no_load[i], error), MAW_INVALID_ARGUMENT, "flags");
+        }
+    for (enum state state = REGISTERED; state <= STEPPED; state++)
+        GIVEN(state) {
+            REFUSES(maw_save_file(w->o, "", 0, error), MAW_INVALID_ARGUMENT, "path");
+            REFUSES(maw_load_file(w->o, "", 0, error), MAW_INVALID_ARGUMENT, "path");
+            REFUSES(maw_save_file(w->o, "no such folder/run.safetensors", 0, error), MAW_IO, "no such folder");
+            REFUSES(maw_load_file(w->o, "no such file", 0, error), MAW_IO, "no such file");
+            REFUSES(maw_load_file(w->o, ".", 0, error), MAW_IO, "");
+        }
+}
+
+/* A file that ends early, or in which a byte is another one. */
+static void damaged(void) {
+    const size_t size = SAVED_SIZE;
+    unsigned char *copy = malloc(size);
+    if (copy == NULL)
+        exit(EXIT_FAILURE);
+    for (enum state state = REGISTERED; state <= STEPPED; state++) {
+        for (size_t length = 0; length < size; length += 1 + length / 20)
+            GIVEN(state) {
+                REFUSES(maw_load_bytes(w->o, SAVED, length, 0, error), MAW_CORRUPT, "checkpoint");
+                REFUSES(maw_load_bytes(w->o, SAVED, length, MAW_ATTENTION_ONLY, error), MAW_CORRUPT, "checkpoint");
+            }
+        for (size_t i = 0; i < size; i += 1 + size / 50)
+            GIVEN(state) {
+                memcpy(copy, SAVED, size);
+                copy[i] ^= 1;
+                REFUSES(maw_load_bytes(w->o, copy, size, 0, error), MAW_CORRUPT, "checkpoint");
+            }
+        GIVEN(state) {
+            memset(copy, 'x', size);
+            REFUSES(maw_load_bytes(w->o, copy, size, 0, error), MAW_CORRUPT, "checkpoint");
+        }
+    }
+    free(copy);
+}
+
+static void other_models(void) {
+    GIVEN_A(PLAIN, REGISTERED) {
+        REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, 0, error), MAW_MISMATCH, "does not fit");
+        REFUSES(maw_load_file(w->o, SAVED_FILE, MAW_ATTENTION_ONLY, error), MAW_MISMATCH, "does not fit");
+    }
+    GIVEN_A(CUSTOM, STEPPED) {
+        REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, 0, error), MAW_MISMATCH, "modulation group");
+        REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, MAW_LOAD_FILE_WINS, error), MAW_MISMATCH, "modulation group");
+    }
+    GIVEN(STEPPED) {
+        ACCEPTS(maw_set_lr(w->o, 1, 0.5, error));
+        REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, 0, error), MAW_MISMATCH, "lr");
+        ACCEPTS(maw_load_bytes(w->o, SAVED, SAVED_SIZE, MAW_LOAD_OWN_WINS, error));
+    }
+    GIVEN(REGISTERED) {
+        ACCEPTS(maw_add_param_group(w->o, &w->group, w->tensors, 2, NULL, error));
+        REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, 0, error), MAW_MISMATCH, "tensor 'extra.weight'");
+        w->tensors[0].name = "later.weight";
+        ACCEPTS(maw_add_param_group(w->o, &w->group, w->tensors, 1, NULL, error)); /* registration is still open */
+    }
+    GIVEN(STEPPED) {
+        ACCEPTS(maw_save_bytes(w->o, MAW_ATTENTION_ONLY, &w->out.bytes, error));
+        w->accepted = 0;
+        const unsigned char *data = maw_bytes_data(w->out.bytes);
+        REFUSES(maw_load_bytes(w->o, data, maw_bytes_size(w->out.bytes), 0, error), MAW_MISMATCH,
+                "attention module alone");
+    }
+}
+
+static void moments(void) {
+    static const float wrong[] = {NAN, INFINITY, -INFINITY};
+    for (enum state state = REGISTERED; state <= STEPPED; state++)
+        GIVEN(state) {
+            float moment[6] = {0.0f};
+            for (size_t i = 0; i < 3; i++) {
+                moment[4] = wrong[i];
+                REFUSES(maw_tensor_state_set(w->o, 0, moment, w->room, 6, 3, error), MAW_INVALID_ARGUMENT,
+                        "exp_avg[4] of tensor 'layers.0.attn.weight'");
+                REFUSES(maw_tensor_state_set(w->o, 0, w->room, moment, 6, 3, error), MAW_INVALID_ARGUMENT,
+                        "exp_avg_sq[4] of tensor 'layers.0.attn.weight'");
+            }
+            moment[4] = -1.0f;
+            REFUSES(maw_tensor_state_set(w->o, 0, w->room, moment, 6, 3, error), MAW_INVALID_ARGUMENT,
+                    "exp_avg_sq[4] of tensor 'layers.0.attn.weight'");
+        }
+}
+
+void files(void) {
+    flags_and_paths();
+    damaged();
+    other_models();
+    moments();
+}

@@ -1,0 +1,236 @@
+//! The C ABI as C sees it: the programs of tests/c, compiled as C99, plain and under gcc's sanitizers.
+#![cfg(target_os = "linux")]
+
+#[path = "common/compile.rs"]
+mod compile;
+
+use compile::{FAULT_INJECTION, compiler, header, header_functions, library, root, run, scratch};
+use metaadamw::error::Status;
+use metaadamw::ffi::*;
+use std::ffi::CStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// How the programs are compiled.
+#[derive(Clone, Copy, PartialEq)]
+enum Build {
+    Plain,
+    Sanitized,
+}
+
+/// The shared library of `cargo test`, which has fault injection.
+fn with_fault_injection() -> PathBuf {
+    let path = library();
+    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(
+        bytes.windows(FAULT_INJECTION.len()).any(|window| window == FAULT_INJECTION.as_bytes()),
+        "{} has no fault injection: if `cargo build` wrote it since, `touch src/lib.rs`",
+        path.display()
+    );
+    path
+}
+
+/// Compiles and links a program of tests/c in `folder`, which may have headers of its own.
+fn program(folder: &Path, sources: &[&str], build: Build) -> PathBuf {
+    let library = with_fault_injection();
+    let link = folder.join(format!("libmetaadamw.so.{}", maw_abi_version()));
+    std::os::unix::fs::symlink(&library, &link).unwrap_or_else(|error| panic!("{}: {error}", link.display()));
+    let program = folder.join(sources[0]);
+    let mut command = compiler("c99");
+    command.args(["-D_POSIX_C_SOURCE=200809L", "-g", "-O1", "-pthread", "-I"]).arg(folder);
+    if build == Build::Sanitized {
+        command.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]);
+    }
+    command.args(sources.iter().map(|name| root().join(format!("tests/c/{name}.c"))));
+    command.arg("-o").arg(&program).arg(&link).arg("-lm").arg(format!("-Wl,-rpath,{}", folder.display()));
+    run(&mut command);
+    program
+}
+
+/// The program, ready to run as its sanitizers, if it has any, should be.
+fn started(program: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(program.parent().expect("it is in its folder"));
+    // To ask for more memory than there is is one of the tests.
+    command.env("ASAN_OPTIONS", "detect_leaks=1:allocator_may_return_null=1");
+    command.env("UBSAN_OPTIONS", "print_stacktrace=1");
+    command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+/// Compiles and runs a program that must succeed and complain of nothing; what it printed.
+fn passes(name: &str, sources: &[&str], build: Build) -> String {
+    let folder = folder(name, build);
+    if sources == MISUSE {
+        fs::write(folder.join(WANTED), wanted_rows()).expect("the scratch folder can be written");
+    }
+    let output = started(&program(&folder, sources, build), &[]);
+    let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {}\n{told}{complaints}", output.status);
+    // A panic that is caught prints nothing; that there is not enough memory for everything is what a row wants.
+    let harmless = |line: &str| line.contains("AddressSanitizer failed to allocate");
+    assert!(complaints.lines().all(harmless), "{name}: {complaints}");
+    print!("{told}");
+    told.into_owned()
+}
+
+fn folder(name: &str, build: Build) -> PathBuf {
+    scratch(&format!("c_api_{name}_{}", if build == Build::Sanitized { "sanitized" } else { "plain" }))
+}
+
+const MISUSE: [&str; 7] =
+    ["misuse", "misuse_world", "misuse_pointers", "misuse_structs", "misuse_order", "misuse_values", "misuse_files"];
+
+/// Where misuse.c finds them.
+const WANTED: &str = "functions.inc";
+
+/// What misuse.c must have rows for, as `WANTED("function", "theme")` lines: every function; each of its pointers, NULL;
+/// and where it takes a handle, a busy and a poisoned one.
+fn wanted_rows() -> String {
+    let mut lines = String::new();
+    let mut want = |function: &str, theme: &str| {
+        writeln!(lines, "WANTED(\"{function}\", \"{theme}\")").expect("a String takes everything");
+    };
+    let functions = header_functions();
+    assert!(functions.len() > 40, "the header's functions are found: {functions:?}");
+    for function in &functions {
+        want(function, "a row");
+        for (parameter, is_handle) in pointers_of(function) {
+            want(function, &parameter);
+            if is_handle {
+                want(function, "a busy handle");
+                want(function, "a poisoned handle");
+            }
+        }
+    }
+    lines
+}
+
+/// The pointers (and callbacks) among the parameters of a function in the header, and which of them is its handle.
+fn pointers_of(function: &str) -> Vec<(String, bool)> {
+    let header = header();
+    let code: Vec<&str> = header.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join(" ");
+    let start = format!("{function}(");
+    let (at, _) = code
+        .match_indices(&start)
+        .find(|(at, _)| code[..*at].ends_with([' ', '*']))
+        .unwrap_or_else(|| panic!("the header declares {function}"));
+    let parameters = code[at + start.len()..].split(')').next().unwrap_or_default();
+    let pointers = parameters.split(',').filter(|p| p.contains('*') || p.contains("maw_log_callback"));
+    pointers
+        .map(|parameter| {
+            let (kind, name) = parameter.trim().rsplit_once([' ', '*']).expect("parameters have names");
+            let is_handle = kind.trim_start_matches("const ").starts_with("maw_optimizer") && !kind.contains('*');
+            (name.to_owned(), is_handle)
+        })
+        .collect()
+}
+
+#[test]
+fn every_function_refuses_misuse_and_changes_nothing() {
+    let told = passes("misuse", &MISUSE, Build::Plain);
+    assert!(told.contains(" rows, 0 failures") && !told.contains(" 0 rows"), "{told}");
+}
+
+#[test]
+fn every_function_refuses_misuse_under_sanitizers() {
+    let told = passes("misuse", &MISUSE, Build::Sanitized);
+    assert!(told.contains(" rows, 0 failures") && !told.contains(" 0 rows"), "{told}");
+}
+
+#[test]
+fn what_is_new_in_the_header_and_has_no_rows_is_noticed() {
+    let folder = folder("misuse_incomplete", Build::Plain);
+    let new = "WANTED(\"maw_step\", \"new_pointer\")\nWANTED(\"maw_new_function\", \"a row\")\n";
+    fs::write(folder.join(WANTED), wanted_rows() + new).expect("the scratch folder can be written");
+    let output = started(&program(&folder, &MISUSE, Build::Plain), &[]);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for missing in ["maw_step: there is no row for new_pointer", "maw_new_function: there is no row for a row"] {
+        assert!(complaints.contains(missing), "{complaints}");
+    }
+}
+
+#[test]
+fn the_pointers_of_a_function_are_found_in_the_header() {
+    let names = |function| pointers_of(function).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names("maw_step"), ["optimizer", "params", "grads", "options", "report", "error"]);
+    assert_eq!(names("maw_set_log"), ["optimizer", "callback", "user_data", "error"]);
+    assert_eq!(names("maw_version"), [""; 0]);
+    let handles = |function| pointers_of(function).into_iter().filter(|(_, is_handle)| *is_handle).count();
+    assert_eq!(["maw_step", "maw_meta_due", "maw_optimizer_create", "maw_error_free"].map(handles), [1, 1, 0, 0]);
+}
+
+#[test]
+fn an_ordinary_program_works() {
+    passes("program", &["program"], Build::Plain);
+    passes("program", &["program"], Build::Sanitized);
+}
+
+#[test]
+fn threads_are_told_apart() {
+    passes("threads", &["threads"], Build::Plain);
+    passes("threads", &["threads"], Build::Sanitized);
+}
+
+#[test]
+fn the_sanitizers_are_really_on() {
+    let (plain, sanitized) = (folder("deliberate", Build::Plain), folder("deliberate", Build::Sanitized));
+    let plain = program(&plain, &["deliberate"], Build::Plain);
+    let sanitized = program(&sanitized, &["deliberate"], Build::Sanitized);
+    for (mistake, verdict) in [
+        ("leak", "LeakSanitizer: detected memory leaks"),
+        ("overflow", "AddressSanitizer: heap-buffer-overflow"),
+        ("undefined", "signed integer overflow"),
+    ] {
+        assert!(started(&plain, &[mistake]).status.success(), "{mistake} does no harm by itself");
+        let output = started(&sanitized, &[mistake]);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && complaints.contains(verdict), "{mistake} was not found: {complaints}");
+    }
+}
+
+/// Name, number at the boundary, and the core's status of that meaning.
+const STATUSES: [(&str, maw_status, Option<Status>); 13] = [
+    ("MAW_OK", MAW_OK, None),
+    ("MAW_INVALID_ARGUMENT", MAW_INVALID_ARGUMENT, Some(Status::InvalidArgument)),
+    ("MAW_INVALID_STATE", MAW_INVALID_STATE, Some(Status::InvalidState)),
+    ("MAW_UNSUPPORTED", MAW_UNSUPPORTED, Some(Status::Unsupported)),
+    ("MAW_BUSY", MAW_BUSY, Some(Status::Busy)),
+    ("MAW_NOT_FINITE", MAW_NOT_FINITE, Some(Status::NotFinite)),
+    ("MAW_OUT_OF_MEMORY", MAW_OUT_OF_MEMORY, Some(Status::OutOfMemory)),
+    ("MAW_PANIC", MAW_PANIC, Some(Status::Panic)),
+    ("MAW_NOT_FOUND", MAW_NOT_FOUND, Some(Status::NotFound)),
+    ("MAW_PARAMS_CHANGED", MAW_PARAMS_CHANGED, Some(Status::ParamsChanged)),
+    ("MAW_IO", MAW_IO, Some(Status::Io)),
+    ("MAW_CORRUPT", MAW_CORRUPT, Some(Status::Corrupt)),
+    ("MAW_MISMATCH", MAW_MISMATCH, Some(Status::Mismatch)),
+];
+
+fn status_name(status: maw_status) -> &'static str {
+    // SAFETY: the library's strings are NUL-terminated, and these are static.
+    #[allow(unsafe_code)]
+    unsafe { CStr::from_ptr(maw_status_name(status)) }.to_str().expect("it is ASCII")
+}
+
+#[test]
+fn a_status_has_the_same_number_and_name_everywhere() {
+    let header = header();
+    for (number, (name, constant, core)) in STATUSES.into_iter().enumerate() {
+        assert_eq!(constant, -(number as i32), "{name}: numbers are never used twice and none is left out");
+        assert_eq!(status_name(constant), name);
+        if let Some(core) = core {
+            assert_eq!(core as i32, constant, "{core:?}");
+        }
+        let written = if constant == 0 { "0".to_owned() } else { format!("({constant})") };
+        assert!(header.contains(&format!("#define {name} {written}\n")), "{name} in the header");
+    }
+    let negative = |line: &&str| line.starts_with("#define MAW_") && line.ends_with(')');
+    let negative: Vec<&str> = header.lines().filter(negative).collect();
+    assert_eq!(negative.len(), STATUSES.len() - 1, "STATUSES lists every status of the header: {negative:?}");
+    for unknown in [1, -(STATUSES.len() as i32), i32::MIN, i32::MAX] {
+        assert_eq!(status_name(unknown), "unknown status");
+    }
+}
