@@ -1,0 +1,99 @@
+package metaadamw
+
+// #include <metaadamw.h>
+import "C"
+
+import (
+	"errors"
+	"fmt"
+)
+
+// A Status says why a call failed. Statuses are errors that can be compared:
+//
+//	if errors.Is(err, metaadamw.ErrBusy) { … }
+type Status int32
+
+// What can go wrong. The *[Error] that a call returns carries one of these and a text that names the culprit.
+const (
+	// ErrInvalidArgument: out of range, of the wrong count or length, or otherwise unusable.
+	ErrInvalidArgument Status = C.MAW_INVALID_ARGUMENT
+	// ErrInvalidState: the call does not fit, for example a step while a meta-update is open.
+	ErrInvalidState Status = C.MAW_INVALID_STATE
+	// ErrUnsupported: this version of the library cannot do what was asked.
+	ErrUnsupported Status = C.MAW_UNSUPPORTED
+	// ErrBusy: another goroutine is inside a call on the same optimizer. Nothing was done.
+	ErrBusy Status = C.MAW_BUSY
+	// ErrNotFinite: a step met something that is not finite, under NonfiniteError.
+	ErrNotFinite Status = C.MAW_NOT_FINITE
+	// ErrOutOfMemory: memory ran out inside the library.
+	ErrOutOfMemory Status = C.MAW_OUT_OF_MEMORY
+	// ErrPanic: a bug inside the library. Every later call answers this; Close still works.
+	ErrPanic Status = C.MAW_PANIC
+	// ErrNotFound: no tensor, group or entry of that name or number.
+	ErrNotFound Status = C.MAW_NOT_FOUND
+	// ErrParamsChanged: parameters changed since the last step, unannounced, under Options.VerifyParams.
+	ErrParamsChanged Status = C.MAW_PARAMS_CHANGED
+	// ErrIO: the operating system refused a file operation.
+	ErrIO Status = C.MAW_IO
+	// ErrCorrupt: a checkpoint is damaged, or the file is none.
+	ErrCorrupt Status = C.MAW_CORRUPT
+	// ErrMismatch: a checkpoint belongs to another model or to other options.
+	ErrMismatch Status = C.MAW_MISMATCH
+)
+
+// ErrClosed is returned by every method of an [Optimizer] after Close, except by Close itself.
+var ErrClosed = errors.New("metaadamw: the optimizer is closed")
+
+var statusTexts = map[Status]string{
+	ErrInvalidArgument: "invalid argument",
+	ErrInvalidState:    "invalid state",
+	ErrUnsupported:     "unsupported",
+	ErrBusy:            "busy",
+	ErrNotFinite:       "not finite",
+	ErrOutOfMemory:     "out of memory",
+	ErrPanic:           "panic inside the library",
+	ErrNotFound:        "not found",
+	ErrParamsChanged:   "parameters changed",
+	ErrIO:              "input or output failed",
+	ErrCorrupt:         "corrupt checkpoint",
+	ErrMismatch:        "checkpoint of another run",
+}
+
+func (s Status) Error() string {
+	if text, ok := statusTexts[s]; ok {
+		return "metaadamw: " + text
+	}
+	return fmt.Sprintf("metaadamw: status %d", int32(s))
+}
+
+// An Error is what a failed call returns. It unwraps to its status, so errors.Is finds [ErrBusy] and its like.
+type Error struct {
+	Status  Status
+	Message string // names the argument, tensor or group, what was expected and what came
+}
+
+func (e *Error) Error() string { return "metaadamw: " + e.Message }
+
+// Unwrap returns the status.
+func (e *Error) Unwrap() error { return e.Status }
+
+func invalid(format string, values ...any) error {
+	return &Error{ErrInvalidArgument, fmt.Sprintf(format, values...)}
+}
+
+func busy(what string) error {
+	return &Error{ErrBusy, what + " on this optimizer is running"}
+}
+
+// toError takes over the library's error object.
+func toError(status C.maw_status, failure *C.maw_error) error {
+	if status == C.MAW_OK {
+		return nil
+	}
+	defer C.maw_error_free(failure)
+	e := &Error{Status(status), C.GoString(C.maw_error_message(failure))}
+	if e.Message == "" {
+		e.Message = C.GoString(C.maw_status_name(status))
+	}
+	return e
+}

@@ -1,0 +1,3 @@
+module libmetaadamw.example/metaadamw
+
+go 1.26

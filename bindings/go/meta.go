@@ -1,0 +1,298 @@
+package metaadamw
+
+// #include <metaadamw.h>
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+)
+
+// Batch says what a request is to be evaluated on.
+type Batch int32
+
+const (
+	Train1     Batch = C.MAW_BATCH_TRAIN_1    // the first training batch (training mode)
+	Train2     Batch = C.MAW_BATCH_TRAIN_2    // the second training batch, disjoint from the first (training mode)
+	Validation Batch = C.MAW_BATCH_VALIDATION // the validation batch (evaluation mode)
+)
+
+func (b Batch) String() string { return nameOf(int(b), "none", "train 1", "train 2", "validation") }
+
+// A Request says what to evaluate next, at the parameters that now stand in the host's slices.
+//
+// While it is open, do not write to the parameters, and do not let the evaluation move anything that later steps depend
+// on (running statistics of a batch norm).
+type Request struct {
+	// ID of this request, from 1 on, never used twice by an optimizer.
+	ID uint64
+	// Replay is the ID of an earlier request whose batch and random numbers (dropout) must be used again; 0 = free choice.
+	Replay uint64
+	// Batch to evaluate on.
+	Batch Batch
+	// WantsGradient: the gradients are wanted, too, and not only the loss.
+	WantsGradient bool
+	// Done: nothing more to evaluate; the parameters are as they were at [Optimizer.MetaBegin].
+	Done bool
+}
+
+// An Answer to a request.
+type Answer struct {
+	// RequestID is the ID of the request that is answered.
+	RequestID uint64
+	// Loss, never scaled.
+	Loss float64
+	// GradScale: the gradients are this many times too large; > 0. 0 = 1.
+	GradScale float64
+}
+
+// A Result says how the last meta-update ended. Terms and losses that the objective does not need are NaN.
+type Result struct {
+	// Step is the number of applied steps when it began.
+	Step int
+	// Updates is the number of meta-updates so far that ended with OutcomeUpdated.
+	Updates int
+	// LossTrain, LossValidation: on the first training batch and on the validation batch.
+	LossTrain, LossValidation float64
+	// LossTrainMoved, LossValidationMoved: at the moved parameters, on the second training batch and the validation batch.
+	LossTrainMoved, LossValidationMoved float64
+	// Gradient alignment (eq. 10), loss decrease (eq. 11), generalization gap (eq. 12).
+	TermGradient, TermLossDecrease, TermGenGap float64
+	// LossMeta is the objective with its regularisation.
+	LossMeta float64
+	// Evaluations that the host made.
+	Evaluations int
+	// IdleGroups is the number of modulation groups whose gradient on the second training batch is below 1e-5 of the
+	// largest group's.
+	IdleGroups int
+	// Outcome of the meta-update.
+	Outcome Outcome
+}
+
+// Outcome of a meta-update.
+type Outcome int32
+
+const (
+	OutcomeNone                  Outcome = C.MAW_OUTCOME_NONE                     // none has ended yet
+	OutcomeUpdated               Outcome = C.MAW_OUTCOME_UPDATED                  // the attention module was updated
+	OutcomeAborted               Outcome = C.MAW_OUTCOME_ABORTED                  // the host aborted it
+	OutcomeLossNotFinite         Outcome = C.MAW_OUTCOME_LOSS_NOT_FINITE          // a loss that the host told
+	OutcomeGradientNotFinite     Outcome = C.MAW_OUTCOME_GRADIENT_NOT_FINITE      // a gradient that the host told
+	OutcomeStateNotFinite        Outcome = C.MAW_OUTCOME_STATE_NOT_FINITE         // a parameter, moment, feature, factor or moved parameter
+	OutcomeDirectionNotFinite    Outcome = C.MAW_OUTCOME_DIRECTION_NOT_FINITE     // the direction of the Hessian product, or its step vanished in rounding
+	OutcomeMetaGradientNotFinite Outcome = C.MAW_OUTCOME_META_GRADIENT_NOT_FINITE // the gradient of the attention module
+)
+
+func (o Outcome) String() string {
+	return nameOf(int(o), "none", "updated", "aborted", "loss not finite", "gradient not finite", "state not finite",
+		"direction not finite", "meta-gradient not finite")
+}
+
+// MetaDue says whether a meta-update should be made now; false while another call runs, and after Close.
+func (o *Optimizer) MetaDue() bool {
+	due := false
+	err := o.call(func(handle *C.maw_optimizer, _ **C.maw_error) C.maw_status {
+		due = C.maw_meta_due(handle) != 0
+		return C.MAW_OK
+	})
+	return due && err == nil
+}
+
+// MetaUpdate makes a meta-update, due or not. It moves the parameters, calls evaluate for the loss, and for the gradients
+// where the request wants them, in grads; and so on, until the parameters hold their bits of before again and the
+// attention module is updated.
+//
+// If evaluate returns an error, the meta-update is aborted: the parameters are as before, the attention module stays,
+// and the error comes back, wrapped. The same if it panics or ends the goroutine, which then goes on. A loss or gradient
+// that is not finite abandons the meta-update without an error: the result says why.
+//
+// evaluate may replace the slices in grads, and may call what only reads; other calls get [ErrInvalidState], Close and a
+// second MetaUpdate [ErrBusy]. grads may be nil where the objective asks for losses only.
+func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (loss float64, err error)) (result Result, err error) {
+	var pinner runtime.Pinner // of the parameters, all the while
+	defer pinner.Unpin()
+	var pointers []unsafe.Pointer
+	var request C.maw_meta_request
+	C.maw_meta_request_init(&request, C.sizeof_maw_meta_request)
+
+	open := false
+	defer func() { // whatever ends this early: an error, a panic, Goexit
+		if open {
+			o.mu.Lock()
+			if failed := o.locked(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+				o.updating = false
+				return C.maw_meta_abort(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), failure)
+			}); failed != nil && !errors.Is(failed, ErrInvalidState) { // that would be: the library ended it itself
+				err = errors.Join(err, failed)
+			}
+		}
+	}()
+
+	// Under the lock of the call that got the request, so that the result is this meta-update's.
+	next := func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
+		open = request.kind != C.MAW_META_DONE
+		o.updating = open
+		if !open {
+			result, status = metaResult(handle, failure)
+		}
+		return status
+	}
+	err = o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
+		if o.updating {
+			return C.MAW_OK, busy("a MetaUpdate")
+		}
+		var err error
+		if pointers, err = pinParams(&pinner, o.tensors, params, nil); err != nil {
+			return C.MAW_OK, err
+		}
+		status := C.maw_meta_begin(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), &request, failure)
+		if status != C.MAW_OK {
+			return status, nil
+		}
+		return next(handle, failure), nil
+	})
+	for err == nil && open {
+		asked := toRequest(&request)
+		loss, failed := evaluate(asked)
+		if failed != nil {
+			return Result{}, fmt.Errorf("metaadamw: meta-update aborted: %w", failed)
+		}
+		o.mu.Lock() // waits: who only reads meanwhile must not end a meta-update
+		var wrong error
+		err = o.locked(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
+			status, wrong = o.tell(handle, Answer{RequestID: asked.ID, Loss: loss}, asked.WantsGradient, pointers, grads, &request, failure)
+			if wrong != nil || status != C.MAW_OK {
+				return status
+			}
+			return next(handle, failure)
+		})
+		if wrong != nil {
+			err = wrong
+		}
+	}
+	return result, err
+}
+
+// tell answers a request; with gradients, unless they are neither wanted nor there.
+func (o *Optimizer) tell(handle *C.maw_optimizer, answer Answer, wanted bool, params []unsafe.Pointer, grads Slices, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
+	defer func() {
+		o.pinner.Unpin()
+		clear(o.grads)
+	}()
+	o.grads = o.grads[:0]
+	if wanted {
+		var err error
+		if o.grads, err = pinGrads(&o.pinner, o.tensors, grads, o.grads); err != nil {
+			return C.MAW_OK, err
+		}
+	}
+	var told C.maw_meta_answer
+	C.maw_meta_answer_init(&told, C.sizeof_maw_meta_answer)
+	told.request_id = C.uint64_t(answer.RequestID)
+	told.loss = C.double(answer.Loss)
+	if answer.GradScale != 0 {
+		told.grad_scale = C.double(answer.GradScale)
+	}
+	var gradients *unsafe.Pointer
+	if wanted {
+		gradients = unsafe.SliceData(o.grads)
+	}
+	return C.maw_meta_tell(handle, &told, unsafe.SliceData(params), gradients, C.size_t(len(params)), request, failure), nil
+}
+
+func toRequest(c *C.maw_meta_request) Request {
+	return Request{
+		ID:            uint64(c.id),
+		Replay:        uint64(c.replay),
+		Batch:         Batch(c.batch),
+		WantsGradient: c.kind == C.MAW_META_GRADIENT,
+		Done:          c.kind == C.MAW_META_DONE,
+	}
+}
+
+func metaResult(handle *C.maw_optimizer, failure **C.maw_error) (Result, C.maw_status) {
+	var c C.maw_meta_result
+	C.maw_meta_result_init(&c, C.sizeof_maw_meta_result)
+	status := C.maw_meta_result_get(handle, &c, failure)
+	if status != C.MAW_OK {
+		return Result{}, status
+	}
+	return Result{
+		Step:                int(c.step),
+		Updates:             int(c.updates),
+		LossTrain:           float64(c.loss_train),
+		LossValidation:      float64(c.loss_validation),
+		LossTrainMoved:      float64(c.loss_train_moved),
+		LossValidationMoved: float64(c.loss_validation_moved),
+		TermGradient:        float64(c.term_gradient),
+		TermLossDecrease:    float64(c.term_loss_decrease),
+		TermGenGap:          float64(c.term_gen_gap),
+		LossMeta:            float64(c.loss_meta),
+		Evaluations:         int(c.evaluations),
+		IdleGroups:          int(c.idle_groups),
+		Outcome:             Outcome(c.outcome),
+	}, status
+}
+
+// MetaBegin begins a meta-update for a host that would rather answer in its own time than in a closure:
+//
+//	request, err := optimizer.MetaBegin(params)
+//	for err == nil && !request.Done {
+//		loss := evaluate(request) // gradients into grads
+//		request, err = optimizer.MetaTell(metaadamw.Answer{RequestID: request.ID, Loss: loss}, params, grads)
+//	}
+//
+// Whoever stops earlier calls [Optimizer.MetaAbort], which puts the parameters back; Close alone does not.
+func (o *Optimizer) MetaBegin(params Slices) (Request, error) {
+	return o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
+		return C.maw_meta_begin(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), request, failure), nil
+	})
+}
+
+// MetaTell answers the open request and returns the next one. grads may be nil where only the loss was asked for. An
+// answer that is [ErrInvalidArgument] leaves the request open.
+func (o *Optimizer) MetaTell(answer Answer, params, grads Slices) (Request, error) {
+	return o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
+		return o.tell(handle, answer, grads != nil, pointers, grads, request, failure)
+	})
+}
+
+// MetaAbort ends an open meta-update: the parameters hold their bits of before, the attention module stays.
+func (o *Optimizer) MetaAbort(params Slices) error {
+	_, err := o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, _ *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
+		return C.maw_meta_abort(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), failure), nil
+	})
+	return err
+}
+
+func (o *Optimizer) ask(params Slices, f func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error)) (Request, error) {
+	var request C.maw_meta_request
+	C.maw_meta_request_init(&request, C.sizeof_maw_meta_request)
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	err := o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
+		if o.updating {
+			return C.MAW_OK, busy("a MetaUpdate")
+		}
+		pointers, err := pinParams(&pinner, o.tensors, params, nil)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		return f(handle, pointers, &request, failure)
+	})
+	if err != nil {
+		return Request{}, err
+	}
+	return toRequest(&request), nil
+}
+
+// MetaResult says how the last meta-update ended.
+func (o *Optimizer) MetaResult() (result Result, err error) {
+	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
+		result, status = metaResult(handle, failure)
+		return status
+	})
+	return result, err
+}

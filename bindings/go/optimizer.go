@@ -1,0 +1,282 @@
+package metaadamw
+
+// #include <metaadamw.h>
+import "C"
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"runtime/cgo"
+	"slices"
+	"sync"
+	"unsafe"
+)
+
+// AllGroups stands for every param group in SetLR and SetWeightDecay.
+const AllGroups = -1
+
+// Version is the version of the library that is loaded, "0.1.0".
+func Version() string { return C.GoString(C.maw_version()) }
+
+// An Optimizer trains the parameters of one model. Create it with [New] and Close it.
+//
+// Any goroutine may call it, one at a time: a call that meets another one gets [ErrBusy] at once and does nothing. Different
+// optimizers are independent.
+type Optimizer struct {
+	mu      sync.Mutex // held during a call, never while code of the host's runs
+	native  *native    // nil once closed
+	cleanup runtime.Cleanup
+	tensors []registered
+	// updating: a MetaUpdate is between two of its calls, its closure is at work.
+	updating bool
+	log      func(LogLevel, string)
+
+	// Scratch of a call: no addresses in them outside of one.
+	pinner        runtime.Pinner
+	params, grads []unsafe.Pointer
+}
+
+// native is what the garbage collector does not free. Nothing in it leads back to the Optimizer.
+type native struct {
+	handle *C.maw_optimizer
+	mail   *mailbox
+	key    cgo.Handle // of mail; 0 before SetLog
+}
+
+func (n *native) free() C.maw_status {
+	status := C.maw_optimizer_free(n.handle)
+	if status == C.MAW_OK && n.key != 0 {
+		n.key.Delete()
+	}
+	return status
+}
+
+// New creates an optimizer without tensors.
+func New(options Options) (*Optimizer, error) {
+	if abi := C.maw_abi_version(); abi != C.MAW_ABI_VERSION {
+		return nil, &Error{ErrUnsupported, fmt.Sprintf("the library that is loaded has ABI %d, this program was built for %d", abi, C.MAW_ABI_VERSION)}
+	}
+	c, err := options.toC()
+	if err != nil {
+		return nil, err
+	}
+	n := &native{}
+	var failure *C.maw_error
+	status := C.maw_optimizer_create(&c, &n.handle, &failure)
+	if err := toError(status, failure); err != nil {
+		return nil, err
+	}
+	o := &Optimizer{native: n}
+	o.cleanup = runtime.AddCleanup(o, func(n *native) { n.free() }, n)
+	return o, nil
+}
+
+// Close frees the optimizer; a second Close does nothing. While another call runs, a MetaUpdate included, nothing is
+// freed and the error is [ErrBusy]. An optimizer that is dropped without Close is freed some time after the garbage
+// collector finds it.
+func (o *Optimizer) Close() error {
+	if !o.mu.TryLock() {
+		return busy("another call")
+	}
+	defer o.mu.Unlock()
+	if o.native == nil {
+		return nil
+	}
+	if o.updating {
+		return busy("a MetaUpdate")
+	}
+	if status := o.native.free(); status != C.MAW_OK {
+		return toError(status, nil)
+	}
+	o.cleanup.Stop()
+	o.native = nil
+	return nil
+}
+
+// call is how every method enters the library: f gets the handle, alone. Then the log hears what the call had to say.
+func (o *Optimizer) call(f func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status) error {
+	if !o.mu.TryLock() {
+		return busy("another call")
+	}
+	return o.locked(f)
+}
+
+// locked is call by who holds the lock already, and gives it back.
+func (o *Optimizer) locked(f func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status) error {
+	err, heard, log := o.enter(f)
+	if log != nil {
+		for _, m := range heard {
+			log(m.level, m.text)
+		}
+	}
+	return err
+}
+
+func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) (err error, heard []message, log func(LogLevel, string)) {
+	defer o.mu.Unlock() // also keeps o, and so the handle, alive until f is done
+	if o.native == nil {
+		return ErrClosed, nil, nil
+	}
+	var failure *C.maw_error
+	status := f(o.native.handle, &failure)
+	err = toError(status, failure)
+	if o.native.mail != nil {
+		heard = o.native.mail.take()
+	}
+	return err, heard, o.log
+}
+
+// AddParamGroup registers tensors that share hyper-parameters and returns the group's number, from 0 on. Slices given to
+// later calls stand in the order of registration over all groups. On failure none of the tensors is registered.
+func (o *Optimizer) AddParamGroup(group ParamGroup, tensors ...Tensor) (int, error) {
+	c := group.toC()
+	descriptions := make([]C.maw_tensor, len(tensors))
+	added := make([]registered, len(tensors))
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	for i := range tensors {
+		var err error
+		if added[i], err = tensors[i].toC(&pinner, &descriptions[i]); err != nil {
+			return 0, err
+		}
+	}
+	var index C.uint32_t
+	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		status := C.maw_add_param_group(handle, &c, unsafe.SliceData(descriptions), C.size_t(len(descriptions)), &index, failure)
+		if status == C.MAW_OK {
+			o.tensors = append(slices.Clip(o.tensors), added...)
+		}
+		return status
+	})
+	return int(index), err
+}
+
+// Prepare ends registration: it forms the modulation groups, draws the attention module and allocates everything. The
+// first step or meta-update does it by itself; a second call does nothing.
+func (o *Optimizer) Prepare() error {
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_prepare(handle, failure)
+	})
+}
+
+// SetLR sets the learning rate of a param group, or of [AllGroups], from the next step on.
+func (o *Optimizer) SetLR(group int, lr float64) error {
+	number, err := groupNumber(group, true)
+	if err != nil {
+		return err
+	}
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_set_lr(handle, number, C.double(lr), failure)
+	})
+}
+
+// LR is the learning rate of a param group as it is now.
+func (o *Optimizer) LR(group int) (float64, error) {
+	number, err := groupNumber(group, false)
+	if err != nil {
+		return 0, err
+	}
+	var lr C.double
+	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_get_lr(handle, number, &lr, failure)
+	})
+	return float64(lr), err
+}
+
+// SetWeightDecay sets the weight decay of a param group, or of [AllGroups], from the next step on.
+func (o *Optimizer) SetWeightDecay(group int, weightDecay float64) error {
+	number, err := groupNumber(group, true)
+	if err != nil {
+		return err
+	}
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_set_weight_decay(handle, number, C.double(weightDecay), failure)
+	})
+}
+
+// WeightDecay is the weight decay of a param group as it is now.
+func (o *Optimizer) WeightDecay(group int) (float64, error) {
+	number, err := groupNumber(group, false)
+	if err != nil {
+		return 0, err
+	}
+	var weightDecay C.double
+	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_get_weight_decay(handle, number, &weightDecay, failure)
+	})
+	return float64(weightDecay), err
+}
+
+func groupNumber(group int, all bool) (C.uint32_t, error) {
+	if all && group == AllGroups {
+		return C.MAW_ALL_GROUPS, nil
+	}
+	if group < 0 || group >= math.MaxUint32 {
+		return 0, &Error{ErrNotFound, fmt.Sprintf("no param group %d", group)}
+	}
+	return C.uint32_t(group), nil
+}
+
+// SetPriorities sets HUW's priorities of gradient alignment, loss decrease and generalization gap, from the next
+// meta-update on.
+func (o *Optimizer) SetPriorities(priorities [3]float64) error {
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_set_priorities(handle, (*C.double)(&priorities[0]), failure)
+	})
+}
+
+// Priorities are HUW's priorities as they are now.
+func (o *Optimizer) Priorities() (priorities [3]float64, err error) {
+	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_get_priorities(handle, (*C.double)(&priorities[0]), failure)
+	})
+	return priorities, err
+}
+
+// ResetMoments sets the moments and all step counts back to 0.
+func (o *Optimizer) ResetMoments() error { return o.reset(C.MAW_RESET_MOMENTS) }
+
+// ResetAttention sets the attention module back to what the seed made.
+func (o *Optimizer) ResetAttention() error { return o.reset(C.MAW_RESET_ATTENTION) }
+
+func (o *Optimizer) reset(what C.uint32_t) error {
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_reset(handle, what, failure)
+	})
+}
+
+// StepCount is the number of applied steps so far; skipped ones do not count.
+func (o *Optimizer) StepCount() (int, error) {
+	var steps C.uint64_t
+	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_step_count(handle, &steps, failure)
+	})
+	return int(steps), err
+}
+
+// ParamGroupCount is the number of param groups so far.
+func (o *Optimizer) ParamGroupCount() (int, error) {
+	var count C.size_t
+	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_param_group_count(handle, &count, failure)
+	})
+	return int(count), err
+}
+
+// TensorNames are the names of the tensors in the order of registration.
+func (o *Optimizer) TensorNames() ([]string, error) {
+	var names []string
+	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		var count C.size_t
+		status := C.maw_tensor_count(handle, &count, failure)
+		for i := C.size_t(0); status == C.MAW_OK && i < count; i++ {
+			var name *C.char
+			if status = C.maw_tensor_name(handle, i, &name, failure); status == C.MAW_OK {
+				names = append(names, C.GoString(name))
+			}
+		}
+		return status
+	})
+	return names, err
+}

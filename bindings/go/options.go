@@ -1,0 +1,274 @@
+package metaadamw
+
+// #include <metaadamw.h>
+import "C"
+
+import "math"
+
+// Options of an optimizer, fixed at creation except where a setter exists. The zero value is the library's defaults.
+//
+// A field that is left out means its default. Where 0 is a value of its own and not the default, the field is a
+// pointer, so that 0 can be told from nothing: AlphaRange: new(0.0).
+type Options struct {
+	// Seed of the attention module's initial values: the same on every platform.
+	Seed uint64
+	// TotalSteps of the whole run for the time feature; 0 = unknown: then 2·sigmoid(step/1000) − 1.
+	TotalSteps int
+	// MetaInterval is the number of steps between two meta-updates. Default 200.
+	MetaInterval int
+	// MetaWarmup is the first step at which a meta-update can be due.
+	MetaWarmup int
+	// AlphaRange is the width of alpha's range around 1, 0 to 2: alpha in 1 ± range/2. Default 1.
+	AlphaRange *float64
+	// BetaRange is the width of beta's range around 1, 0 to 2. Default 1.
+	BetaRange *float64
+	// MetaLR is the learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+	MetaLR *float64
+	// MetaWeightDecay is the weight of the norms of the attention module's tensors in the meta-objective, ≥ 0.
+	// Default 1e-4.
+	MetaWeightDecay *float64
+	// FeatureGatingSparsity is the weight of the sum of |gate| in the meta-objective, ≥ 0; with UseFeatureGating.
+	// Default 1e-4.
+	FeatureGatingSparsity *float64
+	// Priorities of gradient alignment, loss decrease and generalization gap under WeightingHUW, each ≥ 0.
+	// Default 1, 1, 1.
+	Priorities *[3]float64
+	// FixedWeights of the three terms under WeightingFixed. Default 1, 1, 1.
+	FixedWeights *[3]float64
+	// HUWInitialLogVar is where HUW's three log-variances start.
+	HUWInitialLogVar float64
+	// LogVarLimit: the log-variances stay within ± this, ≥ 0; new(0.0) = no limit, as the paper. Default 10.
+	LogVarLimit *float64
+	// DifferenceScale is the relative size of the step for the Hessian product; 0 = 6e-6 for float64 (forward: 1.5e-8),
+	// 3e-3 for float32.
+	DifferenceScale float64
+	// MaxGradNorm is the global norm down to which gradients are scaled; 0 = no clipping.
+	MaxGradNorm float64
+
+	Semantics      Semantics
+	FeatureVersion FeatureVersion
+	Grouping       Grouping
+	Init           Init
+	Objective      Objective
+	Weighting      Weighting
+	// HUWKinds of the three terms.
+	HUWKinds   [3]TermKind
+	Difference Difference
+	Nonfinite  Nonfinite
+
+	// DisableModulation makes it plain AdamW: alpha = beta = 1 always, no features, no meta-updates.
+	DisableModulation bool
+	// DisableVNorms leaves the norm of the second moment out of the features. FeaturesEnhanced has none anyway.
+	DisableVNorms bool
+	// DisableTimeStep leaves the time step out of the features.
+	DisableTimeStep bool
+	// UseFeatureGating scales each feature column by a learned gate.
+	UseFeatureGating bool
+	// GroupEmbedDim is the number of columns of the learned group embedding; FeaturesEnhanced only. Default 4.
+	GroupEmbedDim int
+	// FeatureDim is the width of a token; 0 = the features' own length. Rounded up to a multiple of AttnHeads.
+	FeatureDim int
+	// AttnHeads of the encoder, up to 1,024. Default 6.
+	AttnHeads int
+	// AttnLayers of the encoder, up to 4,096. Default 8.
+	AttnLayers int
+	// AttnHiddenDim is the width of the encoder's feed-forward layers, up to 65,536. Default 16.
+	AttnHiddenDim int
+	// Threads of a step, up to 1,024; 0 = the cores at hand; 1 = the calling thread only. Any number gives the same bits.
+	Threads int
+	// VerifyParams makes each step recompute what could be carried over, and find parameters that changed unannounced.
+	VerifyParams bool
+}
+
+// Semantics says whose program is followed where they differ.
+type Semantics int32
+
+const (
+	Paper     Semantics = C.MAW_PAPER     // the paper's equations
+	Reference Semantics = C.MAW_REFERENCE // the authors' published program
+)
+
+// FeatureVersion says what the attention module reads of each modulation group.
+type FeatureVersion int32
+
+const (
+	FeaturesBasic         FeatureVersion = C.MAW_FEATURES_BASIC           // mean norms, mean cosine of gradient and momentum
+	FeaturesBasicPlus     FeatureVersion = C.MAW_FEATURES_BASIC_PLUS      // and the standard deviations over the tensors
+	FeaturesEnhanced      FeatureVersion = C.MAW_FEATURES_ENHANCED        // means, variances, zeros, size, kind, depth, a learned embedding
+	FeaturesNormBasic     FeatureVersion = C.MAW_FEATURES_NORM_BASIC      // basic, standardised over the groups
+	FeaturesNormBasicPlus FeatureVersion = C.MAW_FEATURES_NORM_BASIC_PLUS // basic plus, standardised over the groups
+)
+
+// Grouping says what the modulation groups are.
+type Grouping int32
+
+const (
+	GroupingFineGrained  Grouping = C.MAW_GROUPING_FINE_GRAINED   // one for each (layer kind, depth, bias or not), from the tensors' names
+	GroupingByParamGroup Grouping = C.MAW_GROUPING_BY_PARAM_GROUP // the param groups
+	GroupingCustom       Grouping = C.MAW_GROUPING_CUSTOM         // Tensor.ModulationGroup names each tensor's
+)
+
+// Init says where the attention module starts.
+type Init int32
+
+const (
+	InitXavier   Init = C.MAW_INIT_XAVIER   // every weight matrix Xavier-uniform
+	InitIdentity Init = C.MAW_INIT_IDENTITY // alpha = beta = 1, that is AdamW, until the first meta-update
+)
+
+// Objective of the meta-update.
+type Objective int32
+
+const (
+	ObjectiveCombined     Objective = C.MAW_OBJECTIVE_COMBINED      // the three terms together
+	ObjectiveGradient     Objective = C.MAW_OBJECTIVE_GRADIENT      // gradient alignment alone (eq. 10)
+	ObjectiveLossDecrease Objective = C.MAW_OBJECTIVE_LOSS_DECREASE // loss decrease on the validation batch alone (eq. 11)
+	ObjectiveGenGap       Objective = C.MAW_OBJECTIVE_GEN_GAP       // generalization gap alone (eq. 12); only the regularisation moves the attention module
+)
+
+// Weighting of the three terms of ObjectiveCombined.
+type Weighting int32
+
+const (
+	WeightingHUW   Weighting = C.MAW_WEIGHTING_HUW   // homoscedastic uncertainty, with priorities (eq. 13)
+	WeightingFixed Weighting = C.MAW_WEIGHTING_FIXED // Options.FixedWeights
+	WeightingSum   Weighting = C.MAW_WEIGHTING_SUM   // the plain sum
+)
+
+// TermKind says how HUW weighs a term with log-variance s.
+type TermKind int32
+
+const (
+	KindRegression     TermKind = C.MAW_KIND_REGRESSION     // exp(−s)/2
+	KindClassification TermKind = C.MAW_KIND_CLASSIFICATION // exp(−s)
+)
+
+// Difference says how the Hessian-vector product of the gradient alignment is found.
+type Difference int32
+
+const (
+	DifferenceCentral    Difference = C.MAW_DIFFERENCE_CENTRAL     // two more gradients
+	DifferenceForward    Difference = C.MAW_DIFFERENCE_FORWARD     // one more gradient
+	DifferenceFirstOrder Difference = C.MAW_DIFFERENCE_FIRST_ORDER // counted as 0: no more gradients
+)
+
+// Nonfinite says what a step does that meets an infinity or a NaN.
+type Nonfinite int32
+
+const (
+	NonfiniteSkip  Nonfinite = C.MAW_NONFINITE_SKIP  // changes nothing but the count of skipped steps; the report says why
+	NonfiniteError Nonfinite = C.MAW_NONFINITE_ERROR // fails with ErrNotFinite and changes nothing at all
+)
+
+// A ParamGroup is what tensors share. As in [Options], the zero value is the defaults, and 0 is told from nothing by a
+// pointer: ParamGroup{LR: new(1e-3), WeightDecay: new(0.0)}.
+type ParamGroup struct {
+	// LR is the learning rate, ≥ 0. Default 5e-4, the paper's.
+	LR *float64
+	// Beta1 is the decay of the first moment, 0 ≤ beta1 < 1. Default 0.9.
+	Beta1 *float64
+	// Beta2 is the decay of the second moment, 0 ≤ beta2 < 1. Default 0.999.
+	Beta2 *float64
+	// Eps is added to the root of the second moment, > 0 in the tensors' dtype. Default 1e-8.
+	Eps float64
+	// WeightDecay is decoupled, ≥ 0. Default 1e-2.
+	WeightDecay *float64
+}
+
+// toC starts from the library's own defaults, so that they stand in one place.
+func (o *Options) toC() (c C.maw_options, err error) {
+	C.maw_options_init(&c, C.sizeof_maw_options)
+	c.seed = C.uint64_t(o.Seed)
+	give(&c.alpha_range, o.AlphaRange)
+	give(&c.beta_range, o.BetaRange)
+	give(&c.meta_lr, o.MetaLR)
+	give(&c.meta_weight_decay, o.MetaWeightDecay)
+	give(&c.feature_gating_sparsity, o.FeatureGatingSparsity)
+	give(&c.log_var_limit, o.LogVarLimit)
+	for i := range 3 {
+		if o.Priorities != nil {
+			c.priorities[i] = C.double(o.Priorities[i])
+		}
+		if o.FixedWeights != nil {
+			c.fixed_weights[i] = C.double(o.FixedWeights[i])
+		}
+		c.huw_kinds[i] = C.int32_t(o.HUWKinds[i])
+	}
+	c.huw_initial_log_var = C.double(o.HUWInitialLogVar)
+	c.difference_scale = C.double(o.DifferenceScale)
+	c.max_grad_norm = C.double(o.MaxGradNorm)
+
+	c.semantics = C.int32_t(o.Semantics)
+	c.feature_version = C.int32_t(o.FeatureVersion)
+	c.grouping = C.int32_t(o.Grouping)
+	c.init = C.int32_t(o.Init)
+	c.objective = C.int32_t(o.Objective)
+	c.weighting = C.int32_t(o.Weighting)
+	c.difference = C.int32_t(o.Difference)
+	c.nonfinite = C.int32_t(o.Nonfinite)
+
+	c.modulation = bit(!o.DisableModulation)
+	c.use_v_norms = bit(!o.DisableVNorms)
+	c.include_time_step = bit(!o.DisableTimeStep)
+	c.use_feature_gating = bit(o.UseFeatureGating)
+	c.verify_params = bit(o.VerifyParams)
+
+	counts := counts{}
+	counts.give64(&c.total_steps, "TotalSteps", o.TotalSteps)
+	counts.give64(&c.meta_interval, "MetaInterval", o.MetaInterval)
+	counts.give64(&c.meta_warmup, "MetaWarmup", o.MetaWarmup)
+	counts.give32(&c.group_embed_dim, "GroupEmbedDim", o.GroupEmbedDim)
+	counts.give32(&c.feature_dim, "FeatureDim", o.FeatureDim)
+	counts.give32(&c.attn_heads, "AttnHeads", o.AttnHeads)
+	counts.give32(&c.attn_layers, "AttnLayers", o.AttnLayers)
+	counts.give32(&c.attn_hidden_dim, "AttnHiddenDim", o.AttnHiddenDim)
+	counts.give32(&c.threads, "Threads", o.Threads)
+	return c, counts.err
+}
+
+func (g *ParamGroup) toC() (c C.maw_param_group) {
+	C.maw_param_group_init(&c, C.sizeof_maw_param_group)
+	give(&c.lr, g.LR)
+	give(&c.beta1, g.Beta1)
+	give(&c.beta2, g.Beta2)
+	give(&c.weight_decay, g.WeightDecay)
+	if g.Eps != 0 {
+		c.eps = C.double(g.Eps)
+	}
+	return c
+}
+
+func give(field *C.double, value *float64) {
+	if value != nil {
+		*field = C.double(*value)
+	}
+}
+
+func bit(on bool) C.uint32_t {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// counts writes ints into unsigned fields, leaves the default where they are 0, and keeps the first that do not fit.
+type counts struct{ err error }
+
+func (c *counts) fits(name string, value, most int) bool {
+	if c.err == nil && (value < 0 || value > most) {
+		c.err = invalid("%s = %d: expected 0 to %d", name, value, most)
+	}
+	return c.err == nil && value != 0
+}
+
+func (c *counts) give64(field *C.uint64_t, name string, value int) {
+	if c.fits(name, value, math.MaxInt) {
+		*field = C.uint64_t(value)
+	}
+}
+
+func (c *counts) give32(field *C.uint32_t, name string, value int) {
+	if c.fits(name, value, math.MaxUint32) {
+		*field = C.uint32_t(value)
+	}
+}

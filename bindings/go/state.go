@@ -1,0 +1,150 @@
+package metaadamw
+
+// #include <metaadamw.h>
+import "C"
+
+import (
+	"bytes"
+	"runtime"
+	"unsafe"
+)
+
+// A Flag says what is saved or loaded, and what holds afterwards.
+type Flag uint32
+
+const (
+	// AttentionOnly: saving and loading: the attention module alone.
+	AttentionOnly Flag = C.MAW_ATTENTION_ONLY
+	// FileWins: loading: options that only steer the future may differ; the file's hold afterwards.
+	FileWins Flag = C.MAW_LOAD_FILE_WINS
+	// OwnWins: loading: options that only steer the future may differ; the optimizer's own hold afterwards.
+	OwnWins Flag = C.MAW_LOAD_OWN_WINS
+)
+
+func bitsOf(flags []Flag) (bits C.uint32_t) {
+	for _, flag := range flags {
+		bits |= C.uint32_t(flag)
+	}
+	return bits
+}
+
+// Save saves the run to a safetensors file: moments, step counts, the attention module, options, hyper-parameters as they
+// are now, counters. The parameters are the host's to save. With [AttentionOnly]: the attention module alone.
+//
+// Whatever fails, the file is the old one or the new one.
+func (o *Optimizer) Save(path string, flags ...Flag) error {
+	c, err := text("path", path)
+	if err != nil {
+		return err
+	}
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_save_file(handle, c, bitsOf(flags), failure)
+	})
+}
+
+// SaveBytes is [Optimizer.Save] into memory.
+func (o *Optimizer) SaveBytes(flags ...Flag) ([]byte, error) {
+	return o.bytes(func(handle *C.maw_optimizer, made **C.maw_bytes, failure **C.maw_error) C.maw_status {
+		return C.maw_save_bytes(handle, bitsOf(flags), made, failure)
+	})
+}
+
+// Load loads a run that any language saved into an optimizer with the same tensors. If they are registered in the same
+// order, a run that is trained on equals the uninterrupted one bit for bit.
+//
+// Without flags, names, shapes, dtypes, groups and options must be equal, else [ErrMismatch] lists the differences. With
+// [FileWins] or [OwnWins] what only steers the future may differ: hyper-parameters of param groups, ranges, intervals,
+// weights, clipping. With [AttentionOnly] nothing but the attention module is loaded, from either kind of file. Threads and
+// VerifyParams are not saved. Everything is checked before anything is changed.
+func (o *Optimizer) Load(path string, flags ...Flag) error {
+	c, err := text("path", path)
+	if err != nil {
+		return err
+	}
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_load_file(handle, c, bitsOf(flags), failure)
+	})
+}
+
+// noBytes stands for an empty slice, so that the library calls it damaged and not missing.
+var noBytes C.uint8_t
+
+// LoadBytes is [Optimizer.Load] from memory. The bytes are not kept.
+func (o *Optimizer) LoadBytes(data []byte, flags ...Flag) error {
+	first := &noBytes
+	if len(data) > 0 {
+		first = (*C.uint8_t)(unsafe.Pointer(&data[0]))
+	}
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_load_bytes(handle, first, C.size_t(len(data)), bitsOf(flags), failure)
+	})
+}
+
+// Dump says as JSON what the optimizer is doing: options, param groups, modulation groups with their tensors, features and
+// factors, meta-updates, uncertainty weights, skipped steps and why, time by part. docs/state.md is its schema.
+func (o *Optimizer) Dump() ([]byte, error) {
+	return o.bytes(func(handle *C.maw_optimizer, made **C.maw_bytes, failure **C.maw_error) C.maw_status {
+		return C.maw_dump_state(handle, made, failure)
+	})
+}
+
+func (o *Optimizer) bytes(f func(handle *C.maw_optimizer, made **C.maw_bytes, failure **C.maw_error) C.maw_status) ([]byte, error) {
+	var copied []byte
+	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		var made *C.maw_bytes
+		status := f(handle, &made, failure)
+		if status == C.MAW_OK {
+			defer C.maw_bytes_free(made)
+			copied = bytes.Clone(unsafe.Slice((*byte)(C.maw_bytes_data(made)), C.maw_bytes_size(made)))
+		}
+		return status
+	})
+	return copied, err
+}
+
+// TensorState copies the moments of a tensor into slices of its dtype and length, so that a run can move to another Adam,
+// and returns how often the tensor was updated. A slice that is not wanted may be nil.
+func (o *Optimizer) TensorState(tensor int, expAvg, expAvgSq Slice) (step int, err error) {
+	var count C.uint64_t
+	err = o.moments(tensor, expAvg, expAvgSq, func(handle *C.maw_optimizer, t *registered, m, v unsafe.Pointer, failure **C.maw_error) C.maw_status {
+		return C.maw_tensor_state_get(handle, C.size_t(tensor), m, v, C.size_t(t.length), &count, failure)
+	})
+	return int(count), err
+}
+
+// SetTensorState sets the moments of a tensor and how often it was updated, so that a run can move here from another
+// Adam. The optimizer's own step count becomes at least step.
+func (o *Optimizer) SetTensorState(tensor int, expAvg, expAvgSq Slice, step int) error {
+	if step < 0 {
+		return invalid("step = %d: expected at least 0", step)
+	}
+	return o.moments(tensor, expAvg, expAvgSq, func(handle *C.maw_optimizer, t *registered, m, v unsafe.Pointer, failure **C.maw_error) C.maw_status {
+		return C.maw_tensor_state_set(handle, C.size_t(tensor), m, v, C.size_t(t.length), C.uint64_t(step), failure)
+	})
+}
+
+func (o *Optimizer) moments(tensor int, expAvg, expAvgSq Slice, f func(handle *C.maw_optimizer, t *registered, m, v unsafe.Pointer, failure **C.maw_error) C.maw_status) error {
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
+		t, err := o.tensor(tensor)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		address := func(what string, s Slice) (unsafe.Pointer, error) {
+			if s == nil || s.buffer().address == nil {
+				return nil, nil
+			}
+			return t.pin(&pinner, what, tensor, s.buffer())
+		}
+		m, err := address("expAvg", expAvg)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		v, err := address("expAvgSq", expAvgSq)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		return f(handle, t, m, v, failure), nil
+	})
+}

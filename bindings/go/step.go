@@ -1,0 +1,164 @@
+package metaadamw
+
+// #include <metaadamw.h>
+import "C"
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+)
+
+// StepOptions are what a single step is told. The zero value is the defaults.
+type StepOptions struct {
+	// GradScale: the gradients are this many times too large (loss scaling); > 0. 0 = 1.
+	GradScale float64
+	// ParamsChanged: the host changed parameters since the last step, so that carried sums are recomputed.
+	ParamsChanged bool
+}
+
+// A Report says what a step did.
+type Report struct {
+	// Step is the number of applied steps so far, this one included.
+	Step int
+	// SkippedSteps so far, this one included.
+	SkippedSteps int
+	// GradNorm is the Euclidean norm of all gradients after GradScale, before clipping.
+	GradNorm float64
+	// ClipFactor is what clipping multiplied the gradients by; 1 without clipping.
+	ClipFactor float64
+	// Skipped: the step changed nothing, because something is not finite.
+	Skipped bool
+	// SkipReason of a skipped step.
+	SkipReason SkipReason
+	// NonfiniteTensor is the number of the first tensor that is not finite, or −1.
+	NonfiniteTensor int
+}
+
+// SkipReason says what was not finite.
+type SkipReason int32
+
+const (
+	SkipNone      SkipReason = C.MAW_SKIP_NONE      // the step was applied
+	SkipGradient  SkipReason = C.MAW_SKIP_GRADIENT  // a gradient, or it is so large that the second moment or its norm would not be finite
+	SkipParameter SkipReason = C.MAW_SKIP_PARAMETER // a parameter, or its norm
+	SkipMoment    SkipReason = C.MAW_SKIP_MOMENT    // a first or second moment, or its norm
+	SkipFeature   SkipReason = C.MAW_SKIP_FEATURE   // a feature
+	SkipFactor    SkipReason = C.MAW_SKIP_FACTOR    // alpha, beta, lambda1 or lambda2
+)
+
+func (r SkipReason) String() string {
+	return nameOf(int(r), "none", "gradient", "parameter", "moment", "feature", "factor")
+}
+
+func nameOf(i int, names ...string) string {
+	if i >= 0 && i < len(names) {
+		return names[i]
+	}
+	return fmt.Sprintf("unknown %d", i)
+}
+
+// Step updates, in place, every parameter whose gradient is given. A tensor whose gradient is nil stays as it is.
+//
+// A step that is skipped because something is not finite is no error, except under NonfiniteError: the report says what
+// it was. On failure nothing is changed.
+func (o *Optimizer) Step(params, grads Slices) (Report, error) {
+	return o.StepWith(params, grads, StepOptions{})
+}
+
+// StepWith is [Optimizer.Step] with options.
+func (o *Optimizer) StepWith(params, grads Slices, options StepOptions) (Report, error) {
+	var report C.maw_step_report
+	var told C.maw_step_options
+	C.maw_step_report_init(&report, C.sizeof_maw_step_report)
+	C.maw_step_options_init(&told, C.sizeof_maw_step_options)
+	if options.GradScale != 0 {
+		told.grad_scale = C.double(options.GradScale)
+	}
+	if options.ParamsChanged {
+		told.flags = C.MAW_STEP_PARAMS_CHANGED
+	}
+	err := o.withBuffers(params, grads, func(handle *C.maw_optimizer, params, grads *unsafe.Pointer, failure **C.maw_error) C.maw_status {
+		return C.maw_step(handle, params, grads, C.size_t(len(o.tensors)), &told, &report, failure)
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	nonfinite := -1
+	if report.nonfinite_tensor != C.MAW_NO_TENSOR {
+		nonfinite = int(report.nonfinite_tensor)
+	}
+	return Report{
+		Step:            int(report.step),
+		SkippedSteps:    int(report.skipped_steps),
+		GradNorm:        float64(report.grad_norm),
+		ClipFactor:      float64(report.clip_factor),
+		Skipped:         report.skipped != 0,
+		SkipReason:      SkipReason(report.skip_reason),
+		NonfiniteTensor: nonfinite,
+	}, nil
+}
+
+// ObserveGradient announces the gradient of a tensor as soon as the backward pass has it, while it is still in the cache:
+// the next step then need not read it ahead of the update. Optional, and the same bits either way.
+//
+// The gradient is final: it must be unchanged when it is passed to the step. Any call but this one, the step and those
+// that only read discards what was announced.
+func (o *Optimizer) ObserveGradient(tensor int, gradient Slice) error {
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
+		t, err := o.tensor(tensor)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		if gradient == nil || gradient.buffer().address == nil {
+			return C.MAW_OK, invalid("gradient of '%s' is nil", t.name)
+		}
+		address, err := t.pin(&pinner, "gradient", tensor, gradient.buffer())
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		return C.maw_observe_gradient(handle, C.size_t(tensor), address, failure), nil
+	})
+}
+
+// tensor finds a registered tensor by its number.
+func (o *Optimizer) tensor(i int) (*registered, error) {
+	if i < 0 || i >= len(o.tensors) {
+		return nil, &Error{ErrNotFound, fmt.Sprintf("no tensor %d: %d are registered", i, len(o.tensors))}
+	}
+	return &o.tensors[i], nil
+}
+
+// checked is call for an f that may find something wrong before it enters the library.
+func (o *Optimizer) checked(f func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error)) error {
+	var wrong error
+	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
+		status, wrong = f(handle, failure)
+		return status
+	})
+	if wrong != nil {
+		return wrong
+	}
+	return err
+}
+
+// withBuffers calls f with the addresses of parameters and gradients, which stay where they are until it returns.
+func (o *Optimizer) withBuffers(params, grads Slices, f func(handle *C.maw_optimizer, params, grads *unsafe.Pointer, failure **C.maw_error) C.maw_status) error {
+	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
+		defer func() {
+			o.pinner.Unpin()
+			clear(o.params) // so that the buffers are not kept alive either
+			clear(o.grads)
+		}()
+		var err error
+		if o.params, err = pinParams(&o.pinner, o.tensors, params, o.params[:0]); err != nil {
+			return C.MAW_OK, err
+		}
+		if o.grads, err = pinGrads(&o.pinner, o.tensors, grads, o.grads[:0]); err != nil {
+			return C.MAW_OK, err
+		}
+		return f(handle, unsafe.SliceData(o.params), unsafe.SliceData(o.grads), failure), nil
+	})
+}

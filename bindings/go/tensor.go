@@ -1,0 +1,236 @@
+package metaadamw
+
+// #include <metaadamw.h>
+import "C"
+
+import (
+	"math/bits"
+	"runtime"
+	"strings"
+	"unsafe"
+)
+
+// DType is the type of a tensor's elements, of its gradient and of its moments.
+type DType int32
+
+const (
+	Float32 DType = C.MAW_FLOAT32 // also what 0 means
+	Float64 DType = C.MAW_FLOAT64
+)
+
+func (d DType) String() string {
+	switch d {
+	case 0, Float32:
+		return "float32"
+	case Float64:
+		return "float64"
+	}
+	return "unknown dtype"
+}
+
+// LayerKind says what a tensor belongs to, where its name does not tell.
+type LayerKind int32
+
+const (
+	LayerUnknown   LayerKind = C.MAW_LAYER_UNKNOWN   // the name says it, or nothing does
+	LayerLinear    LayerKind = C.MAW_LAYER_LINEAR    // a linear (fully connected) layer
+	LayerEmbedding LayerKind = C.MAW_LAYER_EMBEDDING // an embedding table
+	LayerAttention LayerKind = C.MAW_LAYER_ATTENTION // a part of an attention layer
+	LayerLayerNorm LayerKind = C.MAW_LAYER_LAYERNORM // a part of a layer norm
+)
+
+// A Tensor describes a parameter tensor as it is registered. Its elements are given to each call.
+type Tensor struct {
+	// Name is unique in the optimizer, as in "layers.0.attn.weight": 1 to 1,024 bytes without control characters.
+	Name string
+	// Shape is the lengths of the dimensions; a length may be 0. No dimensions: a scalar, which has one element.
+	Shape []int
+	// DType of the elements; 0 = Float32.
+	DType DType
+	// LayerKind, where Name does not tell it.
+	LayerKind LayerKind
+	// ModulationGroup of the tensor, under GroupingCustom.
+	ModulationGroup string
+}
+
+// registered is what a call's slices are checked against.
+type registered struct {
+	name   string
+	length uint64
+	dtype  DType
+}
+
+// Slices are the buffers of all tensors, one slice for each in the order of registration: [Float32s], [Float64s], or
+// [Mixed] where both types occur. They are used in place and not kept. Elements of a call's parameters overlap neither
+// each other nor a gradient.
+type Slices interface {
+	count() int
+	at(i int) buffer
+}
+
+// Float32s are the buffers of tensors that are all float32. A nil slice among gradients means: none this time.
+type Float32s [][]float32
+
+// Float64s are the buffers of tensors that are all float64. A nil slice among gradients means: none this time.
+type Float64s [][]float64
+
+// Mixed are the buffers of tensors of both types: Mixed{F32(weight), F64(head)}. A nil among gradients means: none this
+// time.
+type Mixed []Slice
+
+// A Slice is the buffer of one tensor: [F32] or [F64].
+type Slice interface{ buffer() buffer }
+
+// F32 is the buffer of a float32 tensor.
+type F32 []float32
+
+// F64 is the buffer of a float64 tensor.
+type F64 []float64
+
+// buffer is a slice of either type; its address is nil for a nil slice only.
+type buffer struct {
+	address unsafe.Pointer
+	length  int
+	dtype   DType
+}
+
+func (s Float32s) count() int      { return len(s) }
+func (s Float64s) count() int      { return len(s) }
+func (s Mixed) count() int         { return len(s) }
+func (s Float32s) at(i int) buffer { return F32(s[i]).buffer() }
+func (s Float64s) at(i int) buffer { return F64(s[i]).buffer() }
+func (s Mixed) at(i int) buffer {
+	if s[i] == nil {
+		return buffer{}
+	}
+	return s[i].buffer()
+}
+
+func (s F32) buffer() buffer {
+	return buffer{unsafe.Pointer(unsafe.SliceData(s)), len(s), Float32}
+}
+
+func (s F64) buffer() buffer {
+	return buffer{unsafe.Pointer(unsafe.SliceData(s)), len(s), Float64}
+}
+
+// noElements is where the gradient of a tensor without elements stands: not nil, which would mean "no gradient".
+var noElements float64
+
+// pin holds a buffer where it is until the pinner lets go, after checking it against its tensor.
+func (t *registered) pin(pinner *runtime.Pinner, what string, i int, b buffer) (unsafe.Pointer, error) {
+	if b.dtype != t.dtype {
+		return nil, invalid("%s[%d] ('%s') is %v, expected %v", what, i, t.name, b.dtype, t.dtype)
+	}
+	if uint64(b.length) != t.length {
+		return nil, invalid("%s[%d] ('%s') has %d elements, expected %d", what, i, t.name, b.length, t.length)
+	}
+	if b.length == 0 {
+		return unsafe.Pointer(&noElements), nil
+	}
+	pinner.Pin(b.address)
+	return b.address, nil
+}
+
+// pinParams pins every parameter and appends the addresses to pointers.
+func pinParams(pinner *runtime.Pinner, tensors []registered, params Slices, pointers []unsafe.Pointer) ([]unsafe.Pointer, error) {
+	if err := checkCount("params", params, len(tensors)); err != nil {
+		return pointers, err
+	}
+	for i := range tensors {
+		t, b := &tensors[i], params.at(i)
+		if t.length == 0 { // nothing is read, and two of these would have the same address
+			pointers = append(pointers, nil)
+			continue
+		}
+		if b.address == nil {
+			return pointers, invalid("params[%d] ('%s') is nil", i, t.name)
+		}
+		pointer, err := t.pin(pinner, "params", i, b)
+		if err != nil {
+			return pointers, err
+		}
+		pointers = append(pointers, pointer)
+	}
+	return pointers, nil
+}
+
+// pinGrads pins every gradient that is there and appends the addresses, nil for none, to pointers.
+func pinGrads(pinner *runtime.Pinner, tensors []registered, grads Slices, pointers []unsafe.Pointer) ([]unsafe.Pointer, error) {
+	if err := checkCount("grads", grads, len(tensors)); err != nil {
+		return pointers, err
+	}
+	for i := range tensors {
+		b := grads.at(i)
+		if b.address == nil {
+			pointers = append(pointers, nil)
+			continue
+		}
+		pointer, err := tensors[i].pin(pinner, "grads", i, b)
+		if err != nil {
+			return pointers, err
+		}
+		pointers = append(pointers, pointer)
+	}
+	return pointers, nil
+}
+
+func checkCount(what string, slices Slices, tensors int) error {
+	if slices == nil {
+		return invalid("%s is nil, expected %d slices", what, tensors)
+	}
+	if slices.count() != tensors {
+		return invalid("%s has %d slices, expected one for each of %d tensors", what, slices.count(), tensors)
+	}
+	return nil
+}
+
+// toC fills in the library's description; what it points to is Go memory that the pinner holds.
+func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error) {
+	C.maw_tensor_init(c, C.sizeof_maw_tensor)
+	name, err := text("Tensor.Name", t.Name)
+	if err != nil {
+		return registered{}, err
+	}
+	pinner.Pin(name)
+	c.name = name
+	if t.ModulationGroup != "" {
+		group, err := text("Tensor.ModulationGroup", t.ModulationGroup)
+		if err != nil {
+			return registered{}, err
+		}
+		pinner.Pin(group)
+		c.modulation_group = group
+	}
+	length := uint64(1)
+	if len(t.Shape) > 0 {
+		shape := make([]C.uint64_t, len(t.Shape))
+		for i, n := range t.Shape {
+			if n < 0 {
+				return registered{}, invalid("shape %v of tensor '%s' has a negative length", t.Shape, t.Name)
+			}
+			shape[i] = C.uint64_t(n)
+			var high uint64
+			if high, length = bits.Mul64(length, uint64(n)); high != 0 {
+				return registered{}, invalid("shape %v of tensor '%s' has too many elements", t.Shape, t.Name)
+			}
+		}
+		pinner.Pin(&shape[0])
+		c.shape = &shape[0]
+	}
+	c.ndim = C.uint32_t(len(t.Shape))
+	if t.DType != 0 {
+		c.dtype = C.int32_t(t.DType)
+	}
+	c.layer_kind = C.int32_t(t.LayerKind)
+	return registered{t.Name, length, DType(c.dtype)}, nil
+}
+
+// text is s as C reads it, in Go memory. A NUL would end it early.
+func text(what, s string) (*C.char, error) {
+	if strings.IndexByte(s, 0) >= 0 {
+		return nil, invalid("%s %q contains a NUL", what, s)
+	}
+	terminated := append([]byte(s), 0)
+	return (*C.char)(unsafe.Pointer(&terminated[0])), nil
+}
