@@ -1,0 +1,58 @@
+"""
+MetaAdamW for Julia: AdamW whose learning rate and weight decay are modulated for each group of parameters by a small
+attention module, which is trained along the way. The work is done in place by libmetaadamw, on the arrays of the model.
+
+    state = MetaAdamW.setup(MetaAdamW.Rule(lr = 5e-4, meta_interval = 200), model)
+    MetaAdamW.update!(state, model, gradient)
+    if MetaAdamW.meta_due(state)
+        MetaAdamW.meta_update!(state, model) do request
+            evaluate(model, batch(request))             # the loss, or (loss, gradient)
+        end
+    end
+    MetaAdamW.save("run.safetensors", state)
+
+Nothing is exported, as most names are those of Optimisers.jl. The package's README.md tells the rest; what an option or
+a call means exactly stands in `include/metaadamw.h`, and as a docstring at `MetaAdamW.Raw`.
+"""
+module MetaAdamW
+
+import LinearAlgebra
+import Libdl
+import Random
+
+include("raw.jl")
+include("errors.jl")
+include("library.jl")
+include("rule.jl")
+include("walk.jl")
+include("log.jl")
+include("state.jl")
+include("update.jl")
+include("meta.jl")
+include("inspect.jl")
+include("checkpoint.jl")
+
+"""
+    optimisers_rule(rule; setup's keywords…)
+
+A rule for `Optimisers.setup`, `Flux.setup` and Lux's `TrainState`: an `Optimisers.AbstractRule` that owns the whole
+tree. Needs Optimisers.jl to be loaded and Julia 1.9 (a package extension).
+"""
+optimisers_rule(arguments...; keywords...) =
+    throw(ArgumentError("optimisers_rule takes a MetaAdamW.Rule; Optimisers.jl must be loaded (Julia 1.9 or later)"))
+
+function __init__()
+    load_library()
+    LOG_TRAMPOLINE[] = @cfunction(receive_log, Cvoid, (Int32, Ptr{UInt8}, Ptr{Cvoid}))
+    return nothing
+end
+
+@static if VERSION >= v"1.11.0-DEV.469"
+    eval(Expr(:public, :Rule, :setup, :State, :update!, :adjust!, :freeze!, :thaw!, :meta_due, :meta_update!, :Request,
+              :meta_result, :report, :save, :load!, :dump_state, :factors, :features, :attention, :set_attention!,
+              :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :tensor_state,
+              :set_tensor_state!, :step_count, :learning_rates, :weight_decays, :priorities, :trainable, :unwrap,
+              :optimisers_rule, :library_path, :library_version, :MetaAdamWError, :Raw))
+end
+
+end # module MetaAdamW

@@ -1,0 +1,184 @@
+# Looking into the optimizer, and setting what can be set by hand.
+
+"A number that a getter of the library stores."
+function number(::Type{T}, getter, state::State, arguments...) where {T}
+    value = Ref{T}()
+    locked(handle -> call(getter, handle, arguments..., value), state)
+    return value[]
+end
+
+counted(getter, state::State) = Int(number(Csize_t, getter, state))
+
+"A text that a getter of the library lends."
+function text(getter, state::State, index)
+    value = Ref(Cstring(C_NULL))
+    locked(state) do handle
+        call(getter, handle, index, value)
+        lent(value[])
+    end
+end
+
+"Row-major numbers as a matrix."
+from_rows(values, rows, columns) = permutedims(reshape(values, Int(columns), Int(rows)))
+
+"Applied steps so far; skipped ones do not count."
+step_count(state::State) = Int(number(UInt64, Raw.maw_step_count, state))
+
+of_each_param_group(getter, state::State) =
+    [number(Float64, getter, state, group - 1) for group in 1:counted(Raw.maw_param_group_count, state)]
+
+"The learning rate of each param group."
+learning_rates(state::State) = of_each_param_group(Raw.maw_get_lr, state)
+
+"The weight decay of each param group."
+weight_decays(state::State) = of_each_param_group(Raw.maw_get_weight_decay, state)
+
+"The priorities of gradient alignment, loss decrease and generalization gap."
+priorities(state::State) = Tuple(filled(Raw.maw_get_priorities, state, 3))
+
+"`count` doubles that a getter of the library, which knows their number, stores."
+function filled(getter, state::State, count::Int)
+    values = Vector{Float64}(undef, count)
+    locked(handle -> call(getter, handle, values), state)
+    return values
+end
+
+"Names of the tensors, in the order of registration."
+tensor_names(state::State) = copy(state.names)
+
+group_names(state::State) =
+    [text(Raw.maw_group_name, state, group - 1) for group in 1:counted(Raw.maw_group_count, state)]
+
+"""
+    groups(state)
+
+The modulation groups in their order, as pairs of a name and the names of the tensors in it.
+"""
+function groups(state::State)
+    of_tensor = [Int(number(Csize_t, Raw.maw_tensor_group, state, tensor - 1)) + 1 for tensor in eachindex(state.names)]
+    return [name => state.names[of_tensor .== group] for (group, name) in enumerate(group_names(state))]
+end
+
+"""
+    factors(state)
+
+What scaled each modulation group in the last step (or meta-update begun since): a Dict from its name to `alpha`
+(learning rate), `beta` (weight decay), `lambda1` and `lambda2`. All are 1 with modulation off.
+"""
+function factors(state::State)
+    names = group_names(state)
+    alpha, beta, lambda1, lambda2 = (Vector{Float64}(undef, length(names)) for _ in 1:4)
+    locked(handle -> call(Raw.maw_factors, handle, alpha, beta, lambda1, lambda2, length(names)), state)
+    return Dict(name => (alpha = alpha[i], beta = beta[i], lambda1 = lambda1[i], lambda2 = lambda2[i])
+                for (i, name) in enumerate(names))
+end
+
+"""
+    features(state)
+
+What the attention module read in the last step (or meta-update begun since): a matrix with a row for each modulation
+group, in the order of [`groups`](@ref).
+"""
+function features(state::State)
+    rows, columns = counted(Raw.maw_group_count, state), counted(Raw.maw_feature_dim, state)
+    values = Vector{Float64}(undef, rows * columns)
+    locked(handle -> call(Raw.maw_features, handle, values, length(values)), state)
+    return from_rows(values, rows, columns)
+end
+
+"Rows and columns of each tensor of the attention module, by name."
+function attention_shapes(state::State)
+    shapes = Pair{String, Tuple{Int, Int}}[]
+    for index in 1:counted(Raw.maw_attention_count, state)
+        rows, columns = Ref{UInt64}(), Ref{UInt64}()
+        locked(handle -> call(Raw.maw_attention_shape, handle, index - 1, rows, columns), state)
+        push!(shapes, text(Raw.maw_attention_name, state, index - 1) => (Int(rows[]), Int(columns[])))
+    end
+    return shapes
+end
+
+function attention_shape(state::State, name)
+    for (known, shape) in attention_shapes(state)
+        known == name && return shape
+    end
+    throw(MetaAdamWError(:not_found, "the attention module has no tensor $(repr(name)); see keys(attention(state))"))
+end
+
+"""
+    attention(state)
+    attention(state, name)
+
+The tensors of the attention module by name, or one of them: copies, as matrices in the mathematical sense (rows are
+outputs); a vector has one column. The names are those of torch's TransformerEncoder.
+"""
+attention(state::State) =
+    Dict(name => attention_values(state, name, shape) for (name, shape) in attention_shapes(state))
+attention(state::State, name::AbstractString) = attention_values(state, name, attention_shape(state, name))
+
+function attention_values(state::State, name, (rows, columns))
+    values = Vector{Float64}(undef, rows * columns)
+    locked(handle -> call(Raw.maw_attention_get, handle, name, values, length(values)), state)
+    return from_rows(values, rows, columns)
+end
+
+"""
+    set_attention!(state, name, values)
+
+Sets a tensor of the attention module; `values` has the size that [`attention`](@ref) gives. The next step uses it.
+"""
+function set_attention!(state::State, name::AbstractString, values::AbstractVecOrMat{<:Real})
+    rows, columns = attention_shape(state, name)
+    (size(values, 1), size(values, 2)) == (rows, columns) || throw(DimensionMismatch(
+        "$name has size $((rows, columns)); given were values of size $(size(values))"))
+    in_rows = vec(permutedims(convert(Matrix{Float64}, reshape(values, rows, columns))))
+    locked(handle -> call(Raw.maw_attention_set, handle, name, in_rows, length(in_rows)), state)
+    return nothing
+end
+
+"""
+    meta_gradient(state, name)
+
+Derivatives of the meta-objective in the last meta-update that was completed: with respect to a tensor of the attention
+module (a matrix as [`attention`](@ref) gives it), or to `"alpha"`, `"beta"`, `"lambda1"`, `"lambda2"` (a vector, in the
+order of [`groups`](@ref)).
+"""
+function meta_gradient(state::State, name::AbstractString)
+    of_factor = name in ("alpha", "beta", "lambda1", "lambda2")
+    rows, columns = of_factor ? (counted(Raw.maw_group_count, state), 1) : attention_shape(state, name)
+    values = Vector{Float64}(undef, rows * columns)
+    locked(handle -> call(Raw.maw_meta_gradient, handle, name, values, length(values)), state)
+    return of_factor ? values : from_rows(values, rows, columns)
+end
+
+"""
+    tensor_state(state, name)
+
+The moments of one tensor as arrays of its type and size, and the number of its updates: `(exp_avg, exp_avg_sq, step)`.
+"""
+function tensor_state(state::State, name::AbstractString)
+    tensor = tensor_number(state, name)
+    exp_avg, exp_avg_sq = (Array{state.types[tensor]}(undef, state.sizes[tensor]) for _ in 1:2)
+    step = Ref{UInt64}()
+    locked(state) do handle
+        call(Raw.maw_tensor_state_get, handle, tensor - 1, exp_avg, exp_avg_sq, length(exp_avg), step)
+    end
+    return (exp_avg = exp_avg, exp_avg_sq = exp_avg_sq, step = Int(step[]))
+end
+
+"""
+    set_tensor_state!(state, name; exp_avg, exp_avg_sq, step)
+
+Sets what [`tensor_state`](@ref) gives, so that a run can move here from another Adam.
+"""
+function set_tensor_state!(state::State, name::AbstractString; exp_avg::AbstractArray, exp_avg_sq::AbstractArray,
+                           step::Integer)
+    tensor = tensor_number(state, name)
+    size(exp_avg) == size(exp_avg_sq) == state.sizes[tensor] || throw(DimensionMismatch(
+        "the moments of $name have sizes $(size(exp_avg)) and $(size(exp_avg_sq)), the parameter " *
+        "$(state.sizes[tensor])"))
+    first, second = (convert(Array{state.types[tensor]}, moment) for moment in (exp_avg, exp_avg_sq))
+    locked(state) do handle
+        call(Raw.maw_tensor_state_set, handle, tensor - 1, first, second, length(first), step)
+    end
+    return nothing
+end

@@ -1,0 +1,115 @@
+# The meta-update: the library asks, a function of the user answers.
+
+"""
+    Request
+
+What a meta-update wants evaluated, at the parameters that are now in the model's arrays:
+
+- `batch`: `:train_1` or `:train_2` (two disjoint training batches, training mode) or `:validation` (evaluation mode);
+- `wants_gradient`: whether the answer must be `(loss, gradient)`; if not, the loss will do;
+- `id`: the number of this request, from 1 on;
+- `replay`: the number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = free
+  choice.
+"""
+struct Request
+    batch::Symbol
+    wants_gradient::Bool
+    id::Int
+    replay::Int
+end
+
+const BATCHES = Dict{Int32, Symbol}(Raw.MAW_BATCH_TRAIN_1 => :train_1, Raw.MAW_BATCH_TRAIN_2 => :train_2,
+                                    Raw.MAW_BATCH_VALIDATION => :validation)
+
+Request(r::Raw.maw_meta_request) = Request(BATCHES[r.batch], r.kind == Raw.MAW_META_GRADIENT, r.id, r.replay)
+
+"""
+    meta_due(state)
+
+Whether a meta-update should be made now: every `meta_interval` steps, after `meta_warmup`.
+"""
+meta_due(state::State) = locked(handle -> Raw.maw_meta_due(handle) == 1, state)
+
+"""
+    meta_update!(f, state, model; grad_scale = 1)
+
+Trains the attention module. `f(request)` is called several times, each time with other values in the arrays of
+`model`; it evaluates the batch that the [`Request`](@ref) names and answers the loss, or `(loss, gradient)` where the
+request wants a gradient (always giving both is fine). It must not write to the parameters nor let anything else move
+that later steps depend on, such as running statistics.
+
+    meta_update!(state, model) do request
+        loss_and_gradient(model, batch_for(request))
+    end
+
+Afterwards the arrays hold exactly what they held before, and the attention module has learned; answers what
+[`meta_result`](@ref) tells. If `f` throws, the meta-update is aborted (the arrays are as before, the attention module
+as well) and the exception arrives here.
+"""
+function meta_update!(f, state::State, model; grad_scale::Real = 1)
+    arrays, _ = matched(state, model, nothing)
+    none = Ptr{Cvoid}[C_NULL for _ in arrays]
+    request = Ref(defaults(Raw.maw_meta_request, Raw.maw_meta_request_init))
+    empty_answer = change(defaults(Raw.maw_meta_answer, Raw.maw_meta_answer_init); grad_scale = grad_scale)
+    GC.@preserve arrays begin
+        locked(state) do handle
+            call(Raw.maw_meta_begin, handle, addresses(state, arrays), length(arrays), request)
+            state.in_meta_update = true
+        end
+        try
+            while request[].kind != Raw.MAW_META_DONE
+                asked = Request(request[])
+                loss, gradient = loss_and_gradient(f(asked), asked)
+                gradients = asked.wants_gradient ? last(matched(state, model, gradient)) : nothing
+                answer = change(empty_answer; request_id = request[].id, loss = loss)
+                locked(state) do handle
+                    GC.@preserve gradients call(
+                        Raw.maw_meta_tell, handle, Ref(answer), addresses(state, arrays),
+                        gradients === nothing ? none : gradient_addresses(state, gradients), length(arrays), request)
+                end
+            end
+        catch
+            try
+                locked(handle -> call(Raw.maw_meta_abort, handle, addresses(state, arrays), length(arrays)), state)
+            catch e
+                # An error inside the library has closed the meta-update already.
+                e isa MetaAdamWError || rethrow()
+            end
+            rethrow()
+        finally
+            state.in_meta_update = false
+        end
+    end
+    return meta_result(state)
+end
+
+loss_and_gradient(loss::Real, asked::Request) = asked.wants_gradient ? throw(ArgumentError(
+    "the function given to meta_update! answered a loss; request $(asked.id) wants (loss, gradient)")) : (loss, nothing)
+loss_and_gradient(answer::Tuple{Real, Any}, asked::Request) = answer
+loss_and_gradient(answer, asked::Request) = throw(ArgumentError(
+    "the function given to meta_update! answered a $(typeof(answer)); a loss or (loss, gradient) is expected"))
+
+const OUTCOMES = Dict{Int32, Symbol}(
+    Raw.MAW_OUTCOME_NONE => :none, Raw.MAW_OUTCOME_UPDATED => :updated, Raw.MAW_OUTCOME_ABORTED => :aborted,
+    Raw.MAW_OUTCOME_LOSS_NOT_FINITE => :loss_not_finite, Raw.MAW_OUTCOME_GRADIENT_NOT_FINITE => :gradient_not_finite,
+    Raw.MAW_OUTCOME_STATE_NOT_FINITE => :state_not_finite,
+    Raw.MAW_OUTCOME_DIRECTION_NOT_FINITE => :direction_not_finite,
+    Raw.MAW_OUTCOME_META_GRADIENT_NOT_FINITE => :meta_gradient_not_finite)
+
+"""
+    meta_result(state)
+
+How the last meta-update ended, as a NamedTuple. `outcome` is `:updated`, `:aborted`, or says what was not finite;
+`:none` before the first one. `updates` counts those that were completed; the other fields are those of
+`MetaAdamW.Raw.maw_meta_result`. What the objective does not need is NaN.
+"""
+function meta_result(state::State)
+    result = Ref(defaults(Raw.maw_meta_result, Raw.maw_meta_result_init))
+    locked(handle -> call(Raw.maw_meta_result_get, handle, result), state)
+    r = result[]
+    return (outcome = get(OUTCOMES, r.outcome, :unknown), step = Int(r.step), updates = Int(r.updates),
+            loss_train = r.loss_train, loss_validation = r.loss_validation, loss_train_moved = r.loss_train_moved,
+            loss_validation_moved = r.loss_validation_moved, term_gradient = r.term_gradient,
+            term_loss_decrease = r.term_loss_decrease, term_gen_gap = r.term_gen_gap, loss_meta = r.loss_meta,
+            evaluations = Int(r.evaluations), idle_groups = Int(r.idle_groups))
+end

@@ -1,0 +1,121 @@
+# What the user chooses: the options of the library and the hyper-parameters of a param group, by keyword.
+
+"For each option that is an enumeration, its names; the prefix of the C constants is left out."
+const ENUMERATIONS = Dict{Symbol, NamedTuple}(
+    :semantics => (paper = Raw.MAW_PAPER, reference = Raw.MAW_REFERENCE),
+    :feature_version => (basic = Raw.MAW_FEATURES_BASIC, basic_plus = Raw.MAW_FEATURES_BASIC_PLUS,
+                         enhanced = Raw.MAW_FEATURES_ENHANCED, norm_basic = Raw.MAW_FEATURES_NORM_BASIC,
+                         norm_basic_plus = Raw.MAW_FEATURES_NORM_BASIC_PLUS),
+    :grouping => (fine_grained = Raw.MAW_GROUPING_FINE_GRAINED, by_param_group = Raw.MAW_GROUPING_BY_PARAM_GROUP,
+                  custom = Raw.MAW_GROUPING_CUSTOM),
+    :init => (xavier = Raw.MAW_INIT_XAVIER, identity = Raw.MAW_INIT_IDENTITY),
+    :objective => (combined = Raw.MAW_OBJECTIVE_COMBINED, gradient = Raw.MAW_OBJECTIVE_GRADIENT,
+                   loss_decrease = Raw.MAW_OBJECTIVE_LOSS_DECREASE, gen_gap = Raw.MAW_OBJECTIVE_GEN_GAP),
+    :weighting => (huw = Raw.MAW_WEIGHTING_HUW, fixed = Raw.MAW_WEIGHTING_FIXED, sum = Raw.MAW_WEIGHTING_SUM),
+    :huw_kinds => (regression = Raw.MAW_KIND_REGRESSION, classification = Raw.MAW_KIND_CLASSIFICATION),
+    :difference => (central = Raw.MAW_DIFFERENCE_CENTRAL, forward = Raw.MAW_DIFFERENCE_FORWARD,
+                    first_order = Raw.MAW_DIFFERENCE_FIRST_ORDER),
+    :nonfinite => (skip = Raw.MAW_NONFINITE_SKIP, error = Raw.MAW_NONFINITE_ERROR),
+    :device => (cpu = Raw.MAW_CPU, cuda = Raw.MAW_CUDA),
+)
+
+const LAYER_KINDS = (unknown = Raw.MAW_LAYER_UNKNOWN, linear = Raw.MAW_LAYER_LINEAR,
+                     embedding = Raw.MAW_LAYER_EMBEDDING, attention = Raw.MAW_LAYER_ATTENTION,
+                     layernorm = Raw.MAW_LAYER_LAYERNORM)
+
+"The number of an enumeration's name; `what` is told in an error."
+function enumerated(what, names::NamedTuple, name::Symbol)
+    haskey(names, name) || throw(ArgumentError("$what = $(repr(name)): it is one of $(join(repr.(keys(names)), ", "))"))
+    return Int32(names[name])
+end
+enumerated(what, names::NamedTuple, name) =
+    throw(ArgumentError("$what = $(repr(name)): a Symbol is expected, one of $(join(repr.(keys(names)), ", "))"))
+
+"A keyword's value as the field of a C struct."
+function as_field(::Type{T}, name::Symbol, value) where {T}
+    try
+        if haskey(ENUMERATIONS, name)
+            names = ENUMERATIONS[name]
+            T <: Tuple || return enumerated(name, names, value)
+            return map(v -> enumerated(name, names, v), convert(NTuple{fieldcount(T), Any}, Tuple(value)))
+        end
+        return T <: Tuple ? convert(T, Tuple(value)) : convert(T, value)
+    catch e
+        e isa Union{MethodError, InexactError} || rethrow()
+        throw(ArgumentError("$name = $(repr(value)) is not usable: a value for the C type $T is expected"))
+    end
+end
+
+const OPTION_NAMES = filter(!=(:struct_size), fieldnames(Raw.maw_options))
+const HYPERPARAMETER_NAMES = filter(!=(:struct_size), fieldnames(Raw.maw_param_group))
+
+unknown_keyword(what, name, known) =
+    throw(ArgumentError("$what has no keyword `$name`; it knows $(join(known, ", "))"))
+
+"A param group's hyper-parameters with some changed by keyword."
+function hyperparameters(group::Raw.maw_param_group, keywords; what = "a param group")
+    changes = Dict{Symbol, Any}()
+    for (name, value) in pairs(keywords)
+        name in HYPERPARAMETER_NAMES || unknown_keyword(what, name, HYPERPARAMETER_NAMES)
+        changes[name] = as_field(fieldtype(Raw.maw_param_group, name), name, value)
+    end
+    return change(group; changes...)
+end
+
+"""
+    Rule(; keywords…)
+
+How to optimize. The keywords, all optional, are
+
+- a param group's hyper-parameters: `lr` (5e-4), `beta1`, `beta2`, `eps`, `weight_decay` (1e-2);
+- the options of the library, by their C names: `meta_interval`, `total_steps`, `seed`, `alpha_range`, `modulation` …
+
+Enumerations are Symbols, the C constants in lower case without their prefix: `feature_version = :basic_plus`,
+`init = :identity`. An unknown keyword is an error. The library checks values in [`setup`](@ref). The meaning, range and
+default of each: `?MetaAdamW.Raw.maw_options` and include/metaadamw.h.
+
+```jldoctest
+julia> MetaAdamW.Rule(lr = 1e-3, meta_interval = 100, init = :identity)
+MetaAdamW.Rule(lr = 0.001, meta_interval = 100, init = :identity)
+```
+"""
+struct Rule
+    options::Raw.maw_options
+    group::Raw.maw_param_group
+
+    function Rule(; keywords...)
+        known = (HYPERPARAMETER_NAMES..., OPTION_NAMES...)
+        changes, of_group = Dict{Symbol, Any}(), Dict{Symbol, Any}()
+        for (name, value) in keywords
+            if name in OPTION_NAMES
+                changes[name] = as_field(fieldtype(Raw.maw_options, name), name, value)
+            elseif name in HYPERPARAMETER_NAMES
+                of_group[name] = value
+            else
+                unknown_keyword("Rule", name, known)
+            end
+        end
+        options = defaults(Raw.maw_options, Raw.maw_options_init)
+        group = defaults(Raw.maw_param_group, Raw.maw_param_group_init)
+        return new(change(options; changes...), hyperparameters(group, of_group))
+    end
+end
+
+"A field as the user would write it."
+function as_keyword(name::Symbol, value)
+    haskey(ENUMERATIONS, name) || return value
+    names = ENUMERATIONS[name]
+    named(v) = keys(names)[findfirst(==(v), collect(values(names)))]
+    return value isa Tuple ? map(named, value) : named(value)
+end
+
+function Base.show(io::IO, rule::Rule)
+    plain = Rule()
+    texts = String[]
+    for (now, default) in ((rule.group, plain.group), (rule.options, plain.options)), name in fieldnames(typeof(now))
+        value = getfield(now, name)
+        value === getfield(default, name) && continue
+        push!(texts, "$name = $(repr(as_keyword(name, value isa Unsigned ? Int128(value) : value)))")
+    end
+    print(io, "MetaAdamW.Rule(", join(texts, ", "), ")")
+end

@@ -1,0 +1,226 @@
+# The optimizer's handle and what Julia must remember beside it.
+
+"""
+    State
+
+What [`setup`](@ref) gives: the optimizer of one model. It can be closed with `close(state)`; else the garbage collector
+frees it. It cannot be copied ([`save`](@ref) and [`load!`](@ref) do that).
+
+A state may be used from any task, by one at a time: a second call meanwhile is `MetaAdamWError(:busy, …)` and does
+nothing.
+"""
+mutable struct State
+    handle::Ptr{Raw.maw_optimizer}
+    busy::Threads.Atomic{Bool}
+    in_meta_update::Bool
+    log::Any                        # function (level, message), or nothing
+    queue::LogQueue
+    trainable::Any                  # function
+    first_index::Int
+    names::Vector{String}           # of the tensors, in the order of registration
+    types::Vector{DataType}
+    sizes::Vector{Any}
+    entries::Vector{Int}            # tensor -> number of the array in a walk
+    lookup::Dict{String, Int}       # every name, further places of shared arrays included -> tensor
+    tied::BitArray{1}
+    frozen::BitArray{1}
+    report::Raw.maw_step_report
+
+    function State(handle::Ptr{Raw.maw_optimizer}, log)
+        state = new(handle, Threads.Atomic{Bool}(false), false, log, LogQueue([]), trainable, 1, [], [], [], [],
+                    Dict{String, Int}(), falses(0), falses(0), defaults(Raw.maw_step_report, Raw.maw_step_report_init))
+        return finalizer(free, state)
+    end
+end
+
+"What the finalizer does: nothing but freeing."
+function free(state::State)
+    handle, state.handle = state.handle, Ptr{Raw.maw_optimizer}(C_NULL)
+    handle == C_NULL || Raw.maw_optimizer_free(handle)
+    return nothing
+end
+
+"""
+    close(state)
+
+Frees the optimizer. A second `close` does nothing; any other use afterwards is an error.
+"""
+function Base.close(state::State)
+    state.in_meta_update && throw(MetaAdamWError(:invalid_state, "a meta-update is open: the state cannot be closed"))
+    Threads.atomic_cas!(state.busy, false, true) && throw_busy()
+    try
+        free(state)
+    finally
+        state.busy[] = false
+    end
+    return nothing
+end
+
+Base.isopen(state::State) = state.handle != C_NULL
+
+throw_busy() = throw(MetaAdamWError(:busy, "another task is inside a call on this state"))
+
+"Runs `f(handle)` with the handle to itself, then tells the log's messages."
+function locked(f, state::State)
+    Threads.atomic_cas!(state.busy, false, true) && throw_busy()
+    try
+        state.handle == C_NULL && throw(MetaAdamWError(:invalid_state, "the state is closed"))
+        return GC.@preserve state f(state.handle)
+    finally
+        state.busy[] = false
+        isempty(state.queue.messages) || tell_messages(state)
+    end
+end
+
+function tell_messages(state::State)
+    messages = copy(state.queue.messages)
+    empty!(state.queue.messages)
+    state.log === nothing && return
+    for (level, message) in messages
+        try
+            state.log(get(LOG_LEVELS, level, :info), message)
+        catch e
+            # What the message is about has happened already, so the call must not fail for it.
+            @error "MetaAdamW: the log function threw" exception = (e, catch_backtrace())
+        end
+    end
+    return
+end
+
+Base.deepcopy_internal(::State, ::IdDict) =
+    throw(ArgumentError("a MetaAdamW.State cannot be copied; set up a second one and load! what the first one saved"))
+
+function Base.show(io::IO, state::State)
+    isopen(state) || return print(io, "MetaAdamW.State(closed)")
+    parameters = sum(prod, state.sizes)
+    print(io, "MetaAdamW.State(", length(state.names), " tensors, ", parameters, " parameters")
+    any(state.frozen) && print(io, ", ", count(state.frozen), " tensors frozen")
+    print(io, ")")
+end
+
+# ----------------------------------------------------------------------------------------------------------- setup ----
+
+"Whether a tensor of that name is meant: by the path of it or of a part of the model above it, a Regex, a function."
+chosen(path::AbstractString, name) = name == path || startswith(name, path * ".")
+chosen(path::Symbol, name) = chosen(string(path), name)
+chosen(pattern::Regex, name) = occursin(pattern, name)
+chosen(predicate::Function, name) = predicate(name)::Bool
+
+"""
+    setup(rule, model; keywords…) -> State
+
+Registers the arrays of `model`: nested NamedTuples, tuples, structs, Dicts and arrays of such; parameters are the
+`Array{Float32}` and `Array{Float64}` (and contiguous views) in it. An array that occurs in several places (`===`) is
+registered once, and its gradients are summed. [`trainable`](@ref) can be overloaded to leave fields of a struct out.
+
+Names are paths: `"layers.1.weight"`. They matter to the modulation groups, [`freeze!`](@ref) and checkpoints.
+
+- `first_index = 1`: number of a tuple's or array's first element in names; 0 as in other languages.
+- `rename = identity`: function from the path to the name.
+- `groups = []`: param groups with hyper-parameters of their own, as `what => (weight_decay = 0, …)`; what is not named
+  comes from `rule`. `what` is a path, a Regex or a function of the name; the first that fits counts. The rest of
+  the tensors are group 1, those given here follow (a group without tensors is left out).
+- `modulation_group = nothing`: function from the name to a modulation group's name; with `Rule(grouping = :custom)`.
+- `layer_kind = nothing`: function from the name to `:linear`, `:embedding`, `:attention`, `:layernorm` or `:unknown`.
+- `log`: function of a level (`:info`, `:warning`) and a message, run after the call that caused the message;
+  by default Julia's logging, `nothing` for silence.
+- `trainable = MetaAdamW.trainable`: used instead of that function.
+"""
+function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, groups = (), modulation_group = nothing,
+               layer_kind = nothing, log = log_to_julia, trainable = trainable)
+    found = walk(model; trainable = trainable, first_index = Int(first_index))
+    isempty(found.arrays) &&
+        throw(ArgumentError("the model has no array of Float32 or Float64: there is nothing to train"))
+    name(path) = String(rename(spelled(path, found.first_index)))
+    names = map(name, found.paths)
+    for (array, its_name) in zip(found.arrays, names)
+        address(array, its_name)
+    end
+
+    group_of = map(its_name -> group_index(groups, its_name), names)
+    entries = sortperm(group_of)            # stable: walk order within a group
+    state = State(create(rule.options), log)
+    try
+        state.trainable, state.first_index = trainable, found.first_index
+        state.entries = entries
+        state.names = names[entries]
+        state.types = eltype.(found.arrays[entries])
+        state.sizes = size.(found.arrays[entries])
+        state.tied, state.frozen = falses(length(entries)), falses(length(entries))
+        tensor_of = invperm(entries)
+        for (tensor, its_name) in enumerate(state.names)
+            state.lookup[its_name] = tensor
+        end
+        for (entry, path) in found.ties
+            state.tied[tensor_of[entry]] = true
+            get!(state.lookup, name(path), tensor_of[entry])
+        end
+
+        log === nothing || set_log!(log, state)
+        for group in 0:length(groups)
+            members = findall(tensor -> group_of[entries[tensor]] == group, 1:length(entries))
+            isempty(members) && continue
+            settings = group == 0 ? rule.group : hyperparameters(rule.group, last(groups[group]))
+            register(state, settings, members, modulation_group, layer_kind)
+        end
+        locked(handle -> call(Raw.maw_prepare, handle), state)
+    catch
+        close(state)
+        rethrow()
+    end
+    return state
+end
+
+setup(rule, model; keywords...) = throw(ArgumentError("setup expects a MetaAdamW.Rule first, not a $(typeof(rule))"))
+
+group_index(groups, name) = something(findfirst(group -> chosen(first(group), name), collect(groups)), 0)
+
+function create(options::Raw.maw_options)
+    optimizer = Ref{Ptr{Raw.maw_optimizer}}(C_NULL)
+    call(Raw.maw_optimizer_create, Ref(options), optimizer)
+    return optimizer[]
+end
+
+"Registers some of the state's tensors as a param group."
+function register(state::State, settings, members, modulation_group, layer_kind)
+    empty_tensor = defaults(Raw.maw_tensor, Raw.maw_tensor_init)
+    names = state.names[members]
+    # Julia's first dimension varies fastest, the library's last.
+    shapes = [UInt64[reverse(state.sizes[tensor])...] for tensor in members]
+    modulation_groups = modulation_group === nothing ? fill("", length(names)) : map(String ∘ modulation_group, names)
+    check_text(text) = '\0' in text ? throw(ArgumentError("the name $(repr(text)) has a NUL in it")) : text
+    foreach(check_text, names)
+    foreach(check_text, modulation_groups)
+    GC.@preserve names shapes modulation_groups begin
+        text(x) = Base.unsafe_convert(Cstring, x)
+        tensors = map(enumerate(members)) do (i, tensor)
+            change(empty_tensor;
+                   name = text(names[i]),
+                   shape = pointer(shapes[i]),
+                   ndim = length(shapes[i]),
+                   dtype = state.types[tensor] === Float32 ? Raw.MAW_FLOAT32 : Raw.MAW_FLOAT64,
+                   modulation_group = modulation_group === nothing ? Cstring(C_NULL) : text(modulation_groups[i]),
+                   layer_kind = layer_kind === nothing ? Raw.MAW_LAYER_UNKNOWN :
+                                enumerated("layer_kind of $(names[i])", LAYER_KINDS, layer_kind(names[i])))
+        end
+        locked(state) do handle
+            call(Raw.maw_add_param_group, handle, Ref(settings), tensors, length(tensors), C_NULL)
+        end
+    end
+end
+
+"""
+    set_log!(f, state)
+
+`f(level, message)` hears what the library has to say from now on: skipped steps, abandoned meta-updates, options that
+were probably not meant. It runs on the calling task when the call that caused the message is over; what it throws is
+reported as an error of Julia's logging. `nothing` silences.
+"""
+function set_log!(f, state::State)
+    locked(state) do handle
+        callback = f === nothing ? C_NULL : LOG_TRAMPOLINE[]
+        call(Raw.maw_set_log, handle, callback, f === nothing ? C_NULL : pointer_from_objref(state.queue))
+        state.log = f
+    end
+    return nothing
+end

@@ -1,0 +1,179 @@
+# A step, and what changes between steps.
+
+"Arrays and gradients of a model in the order of registration, checked against what was registered."
+function matched(state::State, model, gradient)
+    found = walk(model, gradient; trainable = state.trainable, first_index = state.first_index)
+    length(found.arrays) == length(state.names) || throw(ArgumentError(
+        "the model has $(length(found.arrays)) arrays; $(length(state.names)) were registered by setup"))
+    arrays, gradients = found.arrays[state.entries], found.gradients[state.entries]
+    for (tensor, array) in enumerate(arrays)
+        eltype(array) === state.types[tensor] && size(array) == state.sizes[tensor] || throw(DimensionMismatch(
+            "$(state.names[tensor]) is $(eltype(array)) of size $(size(array)); registered by setup was " *
+            "$(state.types[tensor]) of size $(state.sizes[tensor])"))
+        state.frozen[tensor] && (gradients[tensor] = nothing)
+    end
+    return arrays, gradients
+end
+
+"Addresses of the parameters; the arrays must be kept by the caller while they are used."
+addresses(state::State, arrays) = Ptr{Cvoid}[address(array, name) for (array, name) in zip(arrays, state.names)]
+
+"Addresses of the gradients; NULL means none. An empty one may be NULL as well."
+gradient_addresses(state::State, gradients) =
+    Ptr{Cvoid}[gradient === nothing ? C_NULL : address(gradient, "the gradient of $name")
+               for (gradient, name) in zip(gradients, state.names)]
+
+"""
+    update!(state, model, gradient; grad_scale = 1, params_changed = false) -> (state, model)
+
+One step: updates the arrays of `model` in place. `gradient` mirrors the model, as Zygote's does: NamedTuples (also for
+structs), tuples, arrays, Dicts; `nothing`, or a part that is absent, means that there is no gradient, and the tensors
+below are left as they are. A gradient that is a contiguous array of the parameter's type is used where it lies; any
+other is converted first.
+
+`grad_scale`: the gradients are this many times too large. `params_changed = true`: the parameters were changed by
+somebody else since the last step. [`report`](@ref) tells what the step did, for example that it was skipped.
+"""
+function update!(state::State, model, gradient; grad_scale::Real = 1, params_changed::Bool = false)
+    arrays, gradients = matched(state, model, gradient)
+    options = change(defaults(Raw.maw_step_options, Raw.maw_step_options_init);
+                     grad_scale = grad_scale, flags = params_changed ? Raw.MAW_STEP_PARAMS_CHANGED : 0)
+    report = Ref(defaults(Raw.maw_step_report, Raw.maw_step_report_init))
+    locked(state) do handle
+        GC.@preserve arrays gradients call(
+            Raw.maw_step, handle, addresses(state, arrays), gradient_addresses(state, gradients), length(arrays),
+            Ref(options), report)
+        state.report = report[]
+    end
+    return state, model
+end
+
+const SKIP_REASONS = Dict{Int32, Symbol}(
+    Raw.MAW_SKIP_NONE => :none, Raw.MAW_SKIP_GRADIENT => :gradient, Raw.MAW_SKIP_PARAMETER => :parameter,
+    Raw.MAW_SKIP_MOMENT => :moment, Raw.MAW_SKIP_FEATURE => :feature, Raw.MAW_SKIP_FACTOR => :factor)
+
+"""
+    report(state)
+
+What the last step did, as a NamedTuple: `step` and `skipped_steps` so far, `grad_norm` (before clipping),
+`clip_factor`, `skipped`, `skip_reason` (`:none`, `:gradient`, `:parameter`, `:moment`, `:feature`, `:factor`) and
+`nonfinite_tensor`, the name of the first tensor that is not finite, or `nothing`.
+"""
+function report(state::State)
+    r = state.report
+    blamed = r.skipped == 1 && r.nonfinite_tensor != Raw.MAW_NO_TENSOR
+    return (step = Int(r.step), skipped_steps = Int(r.skipped_steps), grad_norm = r.grad_norm,
+            clip_factor = r.clip_factor, skipped = r.skipped == 1,
+            skip_reason = get(SKIP_REASONS, r.skip_reason, :unknown),
+            nonfinite_tensor = blamed ? state.names[r.nonfinite_tensor + 1] : nothing)
+end
+
+"""
+    observe_gradient!(state, name, gradient)
+
+Announces the gradient of one tensor as soon as the backward pass has it, while it is still in the processor's cache;
+the same array must then be in the gradient of the next [`update!`](@ref), unchanged. Optional, and the same bits
+either way.
+"""
+function observe_gradient!(state::State, name::AbstractString, gradient::AbstractArray)
+    tensor = tensor_number(state, name)
+    state.tied[tensor] &&
+        throw(ArgumentError("$name is shared by several places, so its gradient is known only when they are summed"))
+    eltype(gradient) === state.types[tensor] && contiguous(gradient) || throw(ArgumentError(
+        "the gradient of $name is a $(typeof(gradient)); a contiguous array of $(state.types[tensor]) is expected"))
+    size(gradient) == state.sizes[tensor] || throw(DimensionMismatch(
+        "the gradient of $name has size $(size(gradient)), the parameter $(state.sizes[tensor])"))
+    (state.frozen[tensor] || isempty(gradient)) && return nothing
+    locked(state) do handle
+        GC.@preserve gradient call(
+            Raw.maw_observe_gradient, handle, tensor - 1, address(gradient, "the gradient of $name"))
+    end
+    return nothing
+end
+
+tensor_number(state::State, name) = get(state.lookup, name) do
+    throw(MetaAdamWError(:not_found, "no tensor is named $(repr(name)); there are $(join(state.names, ", "))"))
+end
+
+# ------------------------------------------------------------------------------------------------ hyper-parameters ----
+
+"""
+    adjust!(state, lr; group = nothing)
+    adjust!(state; lr, weight_decay, priorities, group = nothing)
+
+Changes the learning rate, the weight decay, the priorities of the meta-objective's three terms; what is not given
+stays. `group`: number of a param group, from 1 on; by default all. An unknown keyword is an error.
+"""
+adjust!(state::State, lr::Real; group = nothing) = adjust!(state; lr = lr, group = group)
+
+function adjust!(state::State; keywords...)
+    known = (:lr, :weight_decay, :priorities, :group)
+    for (name, _) in keywords
+        name in known || unknown_keyword("adjust!", name, known)
+    end
+    any(name -> haskey(keywords, name), known[1:3]) ||
+        throw(ArgumentError("adjust! must be given something to change: $(join(known[1:3], ", "))"))
+    group = get(keywords, :group, nothing)
+    groups = 1:length(learning_rates(state))
+    group === nothing || group in groups ||
+        throw(MetaAdamWError(:not_found, "no param group $group; there are $(length(groups))"))
+
+    # Everything or nothing: each change knows how to undo what came before it.
+    undo = Function[]
+    try
+        for (name, getter, setter) in ((:lr, learning_rates, Raw.maw_set_lr),
+                                       (:weight_decay, weight_decays, Raw.maw_set_weight_decay))
+            haskey(keywords, name) || continue
+            before = getter(state)
+            value = as_field(Float64, name, keywords[name])
+            for number in (group === nothing ? groups : group:group)
+                locked(handle -> call(setter, handle, number - 1, value), state)
+                push!(undo, () -> locked(handle -> call(setter, handle, number - 1, before[number]), state))
+            end
+        end
+        if haskey(keywords, :priorities)
+            values = collect(as_field(NTuple{3, Float64}, :priorities, keywords[:priorities]))
+            locked(handle -> call(Raw.maw_set_priorities, handle, values), state)
+        end
+    catch
+        foreach(restore -> restore(), reverse(undo))
+        rethrow()
+    end
+    return nothing
+end
+
+"""
+    freeze!(state, what = everything)
+
+From now on the tensors that `what` names get no gradient: neither their values nor their moments move, and in the
+features their gradients count as 0. `what` is a path (`"layers.1"`, all that is below), a Regex, or a function of the
+name. [`thaw!`](@ref) undoes it. What is frozen is not part of a checkpoint.
+"""
+freeze!(state::State, what = name -> true) = mark_frozen!(state, what, true)
+
+"""
+    thaw!(state, what = everything)
+
+The reverse of [`freeze!`](@ref).
+"""
+thaw!(state::State, what = name -> true) = mark_frozen!(state, what, false)
+
+function mark_frozen!(state::State, what, frozen::Bool)
+    isopen(state) || throw(MetaAdamWError(:invalid_state, "the state is closed"))
+    tensors = [tensor for (name, tensor) in state.lookup if chosen(what, name)]
+    isempty(tensors) &&
+        throw(MetaAdamWError(:not_found, "no tensor is meant by $(repr(what)); there are $(join(state.names, ", "))"))
+    state.frozen[tensors] .= frozen
+    return nothing
+end
+
+"""
+    reset!(state; moments = false, attention = false)
+
+Starts anew: the moments and all step counts, the attention module as the seed made it, or both.
+"""
+function reset!(state::State; moments::Bool = false, attention::Bool = false)
+    what = (moments ? Raw.MAW_RESET_MOMENTS : 0) | (attention ? Raw.MAW_RESET_ATTENTION : 0)
+    locked(handle -> call(Raw.maw_reset, handle, what), state)
+    return nothing
+end

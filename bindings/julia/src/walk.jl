@@ -1,0 +1,216 @@
+# The walk over a model and, beside it, its gradient: which arrays are parameters, in which order, under which names.
+#
+#   node                                  what is done
+#   DenseArray{Float32 or Float64}        a parameter
+#   contiguous view of one                a parameter
+#   Transpose, Adjoint, PermutedDimsArray,
+#     reshaped array                      its parent, under the wrapper's own name
+#   other array of floats                 refused, with its name: it cannot be updated in place
+#   NamedTuple, Tuple, struct, Dict,
+#     array of anything but numbers       its parts, in order (a Dict's: sorted by key)
+#   numbers, functions, text, random
+#     number generators, arrays of
+#     integers, `nothing` …               left out
+
+const Element = Union{Float32, Float64}
+const Inexact = Union{AbstractFloat, Complex}
+const Transposed{T} = Union{LinearAlgebra.Transpose{T}, LinearAlgebra.Adjoint{T}}
+const Wrapper{T} = Union{Transposed{T}, PermutedDimsArray{T}, Base.ReshapedArray{T}}
+const Plain = Union{Nothing, Missing, Number, AbstractString, AbstractChar, Symbol, Function, Type, Module, Regex, IO,
+                    Task, Ptr, Random.AbstractRNG, Base.AbstractLock}
+
+const DEEPEST = 1_000
+
+"Where a node is. The names are put together only when somebody asks."
+struct Path
+    parent::Union{Path, Nothing}
+    key::Union{Symbol, Int, String}
+    depth::Int
+end
+
+below(::Nothing, key) = Path(nothing, key, 1)
+below(path::Path, key) = Path(path, key, path.depth + 1)
+
+"\"layers.1.weight\"; `first_index` is the number of a tuple's or array's first element."
+function spelled(path::Path, first_index::Int)
+    text = path.key isa Int ? string(path.key - 1 + first_index) : string(path.key)
+    return path.parent === nothing ? text : string(spelled(path.parent, first_index), ".", text)
+end
+spelled(::Nothing, ::Int) = "parameters"     # the model is an array itself
+
+"""
+    trainable(x)
+
+The part of `x` that is trained: `x` itself, or a NamedTuple of some of its fields. To be overloaded for a type that
+holds arrays which are none of the optimizer's business (running statistics):
+
+    MetaAdamW.trainable(layer::BatchNorm) = (scale = layer.scale, bias = layer.bias)
+"""
+trainable(x) = x
+
+"""
+    unwrap(gradient)
+
+What an automatic differentiation hands out as the gradient of a node, as arrays, NamedTuples, tuples, Dicts, structs or
+`nothing`. To be overloaded for types of its own; here a `Ref(x)` (Zygote's for mutable structs) is opened.
+"""
+unwrap(gradient) = gradient
+unwrap(gradient::Base.RefValue) = unwrap(gradient[])
+
+"What a walk finds: an entry for each distinct array, in order."
+struct Walk
+    trainable::Any                          # function
+    first_index::Int
+    arrays::Vector{Any}
+    gradients::Vector{Any}                  # each an array like its parameter, or nothing
+    paths::Vector{Union{Path, Nothing}}     # of the first place
+    ties::Vector{Pair{Int, Path}}           # entry => a further place
+    seen::IdDict{Any, Int}
+end
+
+function walk(model, gradient = nothing; trainable = trainable, first_index = 1)
+    found = Walk(trainable, first_index, [], [], [], [], IdDict{Any, Int}())
+    visit!(found, model, gradient, nothing)
+    return found
+end
+
+place(found::Walk, path) = spelled(path, found.first_index)
+
+function visit!(found::Walk, x, dx, path)
+    if x isa Plain
+        return
+    elseif x isa DenseArray{<:Element}
+        leaf!(found, x, dx, path)
+    elseif x isa Wrapper{<:Element}
+        visit!(found, parent(x), parent_gradient(found, x, unwrap(dx), path), path)
+    elseif x isa SubArray{<:Element} && contiguous(x)
+        leaf!(found, x, dx, path)
+    elseif x isa AbstractArray{<:Number}
+        eltype(x) <: Inexact && !(x isa AbstractRange) && throw(ArgumentError(
+            "$(place(found, path)) is a $(typeof(x)), which cannot be trained in place: parameters are contiguous " *
+            "arrays of Float32 or Float64; leave it out by a method of MetaAdamW.trainable, or make it an Array"))
+    else
+        branch!(found, x, unwrap(dx), path)
+    end
+    return
+end
+
+"Whether the elements lie in memory one behind the other, in order."
+function contiguous(x::AbstractArray)
+    x isa StridedArray || return false
+    expected = 1
+    for dimension in 1:ndims(x)
+        size(x, dimension) == 1 && continue
+        stride(x, dimension) == expected || return false
+        expected *= size(x, dimension)
+    end
+    return true
+end
+
+function leaf!(found::Walk, x, dx, path)
+    gradient = leaf_gradient(found, x, unwrap(dx), path)
+    entry = get(found.seen, x, 0)
+    if entry == 0
+        push!(found.arrays, x)
+        push!(found.gradients, gradient)
+        push!(found.paths, path)
+        found.seen[x] = length(found.arrays)
+    else
+        push!(found.ties, entry => path)
+        sum = found.gradients[entry]
+        gradient === nothing ||
+            (found.gradients[entry] = sum === nothing ? gradient : convert(Array{eltype(x)}, sum .+ gradient))
+    end
+    return
+end
+
+"The gradient as an array like `x`: itself where that is possible, else a copy."
+function leaf_gradient(found, x, dx, path)
+    dx === nothing && return nothing
+    dx isa AbstractArray{<:Real} || throw(ArgumentError(
+        "the gradient of $(place(found, path)) is a $(typeof(dx)); an array of numbers or `nothing` is expected"))
+    size(dx) == size(x) || throw(DimensionMismatch(
+        "the gradient of $(place(found, path)) has size $(size(dx)), the parameter $(size(x))"))
+    dx isa AbstractArray{eltype(x)} && contiguous(dx) && return dx
+    return convert(Array{eltype(x)}, collect(dx))
+end
+
+"A wrapper's gradient as one of its parent."
+function parent_gradient(found, x::Wrapper, dx, path)
+    dx === nothing && return nothing
+    dx isa AbstractArray || return hasproperty(dx, :parent) ? getproperty(dx, :parent) : throw(ArgumentError(
+        "the gradient of $(place(found, path)), a $(typeof(x)), is a $(typeof(dx)); an array is expected"))
+    size(dx) == size(x) || throw(DimensionMismatch(
+        "the gradient of $(place(found, path)) has size $(size(dx)), the parameter $(size(x))"))
+    return unpermuted(x, dx)
+end
+
+unpermuted(x::Base.ReshapedArray, dx) = reshape(dx, size(parent(x)))
+unpermuted(::PermutedDimsArray{T, N, P, Q}, dx) where {T, N, P, Q} = permutedims(dx, Q)
+unpermuted(x::Transposed, dx) = dx isa Transposed ? parent(dx) : reshape(permutedims(dx), size(parent(x)))
+
+function branch!(found::Walk, x, dx, path)
+    path isa Path && path.depth > DEEPEST &&
+        throw(ArgumentError("the model is nested more than $DEEPEST deep; does a $(typeof(x)) in it contain itself?"))
+    part = found.trainable(x)
+    if x isa AbstractDict
+        check_kind(found, x, dx, path, AbstractDict)
+        check_keys(found, x, dx, dx === nothing ? () : keys(dx), keys(x), path)
+        for key in sort!(collect(keys(part)), by = string)
+            visit!(found, part[key], dx === nothing ? nothing : get(dx, key, nothing), below(path, string(key)))
+        end
+    elseif x isa Union{Tuple, AbstractArray}
+        check_kind(found, x, dx, path, Union{Tuple, AbstractArray})
+        dx === nothing || length(dx) == length(x) || throw(DimensionMismatch(
+            "the gradient of $(place(found, path)) has $(length(dx)) elements, the model $(length(x))"))
+        for (number, index) in enumerate(eachindex(x))
+            x isa AbstractArray && !isassigned(x, index) && continue
+            visit!(found, part[index], dx === nothing ? nothing : dx[number], below(path, number))
+        end
+    elseif part isa NamedTuple
+        check_fields(found, x, dx, path)
+        for name in keys(part)
+            visit!(found, part[name], field_gradient(dx, name), below(path, name))
+        end
+    else
+        check_fields(found, x, dx, path)
+        for name in fieldnames(typeof(part))
+            isdefined(part, name) || continue
+            visit!(found, getfield(part, name), field_gradient(dx, name), below(path, name))
+        end
+    end
+    return
+end
+
+field_gradient(::Nothing, name) = nothing
+field_gradient(dx, name) = hasproperty(dx, name) ? getproperty(dx, name) : nothing
+
+check_kind(found, x, dx, path, expected) = dx === nothing || dx isa expected || throw(ArgumentError(
+    "the gradient of $(place(found, path)), a $(typeof(x)), is a $(typeof(dx)), which does not mirror it"))
+
+function check_keys(found, x, dx, given, known, path)
+    for key in given
+        key in known || throw(ArgumentError(
+            "the gradient of $(path === nothing ? "the model" : place(found, path)) has a part $(repr(key)), which " *
+            "the model lacks; it has $(join(repr.(known), ", "))"))
+    end
+end
+
+function check_fields(found, x, dx, path)
+    dx === nothing && return
+    dx isa Union{Plain, Tuple, AbstractArray, AbstractDict} && throw(ArgumentError(
+        "the gradient of $(path === nothing ? "the model" : place(found, path)), a $(typeof(x)), is a $(typeof(dx)), " *
+        "which does not mirror it"))
+    dx isa NamedTuple && check_keys(found, x, dx, keys(dx), fieldnames(typeof(x)), path)
+    return
+end
+
+"The address of an array's first element; `name` is told where it has none in host memory."
+function address(x::AbstractArray{T}, name) where {T}
+    isempty(x) && return C_NULL
+    try
+        return Ptr{Cvoid}(Base.unsafe_convert(Ptr{T}, x))
+    catch
+        throw(ArgumentError("$name is a $(typeof(x)), which is not in the host's memory"))
+    end
+end

@@ -1,0 +1,67 @@
+# Getters, and the attention module.
+
+@testset "groups, factors, features" begin
+    model = new_model()
+    state = new_state(model)
+    @test fails(() -> MetaAdamW.factors(state), :invalid_state)
+    MetaAdamW.update!(state, model, last(quadratic(model, 1)))
+    groups, factors = MetaAdamW.groups(state), MetaAdamW.factors(state)
+    @test Set(first.(groups)) == Set(keys(factors))
+    @test sort(vcat(last.(groups)...)) == sort(MetaAdamW.tensor_names(state))
+    @test all(f -> 0.5 <= f.alpha <= 1.5 && 0.5 <= f.beta <= 1.5, values(factors))
+    @test size(MetaAdamW.features(state), 1) == length(groups)
+    # Basic features begin with a norm for each group: none is negative, and rows are groups.
+    @test all(MetaAdamW.features(state)[:, 1] .> 0)
+    @test occursin("\"schema\"", MetaAdamW.dump_state(state))
+    @test repr(state) == "MetaAdamW.State(3 tensors, 20 parameters)"
+end
+
+@testset "the attention module's tensors are matrices, read and set" begin
+    model = new_model()
+    state = new_state(model)
+    attention = MetaAdamW.attention(state)
+    @test attention["output_proj.weight"] == MetaAdamW.attention(state, "output_proj.weight")
+    weight = attention["encoder.layers.0.linear1.weight"]
+    @test size(weight, 1) == 16 && size(attention["encoder.layers.0.linear1.bias"]) == (16, 1)
+    other = [10.0i + j for i in 1:size(weight, 1), j in 1:size(weight, 2)]
+    MetaAdamW.set_attention!(state, "encoder.layers.0.linear1.weight", other)
+    @test MetaAdamW.attention(state, "encoder.layers.0.linear1.weight") == other
+    MetaAdamW.set_attention!(state, "encoder.layers.0.linear1.bias", 1:16)
+    @test vec(MetaAdamW.attention(state, "encoder.layers.0.linear1.bias")) == 1:16
+    @test throws(() -> MetaAdamW.set_attention!(state, "encoder.layers.0.linear1.weight", permutedims(other)),
+                 DimensionMismatch, "has size")
+    @test fails(() -> MetaAdamW.attention(state, "nobody"), :not_found, "nobody")
+    @test fails(() -> MetaAdamW.set_attention!(state, "output_proj.bias", fill(NaN, 4)), :invalid_argument)
+    # Row-major on the C side: the first row comes first.
+    first_row = Vector{Float64}(undef, length(other))
+    MetaAdamW.locked(state) do handle
+        MetaAdamW.call(MetaAdamW.Raw.maw_attention_get, handle, "encoder.layers.0.linear1.weight", first_row,
+                       length(other))
+    end
+    @test first_row[1:size(other, 2)] == other[1, :]
+end
+
+@testset "a step of the attention module goes along meta_gradient" begin
+    model = new_model()
+    state = new_state(model; rule = MetaAdamW.Rule(attn_layers = 2, meta_lr = 1e-2))
+    MetaAdamW.update!(state, model, last(quadratic(model, 1)))
+    @test fails(() -> MetaAdamW.meta_gradient(state, "alpha"), :invalid_state)
+    before = MetaAdamW.attention(state)
+    MetaAdamW.meta_update!(r -> answer(model, r), state, model)
+    for (name, values) in before
+        @test MetaAdamW.attention(state, name) ≈ values .- 1e-2 .* MetaAdamW.meta_gradient(state, name)
+    end
+    @test length(MetaAdamW.meta_gradient(state, "alpha")) == length(MetaAdamW.groups(state))
+    @test fails(() -> MetaAdamW.meta_gradient(state, "nobody"), :not_found)
+end
+
+@testset "an error shows status and message" begin
+    e = MetaAdamW.MetaAdamWError(:busy, "later")
+    @test sprint(showerror, e) == "MetaAdamWError (busy): later" && e isa Exception
+    @test MetaAdamW.status_symbol(MetaAdamW.Raw.MAW_BUSY) === :busy
+    @test MetaAdamW.status_symbol(-99) === :unknown_status || MetaAdamW.status_symbol(-99) === Symbol("unknown_-99")
+end
+
+@testset "no method is ambiguous" begin
+    @test isempty(detect_ambiguities(MetaAdamW))
+end

@@ -1,0 +1,115 @@
+# Meta-updates.
+
+"Two steps, after which a meta-update is due."
+function before_meta(; keywords...)
+    model = new_model()
+    state = new_state(model; keywords...)
+    for step in 1:2
+        MetaAdamW.update!(state, model, last(quadratic(model, step)))
+    end
+    return state, model
+end
+
+attention_bits(state) = MetaAdamW.attention(state)
+
+@testset "a meta-update moves the attention module and nothing else" begin
+    state, model = before_meta()
+    @test MetaAdamW.meta_due(state)
+    @test MetaAdamW.meta_result(state).outcome === :none
+    before, attention = snapshot(model), attention_bits(state)
+    requests, values = MetaAdamW.Request[], Any[]
+    result = MetaAdamW.meta_update!(state, model) do request
+        push!(requests, request)
+        push!(values, snapshot(model))
+        request.wants_gradient ? answer(model, request) : first(answer(model, request))
+    end
+    @test result.outcome === :updated && result.updates == 1 && result.step == 2
+    @test result.evaluations == length(requests) && result.loss_train ≈ first(quadratic(model, TARGETS.train_1))
+    @test snapshot(model) == before && attention_bits(state) != attention
+    @test !MetaAdamW.meta_due(state)
+    # It did move the parameters on trial, asked for all batches, and numbered its requests.
+    @test length(unique(values)) > 1 && Set(r.batch for r in requests) == Set(keys(TARGETS))
+    @test [r.id for r in requests] == 1:length(requests)
+    @test all(r -> r.replay == 0 || requests[r.replay].batch === r.batch, requests)
+    @test any(r -> r.replay != 0, requests) && any(r -> !r.wants_gradient, requests)
+end
+
+@testset "a gradient that was not asked for does no harm" begin
+    (state, model), (other, other_model) = before_meta(), before_meta()
+    MetaAdamW.meta_update!(r -> answer(model, r), state, model)
+    MetaAdamW.meta_update!(other, other_model) do r
+        r.wants_gradient ? answer(other_model, r) : first(answer(other_model, r))
+    end
+    @test attention_bits(state) == attention_bits(other)
+end
+
+@testset "an exception at request $at aborts, arrives, and leaves everything as before" for at in 1:6
+    state, model = before_meta()
+    before, attention = snapshot(model), attention_bits(state)
+    e = thrown() do
+        MetaAdamW.meta_update!(state, model) do request
+            request.id == at && throw(DomainError(at, "from the user"))
+            answer(model, request)
+        end
+    end
+    @test e isa DomainError && e.val == at
+    @test snapshot(model) == before && attention_bits(state) == attention
+    @test MetaAdamW.meta_result(state).outcome === :aborted
+    # It goes on as if nothing had been.
+    MetaAdamW.update!(state, model, last(quadratic(model, 3)))
+    @test MetaAdamW.meta_update!(r -> answer(model, r), state, model).outcome === :updated
+end
+
+@testset "answers that do not fit abort as well" begin
+    state, model = before_meta()
+    before = snapshot(model)
+    refused(f, type, text) =
+        throws(() -> MetaAdamW.meta_update!(f, state, model), type, text) && snapshot(model) == before
+    @test refused(r -> 1.0, ArgumentError, "request 1 wants (loss, gradient)")
+    @test refused(r -> "low", ArgumentError, "answered a String")
+    @test refused(r -> (1.0, (head = ones(Float32, 5),)), DimensionMismatch, "head")
+    @test refused(r -> (1.0, (tail = ones(Float32, 5),)), ArgumentError, ":tail")
+    @test refused(r -> MetaAdamW.update!(state, model, nothing), MetaAdamW.MetaAdamWError, "meta-update")
+    @test refused(r -> MetaAdamW.save(tempname(), state), MetaAdamW.MetaAdamWError, "meta-update")
+    @test refused(r -> close(state), MetaAdamW.MetaAdamWError, "a meta-update is open")
+    @test refused(r -> MetaAdamW.meta_update!(r -> answer(model, r), state, model), MetaAdamW.MetaAdamWError, "")
+    @test isopen(state) && MetaAdamW.meta_result(state).updates == 0
+end
+
+@testset "getters work in between" begin
+    state, model = before_meta()
+    MetaAdamW.meta_update!(state, model) do request
+        @test MetaAdamW.step_count(state) == 2 && !isempty(MetaAdamW.factors(state))
+        @test occursin("options", MetaAdamW.dump_state(state))
+        answer(model, request)
+    end
+end
+
+@testset "losses that are not finite abandon it" begin
+    state, model = before_meta()
+    before = snapshot(model)
+    @test MetaAdamW.meta_update!(r -> (NaN, last(answer(model, r))), state, model).outcome === :loss_not_finite
+    bad = like(x -> fill(eltype(x)(NaN), size(x)), model)
+    @test MetaAdamW.meta_update!(r -> (1, bad), state, model).outcome === :gradient_not_finite
+    @test snapshot(model) == before
+end
+
+@testset "gradients may be scaled, absent, of another type" begin
+    (state, model), (other, other_model) = before_meta(), before_meta()
+    MetaAdamW.meta_update!(r -> answer(model, r), state, model)
+    MetaAdamW.meta_update!(other, other_model; grad_scale = 4) do r
+        loss, gradient = answer(other_model, r)
+        (Float32(loss) == loss ? loss : loss, like(x -> 4 .* Float64.(x), gradient))
+    end
+    @test attention_bits(state) == attention_bits(other)
+    MetaAdamW.freeze!(state, "head")
+    @test MetaAdamW.meta_update!(r -> (1f0, (layers = answer(model, r)[2].layers,)), state, model).outcome === :updated
+end
+
+@testset "without modulation there is none" begin
+    model = new_model()
+    state = new_state(model; rule = MetaAdamW.Rule(modulation = false))
+    MetaAdamW.update!(state, model, nothing)
+    @test !MetaAdamW.meta_due(state)
+    @test fails(() -> MetaAdamW.meta_update!(r -> 1.0, state, model), :invalid_state)
+end

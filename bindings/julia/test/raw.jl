@@ -1,0 +1,56 @@
+# The raw layer: fresh, and of the C compiler's layout.
+
+const Raw = MetaAdamW.Raw
+const GENERATOR = joinpath(@__DIR__, "..", "gen", "generate.jl")
+
+@testset "src/raw.jl is what generate.jl makes of the header" begin
+    @test success(pipeline(`$(Base.julia_cmd()) --startup-file=no $GENERATOR --check`, stderr = stderr))
+end
+
+@testset "the generator refuses lines that it does not know" begin
+    generator = Module()
+    Base.include(generator, GENERATOR)
+    @test throws(() -> generator.generate("typedef union { int x; } maw_x;"), ErrorException, "maw_x")
+    @test throws(() -> generator.generate("typedef int32_t maw_status;\nmaw_status maw_f(long x);"), ErrorException,
+                 "long")
+    @test throws(() -> generator.generate("#define MAW_X (1 << 3)"), ErrorException, "1 << 3")
+end
+
+@testset "every function of the library's export list is there" begin
+    exports = joinpath(@__DIR__, "..", "..", "..", "tests", "exports.txt")
+    @test Set(readlines(exports)) == Set(string.(first.(Raw.FUNCTIONS)))
+end
+
+if Sys.which("cc") !== nothing
+    @testset "structs have the C compiler's layout" begin
+        folder = mktempdir()
+        source = joinpath(folder, "layout.c")
+        open(source, "w") do io
+            println(io, "#include <metaadamw.h>\n#include <stdio.h>\nint main(void) {")
+            for type in Raw.STRUCTS
+                name = nameof(type)
+                println(io, "printf(\"$name %zu\\n\", sizeof($name));")
+                for field in fieldnames(type)
+                    println(io, "printf(\"$name.$field %zu %zu\\n\", offsetof($name, $field), ",
+                            "sizeof((($name *)0)->$field));")
+                end
+            end
+            println(io, "return 0; }")
+        end
+        include_folder = joinpath(@__DIR__, "..", "..", "..", "include")
+        run(`cc -I $include_folder $source -o $(joinpath(folder, "layout"))`)
+        expected = String[]
+        for type in Raw.STRUCTS
+            push!(expected, "$(nameof(type)) $(sizeof(type))")
+            for (i, field) in enumerate(fieldnames(type))
+                push!(expected, "$(nameof(type)).$field $(fieldoffset(type, i)) $(sizeof(fieldtype(type, i)))")
+            end
+        end
+        @test readlines(`$(joinpath(folder, "layout"))`) == expected
+    end
+end
+
+@testset "documentation comes along" begin
+    @test occursin("One step", string(@doc MetaAdamW.Raw.maw_step))
+    @test occursin("fixed at creation", string(@doc MetaAdamW.Raw.maw_options))
+end

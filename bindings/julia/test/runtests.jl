@@ -1,0 +1,19 @@
+# One file a theme. With names as arguments, only those: julia --project=.. runtests.jl walk meta
+using MetaAdamW
+using LinearAlgebra
+using Test
+
+include("common.jl")
+
+const THEMES = ["raw", "library", "rule", "walk", "update", "meta", "lifetime", "log", "checkpoint", "inspect",
+                "extension", "readme"]
+
+for argument in ARGS
+    argument in THEMES || error("no theme $argument; there are $(join(THEMES, ", "))")
+end
+
+@testset "MetaAdamW" begin
+    @testset "$theme" for theme in (isempty(ARGS) ? THEMES : ARGS)
+        include("$theme.jl")
+    end
+end
