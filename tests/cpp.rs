@@ -1,0 +1,116 @@
+//! The C++ wrapper's own tests (tests/cpp, GoogleTest), the README's program, and the C++ demo in short: all built by
+//! CMake from these sources.
+#![cfg(target_os = "linux")]
+
+#[path = "common/compile.rs"]
+mod compile;
+
+use compile::{compiler, header_functions, root, run, scratch};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::{env, fs, thread};
+
+/// Tests run side by side; a folder is built by one of them at a time.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// Builds the CMake project at `source` into `target/tmp/name`, which is kept: another run builds what has changed.
+/// The library comes from where `cargo build --release` puts it.
+fn built(source: &str, name: &str) -> PathBuf {
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let cargo_folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp is below target");
+    let mut configure = Command::new("cmake");
+    configure.arg("-S").arg(root().join(source)).arg("-B").arg(&folder);
+    run(configure.arg(format!("-DMETAADAMW_CARGO_TARGET_DIR={}", cargo_folder.display())));
+    let mut build = Command::new("cmake");
+    if env::var_os("CMAKE_BUILD_PARALLEL_LEVEL").is_none() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        build.env("CMAKE_BUILD_PARALLEL_LEVEL", cores.to_string());
+    }
+    run(build.arg("--build").arg(&folder));
+    folder
+}
+
+#[test]
+fn the_wrappers_tests_pass_in_cpp17_in_cpp20_and_with_sanitizers() {
+    let folder = built("tests/cpp", "cpp");
+    run(Command::new("ctest").arg("--output-on-failure").current_dir(&folder));
+    let symbols = run(Command::new("nm").arg(folder.join("sanitized")));
+    assert!(String::from_utf8_lossy(&symbols.stdout).contains("__asan_init"), "the sanitizer is on");
+}
+
+#[test]
+fn the_wrapper_reaches_every_function_of_the_header() {
+    let wrapper = root().join("bindings/cpp/include/metaadamw.hpp");
+    let wrapper = fs::read_to_string(wrapper).expect("the wrapper is committed");
+    let words: HashSet<&str> = wrapper.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let mut missing = header_functions();
+    // The status of an error is also what the call returned.
+    missing.retain(|name| name != "maw_error_code" && !words.contains(name.as_str()));
+    assert!(missing.is_empty(), "metaadamw.hpp does not know {missing:?}");
+}
+
+/// The README's first block in this language.
+fn block(language: &str) -> String {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md is committed");
+    let start = format!("```{language}\n");
+    let (_, after) = readme.split_once(&start).unwrap_or_else(|| panic!("README.md has a {language} block"));
+    after.split_once("```").expect("the block ends").0.to_owned()
+}
+
+#[test]
+fn the_readmes_program_is_short_and_prints_what_the_readme_says() {
+    let source = block("cpp");
+    let lines = source.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!(lines <= 32, "{lines} lines are no first screen");
+    let folder = scratch("readme");
+    fs::write(folder.join("program.cpp"), source).expect("in a folder of ours");
+    let library = built("tests/cpp", "cpp").join("metaadamw/lib");
+    let mut compile = compiler("c++17");
+    compile.arg("-I").arg(root().join("bindings/cpp/include")).arg("program.cpp").args(["-o", "program"]);
+    compile.arg(format!("-L{}", library.display())).arg("-lmetaadamw");
+    compile.arg(format!("-Wl,-rpath,{}", library.display())).current_dir(&folder);
+    run(&mut compile);
+    let output = run(&mut Command::new(folder.join("program")));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), block("text"));
+}
+
+#[test]
+fn the_demo_draws_the_repositorys_series_and_any_other() {
+    let demo = built("examples/cpp/forecast", "forecast").join("forecast");
+    let folder = scratch("forecast-run");
+    let waves: Vec<String> = (0..1500).map(|i| format!("{i},{:.5}", (f64::from(i) * 0.3).sin())).collect();
+    fs::write(folder.join("waves.csv"), format!("hour,wave\r\n{}\r\n", waves.join("\r\n"))).expect("ours");
+    for input in [vec![], vec!["--csv", "waves.csv", "--column", "wave"]] {
+        let mut command = Command::new(&demo);
+        command.args(["--epochs", "2", "--seeds", "2", "--svg", "curves.svg"]).args(&input);
+        let output = run(command.current_dir(&folder));
+        let told = String::from_utf8_lossy(&output.stdout);
+        for wanted in ["MetaAdamW  ", "linear.shallow.weight", "meta-updates"] {
+            assert!(told.contains(wanted), "{wanted}: {told}");
+        }
+        let svg = fs::read_to_string(folder.join("curves.svg")).expect("the demo wrote it");
+        assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("nan") && svg.contains("wave") != input.is_empty());
+    }
+}
+
+#[test]
+fn the_demo_says_what_is_wrong_with_its_input() {
+    let demo = built("examples/cpp/forecast", "forecast").join("forecast");
+    let folder = scratch("forecast-wrong");
+    fs::write(folder.join("short.csv"), "a,b\n1,2\n3,4\n").expect("ours");
+    fs::write(folder.join("words.csv"), "a,b\n1,two\n").expect("ours");
+    for (arguments, wanted) in [
+        (["--csv", "none.csv", "--column", "b"], "cannot be read"),
+        (["--csv", "short.csv", "--column", "c"], "no column 'c'"),
+        (["--csv", "short.csv", "--column", "b"], "too short"),
+        (["--csv", "words.csv", "--column", "b"], "words.csv:2: not a number: 'two'"),
+        (["--epochs", "0", "--seeds", "1"], "usage"),
+    ] {
+        let output = Command::new(&demo).args(arguments).current_dir(&folder).output().expect("the demo runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(wanted), "{wanted}: {told}");
+    }
+}
