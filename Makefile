@@ -1,14 +1,25 @@
 # Thin: every target is one or two commands that can be typed by hand as well.
 
-.PHONY: help demo test bench header
+.PHONY: help demo demo-c test bench header
+
+# One folder of cargo's for everything that is built in release mode.
+CARGO_FOLDER := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 help:
-	@echo "make demo    build the library and examples/c/forecast.c, train with AdamW and with MetaAdamW, compare"
+	@echo "make demo    build examples/cpp/forecast with CMake, train with AdamW and with MetaAdamW, compare, draw"
+	@echo "make demo-c  the same program in C, without the drawing"
 	@echo "make test    format, lints, tests, documentation, the release library's exports, the demo in short"
 	@echo "make bench   time the step and the attention module (criterion)"
 	@echo "make header  refresh include/metaadamw.h and tests/exports.txt from the sources"
 
 demo:
+	scripts/setup.sh
+	cmake -S examples/cpp/forecast -B build/demo -DMETAADAMW_CARGO_TARGET_DIR="$(CARGO_FOLDER)"
+	cmake --build build/demo
+	mkdir -p target/demo
+	build/demo/forecast --svg target/demo/forecast.svg
+
+demo-c:
 	scripts/setup.sh
 	cargo build --release --locked
 	scripts/build-c.sh examples/c/forecast.c build/forecast

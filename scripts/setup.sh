@@ -21,13 +21,16 @@ for component in fmt:rustfmt clippy:clippy; do
 done
 
 packages=
-for tool in cc:gcc c++:g++ make:make nm:binutils readelf:binutils; do
+for tool in cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config nm:binutils readelf:binutils; do
     # Only Linux has readelf; the tests that need it are for Linux only.
     if [ "$tool" = readelf:binutils ] && [ "$(uname -s)" != Linux ]; then
         continue
     fi
     has "${tool%:*}" || packages="$packages ${tool#*:}"
 done
+if ! has c++ || ! echo '#include <gtest/gtest.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
+    packages="$packages libgtest-dev"
+fi
 [ -n "$packages" ] || exit 0
 
 if has apt-get && [ "$(id -u)" -eq 0 ]; then
