@@ -20,6 +20,12 @@ for component in fmt:rustfmt clippy:clippy; do
     fi
 done
 
+# Distributions' Go is often too old for go.mod.
+if ! has go; then
+    echo "setup: go is missing; install Go 1.26 or later from https://go.dev/dl" >&2
+    exit 1
+fi
+
 packages=
 for tool in cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config nm:binutils readelf:binutils; do
     # Only Linux has readelf; the tests that need it are for Linux only.

@@ -24,4 +24,6 @@ section "demo, a short run" build/forecast --epochs 2 --seeds 1
 section "demo, compiled with sanitizers" scripts/build-c.sh examples/c/forecast.c build/sanitized/forecast \
     -g -fsanitize=address,undefined -fno-sanitize-recover=all
 section "demo, a short run with sanitizers" build/sanitized/forecast --epochs 3 --seeds 1
+section "Go" scripts/test-go.sh
+section "Julia" scripts/test-julia.sh
 printf '\n==== all passed ====\n'
