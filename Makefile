@@ -9,7 +9,7 @@ help:
 	@echo "make demo    build examples/cpp/forecast with CMake, train with AdamW and with MetaAdamW, compare, draw"
 	@echo "make demo-c  the same program in C, without the drawing"
 	@echo "make test    format, lints, tests, documentation, the release library's exports, the demo in short"
-	@echo "make bench   time the step and the attention module (criterion)"
+	@echo "make bench   time the parts, and the step against PyTorch, which it installs into target/peers"
 	@echo "make header  refresh include/metaadamw.h and tests/exports.txt from the sources"
 
 demo:
@@ -29,7 +29,7 @@ test:
 	scripts/test.sh
 
 bench:
-	cargo bench --locked
+	scripts/bench.sh
 
 header:
 	METAADAMW_BLESS=1 cargo test --locked --test header the_committed_header
