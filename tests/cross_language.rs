@@ -171,6 +171,9 @@ fn in_other(program: &dyn Fn() -> Command, folder: &Path, from: Option<&Saved>) 
     }
 }
 
+/// What starts a language's program.
+type Program = Box<dyn Fn() -> Command>;
+
 /// A folder of this test's own for the shared object under its SONAME, and for programs.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -184,7 +187,7 @@ fn folder() -> &'static Path {
     })
 }
 
-fn cpp() -> Box<dyn Fn() -> Command> {
+fn cpp() -> Program {
     let program = folder().join("cpp");
     let mut build = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()));
     build
@@ -198,7 +201,7 @@ fn cpp() -> Box<dyn Fn() -> Command> {
     Box::new(move || Command::new(&program))
 }
 
-fn go() -> Box<dyn Fn() -> Command> {
+fn go() -> Program {
     let program = folder().join("go");
     let mut build = Command::new("go");
     build
@@ -212,7 +215,7 @@ fn go() -> Box<dyn Fn() -> Command> {
     Box::new(move || Command::new(&program))
 }
 
-fn julia() -> Box<dyn Fn() -> Command> {
+fn julia() -> Program {
     let find = Command::new(compile::root().join("scripts/get-julia.sh")).output().expect("scripts/get-julia.sh runs");
     assert!(find.status.success(), "no Julia: {}", String::from_utf8_lossy(&find.stderr));
     let printed = String::from_utf8(find.stdout).expect("UTF-8");
@@ -233,9 +236,9 @@ fn julia() -> Box<dyn Fn() -> Command> {
 fn a_run_goes_on_in_every_other_language_bit_for_bit() {
     let half = in_rust(None, STEPS, META_AFTER);
     let whole = in_rust(Some(&half), STEPS, META_AFTER);
-    let languages: [(&str, Option<Box<dyn Fn() -> Command>>); 4] =
+    let languages: [(&str, Option<Program>); 4] =
         [("Rust", None), ("C++", Some(cpp())), ("Go", Some(go())), ("Julia", Some(julia()))];
-    let train = |language: &Option<Box<dyn Fn() -> Command>>, from: Option<&Saved>| match language {
+    let train = |language: &Option<Program>, from: Option<&Saved>| match language {
         None => in_rust(from, STEPS, META_AFTER),
         Some(program) => in_other(program.as_ref(), folder(), from),
     };
