@@ -947,7 +947,7 @@ void maw_bytes_free(maw_bytes *bytes);
 ///
 /// `path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` for the attention module alone.
 /// Durable: written beside the old file, synced, renamed over it, and the folder synced. Whatever fails, the file is the
-/// old one or the new one.
+/// old one or the new one. A symbolic link is followed; permissions are kept. The format: docs/checkpoint_format.md.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` says which operation failed; `MAW_INVALID_STATE` while a meta-update is open.
 maw_status maw_save_file(maw_optimizer *optimizer,
                          const char *path,
@@ -966,7 +966,8 @@ maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **
 /// `path`: NUL-terminated. `flags`: 0 = names, shapes, dtypes, param groups, modulation groups and options must be equal;
 /// `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS` allow options that only steer the future to differ (hyper-parameters of
 /// param groups, ranges, intervals, the meta-objective's weights and priorities, clipping …) and say whose hold
-/// afterwards; `MAW_ATTENTION_ONLY`: nothing but the attention module is loaded, from either kind of file.
+/// afterwards; `MAW_ATTENTION_ONLY`: nothing but the attention module is loaded, from either kind of file, and what it
+/// reads must be equal (feature columns, heads, the shapes of its tensors; with embeddings the groups).
 /// `threads` and `verify_params` are not saved. The file must not be written to meanwhile.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
 /// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences;
@@ -1013,7 +1014,7 @@ maw_status maw_tensor_state_get(maw_optimizer *optimizer,
 /// step count becomes at least `step`. Prepares an optimizer that is not.
 ///
 /// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` elements of the tensor's dtype, finite, the
-/// second ≥ 0; copied. `step`: updates of this tensor so far.
+/// second ≥ 0; copied. `step`: updates of this tensor so far, at most 2^53.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open. On
 /// failure nothing is changed.
 maw_status maw_tensor_state_set(maw_optimizer *optimizer,

@@ -37,6 +37,10 @@ done
 if ! has c++ || ! echo '#include <gtest/gtest.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
     packages="$packages libgtest-dev"
 fi
+# One test reads a checkpoint with Python's safetensors package (scripts/python.sh).
+if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
+    packages="$packages python3 python3-venv"
+fi
 [ -n "$packages" ] || exit 0
 
 if has apt-get && [ "$(id -u)" -eq 0 ]; then

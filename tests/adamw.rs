@@ -8,6 +8,7 @@ mod common;
 
 use common::handle::{Handle, Spec, param_group};
 use common::report::largest;
+use common::saved::State;
 use common::tensor::{Tensor, bits};
 use common::toy::{Random, Toy, small_options};
 use metaadamw::ffi::*;
@@ -187,6 +188,59 @@ fn ranges_of_zero_give_the_bits_that_no_modulation_gives() {
             modulated.step();
         }
         assert_eq!(bits(&plain.params), bits(&modulated.params), "dtype {dtype}");
+    }
+}
+
+/// The plain AdamW and the library take turns: the state moves with `maw_tensor_state_set` and `maw_tensor_state_get`.
+#[test]
+fn a_run_moves_from_the_plain_adamw_to_the_library_and_back() {
+    for dtype in [MAW_FLOAT32, MAW_FLOAT64] {
+        let mut pair = Pair::new(dtype, &without_modulation());
+        let specs: Vec<Spec> = pair.params.iter().map(|p| Spec::new("", &[p.len() as u64], dtype)).collect();
+        // What a host without the library has.
+        let mut own: Vec<AdamW> = pair.params.iter().map(AdamW::new).collect();
+        let mut worst: f64 = 0.0;
+        for step in 0..STEPS {
+            let at_library = (600..1400).contains(&step);
+            if step == 600 {
+                for (i, own) in own.iter().enumerate() {
+                    pair.params[i] = Tensor::new(dtype, &own.theta);
+                    let (exp_avg, exp_avg_sq) = (Tensor::new(dtype, &own.m), Tensor::new(dtype, &own.v));
+                    let state = State { exp_avg, exp_avg_sq, step: own.t as u64 };
+                    pair.handle.set_tensor_state(i, &state).expect("a state");
+                }
+                assert_eq!(pair.handle.steps().expect("prepared"), 600);
+            }
+            if step == 1400 {
+                for (i, own) in own.iter_mut().enumerate() {
+                    let state = pair.handle.tensor_state(i, &specs[i]).expect("a tensor");
+                    own.theta = pair.params[i].values();
+                    (own.m, own.v, own.t) = (state.exp_avg.values(), state.exp_avg_sq.values(), state.step as i32);
+                }
+            }
+            pair.schedule();
+            let grads = pair.gradients();
+            if at_library {
+                assert_eq!(pair.handle.step(&mut pair.params, &grads).expect("a step").skipped, 0);
+            }
+            for (i, gradient) in grads.iter().enumerate() {
+                let Some(gradient) = gradient else { continue };
+                let group = pair.groups[usize::from(i >= SIZES[0].len())];
+                pair.plain[i].step(&gradient.values(), &group);
+                if !at_library {
+                    own[i].step(&gradient.values(), &group);
+                }
+            }
+            if !at_library {
+                pair.params = own.iter().map(|own| Tensor::new(dtype, &own.theta)).collect();
+            }
+            pair.steps += 1;
+            worst = worst.max(pair.error());
+        }
+        println!("dtype {dtype}: worst error {worst:.1e}, tolerance {:.0e}", tolerance(dtype));
+        assert!(worst <= tolerance(dtype), "error {worst:e}, tolerance {:e}", tolerance(dtype));
+        let missed = (0..STEPS).filter(|step| step % 5 == 3).count();
+        assert_eq!(own[1].t as usize, STEPS - missed, "the step count moved along");
     }
 }
 

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// Options are about 40.
 const MOST_OPTIONS: usize = 256;
+/// Their words are shorter.
+const LONGEST_WORD: usize = 256;
 
 /// What the file says of itself.
 #[derive(Debug, Serialize)]
@@ -192,7 +194,11 @@ impl<'de> Deserialize<'de> for Word {
             fn visit_u64<E>(self, value: u64) -> std::result::Result<Word, E> {
                 Ok(Word(value.into()))
             }
-            fn visit_str<E>(self, value: &str) -> std::result::Result<Word, E> {
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> std::result::Result<Word, E> {
+                // It comes back in errors.
+                if value.len() > LONGEST_WORD {
+                    return Err(E::custom(format!("an option of {} bytes", value.len())));
+                }
                 Ok(Word(value.into()))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> std::result::Result<Word, A::Error> {

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::container::{CHECKSUM, Entry, KEY};
 use crate::error::{Error, Result};
@@ -144,7 +145,11 @@ impl<'de> Deserialize<'de> for Described {
                     if key != KEY {
                         let _: IgnoredAny = map.next_value()?;
                         found.others = true;
-                    } else if found.text.replace(map.next_value()?).is_some() {
+                        continue;
+                    }
+                    let text: &RawValue = map.next_value()?;
+                    let text = unescape(text.get()).ok_or_else(|| A::Error::custom("its description is no text"))?;
+                    if found.text.replace(text).is_some() {
                         return Err(A::Error::custom("a key of __metadata__ is there twice"));
                     }
                 }
@@ -153,6 +158,35 @@ impl<'de> Deserialize<'de> for Described {
         }
         deserializer.deserialize_map(Keys)
     }
+}
+
+/// The text of a JSON string. By hand, since a reader that does not know how long it becomes takes up to twice the memory.
+fn unescape(json: &str) -> Option<String> {
+    let mut rest = json.strip_prefix('"')?.strip_suffix('"')?;
+    let mut text = String::with_capacity(rest.len());
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let letter = *rest.as_bytes().get(at + 1)?;
+        if matches!(letter, b'"' | b'\\' | b'/') {
+            text.push(char::from(letter));
+            rest = &rest[at + 2..];
+            continue;
+        }
+        // A pair of surrogates (\uD800 to \uDFFF) is two escapes.
+        let surrogate = rest
+            .get(at + 2..at + 4)
+            .is_some_and(|code| matches!(code.as_bytes(), [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']));
+        let length = match letter {
+            b'u' if surrogate => 12,
+            b'u' => 6,
+            _ => 2,
+        };
+        let escaped = rest.get(at..at + length)?;
+        text.push(serde_json::from_str(&format!("\"{escaped}\"")).ok()?);
+        rest = &rest[at + escaped.len()..];
+    }
+    text.push_str(rest);
+    Some(text)
 }
 
 /// Lengths of a tensor's dimensions.
@@ -205,5 +239,46 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for First<T> {
             count += 1;
         }
         Ok((first, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_means_what_the_json_reader_says() {
+        let strings = [
+            "",
+            "a",
+            "é\u{1F980}",
+            "\"",
+            "\\",
+            "\\\"",
+            "\n\t\r\u{8}\u{c}\u{1}",
+            "/",
+            "a\\u0041",
+            "\u{7f}\u{d7ff}\u{e000}\u{10ffff}",
+        ];
+        for text in strings {
+            let json = serde_json::to_string(text).expect("a string");
+            assert_eq!(unescape(&json).as_deref(), Some(text), "{json}");
+        }
+        for json in [r#""\u0041\/\ud83e\udd80x""#, r#""\uD7FF\uE000\uDBFF\uDFFF""#] {
+            assert_eq!(unescape(json), serde_json::from_str(json).ok(), "{json}");
+        }
+        for json in [
+            "1",
+            "{}",
+            r#""\ud800""#,
+            r#""\ud800x""#,
+            r#""\udc00\ud800""#,
+            r#""\ud800\u0041""#,
+            r#""\u12""#,
+            r#""\x""#,
+            "\"",
+        ] {
+            assert_eq!(unescape(json), None, "{json}");
+        }
     }
 }

@@ -10,11 +10,12 @@ use safetensors::Dtype;
 use super::container::{Container, Entry};
 use super::description::{self, Counters, Description, TensorRecord};
 use super::settings::{self, Winner};
+use super::small::Small;
 use super::{
     Contents, FACTORS, FEATURES, Source, attention_entries, file_dtype, last_gradient, option_entries, prefix,
 };
 use crate::backend::Moment;
-use crate::config::{Options, ParamGroup, Semantics};
+use crate::config::{NonFinite, Options, ParamGroup, Semantics};
 use crate::error::{Error, Result};
 use crate::groups::Tensor;
 use crate::modulation::Factors;
@@ -72,13 +73,19 @@ impl Optimizer {
     }
 
     fn load(&mut self, source: &mut dyn Source, contents: Contents, winner: Winner) -> Result<()> {
+        self.load_from(source, contents, winner).map_err(shortened)
+    }
+
+    fn load_from(&mut self, source: &mut dyn Source, contents: Contents, winner: Winner) -> Result<()> {
         let p = self.prepared.as_ref().expect("prepared by the caller");
         let expected = self.expected(p);
         let container = Container::open(source, expected.len() + BEYOND)?;
         let most = self.tensors.len().max(p.groups.groups.len()) + BEYOND;
         let description = description::parse(&container.metadata, most)?;
         // The checksum first: a flipped bit must not be told as a difference.
-        let small = Small::read(source, &container)?;
+        let sizes: HashMap<&str, usize> = expected.iter().map(|e| (e.entry.name.as_str(), e.entry.bytes())).collect();
+        let wanted = |entry: &Entry<()>| sizes.get(entry.name.as_str()) == Some(&entry.bytes());
+        let small = Small::read(source, &container, wanted)?;
         match contents {
             Contents::Attention => self.load_attention(&container, &small, &description),
             Contents::Run if description.contents == Contents::Run => {
@@ -95,7 +102,9 @@ impl Optimizer {
         let found = container.entries.iter().filter(|e| e.name.starts_with("attention."));
         let mut differences = settings::attention_differences(&description.options, &self.options);
         differences.extend(compare_entries(&expected, found));
-        let rows = match_groups(description, p, &mut differences);
+        let embedded = p.modulation.as_ref().is_some_and(|m| m.attention.embeddings().is_some());
+        // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
+        let rows = match_groups(description, p).map_err(|text| differences.extend(embedded.then_some(text))).ok();
         refuse(&differences)?;
         let phi = small.phi(p, rows.as_deref())?;
         if let Some(modulation) = &mut p.modulation {
@@ -134,8 +143,9 @@ impl Optimizer {
     ) -> Result<Loaded> {
         // First what a person would look at first; then what the file says in detail.
         let mut differences = self.compare_tensors(p, &description);
-        let rows = match_groups(&description, p, &mut differences);
-        let (theirs, ours) = (small.count("param_groups.lr"), self.param_groups.len());
+        let rows = match_groups(&description, p).map_err(|text| differences.push(text)).ok();
+        let theirs = container.entries.iter().find(|e| e.name == "param_groups.lr").map_or(0, |e| e.bytes() / 8);
+        let ours = self.param_groups.len();
         if theirs != ours {
             differences.push(format!("{theirs} param groups in the file, {ours} here"));
         }
@@ -146,11 +156,13 @@ impl Optimizer {
         let mut differences = settings::differences(&loaded.options, &self.options, winner);
         differences.extend(settings::group_differences(&loaded.param_groups, &self.param_groups, winner));
         refuse(&differences)?;
+        // A run that looks at nothing may have anything.
+        let any = if winner == Winner::Own { self.options.nonfinite } else { loaded.options.nonfinite };
         match &small.unusable {
-            Some(name) => Err(Error::Corrupt {
+            Some(name) if any != NonFinite::Propagate => Err(Error::Corrupt {
                 what: format!("'{name}' has a value that is not finite, or a second moment below 0"),
             }),
-            None => Ok(loaded),
+            _ => Ok(loaded),
         }
     }
 
@@ -205,7 +217,7 @@ impl Optimizer {
         }
         description.counters.check()?;
         let most = description.counters.steps;
-        let step = |t: &Tensor| match u64::from_le_bytes(eight(small.bytes(&format!("step.{}", t.name()))?)) {
+        let step = |t: &Tensor| match small.whole(&format!("step.{}", t.name()))? {
             step if step <= most => Ok(step),
             step => Err(Error::Corrupt { what: format!("tensor '{}' is at step {step} of {most}", t.name()) }),
         };
@@ -296,30 +308,27 @@ fn compare_entries<'a>(expected: &[Expected], found: impl Iterator<Item = &'a En
     differences
 }
 
-/// Row of each of our groups in the file's matrices, where the groups stand in another order; groups go by name.
-fn match_groups(description: &Description, p: &Prepared, differences: &mut Vec<String>) -> Option<Vec<usize>> {
+/// Row of each of our groups in the file's matrices, which may be in another order: groups go by name. Or what differs.
+fn match_groups(description: &Description, p: &Prepared) -> std::result::Result<Vec<usize>, String> {
     let theirs: HashMap<&str, usize> =
         description.groups.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let ours: Vec<&str> = p.groups.groups.iter().map(|g| g.name.as_str()).collect();
-    let embedded = p.modulation.as_ref().is_some_and(|m| m.attention.embeddings().is_some());
     let rows: Option<Vec<usize>> = ours.iter().map(|name| theirs.get(name).copied()).collect();
     let rows = rows.filter(|_| ours.len() == description.group_count && theirs.len() == ours.len());
-    // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
-    if rows.is_none() && (embedded || description.contents == Contents::Run) {
+    rows.ok_or_else(|| {
         let here: HashSet<&str> = ours.iter().copied().collect();
-        let named =
-            |names: &mut dyn Iterator<Item = &str>| names.map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ");
-        let missing = named(&mut ours.iter().copied().filter(|name| !theirs.contains_key(name)).take(SHOWN));
-        let extra = named(&mut description.groups.iter().map(String::as_str).filter(|n| !here.contains(n)).take(SHOWN));
-        differences.push(format!(
+        let named = |names: &mut dyn Iterator<Item = &str>| {
+            let names: Vec<String> = names.take(SHOWN).map(|name| format!("'{name}'")).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        format!(
             "{} modulation groups in the file, {} here (only in the file: {}; only here: {})",
             description.group_count,
             ours.len(),
-            if extra.is_empty() { "none" } else { &extra },
-            if missing.is_empty() { "none" } else { &missing },
-        ));
-    }
-    rows
+            named(&mut description.groups.iter().map(String::as_str).filter(|name| !here.contains(name))),
+            named(&mut ours.iter().copied().filter(|name| !theirs.contains_key(name))),
+        )
+    })
 }
 
 /// Differences that an error lists.
@@ -338,109 +347,84 @@ fn refuse(differences: &[String]) -> Result<()> {
     Err(Error::Mismatch { what })
 }
 
-/// All of a file but the moments, which stay there: by name, as bytes.
-struct Small {
-    tensors: HashMap<String, Vec<u8>>,
-    /// The first tensor of the file with a moment that no run has.
-    unusable: Option<String>,
+/// An error for people, whatever was in the file.
+fn shortened(error: Error) -> Error {
+    const MOST: usize = 2000;
+    let short = |mut what: String| {
+        if what.len() > MOST {
+            what.truncate(what.floor_char_boundary(MOST));
+            what.push('…');
+        }
+        what
+    };
+    match error {
+        Error::Corrupt { what } => Error::Corrupt { what: short(what) },
+        Error::Mismatch { what } => Error::Mismatch { what: short(what) },
+        other => other,
+    }
 }
 
-impl Small {
-    /// Reads them; the checksum of the file is right then.
-    fn read(source: &mut dyn Source, container: &Container) -> Result<Self> {
-        let is_moment = |name: &str| [Moment::ExpAvg, Moment::ExpAvgSq].iter().any(|m| name.starts_with(prefix(*m)));
-        let kept = container.entries.iter().filter(|e| !is_moment(&e.name));
-        let mut tensors: HashMap<_, _> = kept.map(|e| (e.name.clone(), Vec::with_capacity(e.bytes()))).collect();
-        let mut unusable = None;
-        container.stream(source, |entry, _, bytes| match tensors.get_mut(&entry.name) {
-            Some(values) => values.extend_from_slice(bytes),
-            None if unusable.is_none() && !usable(entry, bytes) => unusable = Some(entry.name.clone()),
-            None => {}
-        })?;
-        Ok(Self { tensors, unusable })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DType, LayerKind};
+    use crate::groups::TensorSpec;
+    use crate::name::Name;
+    use std::io::{Read, Result as IoResult, Seek, SeekFrom};
+
+    /// A file that somebody damages between the check and the reading.
+    struct Changing {
+        bytes: Cursor<Vec<u8>>,
+        readings: usize,
     }
 
-    /// Elements of a vector of eight-byte numbers; 0 without it.
-    fn count(&self, name: &str) -> usize {
-        self.tensors.get(name).map_or(0, Vec::len) / 8
+    impl Read for Changing {
+        fn read(&mut self, out: &mut [u8]) -> IoResult<usize> {
+            self.bytes.read(out)
+        }
     }
 
-    fn bytes(&self, name: &str) -> Result<&[u8]> {
-        self.tensors.get(name).map(Vec::as_slice).ok_or_else(|| Error::Corrupt { what: format!("'{name}' is missing") })
-    }
-
-    fn floats(&self, name: &str) -> Result<Vec<f64>> {
-        Ok(self.bytes(name)?.chunks_exact(8).map(|b| f64::from_le_bytes(eight(b))).collect())
-    }
-
-    /// A tensor that may be missing.
-    fn optional(&self, name: &str) -> Result<Option<Vec<f64>>> {
-        self.tensors.contains_key(name).then(|| self.floats(name)).transpose()
-    }
-
-    /// Φ in the optimizer's own layout.
-    fn phi(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Vec<f64>> {
-        let Some(modulation) = &p.modulation else { return Ok(Vec::new()) };
-        let mut phi = Vec::with_capacity(modulation.attention.values().len());
-        for entry in modulation.attention.entries() {
-            let mut values = self.floats(&format!("attention.{}", entry.name))?;
-            if let (Some(rows), "group_embeddings") = (rows, entry.name.as_str()) {
-                values = permute(&values, rows);
+    impl Seek for Changing {
+        fn seek(&mut self, to: SeekFrom) -> IoResult<u64> {
+            self.readings += usize::from(matches!(to, SeekFrom::Start(n) if n > 0));
+            if self.readings == 2 {
+                let at = self.bytes.get_ref().len() - 9; // in the last moment
+                self.bytes.get_mut()[at] ^= 1;
+                self.readings += 1;
             }
-            phi.extend(values);
+            self.bytes.seek(to)
         }
-        if phi.len() != modulation.attention.values().len() || !phi.iter().all(|x| x.is_finite()) {
-            return Err(Error::Corrupt { what: "its attention module is not finite".to_owned() });
-        }
-        Ok(phi)
     }
 
-    /// Features and factors of the last step, if there was one.
-    fn last(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Option<(Vec<f64>, Factors)>> {
-        let Some(modulation) = &p.modulation else { return Ok(None) };
-        let groups = p.groups.groups.len();
-        let (features, factors) = match (self.optional(FEATURES)?, self.optional(FACTORS)?) {
-            (Some(features), Some(factors)) => (features, factors),
-            (None, None) => return Ok(None),
-            _ => return Err(Error::Corrupt { what: format!("it has one of {FEATURES} and {FACTORS} alone") }),
+    #[test]
+    fn a_file_that_changes_under_our_hands_resets_the_optimizer_and_is_told() {
+        let trained = || {
+            let mut optimizer = Optimizer::new(Options::default()).expect("valid options");
+            let name = Name::new("name", b"w").expect("a name");
+            let spec = TensorSpec {
+                name,
+                shape: vec![2],
+                dtype: DType::F32,
+                layer_kind: LayerKind::Unknown,
+                modulation_group: None,
+            };
+            optimizer.add_param_group(ParamGroup::default(), vec![spec]).expect("valid tensors");
+            let one = [1.0_f32, 1.0].map(f32::to_le_bytes).concat();
+            optimizer.set_tensor_state(0, &one, &one, 3).expect("a state");
+            optimizer
         };
-        let rows = rows.expect("groups that differ were refused");
-        debug_assert_eq!(features.len(), groups * modulation.feature_dim());
-        if !features.iter().chain(&factors).all(|x| x.is_finite()) {
-            return Err(Error::Corrupt { what: "its last features or factors are not finite".to_owned() });
-        }
-        let column = |i: usize| permute(&factors[i * groups..(i + 1) * groups], rows);
-        let factors = Factors { alpha: column(0), beta: column(1), lambda1: column(2), lambda2: column(3) };
-        Ok(Some((permute(&features, rows), factors)))
+        let bytes = trained().save_bytes(Contents::Run).expect("saved");
+        let load = |readings| {
+            let mut optimizer = trained();
+            let mut source = Changing { bytes: Cursor::new(bytes.clone()), readings };
+            (optimizer.load(&mut source, Contents::Run, Winner::Nobody), optimizer)
+        };
+        load(10).0.expect("it does not change");
+        let (outcome, mut optimizer) = load(0);
+        assert!(matches!(outcome, Err(Error::Corrupt { .. })), "{outcome:?}");
+        let mut fresh = trained();
+        fresh.reset(true, true).expect("prepared");
+        let saved = |optimizer: &mut Optimizer| optimizer.save_bytes(Contents::Run).expect("saved");
+        assert_eq!(saved(&mut optimizer), saved(&mut fresh));
     }
-}
-
-/// Rows in our order: row i of the result is row `rows[i]` of `values`.
-fn permute(values: &[f64], rows: &[usize]) -> Vec<f64> {
-    let width = values.len() / rows.len();
-    rows.iter().flat_map(|row| values[row * width..(row + 1) * width].iter().copied()).collect()
-}
-
-fn eight(bytes: &[u8]) -> [u8; 8] {
-    bytes.try_into().expect("eight bytes: the shape was checked")
-}
-
-/// Whether these are moments that a run can have: finite, and the second not below 0.
-fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
-    let second = entry.name.starts_with(prefix(Moment::ExpAvgSq));
-    match entry.dtype {
-        Dtype::F32 => all_usable::<4>(bytes, second, |b| f64::from(f32::from_le_bytes(b))),
-        Dtype::F64 => all_usable::<8>(bytes, second, f64::from_le_bytes),
-        _ => true, // a difference, which is told as such
-    }
-}
-
-fn all_usable<const SIZE: usize>(bytes: &[u8], second: bool, value: impl Fn([u8; SIZE]) -> f64) -> bool {
-    let least = if second { 0.0 } else { f64::MIN };
-    let (elements, _) = bytes.as_chunks::<SIZE>();
-    // No early exit, so that it becomes vector code.
-    elements.iter().fold(true, |all, element| {
-        let x = value(*element);
-        all & (x >= least) & (x <= f64::MAX)
-    })
 }

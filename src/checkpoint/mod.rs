@@ -8,6 +8,7 @@
 //! mod           what is in a file, and saving        load      checking, then changing
 //! description   the text in the metadata             settings  options and param groups
 //! container     safetensors with a checksum          header    its JSON, read with suspicion
+//!                                                    small     all but the moments, in memory
 //! ```
 
 mod container;
@@ -15,6 +16,7 @@ mod description;
 mod header;
 mod load;
 mod settings;
+mod small;
 
 use std::io::Write;
 use std::path::Path;
@@ -74,7 +76,7 @@ impl Optimizer {
     /// Writes the run, or the attention module alone, to a file; durable when it returns.
     ///
     /// # Errors
-    /// An open meta-update; [`Error::Io`]. The file is the old one then.
+    /// An open meta-update; [`crate::Error::Io`]. The file is the old one then.
     pub fn save_file(&mut self, path: &Path, contents: Contents) -> Result<()> {
         self.between_steps("maw_save_file", |optimizer| {
             durable::replace(path, |out| optimizer.write(out, contents, read_source))

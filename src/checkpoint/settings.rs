@@ -2,7 +2,7 @@
 //!
 //! A decimal float would be exact only by luck of its printer; a tensor is exact in every reader.
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use crate::config::{Options, ParamGroup, Weighting};
 use crate::error::{Error, Result};
@@ -106,23 +106,20 @@ pub fn join(mut words: Map<String, Value>, floats: &[(String, Vec<f64>)], own: &
 /// Differences in structural options, read from the file's words: before anything else is taken from it.
 #[must_use]
 pub fn structural_differences(file: &Map<String, Value>, own: &Options) -> Vec<String> {
-    named_differences(&STRUCTURAL, file, own)
+    let huw = |weighting: Option<&Value>| weighting == Some(&json!(Weighting::Huw));
+    let mut differences = named_differences(&STRUCTURAL, file, own);
+    if huw(file.get("weighting")) != huw(to_json(own).get("weighting")) {
+        differences.extend(named_differences(&["weighting"], file, own));
+    }
+    differences
 }
 
-/// Differences between two sets of options, told as "file / here"; those that only steer the future unless a side wins.
+/// Differences in options that only steer the future, unless a side wins.
 #[must_use]
 pub fn differences(file: &Options, own: &Options, winner: Winner) -> Vec<String> {
-    let (theirs, ours) = (to_json(file), to_json(own));
-    let huw = |options: &Options| options.weighting == Weighting::Huw;
-    let matters = |name: &str| {
-        let structural = STRUCTURAL.contains(&name) || (name == "weighting" && huw(file) != huw(own));
-        !LOCAL.contains(&name) && (structural || winner == Winner::Nobody)
-    };
-    theirs
-        .iter()
-        .filter(|(name, value)| matters(name) && ours.get(*name) != Some(value))
-        .map(|(name, value)| format!("options.{name}: {value} in the file, {} here", ours[name]))
-        .collect()
+    let theirs = to_json(file);
+    let names: Vec<&str> = theirs.keys().map(String::as_str).filter(|name| !LOCAL.contains(name)).collect();
+    if winner == Winner::Nobody { named_differences(&names, &theirs, own) } else { Vec::new() }
 }
 
 /// The options that go with an attention module alone.

@@ -175,6 +175,11 @@ impl Meta {
         self.result.updates
     }
 
+    /// The request that waits for its answer, and how many were answered before it.
+    pub fn open_request(&self) -> Option<(Request, u32)> {
+        self.open.as_ref().map(|open| (open.request, open.evaluations))
+    }
+
     /// The step at which the last one was done or abandoned.
     pub fn done_at(&self) -> Option<u64> {
         self.done_at

@@ -2,10 +2,12 @@
 #![allow(unsafe_code, dead_code)]
 
 pub mod calls;
+pub mod checkpoint;
 pub mod golden;
 pub mod handle;
 pub mod loss;
 pub mod report;
+pub mod saved;
 pub mod tensor;
 pub mod tolerance;
 pub mod toy;

@@ -1,0 +1,89 @@
+//! The rest of `Handle`: saving, loading, the dump, one tensor's state.
+
+use super::handle::{Handle, Outcome, Spec, checked};
+use super::tensor::Tensor;
+use metaadamw::ffi::*;
+use std::ffi::{CString, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+/// Moments and step count of one tensor.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub exp_avg: Tensor,
+    pub exp_avg_sq: Tensor,
+    pub step: u64,
+}
+
+impl State {
+    pub fn bits(&self) -> (Vec<u64>, Vec<u64>, u64) {
+        (self.exp_avg.bits(), self.exp_avg_sq.bits(), self.step)
+    }
+}
+
+/// Bytes that the library made, copied and freed.
+fn taken(call: impl FnOnce(*mut *mut maw_bytes, *mut *mut maw_error) -> maw_status) -> Outcome<Vec<u8>> {
+    let mut bytes = ptr::null_mut();
+    checked(|error| call(&raw mut bytes, error))?;
+    // SAFETY: the call succeeded, so `bytes` is an object that we own, with as many bytes as it says.
+    unsafe {
+        let copy = std::slice::from_raw_parts(maw_bytes_data(bytes), maw_bytes_size(bytes)).to_vec();
+        maw_bytes_free(bytes);
+        Ok(copy)
+    }
+}
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("no NUL in a test's path")
+}
+
+impl Handle {
+    pub fn save_file(&mut self, path: &Path, flags: u32) -> Outcome<()> {
+        let path = c_path(path);
+        // SAFETY: the handle and the path are valid.
+        checked(|error| unsafe { maw_save_file(self.raw(), path.as_ptr(), flags, error) })
+    }
+
+    pub fn load_file(&mut self, path: &Path, flags: u32) -> Outcome<()> {
+        let path = c_path(path);
+        // SAFETY: the handle and the path are valid.
+        checked(|error| unsafe { maw_load_file(self.raw(), path.as_ptr(), flags, error) })
+    }
+
+    pub fn save_bytes(&mut self, flags: u32) -> Outcome<Vec<u8>> {
+        // SAFETY: `taken` hands over valid pointers.
+        taken(|bytes, error| unsafe { maw_save_bytes(self.raw(), flags, bytes, error) })
+    }
+
+    pub fn load_bytes(&mut self, bytes: &[u8], flags: u32) -> Outcome<()> {
+        // SAFETY: as many bytes as told.
+        checked(|error| unsafe { maw_load_bytes(self.raw(), bytes.as_ptr(), bytes.len(), flags, error) })
+    }
+
+    /// The dump, as text.
+    pub fn dump(&mut self) -> Outcome<String> {
+        // SAFETY: `taken` hands over valid pointers.
+        let json = taken(|json, error| unsafe { maw_dump_state(self.raw(), json, error) })?;
+        Ok(String::from_utf8(json).expect("JSON is UTF-8"))
+    }
+
+    pub fn tensor_state(&mut self, tensor: usize, spec: &Spec) -> Outcome<State> {
+        let zeros = Tensor::new(spec.dtype, &vec![f64::NAN; spec.len()]);
+        let mut state = State { exp_avg: zeros.clone(), exp_avg_sq: zeros, step: u64::MAX };
+        let (m, v) = (state.exp_avg.pointer_mut(), state.exp_avg_sq.pointer_mut());
+        // SAFETY: as many elements of the tensor's dtype as told.
+        checked(|error| unsafe {
+            maw_tensor_state_get(self.raw(), tensor, m, v, spec.len(), &raw mut state.step, error)
+        })?;
+        Ok(state)
+    }
+
+    pub fn set_tensor_state(&mut self, tensor: usize, state: &State) -> Outcome<()> {
+        let (m, v): (*const c_void, *const c_void) = (state.exp_avg.pointer(), state.exp_avg_sq.pointer());
+        // SAFETY: as many elements of the tensor's dtype as told (the test's business).
+        checked(|error| unsafe {
+            maw_tensor_state_set(self.raw(), tensor, m, v, state.exp_avg.len(), state.step, error)
+        })
+    }
+}

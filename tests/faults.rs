@@ -1,0 +1,240 @@
+//! Whatever fails while a file is saved, and wherever the process is killed: afterwards the file is the old one or the
+//! new one, and a failure that the process survives leaves no other file.
+//!
+//! A C program saves over an old file with tests/c/failing_calls.c loaded before the library: for each system call in
+//! turn, and for each way to fail.
+#![cfg(target_os = "linux")]
+
+#[path = "common/compile.rs"]
+mod compile;
+
+use compile::{compiler, library, root, run, scratch};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Stage {
+    program: PathBuf,
+    shim: PathBuf,
+    /// Holds the checkpoint and nothing else.
+    folder: PathBuf,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+/// What a run with a fault led to.
+struct Outcome {
+    /// The call that was to fail, if the program came so far.
+    fault: Option<String>,
+    output: Output,
+}
+
+impl Stage {
+    fn new(name: &str) -> Self {
+        let place = scratch(name);
+        let link = place.join("libmetaadamw.so.1");
+        std::os::unix::fs::symlink(library(), &link).expect("the scratch folder can be written to");
+        let (program, shim) = (place.join("save"), place.join("failing_calls.so"));
+        let source = |name: &str| root().join("tests/c").join(name);
+        run(compiler("c99")
+            .arg(source("save.c"))
+            .arg("-o")
+            .arg(&program)
+            .arg(&link)
+            .arg("-lm")
+            .arg(format!("-Wl,-rpath,{}", place.display())));
+        run(compiler("gnu11")
+            .arg("-Wno-pedantic")
+            .args(["-fPIC", "-shared"])
+            .arg(source("failing_calls.c"))
+            .arg("-o")
+            .arg(&shim)
+            .arg("-ldl"));
+        let folder = place.join("checkpoints");
+        fs::create_dir(&folder).expect("the scratch folder can be written to");
+        let mut stage = Self { program, shim, folder, old: Vec::new(), new: Vec::new() };
+        stage.old = stage.saved("1");
+        stage.new = stage.saved("2");
+        assert!(stage.old != stage.new && stage.old.len() == stage.new.len());
+        stage
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("run.safetensors")
+    }
+
+    fn command(&self, number: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(self.file()).arg(number);
+        command
+    }
+
+    fn saved(&self, number: &str) -> Vec<u8> {
+        run(&mut self.command(number));
+        fs::read(self.file()).expect("it was saved")
+    }
+
+    /// Saves the new file over the old one, or over none, with one call failing.
+    fn save(&self, over: Option<&[u8]>, at: usize, how: &str) -> Outcome {
+        fs::remove_dir_all(&self.folder).expect("it can be removed");
+        fs::create_dir(&self.folder).expect("it can be made");
+        if let Some(old) = over {
+            fs::write(self.file(), old).expect("it can be written");
+        }
+        let mut command = self.command("2");
+        command.env("LD_PRELOAD", &self.shim).env("FAULT_FOLDER", &self.folder);
+        let output = command.env("FAULT_AT", at.to_string()).env("FAULT_HOW", how).output().expect("it can be run");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let fault = told.lines().find_map(|line| line.strip_prefix("fault: ")).map(str::to_owned);
+        Outcome { fault, output }
+    }
+
+    fn is_new(&self) -> bool {
+        fs::read(self.file()).is_ok_and(|bytes| bytes == self.new)
+    }
+
+    /// Neither a mixture nor a part.
+    fn check_file(&self, over: Option<&[u8]>, what: &str) {
+        let found = fs::read(self.file()).ok();
+        assert!(
+            found.as_deref() == over || found.as_ref() == Some(&self.new),
+            "{what}: the file is neither old nor new"
+        );
+    }
+
+    fn others(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.folder).expect("the folder").map(|e| e.expect("an entry").file_name());
+        names.map(|n| n.to_string_lossy().into_owned()).filter(|n| n != "run.safetensors").collect()
+    }
+
+    /// Every call in turn; what failed.
+    fn each_call(&self, over: Option<&[u8]>, how: &str, mut check: impl FnMut(&str, &Output)) -> Vec<String> {
+        let mut faults = Vec::new();
+        for at in 1.. {
+            let outcome = self.save(over, at, how);
+            let Some(fault) = outcome.fault else {
+                assert!(outcome.output.status.success() && self.is_new(), "nothing failed in the end");
+                break;
+            };
+            let what = format!("call {at}, {fault}, {how}");
+            self.check_file(over, &what);
+            check(&fault, &outcome.output);
+            faults.push(fault);
+            assert!(at < 100, "a save makes few calls");
+        }
+        println!("{how}: {}", faults.join(" "));
+        faults
+    }
+}
+
+const ENOSPC: &str = "28";
+const EIO: &str = "5";
+const EINTR: &str = "4";
+const EACCES: &str = "13";
+
+#[test]
+fn a_save_that_fails_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_else() {
+    let stage = Stage::new("faults_errors");
+    for over in [Some(&stage.old[..]), None] {
+        for how in [ENOSPC, EIO, EACCES, "full"] {
+            let mut renamed = false;
+            let faults = stage.each_call(over, how, |fault, output| {
+                let told = String::from_utf8_lossy(&output.stdout);
+                assert_eq!(stage.others(), [""; 0], "{fault}, {how}: a temporary file stayed; {told}");
+                if output.status.success() {
+                    // What the library can do without, or what cannot matter any more: the file is whole and synced.
+                    assert!(
+                        ["close", "fchmod", "realpath", "statx"].contains(&fault),
+                        "{fault}, {how} was not noticed"
+                    );
+                    assert!(stage.is_new(), "{fault}, {how}: success means the new file");
+                } else {
+                    assert_eq!(output.status.code(), Some(1), "{fault}, {how}: {:?}", output.status);
+                    assert!(told.starts_with("MAW_IO: "), "{told}");
+                    assert!(told.contains(&stage.folder.display().to_string()), "it names the place: {told}");
+                    assert!(renamed || !stage.is_new(), "{fault}, {how}: not yet renamed");
+                }
+                renamed |= fault == "rename";
+            });
+            for call in ["open64", "write", "fsync", "rename", "close"] {
+                assert!(faults.iter().any(|fault| fault == call), "{call} is among {faults:?}");
+            }
+            assert_eq!(faults.iter().filter(|fault| *fault == "fsync").count(), 2, "of the file and of its folder");
+        }
+    }
+}
+
+#[test]
+fn a_process_killed_at_any_call_leaves_the_old_file_or_the_new_one() {
+    let stage = Stage::new("faults_kill");
+    for over in [Some(&stage.old[..]), None] {
+        let (mut old, mut new) = (0, 0);
+        stage.each_call(over, "kill", |fault, output| {
+            assert_eq!(output.status.signal(), Some(9), "{fault}");
+            if stage.is_new() { new += 1 } else { old += 1 }
+        });
+        assert!(old > 5 && new > 0, "{old} times old, {new} times new");
+        // What was left behind does not hinder the next save.
+        stage.saved("2");
+        assert!(stage.is_new());
+    }
+}
+
+#[test]
+fn interrupted_calls_and_short_writes_are_gone_on_with() {
+    let stage = Stage::new("faults_interrupted");
+    for how in [EINTR, "short"] {
+        stage.each_call(Some(&stage.old), how, |fault, output| {
+            if fault == "rename" && how == EINTR {
+                return; // rename is never interrupted
+            }
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && stage.is_new(), "{fault}, {how}: {told}");
+            assert_eq!(stage.others(), [""; 0]);
+        });
+    }
+}
+
+#[test]
+fn a_link_is_followed_and_permissions_are_kept() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let stage = Stage::new("faults_link");
+    let (real, link) = (stage.folder.join("elsewhere"), stage.file());
+    fs::rename(&link, &real).expect("it can be renamed");
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).expect("its own file");
+    symlink("elsewhere", &link).expect("a link");
+    stage.saved("1");
+    assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
+    assert_eq!(fs::read(&real).expect("it is there"), stage.old);
+    assert_eq!(fs::metadata(&real).expect("it is there").permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn places_where_nothing_can_be_saved_are_named() {
+    let stage = Stage::new("faults_places");
+    fs::create_dir(stage.folder.join("folder")).expect("a folder");
+    let long = "n".repeat(255);
+    for (path, text) in [
+        ("missing/run", "creating '"),
+        ("folder", "it is not a regular file"),
+        ("run.safetensors/run", "creating '"),
+        (&format!("{long}n"), "File name too long"),
+    ] {
+        let output =
+            Command::new(&stage.program).arg(stage.folder.join(path)).arg("2").output().expect("it can be run");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.code() == Some(1) && told.starts_with("MAW_IO: ") && told.contains(text),
+            "{path}: {told}"
+        );
+        assert_eq!(stage.others(), ["folder"], "{path}");
+        assert!(stage.is_new(), "{path}");
+    }
+    // The longest name that there is can be saved to.
+    run(Command::new(&stage.program).arg(stage.folder.join(Path::new(&long))).arg("2"));
+    assert_eq!(fs::read(stage.folder.join(&long)).expect("it is there"), stage.new);
+    // So can a name without a folder.
+    run(Command::new(&stage.program).current_dir(&stage.folder).args(["plain", "2"]));
+    assert_eq!(fs::read(stage.folder.join("plain")).expect("it is there"), stage.new);
+}
