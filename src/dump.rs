@@ -8,7 +8,8 @@ use crate::checkpoint::options_to_json;
 use crate::meta::uncertainty;
 use crate::meta::{Batch, Kind, MetaResult, Outcome};
 use crate::modulation::{Factors, Modulation};
-use crate::optimizer::{Optimizer, Prepared, Skip};
+use crate::optimizer::{Optimizer, Prepared};
+use crate::step::Skip;
 
 /// Number of the schema; it grows when a field changes its meaning or goes, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! ffi            handles, status, structs that grow: every foreign pointer
-//! optimizer      one step, read top to bottom          meta         the meta-update, ask and tell
+//! optimizer      what a handle owns, setters, getters    step         one step, read top to bottom
+//!                                                      meta         the meta-update, ask and tell
 //!                                                      checkpoint   the state ⇄ a safetensors file
 //!                                                      dump         the state as JSON
 //! modulation     features → attention → α, β, λ₁, λ₂
@@ -41,6 +42,7 @@ pub mod name;
 pub mod optimizer;
 pub mod simd;
 pub mod stats;
+pub mod step;
 pub mod update;
 
 pub use buffers::{Gradient, Grads, Params, Slice, SliceMut};
@@ -48,4 +50,5 @@ pub use config::{Options, ParamGroup};
 pub use error::{Error, Result};
 pub use groups::TensorSpec;
 pub use name::Name;
-pub use optimizer::{Optimizer, StepOptions, StepReport};
+pub use optimizer::Optimizer;
+pub use step::{StepOptions, StepReport};

@@ -13,7 +13,8 @@ use crate::config::{DType, LayerKind, Options, ParamGroup};
 use crate::error::{Error, Result};
 use crate::groups::TensorSpec;
 use crate::name::Name;
-use crate::optimizer::{Log, LogLevel, Optimizer, Skip, StepOptions, StepReport};
+use crate::optimizer::{Log, LogLevel, Optimizer};
+use crate::step::{Skip, StepOptions, StepReport};
 
 /// Creates an optimizer without tensors.
 ///

@@ -1,0 +1,365 @@
+//! One step, read top to bottom: check, statistics, factors, update, report.
+
+use std::time::{Duration, Instant};
+
+use crate::buffers::{Gradient, Grads, Params};
+use crate::config::{NonFinite, ParamGroup, Semantics, positive};
+use crate::error::{Error, Result};
+use crate::groups::Tensor;
+use crate::modulation::Broken;
+use crate::optimizer::{LogLevel, Optimizer, Prepared, not_found};
+use crate::stats::{GradientSums, StateSums, Statistics};
+use crate::update::Coefficients;
+
+/// What a single step is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOptions {
+    /// The gradients are this many times too large.
+    pub grad_scale: f64,
+    /// The host changed parameters since the last step.
+    pub params_changed: bool,
+}
+
+impl Default for StepOptions {
+    fn default() -> Self {
+        Self { grad_scale: 1.0, params_changed: false }
+    }
+}
+
+/// Why a step was skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// A gradient, or the moment that it would make, is not finite.
+    Gradient,
+    /// A parameter is not finite.
+    Parameter,
+    /// A moment is not finite.
+    Moment,
+    /// A feature is not finite.
+    Feature,
+    /// A factor is not finite.
+    Factor,
+}
+
+impl Skip {
+    /// For a message, with the tensor's name where there is one.
+    fn describe(self, tensor: Option<&Tensor>) -> String {
+        let what = match self {
+            Self::Gradient => "the gradient",
+            Self::Parameter => "the parameter",
+            Self::Moment => "a moment",
+            Self::Feature => "a feature",
+            Self::Factor => "a factor",
+        };
+        match tensor {
+            Some(tensor) => format!("{what} of tensor '{}'", tensor.name()),
+            None => what.to_owned(),
+        }
+    }
+}
+
+/// Steps that were skipped, and why.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Skips {
+    /// In the order of [`Skip`].
+    pub by_reason: [u64; 5],
+    /// The last: why, the tensor to blame, applied steps then.
+    pub last: Option<(Skip, Option<usize>, u64)>,
+}
+
+impl Skips {
+    fn count(&mut self, reason: Skip, tensor: Option<usize>, steps: u64) {
+        self.by_reason[reason as usize] += 1;
+        self.last = Some((reason, tensor, steps));
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.by_reason.iter().sum()
+    }
+}
+
+/// Time spent in applied and skipped steps, by part.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    /// Checks, sums of gradients and state.
+    pub statistics: Duration,
+    /// Features and attention module.
+    pub factors: Duration,
+    /// The update of the tensors.
+    pub update: Duration,
+    /// The library's own part of meta-updates.
+    pub meta: Duration,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Applied steps so far.
+    pub step: u64,
+    /// Skipped steps so far.
+    pub skipped_steps: u64,
+    /// Norm of all gradients after unscaling, before clipping.
+    pub grad_norm: f64,
+    /// What clipping multiplied by.
+    pub clip_factor: f64,
+    /// Why it was skipped, if it was.
+    pub skipped: Option<Skip>,
+    /// First tensor to blame.
+    pub nonfinite_tensor: Option<usize>,
+}
+
+impl Optimizer {
+    /// One step: every tensor that has a gradient is updated in place.
+    ///
+    /// # Errors
+    /// An unusable argument; an open meta-update; under [`NonFinite::Error`] something not finite; under
+    /// `verify_params` parameters that changed unannounced. Nothing is changed then.
+    pub fn step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
+        self.prepared(|optimizer| optimizer.prepared_step(params, grads, options))
+    }
+
+    fn prepared_step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
+        positive("step_options.grad_scale", options.grad_scale)?;
+        let verify = self.options.verify_params;
+        let Self { options: settings, param_groups, tensors, prepared, .. } = self;
+        let p = prepared.as_mut().expect("prepared above");
+        p.meta.refuse_while_open("maw_step")?;
+        p.checker.check(tensors, params, Some(grads))?;
+        p.check_announced(tensors, grads)?;
+
+        if settings.nonfinite == NonFinite::Propagate && settings.max_grad_norm == 0.0 && !verify {
+            return Ok(self.step_unseen(params, grads, options));
+        }
+        let started = Instant::now();
+        let anew = options.params_changed || !p.carried;
+        p.refresh_state(tensors, params, options.params_changed, verify)?;
+        let announced = &p.announced;
+        let with_momentum = p.modulation.is_some();
+        p.backend.gradient_sums(grads, with_momentum, &|tensor| !announced[tensor], &mut p.gradients);
+
+        let gradient = effective_gradient(
+            tensors,
+            p.gradients.iter().enumerate().filter(|(i, _)| grads.has(*i)),
+            options.grad_scale,
+            settings.max_grad_norm,
+        );
+        let summed = Instant::now();
+        p.times.statistics += summed - started;
+        let verdict = match settings.nonfinite {
+            NonFinite::Propagate => Ok(()),
+            NonFinite::Skip | NonFinite::Error => p.verdict(tensors, grads, &gradient),
+        };
+        let judged = Instant::now();
+        p.times.factors += judged - summed;
+        if let Err((reason, tensor)) = verdict {
+            // The host may take back what it changed.
+            p.carried &= !anew;
+            return self.skip(reason, tensor, &gradient);
+        }
+
+        p.prepare_coefficients(settings.semantics, param_groups, tensors, grads, gradient.factor);
+        let reference = settings.semantics == Semantics::Reference && p.modulation.is_some();
+        let momentum = reference.then_some(&mut p.momentum[..]);
+        p.backend.update(params, grads, &p.coefficients, &mut p.state, momentum);
+
+        p.times.update += judged.elapsed();
+        p.steps += 1;
+        p.carried = true;
+        p.announced.fill(false);
+        if let Some(modulation) = &mut p.modulation {
+            modulation.accept();
+        }
+        for i in 0..tensors.len() {
+            let had = p.coefficients[i].is_some();
+            p.tensor_steps[i] += u64::from(had);
+            if reference {
+                let sums = p.gradients[i].scaled(gradient.factor);
+                p.kept[i] = had.then_some(GradientSums { with_momentum: p.momentum[i], ..sums });
+            }
+        }
+        Ok(p.report(&gradient, None, None))
+    }
+
+    /// Plain AdamW that looks at nothing: one reading of each gradient, no sums.
+    fn step_unseen(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> StepReport {
+        let Self { options: settings, param_groups, tensors, prepared, .. } = self;
+        let p = prepared.as_mut().expect("a step prepares");
+        let started = Instant::now();
+        let gradient = EffectiveGradient { norm: f64::NAN, clip: 1.0, factor: 1.0 / options.grad_scale, broken: None };
+        p.prepare_coefficients(settings.semantics, param_groups, tensors, grads, gradient.factor);
+        p.backend.update_plain(params, grads, &p.coefficients);
+        p.times.update += started.elapsed();
+        p.steps += 1;
+        p.carried = false;
+        p.announced.fill(false);
+        for (step, coefficients) in p.tensor_steps.iter_mut().zip(&p.coefficients) {
+            *step += u64::from(coefficients.is_some());
+        }
+        p.report(&gradient, None, None)
+    }
+
+    fn skip(&mut self, reason: Skip, tensor: Option<usize>, gradient: &EffectiveGradient) -> Result<StepReport> {
+        let describe = |tensors: &[Tensor]| reason.describe(tensor.map(|i| &tensors[i]));
+        if self.options.nonfinite == NonFinite::Error {
+            return Err(Error::NotFinite { what: describe(&self.tensors) });
+        }
+        let p = self.prepared.as_mut().expect("a step prepares");
+        p.skips.count(reason, tensor, p.steps);
+        p.announced.fill(false);
+        let report = p.report(gradient, Some(reason), tensor);
+        if self.log.is_some() {
+            let message = format!("step skipped: {} is not finite", describe(&self.tensors));
+            self.log(LogLevel::Warning, || message);
+        }
+        Ok(report)
+    }
+
+    /// Takes the sums of a gradient that is final, ahead of the step, while it is still in the cache.
+    ///
+    /// # Errors
+    /// No such tensor; NULL or misaligned; an open meta-update.
+    pub fn observe_gradient(&mut self, tensor: usize, gradient: &Gradient) -> Result<()> {
+        self.prepared(|optimizer| {
+            let Self { tensors, prepared, .. } = optimizer;
+            let p = prepared.as_mut().expect("prepared above");
+            p.meta.refuse_while_open("maw_observe_gradient")?;
+            let known = tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, tensors.len()))?;
+            gradient.check(tensor, known)?;
+            p.gradients[tensor] = p.backend.gradient_sums_of(tensor, gradient, p.modulation.is_some());
+            p.announced[tensor] = true;
+            Ok(())
+        })
+    }
+}
+
+/// The gradient's norm, and what brings the host's to the effective one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EffectiveGradient {
+    /// After unscaling, before clipping.
+    pub norm: f64,
+    /// Clipping.
+    pub clip: f64,
+    /// clip / grad_scale.
+    pub factor: f64,
+    /// A tensor whose gradient is not finite, or would make a moment that is not; or `None` if only the whole is.
+    pub broken: Option<Option<usize>>,
+}
+
+/// Unscaling and clipping as torch's `clip_grad_norm_`: min(1, max_norm/(norm + 1e-6)).
+pub(crate) fn effective_gradient<'a>(
+    tensors: &[Tensor],
+    sums: impl Iterator<Item = (usize, &'a GradientSums)> + Clone,
+    grad_scale: f64,
+    max_norm: f64,
+) -> EffectiveGradient {
+    let unscale = 1.0 / grad_scale;
+    let square: f64 = sums.clone().map(|(_, s)| s.square).sum();
+    let norm = square.sqrt() * unscale;
+    let clip = if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
+    let factor = clip * unscale;
+    let unusable = |i: usize, s: &GradientSums| {
+        let max = tensors[i].spec.dtype.max_square();
+        !(s.square.is_finite() && s.scaled(factor).square <= max)
+    };
+    let mut culprits = sums.filter(|(i, s)| unusable(*i, s)).map(|(i, _)| i);
+    let broken = match culprits.next() {
+        Some(i) => Some(Some(i)),
+        None if !(norm.is_finite() && factor.is_finite()) => Some(None),
+        None => None,
+    };
+    EffectiveGradient { norm, clip, factor, broken }
+}
+
+impl Prepared {
+    /// Recomputes the sums of the state unless they could be carried over.
+    pub fn refresh_state(&mut self, tensors: &[Tensor], params: &Params, changed: bool, verify: bool) -> Result<()> {
+        if self.carried && !changed && !verify {
+            return Ok(());
+        }
+        self.backend.state_sums(params, &mut self.fresh);
+        if verify && self.carried && !changed {
+            let differs = |(old, new): (&StateSums, &StateSums)| old.param.to_bits() != new.param.to_bits();
+            if let Some(i) = self.state.iter().zip(&self.fresh).position(differs) {
+                return Err(Error::ParamsChanged { name: tensors[i].name().to_owned() });
+            }
+        }
+        self.state.copy_from_slice(&self.fresh);
+        self.carried = true;
+        Ok(())
+    }
+
+    fn check_announced(&self, tensors: &[Tensor], grads: &Grads) -> Result<()> {
+        match (0..tensors.len()).find(|&i| self.announced[i] && !grads.has(i)) {
+            Some(index) => Err(Error::AnnouncedGradientMissing { index, name: tensors[index].name().to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// First tensor whose state is not finite.
+    pub fn broken_state(&self) -> Option<(Skip, usize)> {
+        let find = |bad: fn(&StateSums) -> bool| self.state.iter().position(bad);
+        find(|s| !s.param.is_finite())
+            .map(|i| (Skip::Parameter, i))
+            .or_else(|| find(|s| !(s.exp_avg.is_finite() && s.exp_avg_sq.is_finite())).map(|i| (Skip::Moment, i)))
+    }
+
+    /// Whether the step can be taken; evaluates the factors on the way.
+    fn verdict(
+        &mut self,
+        tensors: &[Tensor],
+        grads: &Grads,
+        gradient: &EffectiveGradient,
+    ) -> std::result::Result<(), (Skip, Option<usize>)> {
+        if let Some(tensor) = gradient.broken {
+            return Err((Skip::Gradient, tensor));
+        }
+        if let Some((reason, tensor)) = self.broken_state() {
+            return Err((reason, Some(tensor)));
+        }
+        let Some(modulation) = &mut self.modulation else { return Ok(()) };
+        for (i, tensor) in tensors.iter().enumerate() {
+            let sums = grads.has(i).then(|| self.gradients[i].scaled(gradient.factor));
+            self.statistics[i] = Statistics::new(sums, self.state[i], tensor.numel);
+        }
+        match modulation.evaluate(&self.groups, &self.statistics, self.steps + 1) {
+            Ok(_) => Ok(()),
+            Err(Broken::Feature) => Err((Skip::Feature, None)),
+            Err(Broken::Factor) => Err((Skip::Factor, None)),
+        }
+    }
+
+    /// The scalars of every tensor that has a gradient.
+    fn prepare_coefficients(
+        &mut self,
+        semantics: Semantics,
+        param_groups: &[ParamGroup],
+        tensors: &[Tensor],
+        grads: &Grads,
+        factor: f64,
+    ) {
+        for (i, tensor) in tensors.iter().enumerate() {
+            let group = &param_groups[tensor.param_group];
+            self.coefficients[i] = grads
+                .has(i)
+                .then(|| Coefficients::new(group, semantics, self.tensor_steps[i] + 1, self.next_factors(i), factor));
+        }
+    }
+
+    /// α and β of a tensor's group, of the evaluation under way.
+    fn next_factors(&self, tensor: usize) -> (f64, f64) {
+        let group = self.groups.of_tensor[tensor];
+        self.modulation.as_ref().map_or((1.0, 1.0), |m| m.next_factors().of(group))
+    }
+
+    fn report(&self, gradient: &EffectiveGradient, skipped: Option<Skip>, tensor: Option<usize>) -> StepReport {
+        StepReport {
+            step: self.steps,
+            skipped_steps: self.skips.total(),
+            grad_norm: gradient.norm,
+            clip_factor: gradient.clip,
+            skipped,
+            nonfinite_tensor: tensor,
+        }
+    }
+}
