@@ -35,6 +35,10 @@ class Random {
   public:
     explicit Random(std::uint64_t seed) : state_(seed) {}
 
+    // For one purpose in one epoch: nothing but the seed and these says what comes, so a run can go on from any epoch.
+    Random(std::uint64_t seed, std::uint64_t epoch, std::uint64_t purpose)
+        : state_(Random(Random(seed).bits() + epoch).bits() + purpose) {}
+
     std::uint64_t bits() {
         std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

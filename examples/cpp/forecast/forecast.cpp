@@ -2,7 +2,11 @@
 // as plain AdamW (modulation = false) and as MetaAdamW, from the same start and on the same batches, for a few seeds.
 // Then it shows what came out, whoever is ahead.
 //
-//     forecast [--csv FILE --column NAME] [--epochs N] [--seeds N] [--lr X] [--interval N] [--svg FILE]
+//     forecast [--csv FILE --column NAME] [--epochs N] [--seeds N] [--lr X] [--interval N]
+//              [--log FILE] [--svg FILE] [--save DIR [--every N] [--until N]] [--resume DIR]
+//
+// --log writes losses and the optimizers' dumps (JSON lines; log.hpp); --svg draws them with examples/plot.rs. --save
+// keeps every run, --resume goes on with them (keep.hpp); --until stops a run of --epochs before its end.
 //
 // Which windows are for what stands in data.hpp. No optimizer sees the validation windows; but the best epoch is chosen
 // there, and AdamW's default learning rate was, which flatters both. So the last epoch's MSE is printed too.
@@ -15,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <future>
 #include <numeric>
 #include <string>
@@ -22,17 +27,20 @@
 #include <vector>
 
 #include "data.hpp"
+#include "keep.hpp"
+#include "log.hpp"
 #include "mlp.hpp"
-#include "picture.hpp"
 #include "progress.hpp"
+#include "run.hpp"
 
 namespace {
 
 constexpr std::size_t BATCH = 64;
 
 struct Settings {
-    std::string csv, column, svg;
+    std::string csv, column, log, svg, save, resume;
     std::size_t epochs = 60, seeds = 5;
+    std::size_t every = 10, until = 0;  // epochs; 0: all
     double lr = 2e-3;  // AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3, 4e-3 on the CO₂ figures; MetaAdamW gets no tuning
     std::size_t interval = 15;  // steps between two meta-updates
 };
@@ -80,22 +88,6 @@ metaadamw::MetaResult meta_update(metaadamw::Optimizer& optimizer, Mlp& net, Dat
     });
 }
 
-// What a run gives; MSE in the series' own unit, squared.
-struct Run {
-    std::uint64_t seed = 0, meta_updates = 0;
-    std::vector<double> train, validation;         // of each epoch
-    std::vector<std::string> groups;               // modulation groups
-    std::vector<std::vector<double>> alpha, beta;  // of each group, means over the steps of each epoch
-    double seconds = 0.0;                          // of the processor, without measuring on the validation windows
-
-    std::size_t best_epoch() const {  // from 1 on
-        auto const best = std::min_element(validation.begin(), validation.end());
-        return static_cast<std::size_t>(best - validation.begin()) + 1;
-    }
-    double best() const { return validation[best_epoch() - 1]; }
-    double last() const { return validation.back(); }
-};
-
 // The factors change with every step; kept is their mean over an epoch.
 void note_factors(Run& run, std::vector<metaadamw::Factors> const& factors, std::size_t step, std::size_t steps) {
     run.alpha.resize(factors.size());
@@ -112,33 +104,62 @@ void note_factors(Run& run, std::vector<metaadamw::Factors> const& factors, std:
     }
 }
 
-Run train(bool modulation, std::uint64_t seed, Data const& data, Settings const& settings, Progress& progress) {
+// What all runs share.
+struct Task {
+    Settings settings;
+    Series series;
+    Data data;
+    Log log;
+    Keep keep;
+    Progress progress;
+};
+
+Run train(bool modulation, std::uint64_t seed, Task& task) {
+    Settings const& settings = task.settings;
+    Data const& data = task.data;
     std::size_t const steps = data.train.size() / BATCH;  // a last, smaller batch is left out
-    Random order_random(seed), meta_random(~seed);        // apart, so that both optimizers get the same batches
+    char const* const name = modulation ? "MetaAdamW" : "AdamW";
     Mlp net(seed);
     auto optimizer = make_optimizer(net, modulation, seed, steps, settings);
-    auto order = data.train;
     auto const all = [](std::vector<std::size_t> const& n) { return Numbers{n.data(), n.data() + n.size()}; };
 
     Run run;
+    run.name = name;
     run.seed = seed;
-    for (std::size_t epoch = 1; epoch <= settings.epochs; epoch++) {
-        double loss = 0.0;
-        double const start = cpu_seconds_now();
+    task.keep.resume(run, net, optimizer);  // a new run, if none was saved
+    if (run.epochs() > settings.until)
+        throw std::runtime_error(settings.resume + ": has " + std::to_string(run.epochs()) + " epochs of " + name +
+                                 ", seed " + std::to_string(seed) + ", more than are wanted");
+    task.log.put(run.log);
+    task.progress.skip(run.epochs());
+
+    for (std::size_t epoch = run.epochs() + 1; epoch <= settings.until; epoch++) {
+        // Both optimizers get the same batches, and a resumed run those that it would have had.
+        Random order_random(seed, epoch, 0), meta_random(seed, epoch, 1);
+        auto order = data.train;
         order_random.draw(order, order.size());
+        double loss = 0.0;
         for (std::size_t step = 0; step < steps; step++) {
+            double const start = cpu_seconds_now();
             std::size_t const* first = &order[step * BATCH];
             loss += net.backward(data.windows, {first, first + BATCH}) / static_cast<double>(steps);
             optimizer.step();
             note_factors(run, optimizer.factors(), step, steps);
             if (optimizer.meta_due())
                 run.meta_updates = meta_update(optimizer, net, data, meta_random).updates;
+            run.seconds += cpu_seconds_now() - start;
+            // One seed's every step, for the picture, is enough.
+            if (task.log.wanted() && modulation && seed == 1 && step + 1 < steps)
+                task.log.state(run, epoch, optimizer.dump_state());
         }
-        run.seconds += cpu_seconds_now() - start;
 
         run.train.push_back(data.squared_unit * loss);
         run.validation.push_back(data.squared_unit * net.loss(data.windows, all(data.validation)));
-        progress.epoch(modulation ? "MetaAdamW" : "AdamW", seed, epoch, run.train.back(), run.validation.back());
+        if (task.log.wanted())
+            task.log.epoch(run, optimizer.dump_state());
+        task.progress.epoch(name, seed, epoch, run.train.back(), run.validation.back());
+        if (epoch % settings.every == 0 || epoch == settings.until)
+            task.keep.save(run, net, optimizer);
     }
     return run;
 }
@@ -207,39 +228,11 @@ void print_factors(Run const& run) {
                     run.alpha[g].back(), run.beta[g].front(), run.beta[g].back());
 }
 
-std::vector<std::vector<double>> curves(std::vector<Run> const& runs, std::vector<double> Run::*measure) {
-    std::vector<std::vector<double>> all;
-    for (Run const& run : runs)
-        all.push_back(run.*measure);
-    return all;
-}
-
-void draw(std::string const& file, Series const& series, std::vector<Run> const& adamw, std::vector<Run> const& meta,
-          std::size_t interval) {
-    Run const& shown = meta.front();
-    std::string const unit = "MSE (" + series.unit + "²)";
-    std::vector<Line> alpha, beta;
-    for (std::size_t g = 0; g < shown.groups.size(); g++) {
-        alpha.push_back({shown.groups[g], shown.alpha[g]});
-        beta.push_back({shown.groups[g], shown.beta[g]});
-    }
-    Picture picture("Forecast of " + series.name + ", " + std::to_string(adamw.size()) + " seeds; " +
-                    std::to_string(shown.meta_updates) + " meta-updates a run, one every " + std::to_string(interval) +
-                    " steps");
-    picture.losses("Training loss", unit, curves(adamw, &Run::train), curves(meta, &Run::train));
-    picture.losses("Validation loss", unit, curves(adamw, &Run::validation),
-                   curves(meta, &Run::validation));
-    picture.factors("α, factor of the learning rate (seed 1)", "α, mean of the epoch's steps", alpha);
-    picture.factors("β, factor of the weight decay (seed 1)", "β, mean of the epoch's steps", beta);
-    picture.save(file);
-    std::printf("\nThe curves are in %s\n", file.c_str());
-}
-
 // ----------------------------------------------------------------------------------------------------- arguments ----
 
 [[noreturn]] void usage() {
     std::fprintf(stderr, "usage: forecast [--csv FILE --column NAME] [--epochs N] [--seeds N] [--lr X] [--interval N]"
-                         " [--svg FILE]\n");
+                         "\n                [--log FILE] [--svg FILE] [--save DIR [--every N] [--until N]] [--resume DIR]\n");
     std::exit(EXIT_FAILURE);
 }
 
@@ -255,8 +248,18 @@ Settings parse(int argc, char** argv) {
             settings.csv = value;
         else if (name == "--column" && !value.empty())
             settings.column = value;
+        else if (name == "--log" && !value.empty())
+            settings.log = value;
         else if (name == "--svg" && !value.empty())
             settings.svg = value;
+        else if (name == "--save" && !value.empty())
+            settings.save = value;
+        else if (name == "--resume" && !value.empty())
+            settings.resume = value;
+        else if (name == "--every" && whole)
+            settings.every = static_cast<std::size_t>(number);
+        else if (name == "--until" && whole)
+            settings.until = static_cast<std::size_t>(number);
         else if (name == "--lr" && positive)
             settings.lr = number;
         else if (name == "--epochs" && whole)
@@ -268,14 +271,26 @@ Settings parse(int argc, char** argv) {
         else
             usage();
     }
-    if (settings.csv.empty() != settings.column.empty())
+    if (settings.until == 0)
+        settings.until = settings.epochs;
+    if (settings.csv.empty() != settings.column.empty() || settings.until > settings.epochs)
         usage();
+    if (!settings.svg.empty() && settings.log.empty())
+        settings.log = std::filesystem::path(settings.svg).replace_extension(".jsonl").string();
     return settings;
 }
 
 void forecast(Settings const& settings) {
     Series const series = settings.csv.empty() ? co2() : csv(settings.csv, settings.column);
-    Data const data(series, BATCH);
+    Task task{settings,
+              series,
+              Data(series, BATCH),
+              Log(settings.log, !settings.save.empty(), series.name, series.unit),
+              Keep(settings.save, settings.resume, fingerprint(series.values)),
+              Progress(2 * settings.seeds * settings.until)};
+    Data const& data = task.data;
+    if (!settings.svg.empty())
+        plot_tool();  // if it is missing, better now than after the training
     std::printf("libmetaadamw %s. %s: %zu values, windows of %zu: %zu to train, %zu held out, %zu to validate\n",
                 metaadamw::version().c_str(), series.name.c_str(), series.values.size(), WINDOW, data.train.size(),
                 data.held_out.size(), data.validation.size());
@@ -283,11 +298,10 @@ void forecast(Settings const& settings) {
 
     // Every core takes the next run from the list; AdamW and MetaAdamW of a seed stand side by side in it.
     std::vector<Run> runs[2] = {std::vector<Run>(settings.seeds), std::vector<Run>(settings.seeds)};
-    Progress progress(2 * settings.seeds * settings.epochs);
     std::atomic<std::size_t> next{0};
     auto const work = [&] {
         for (std::size_t job = next++; job < 2 * settings.seeds; job = next++)
-            runs[job % 2][job / 2] = train(job % 2 == 1, job / 2 + 1, data, settings, progress);
+            runs[job % 2][job / 2] = train(job % 2 == 1, job / 2 + 1, task);
     };
     std::vector<std::future<void>> workers;
     auto const cores = std::max<std::size_t>(1, std::thread::hardware_concurrency());
@@ -299,11 +313,17 @@ void forecast(Settings const& settings) {
     auto const& [adamw, meta] = runs;
     std::printf("\n%zu seeds (mean ± standard deviation), %zu epochs, lr %g, a meta-update every %zu steps; MSE in\n"
                 "%s²; \"as the last value\" has %.4f; both optimizers are libmetaadamw's, AdamW without modulation\n\n",
-                settings.seeds, settings.epochs, settings.lr, settings.interval, series.unit.c_str(), data.persistence);
+                settings.seeds, settings.until, settings.lr, settings.interval, series.unit.c_str(), data.persistence);
     print_table(adamw, meta);
     print_factors(meta.front());
-    if (!settings.svg.empty())
-        draw(settings.svg, series, adamw, meta, settings.interval);
+    if (!settings.log.empty())
+        std::printf("\nLosses and states are in %s\n", settings.log.c_str());
+    if (!settings.svg.empty()) {
+        plot(settings.log, settings.svg);
+        std::printf("The curves are in %s\n", settings.svg.c_str());
+    }
+    if (!settings.save.empty())
+        std::printf("The runs are in %s\n", settings.save.c_str());
 }
 
 }  // namespace

@@ -25,13 +25,20 @@ class Progress {
   public:
     explicit Progress(std::size_t epochs) : all_(epochs) {}
 
+    // Any thread, for epochs that an earlier call of the program has done.
+    void skip(std::size_t epochs) {
+        std::lock_guard<std::mutex> const lock(mutex_);
+        skipped_ += epochs;
+        done_ += epochs;
+    }
+
     // Any thread, after each epoch of a run.
     void epoch(char const* optimizer, std::uint64_t seed, std::size_t epoch, double train, double validation) {
         std::lock_guard<std::mutex> const lock(mutex_);
         done_++;
         if (!terminal_ && done_ * 10 / all_ == (done_ - 1) * 10 / all_)
             return;  // ten lines in a log are enough
-        double const remaining = (seconds_now() - start_) / static_cast<double>(done_) *
+        double const remaining = (seconds_now() - start_) / static_cast<double>(done_ - skipped_) *
                                  static_cast<double>(all_ - done_);
         std::fprintf(stderr, "%s%3zu %%  seed %llu, %-9s epoch %3zu  ", terminal_ ? "\r" : "", done_ * 100 / all_,
                      static_cast<unsigned long long>(seed), optimizer, epoch);
@@ -45,5 +52,5 @@ class Progress {
     bool const terminal_ = isatty(STDERR_FILENO) != 0;
     double const start_ = seconds_now();
     std::size_t const all_;
-    std::size_t done_ = 0;
+    std::size_t done_ = 0, skipped_ = 0;
 };
