@@ -6,7 +6,7 @@
 CARGO_FOLDER := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 help:
-	@echo "make demo    build examples/cpp/forecast with CMake, train with AdamW and with MetaAdamW, compare, draw"
+	@echo "make demo    build examples/cpp/forecast with CMake, train with AdamW and with MetaAdamW, compare, log, draw"
 	@echo "make demo-c  the same program in C, without the drawing"
 	@echo "make test    format, lints, tests, documentation, the release library's exports, the demo in short"
 	@echo "make bench   time the parts, and the step against PyTorch, which it installs into target/peers"

@@ -279,7 +279,7 @@ impl Log {
             let how = if several {
                 format!(", mean of the {time}'s dumps")
             } else if many {
-                format!(", bold: moving mean of {width} dumps")
+                format!(", thin: each dump, bold: mean of {width}")
             } else {
                 String::new()
             };
@@ -296,7 +296,10 @@ impl Log {
     }
 
     fn title(&self, seeds: usize, modulated: Option<&Seed>) -> String {
-        let mut title = self.series.clone().unwrap_or_else(|| "MetaAdamW".to_owned());
+        let mut title = self
+            .series
+            .clone()
+            .unwrap_or_else(|| if modulated.is_some() { "MetaAdamW" } else { "Training" }.to_owned());
         if seeds > 1 {
             let _ = write!(title, ", {seeds} seeds");
         }
@@ -378,8 +381,8 @@ fn mean<'a>(curves: impl Iterator<Item = &'a Curve>) -> Curve {
 fn moving_mean(curve: &Curve, width: usize) -> Curve {
     let reach = width / 2;
     let around = |i: usize| {
-        let reach = reach.min(i).min(curve.len() - 1 - i);
-        let near = curve[i - reach..=i + reach].iter().filter_map(|(_, value)| *value);
+        let near =
+            curve[i.saturating_sub(reach)..curve.len().min(i + reach + 1)].iter().filter_map(|(_, value)| *value);
         (curve[i].0, curve[i].1.map(|_| near.clone().sum::<f64>() / near.count() as f64))
     };
     (0..curve.len()).map(around).collect()
@@ -525,8 +528,10 @@ impl Svg {
         let (y, across) = (axes.y(1.0), Axes::WIDTH);
         let _ = writeln!(self.body, "<path d=\"M{:.1} {y:.1}h{across:.1}\" {ONE}/>", axes.left);
         if width > 1 {
+            // Many would be a curtain before the means.
+            let opacity = (40.0 / raw[0].len() as f64).clamp(0.08, 0.4);
             for (g, group) in raw.iter().enumerate() {
-                let look = format!("stroke=\"{}\" stroke-width=\"0.6\" stroke-opacity=\"0.3\"", colour(g));
+                let look = format!("stroke=\"{}\" stroke-width=\"0.6\" stroke-opacity=\"{opacity:.2}\"", colour(g));
                 self.curve(&axes, group, &look);
             }
         }

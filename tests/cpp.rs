@@ -6,10 +6,12 @@
 mod compile;
 
 use compile::{compiler, header_functions, root, run, scratch};
-use std::collections::HashSet;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use std::{env, fs, thread};
 
 /// Tests run side by side; a folder is built by one of them at a time.
@@ -92,8 +94,73 @@ fn the_demo_draws_the_repositorys_series_and_any_other() {
             assert!(told.contains(wanted), "{wanted}: {told}");
         }
         let svg = fs::read_to_string(folder.join("curves.svg")).expect("the demo wrote it");
-        assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("nan") && svg.contains("wave") != input.is_empty());
+        assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("NaN") && svg.contains("wave") != input.is_empty());
+        for wanted in ["Validation loss", "β, factor of the weight decay (seed 1)", "linear.deep.bias", ">AdamW<"] {
+            assert!(svg.contains(wanted), "{wanted}: {svg}");
+        }
+        assert_eq!(losses(&folder.join("curves.jsonl")).len(), 8, "two optimizers, seeds, epochs");
     }
+}
+
+/// Of a log of the demo's: the losses after each epoch of each run, bit for bit, and the factors.
+fn losses(log: &Path) -> BTreeMap<String, Value> {
+    let text = fs::read_to_string(log).expect("the demo wrote it");
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("whole lines"));
+    let factors = |group: &Value| json!([group["alpha"], group["beta"]]);
+    let ended = lines.filter(|line| line.get("train_loss").is_some()).map(|line| {
+        let groups: Vec<Value> =
+            line["state"]["modulation_groups"].as_array().expect("a dump").iter().map(factors).collect();
+        let key = format!("{} {} {}", line["run"], line["seed"], line["epoch"]);
+        (key, json!([line["train_loss"], line["validation_loss"], groups]))
+    });
+    ended.collect()
+}
+
+#[test]
+fn the_demo_resumed_gives_the_same_bits_as_uninterrupted_even_after_a_kill() {
+    let demo = built("examples/cpp/forecast", "forecast").join("forecast");
+    let folder = scratch("forecast-resumed");
+    let command = |epochs: &str, arguments: &[&str]| {
+        let mut command = Command::new(&demo);
+        command.args(["--seeds", "2", "--epochs", epochs]).args(arguments).current_dir(&folder);
+        command
+    };
+    run(&mut command("6", &["--log", "whole.jsonl"]));
+    let whole = losses(&folder.join("whole.jsonl"));
+    assert_eq!(whole.len(), 24, "two optimizers, two seeds, six epochs");
+    run(&mut command("6", &["--until", "3", "--save", "runs"]));
+    run(&mut command("6", &["--resume", "runs", "--log", "resumed.jsonl"]));
+    assert_eq!(losses(&folder.join("resumed.jsonl")), whole);
+
+    run(&mut command("150", &["--log", "whole.jsonl"]));
+    let mut child = command("150", &["--save", "killed", "--every", "1"]).spawn().expect("the demo runs");
+    let saved = || fs::read_dir(folder.join("killed/AdamW-1")).is_ok_and(|entries| entries.count() > 0);
+    while !saved() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread::sleep(Duration::from_millis(300));
+    child.kill().expect("it runs for seconds");
+    child.wait().expect("it was killed");
+    assert!(!folder.join("killed/MetaAdamW-2/epoch-150").exists(), "it was killed in the middle");
+    run(&mut command("150", &["--resume", "killed", "--log", "resumed.jsonl"]));
+    let (resumed, whole) = (losses(&folder.join("resumed.jsonl")), losses(&folder.join("whole.jsonl")));
+    assert_eq!(resumed.len(), whole.len());
+    assert!(resumed == whole, "the resumed run differs");
+
+    for (arguments, wanted) in [
+        (["--save", "runs", "--every", "1"], "not empty"),
+        (["--resume", "none", "--every", "1"], "no runs to resume"),
+        (["--resume", "runs", "--until", "2"], "has 3 epochs of"),
+    ] {
+        let output = command("6", &arguments).output().expect("the demo runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(wanted), "{wanted}: {told}");
+    }
+    let waves: Vec<String> = (0..1500).map(|i| format!("{:.5}", (f64::from(i) * 0.3).sin())).collect();
+    fs::write(folder.join("waves.csv"), format!("wave\n{}\n", waves.join("\n"))).expect("ours");
+    let other = ["--csv", "waves.csv", "--column", "wave", "--resume", "runs"];
+    let told = command("6", &other).output().expect("the demo runs").stderr;
+    assert!(String::from_utf8_lossy(&told).contains("on another series"), "{}", String::from_utf8_lossy(&told));
 }
 
 #[test]

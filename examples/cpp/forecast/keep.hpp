@@ -3,6 +3,8 @@
 //                              parameters.f32         the network, floats as they stand in memory
 //                              history                what came out so far, as text; floats in hexadecimal, so exact
 //                              log.jsonl              the run's lines of the log
+// A resumed run equals an uninterrupted one to the last bit if --epochs is the same: the share of the plan that is done
+// is one of the statistics from which the factors come.
 #pragma once
 
 #include <unistd.h>
