@@ -9,7 +9,7 @@ use compile::{compiler, header_functions, root, run, scratch};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, fs, thread};
@@ -133,9 +133,11 @@ fn the_demo_resumed_gives_the_same_bits_as_uninterrupted_even_after_a_kill() {
     assert_eq!(losses(&folder.join("resumed.jsonl")), whole);
 
     run(&mut command("150", &["--log", "whole.jsonl"]));
-    let mut child = command("150", &["--save", "killed", "--every", "1"]).spawn().expect("the demo runs");
+    let mut killed = command("150", &["--save", "killed", "--every", "1"]);
+    let mut child = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the demo runs");
     let saved = || fs::read_dir(folder.join("killed/AdamW-1")).is_ok_and(|entries| entries.count() > 0);
     while !saved() {
+        assert!(child.try_wait().expect("a child of ours").is_none(), "it ended without saving");
         thread::sleep(Duration::from_millis(1));
     }
     thread::sleep(Duration::from_millis(300));

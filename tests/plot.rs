@@ -29,7 +29,7 @@ fn well_formed(svg: &str) {
         assert!(!rest[..start].contains('>'), "a lone > in {:?}", &rest[..start]);
         let end = start + rest[start..].find('>').expect("a tag ends");
         let tag = &rest[start + 1..end];
-        assert!(tag.matches('"').count() % 2 == 0 && !tag.contains(['<', '&']), "{tag}");
+        assert!(tag.matches('"').count().is_multiple_of(2) && !tag.contains(['<', '&']), "{tag}");
         if let Some(name) = tag.strip_prefix('/') {
             assert_eq!(open.pop(), Some(name), "{tag}");
         } else if !tag.ends_with('/') {
