@@ -90,6 +90,9 @@ struct Seed {
     interval: Option<u64>,
 }
 
+/// One of the curves.
+type Part = fn(&Seed) -> &Curve;
+
 #[derive(Default)]
 struct Log {
     runs: BTreeMap<String, BTreeMap<u64, Seed>>,
@@ -244,10 +247,9 @@ impl Log {
         if runs.len() > RUNS.len() {
             return Err(format!("{} runs; expected at most {}, for lines that look different", runs.len(), RUNS.len()));
         }
-        let with_losses =
-            |curve: fn(&Seed) -> &Curve| runs.iter().any(|(_, s, _)| s.values().any(|s| !curve(s).is_empty()));
-        let losses: Vec<(&str, fn(&Seed) -> &Curve)> =
-            [("Training loss", (|s| &s.train) as fn(&Seed) -> &Curve), ("Validation loss", |s| &s.validation)]
+        let with_losses = |curve: Part| runs.iter().any(|(_, s, _)| s.values().any(|s| !curve(s).is_empty()));
+        let losses: Vec<(&str, Part)> =
+            [("Training loss", (|s| &s.train) as Part), ("Validation loss", |s| &s.validation)]
                 .into_iter()
                 .filter(|(_, curve)| with_losses(*curve))
                 .collect();
@@ -505,7 +507,7 @@ impl Svg {
         place: (f64, f64),
         names: (&str, &str, &str),
         runs: &[(&str, &BTreeMap<u64, Seed>, usize)],
-        curve: fn(&Seed) -> &Curve,
+        curve: Part,
     ) {
         let all: Vec<Curve> = runs.iter().flat_map(|(_, seeds, _)| seeds.values().map(curve).cloned()).collect();
         let axes = self.axes(place, names, &all);
