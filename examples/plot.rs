@@ -151,7 +151,7 @@ impl Seed {
         self.updates = self.updates.max(meta);
         self.interval = dump.get("options").and_then(|options| options["meta_interval"].as_u64());
         // There are none with modulation off and before the first step.
-        let with_factors = groups.iter().any(|group| group.get("alpha").is_some());
+        let with_factors = groups.iter().any(|group| !group["alpha"].is_null());
         if !with_factors {
             return Ok(());
         }
