@@ -13,14 +13,14 @@ help:
 	@echo "make header  refresh include/metaadamw.h and tests/exports.txt from the sources"
 
 demo:
-	scripts/setup.sh
+	scripts/setup.sh demo
 	cmake -S examples/cpp/forecast -B build/demo -DMETAADAMW_CARGO_TARGET_DIR="$(CARGO_FOLDER)"
 	cmake --build build/demo
 	mkdir -p target/demo
 	build/demo/forecast --svg target/demo/forecast.svg
 
 demo-c:
-	scripts/setup.sh
+	scripts/setup.sh demo
 	cargo build --release --locked
 	scripts/build-c.sh examples/c/forecast.c build/forecast
 	build/forecast

@@ -8,7 +8,7 @@ venv=$PWD/target/venv
 wanted=$(cat tests/python/requirements.txt)
 if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
     if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
-        scripts/setup.sh >&2
+        scripts/setup.sh test >&2
     fi
     rm -rf "$venv"
     python3 -m venv "$venv" >&2

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Checks that the tools for `make demo` and `make test` are there. A missing one is installed where that is possible
-# (Debian or a relative, as root), else named with the command that installs it.
+# `setup.sh demo` or `setup.sh test`: checks that the tools for that make target are there. A missing one is installed
+# where that is possible (Debian or a relative, as root), else named with the command that installs it.
 set -eu
+testing=false
+[ "${1:-test}" != test ] || testing=true
 
 has() {
     command -v "$1" >/dev/null 2>&1
@@ -12,34 +14,40 @@ if ! has cargo; then
     echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2
     exit 1
 fi
-for component in fmt:rustfmt clippy:clippy; do
-    if ! cargo "${component%:*}" --version >/dev/null 2>&1; then
-        echo "setup: cargo ${component%:*} is missing; install it with" >&2
-        echo "    rustup component add ${component#*:}" >&2
+if $testing; then
+    for component in fmt:rustfmt clippy:clippy; do
+        if ! cargo "${component%:*}" --version >/dev/null 2>&1; then
+            echo "setup: cargo ${component%:*} is missing; install it with" >&2
+            echo "    rustup component add ${component#*:}" >&2
+            exit 1
+        fi
+    done
+    # Distributions' Go is often too old for go.mod.
+    if ! has go; then
+        echo "setup: go is missing; install Go 1.26 or later from https://go.dev/dl" >&2
         exit 1
     fi
-done
-
-# Distributions' Go is often too old for go.mod.
-if ! has go; then
-    echo "setup: go is missing; install Go 1.26 or later from https://go.dev/dl" >&2
-    exit 1
 fi
 
 packages=
-for tool in cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config nm:binutils readelf:binutils; do
-    # Only Linux has readelf; the tests that need it are for Linux only.
-    if [ "$tool" = readelf:binutils ] && [ "$(uname -s)" != Linux ]; then
-        continue
-    fi
+for tool in cc:gcc c++:g++ make:make cmake:cmake; do
     has "${tool%:*}" || packages="$packages ${tool#*:}"
 done
-if ! has c++ || ! echo '#include <gtest/gtest.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
-    packages="$packages libgtest-dev"
-fi
-# One test reads a checkpoint with Python's safetensors package (scripts/python.sh).
-if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
-    packages="$packages python3 python3-venv"
+if $testing; then
+    for tool in pkg-config:pkg-config nm:binutils readelf:binutils; do
+        # Only Linux has readelf; the tests that need it are for Linux only.
+        if [ "$tool" = readelf:binutils ] && [ "$(uname -s)" != Linux ]; then
+            continue
+        fi
+        has "${tool%:*}" || packages="$packages ${tool#*:}"
+    done
+    if ! has c++ || ! echo '#include <gtest/gtest.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
+        packages="$packages libgtest-dev"
+    fi
+    # One test reads a checkpoint with Python's safetensors package (scripts/python.sh).
+    if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
+        packages="$packages python3 python3-venv"
+    fi
 fi
 [ -n "$packages" ] || exit 0
 

@@ -10,7 +10,7 @@ section() {
     "$@"
 }
 
-section "tools" scripts/setup.sh
+section "tools" scripts/setup.sh test
 section "format" cargo fmt --check
 section "lints, with everything that tests use" cargo clippy --all-targets --locked -- -D warnings
 section "lints, as released" cargo clippy --locked -- -D warnings
