@@ -433,9 +433,9 @@ typedef struct {
     uint32_t include_time_step;
     /// 1: each feature column is scaled by a learned gate. Default 0.
     uint32_t use_feature_gating;
-    /// Columns of the learned group embedding, at least 1; `MAW_FEATURES_ENHANCED` only. Default 4.
+    /// Columns of the learned group embedding, 1 to 4,096; `MAW_FEATURES_ENHANCED` only. Default 4.
     uint32_t group_embed_dim;
-    /// Width D of a token; 0 (default) = the features' own length. Rounded up to a multiple of `attn_heads`.
+    /// Width D of a token, up to 65,536; 0 (default) = the features' own length. Rounded up to a multiple of `attn_heads`.
     uint32_t feature_dim;
     /// Heads of the encoder, 1 to 1,024. Default 6.
     uint32_t attn_heads;

@@ -263,9 +263,9 @@ pub struct maw_options {
     pub include_time_step: u32,
     /// 1: each feature column is scaled by a learned gate. Default 0.
     pub use_feature_gating: u32,
-    /// Columns of the learned group embedding, at least 1; `MAW_FEATURES_ENHANCED` only. Default 4.
+    /// Columns of the learned group embedding, 1 to 4,096; `MAW_FEATURES_ENHANCED` only. Default 4.
     pub group_embed_dim: u32,
-    /// Width D of a token; 0 (default) = the features' own length. Rounded up to a multiple of `attn_heads`.
+    /// Width D of a token, up to 65,536; 0 (default) = the features' own length. Rounded up to a multiple of `attn_heads`.
     pub feature_dim: u32,
     /// Heads of the encoder, 1 to 1,024. Default 6.
     pub attn_heads: u32,

@@ -126,7 +126,11 @@ enum class Difference : std::int32_t {
 };
 
 /// `MAW_NONFINITE_…`.
-enum class Nonfinite : std::int32_t { skip = MAW_NONFINITE_SKIP, error = MAW_NONFINITE_ERROR };
+enum class Nonfinite : std::int32_t {
+    skip = MAW_NONFINITE_SKIP,
+    error = MAW_NONFINITE_ERROR,
+    propagate = MAW_NONFINITE_PROPAGATE,
+};
 
 /// `MAW_LAYER_…`.
 enum class LayerKind : std::int32_t {

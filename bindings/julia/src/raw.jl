@@ -530,9 +530,9 @@ struct maw_options
     include_time_step::UInt32
     # 1: each feature column is scaled by a learned gate. Default 0.
     use_feature_gating::UInt32
-    # Columns of the learned group embedding, at least 1; `MAW_FEATURES_ENHANCED` only. Default 4.
+    # Columns of the learned group embedding, 1 to 4,096; `MAW_FEATURES_ENHANCED` only. Default 4.
     group_embed_dim::UInt32
-    # Width D of a token; 0 (default) = the features' own length. Rounded up to a multiple of `attn_heads`.
+    # Width D of a token, up to 65,536; 0 (default) = the features' own length. Rounded up to a multiple of `attn_heads`.
     feature_dim::UInt32
     # Heads of the encoder, 1 to 1,024. Default 6.
     attn_heads::UInt32
