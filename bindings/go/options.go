@@ -158,6 +158,8 @@ type Nonfinite int32
 const (
 	NonfiniteSkip  Nonfinite = C.MAW_NONFINITE_SKIP  // changes nothing but the count of skipped steps; the report says why
 	NonfiniteError Nonfinite = C.MAW_NONFINITE_ERROR // fails with ErrNotFinite and changes nothing at all
+	// NonfinitePropagate: nobody looks, as in PyTorch's AdamW; only with DisableModulation.
+	NonfinitePropagate Nonfinite = C.MAW_NONFINITE_PROPAGATE
 )
 
 // A ParamGroup is what tensors share. As in [Options], the zero value is the defaults, and 0 is told from nothing by a

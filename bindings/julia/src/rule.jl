@@ -15,7 +15,8 @@ const ENUMERATIONS = Dict{Symbol, NamedTuple}(
     :huw_kinds => (regression = Raw.MAW_KIND_REGRESSION, classification = Raw.MAW_KIND_CLASSIFICATION),
     :difference => (central = Raw.MAW_DIFFERENCE_CENTRAL, forward = Raw.MAW_DIFFERENCE_FORWARD,
                     first_order = Raw.MAW_DIFFERENCE_FIRST_ORDER),
-    :nonfinite => (skip = Raw.MAW_NONFINITE_SKIP, error = Raw.MAW_NONFINITE_ERROR),
+    :nonfinite => (skip = Raw.MAW_NONFINITE_SKIP, error = Raw.MAW_NONFINITE_ERROR,
+                   propagate = Raw.MAW_NONFINITE_PROPAGATE),
     :device => (cpu = Raw.MAW_CPU, cuda = Raw.MAW_CUDA),
 )
 
