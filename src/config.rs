@@ -167,6 +167,16 @@ pub enum LayerKind {
     LayerNorm,
 }
 
+/// Where parameters, gradients and moments lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Host memory.
+    Cpu,
+    /// Memory of the CUDA device with this number.
+    Cuda(i32),
+}
+
 /// Options of an optimizer; see `maw_options` in the C header for each field's meaning and unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,6 +217,7 @@ pub struct Options {
     pub attn_hidden_dim: usize,
     pub threads: usize,
     pub verify_params: bool,
+    pub device: Place,
 }
 
 impl Default for Options {
@@ -248,6 +259,7 @@ impl Default for Options {
             attn_hidden_dim: 16,
             threads: 0,
             verify_params: false,
+            device: Place::Cpu,
         }
     }
 }

@@ -2,19 +2,22 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::Arc;
 
 use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Moment};
+use crate::backend::cuda::{Cuda, Device};
+use crate::backend::{Backend, DeviceStep, Mirror, Moment};
 use crate::buffers::Checker;
 use crate::checkpoint::MOST_STEPS;
-use crate::config::{Grouping, Objective, Options, ParamGroup, not_negative, validate_priorities};
+use crate::config::{Grouping, Objective, Options, ParamGroup, Place, not_negative, validate_priorities};
 use crate::error::{Error, Result};
 use crate::groups::{Groups, Tensor, TensorSpec};
 use crate::meta::Meta;
 use crate::modulation::{Factors, Modulation};
 use crate::name::Name;
 use crate::stats::{GradientSums, StateSums, Statistics};
-use crate::step::{Skips, Times};
+use crate::step::{Skips, StepReport, Times};
 use crate::update::Coefficients;
 
 /// How much a message of the log matters.
@@ -37,7 +40,17 @@ pub struct Optimizer {
     by_name: HashMap<Name, usize>,
     pub(crate) prepared: Option<Prepared>,
     pub(crate) log: Option<Log>,
+    /// Opened at creation, so that what is wrong with it is told there.
+    cuda: Option<Arc<Device>>,
+    stream: Stream,
 }
+
+/// The host's CUDA stream; NULL on the CPU and for the legacy default stream.
+struct Stream(*mut c_void);
+
+#[allow(unsafe_code, reason = "the pointer is passed on, never followed")]
+// SAFETY: see the reason above; handles of the driver may travel between threads.
+unsafe impl Send for Stream {}
 
 /// What exists from the end of registration on.
 pub(crate) struct Prepared {
@@ -65,6 +78,10 @@ pub(crate) struct Prepared {
     pub statistics: Vec<Statistics>,
     pub coefficients: Vec<Option<Coefficients>>,
     pub fresh: Vec<StateSums>,
+    /// Steps that were enqueued on a device since the mirror was last brought up to date.
+    pub launched: u64,
+    /// Of the last step that the host drove.
+    pub last_report: Option<StepReport>,
     pub meta: Meta,
 }
 
@@ -84,6 +101,10 @@ impl Optimizer {
     /// [`Error::OutOfRange`] names the first option that is not usable.
     pub fn new(options: Options) -> Result<Self> {
         options.validate()?;
+        let cuda = match options.device {
+            Place::Cpu => None,
+            Place::Cuda(index) => Some(Device::open(index)?),
+        };
         Ok(Self {
             options,
             param_groups: Vec::new(),
@@ -91,6 +112,8 @@ impl Optimizer {
             by_name: HashMap::new(),
             prepared: None,
             log: None,
+            cuda,
+            stream: Stream(std::ptr::null_mut()),
         })
     }
 
@@ -151,7 +174,13 @@ impl Optimizer {
         let modulation =
             self.options.modulation.then(|| Modulation::new(&self.options, &self.tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
-        let backend = Box::new(Cpu::new(&self.tensors, self.options.threads, zeros)?);
+        let (options, tensors, modulated) = (&self.options, &self.tensors, modulation.as_ref());
+        let backend: Box<dyn Backend> = match &self.cuda {
+            None => Box::new(Cpu::new(tensors, options.threads, zeros)?),
+            Some(device) => {
+                Box::new(Cuda::new(device, self.stream.0, options, &self.param_groups, tensors, &groups, modulated)?)
+            }
+        };
         let n = self.tensors.len();
         self.prepared = Some(Prepared {
             groups,
@@ -171,6 +200,8 @@ impl Optimizer {
             statistics: vec![Statistics::default(); n],
             coefficients: vec![None; n],
             fresh: vec![StateSums::default(); n],
+            launched: 0,
+            last_report: None,
             meta: Meta::default(),
         });
         if self.options.modulation && self.options.objective == Objective::GenGap {
@@ -213,7 +244,7 @@ impl Optimizer {
         let p = self.prepared.as_ref().ok_or(unprepared("maw_tensor_state_get"))?;
         self.check_moment(tensor, out.len())?;
         p.backend.read_moment(moment, tensor, 0, out);
-        Ok(())
+        p.backend.health()
     }
 
     fn check_moment(&self, tensor: usize, bytes: usize) -> Result<&Tensor> {
@@ -245,13 +276,14 @@ impl Optimizer {
             }
         }
         self.prepare()?;
+        self.sync()?;
         let p = self.prepared.as_mut().expect("prepared above");
         p.backend.write_moment(Moment::ExpAvg, tensor, 0, exp_avg);
         p.backend.write_moment(Moment::ExpAvgSq, tensor, 0, exp_avg_sq);
         p.tensor_steps[tensor] = step;
         p.steps = p.steps.max(step);
         p.carried = false;
-        Ok(())
+        self.push()
     }
 
     /// Back to the start: moments and step counts, Φ, or both.
@@ -260,6 +292,7 @@ impl Optimizer {
     /// Before preparation; an open meta-update.
     pub fn reset(&mut self, moments: bool, attention: bool) -> Result<()> {
         self.changeable("maw_reset")?;
+        self.sync()?;
         let Self { options, prepared, .. } = self;
         let p = prepared.as_mut().ok_or(unprepared("maw_reset"))?;
         if attention && let Some(modulation) = &mut p.modulation {
@@ -275,7 +308,7 @@ impl Optimizer {
                 modulation.forget();
             }
         }
-        Ok(())
+        self.push()
     }
 
     /// Sets the learning rate of one param group, or of all (`None`).
@@ -303,11 +336,16 @@ impl Optimizer {
         change: impl Fn(&mut ParamGroup),
     ) -> Result<()> {
         self.changeable(call)?;
-        let count = self.param_groups.len();
+        let mut changed = self.param_groups.clone();
+        let count = changed.len();
         match group {
-            None => self.param_groups.iter_mut().for_each(change),
-            Some(i) => change(self.param_groups.get_mut(i).ok_or_else(|| not_found("param group", i, count))?),
+            None => changed.iter_mut().for_each(change),
+            Some(i) => change(changed.get_mut(i).ok_or_else(|| not_found("param group", i, count))?),
         }
+        if let Some(device) = self.prepared.as_mut().and_then(|p| p.backend.device()) {
+            device.set_groups(&changed)?;
+        }
+        self.param_groups = changed;
         Ok(())
     }
 
@@ -336,8 +374,63 @@ impl Optimizer {
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
             return Err(Error::range(format!("values[{i}]"), values[i], "finite"));
         }
+        if let Some(device) = p.backend.device() {
+            device.set_phi(range.start, values)?;
+        }
         attention.values_mut()[range].copy_from_slice(values);
         Ok(())
+    }
+
+    /// The CUDA stream on which all later calls enqueue their work. What was enqueued before is waited for.
+    ///
+    /// # Errors
+    /// A stream of an optimizer on the CPU; an open meta-update; the driver's, such as for a handle that is no stream.
+    pub fn set_stream(&mut self, stream: *mut c_void) -> Result<()> {
+        self.changeable("maw_set_stream")?;
+        if self.cuda.is_none() && !stream.is_null() {
+            return Err(Error::Unsupported { what: "a stream of an optimizer on the CPU".to_owned() });
+        }
+        if let Some(p) = &mut self.prepared {
+            p.backend.set_stream(stream)?;
+        }
+        self.stream = Stream(stream);
+        Ok(())
+    }
+
+    /// Waits for the device and brings what the getters tell up to date; on the CPU there is nothing to do.
+    ///
+    /// # Errors
+    /// A capture under way; the driver's, of whatever ran.
+    pub fn sync(&mut self) -> Result<()> {
+        let Some(p) = &mut self.prepared else { return Ok(()) };
+        p.backend.ready("what waits for the device")?;
+        if p.meta.open_request().is_some() {
+            return Ok(()); // no step can have been made
+        }
+        let before = p.skips.total();
+        let Some((device, mirror)) = p.device_and_mirror() else { return Ok(()) };
+        if !device.is_ahead() {
+            return Ok(());
+        }
+        device.pull(mirror)?;
+        p.launched = 0;
+        let skipped = p.skips.total() - before;
+        if skipped > 0 {
+            let last = p.skips.last;
+            self.log_skipped(skipped, last);
+        }
+        Ok(())
+    }
+
+    /// Makes a device follow what the host changed, and tells if a pass failed.
+    pub(crate) fn push(&mut self) -> Result<()> {
+        let Self { options, param_groups, prepared, .. } = self;
+        let Some(p) = prepared else { return Ok(()) };
+        p.backend.health()?;
+        match p.device_and_mirror() {
+            Some((device, mirror)) => device.push(mirror, options, param_groups),
+            None => Ok(()),
+        }
     }
 
     /// Hears the log from now on; `None` silences it.
@@ -417,6 +510,15 @@ impl Optimizer {
                 .map(|(_, factors)| Cow::Borrowed(factors))
                 .ok_or(Error::State { call, reason: "no step has been applied and no meta-update begun yet" }),
         }
+    }
+}
+
+impl Prepared {
+    /// The device that makes steps by itself, if there is one, and what the host knows of it.
+    fn device_and_mirror(&mut self) -> Option<(&mut dyn DeviceStep, Mirror<'_>)> {
+        let Self { backend, steps, skips, tensor_steps, state, carried, kept, modulation, .. } = self;
+        let mirror = Mirror { steps, skips, tensor_steps, state, carried, kept, modulation: modulation.as_mut() };
+        backend.device().map(|device| (device, mirror))
     }
 }
 

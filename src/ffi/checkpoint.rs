@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error::maw_error;
-use super::handle::{call, maw_optimizer};
+use super::handle::{call, look, maw_optimizer};
 use super::pointers::{check, path_bytes, put, slice};
 use super::types::*;
 use crate::backend::Moment;
@@ -248,7 +248,7 @@ pub unsafe extern "C" fn maw_tensor_state_get(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        look(optimizer, error, |optimizer| {
             optimizer.changeable("maw_tensor_state_get")?;
             let steps = optimizer.tensor_step(tensor)?;
             let (bytes, size) = bytes_of(optimizer, tensor, count)?;

@@ -214,12 +214,34 @@ impl Optimizer {
         })
     }
 
+    /// The same after waiting for a device, if the answer can be yes: between two meta-updates it cannot for long.
+    ///
+    /// # Errors
+    /// A capture under way; the driver's, of whatever ran.
+    pub fn meta_due_now(&mut self) -> Result<bool> {
+        if let Some(p) = &mut self.prepared {
+            let (from, interval) = (p.steps, self.options.meta_interval);
+            let to = from.saturating_add(p.launched);
+            let reaches = |step: u64| from.max(step).checked_next_multiple_of(interval).is_some_and(|due| due <= to);
+            let can_be = if p.meta.done_at == Some(from) { reaches(from + 1) } else { reaches(from) };
+            if can_be || p.backend.device().is_some_and(|device| device.may_have_replayed()) {
+                self.sync()?;
+            }
+        }
+        Ok(self.meta_due())
+    }
+
     /// Begins a meta-update, due or not. `None`: it was abandoned at once, since the state is not finite.
     ///
     /// # Errors
     /// Modulation is off; one is open already; unusable pointers; no memory.
     pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
-        self.prepared(|optimizer| optimizer.prepared_begin(params))
+        self.prepared(|optimizer| {
+            optimizer.sync()?;
+            let request = optimizer.prepared_begin(params)?;
+            optimizer.push()?;
+            Ok(request)
+        })
     }
 
     fn prepared_begin(&mut self, params: &Params) -> Result<Option<Request>> {
@@ -233,6 +255,7 @@ impl Optimizer {
             });
         }
         p.checker.check(tensors, params, None)?;
+        p.backend.check_buffers(tensors, params, None)?;
         p.announced.fill(false);
         p.refresh_state(tensors, params, !options.verify_params, options.verify_params)?;
         let plan = Plan::new(options);
@@ -309,6 +332,8 @@ impl Optimizer {
             return Err(Error::Null { argument: "grads" });
         }
         p.checker.check(tensors, params, grads)?;
+        p.backend.check_buffers(tensors, params, grads)?;
+        p.backend.ready("a meta-update")?;
         let started = Instant::now();
         let mut open = p.meta.open.take().expect("filtered above");
         open.evaluations += 1;
@@ -322,13 +347,16 @@ impl Optimizer {
         let outcome = match next {
             Ok(Next::Ask(stage)) => {
                 p.times.meta += started.elapsed();
-                return Ok(Some(p.ask(stage)));
+                let request = p.ask(stage);
+                self.push()?;
+                return Ok(Some(request));
             }
             Ok(Next::Finish) => p.finish(options),
             Err(outcome) => outcome,
         };
         p.times.meta += started.elapsed();
         self.close(params, outcome);
+        self.push()?;
         Ok(None)
     }
 
@@ -343,8 +371,10 @@ impl Optimizer {
             .filter(|p| p.meta.open.is_some())
             .ok_or(Error::State { call: "maw_meta_abort", reason: "no meta-update is open" })?;
         p.checker.check(&self.tensors, params, None)?;
+        p.backend.check_buffers(&self.tensors, params, None)?;
+        p.backend.ready("a meta-update")?;
         self.close(params, Outcome::Aborted);
-        Ok(())
+        self.push()
     }
 
     /// How the last meta-update ended.

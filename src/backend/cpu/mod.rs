@@ -18,6 +18,7 @@ use self::kernels::{Drive, In, InOut, Tiles};
 use self::meta::MetaStorage;
 use self::storage::Storage;
 use self::threads::Threads;
+use crate::backend::Backend;
 use crate::config::DType;
 use crate::error::Result;
 use crate::groups::Tensor;
@@ -143,6 +144,8 @@ impl Cpu {
         Moments { exp_avg: &self.exp_avg, exp_avg_sq: &self.exp_avg_sq }
     }
 }
+
+impl Backend for Cpu {}
 
 /// Both moments, for a pass's threads.
 #[derive(Clone, Copy)]

@@ -20,6 +20,7 @@ const OLDEST: c_int = 11080;
 macro_rules! functions {
     ($($name:ident: $symbol:literal ($($argument:ty),*);)*) => {
         /// Every function that is called, by what it does.
+        #[allow(missing_docs, reason = "the CUDA manual has them")]
         pub struct Driver {
             $(pub $name: unsafe extern "system" fn($($argument),*) -> c_int,)*
             /// Keeps the functions where they are.
@@ -41,7 +42,7 @@ macro_rules! functions {
         }
 
         /// The driver's name of each function, for messages.
-        #[allow(non_upper_case_globals)]
+        #[allow(non_upper_case_globals, dead_code, missing_docs, reason = "one for each field of the table")]
         pub mod named {
             $(pub const $name: &str = $symbol;)*
         }

@@ -19,6 +19,9 @@ typedef unsigned long long u64;
 #define SHARED_ARRAY(T, name, n) __shared__ T name[n]
 #endif
 
+// What was read from memory is not kept in registers beyond this line.
+#define READ_AGAIN asm volatile("" ::: "memory")
+
 #define WARP 32
 #define ALL 0xffffffffu
 // Threads of a block: of passes over chunks, and of the one that decides.
@@ -57,6 +60,7 @@ struct Kept { // `reference`: the effective gradient of the last applied step ag
 struct Settings { // options that may change
     u64 total_steps;
     double alpha_range, beta_range, max_grad_norm;
+    u64 propagate; // nobody looks for what is not finite
 };
 
 // Why a step is skipped, in the order of step.rs.
@@ -120,7 +124,7 @@ struct World {
     u32 dim, heads, layers, hidden;
     u32 embed_dim, gates, version, used; // used: columns of basic features
     u32 time, statistical, modulation, zeros;
-    u32 reference, propagate;
+    u32 reference, reserved;
 };
 
 // ---- Elements ----------------------------------------------------------------------------------------------------
@@ -148,7 +152,7 @@ template <class P, class G> struct Pack {
 };
 
 // The first `count` of N elements. Which thread handles an element does not hang on the width of the accesses.
-template <int N, class T, class A> __device__ inline void load(A (&to)[N], const T* from, u32 count) {
+template <int N, class T, class A> __device__ inline void load(A (&to)[N], const T* from, int count) {
     if (count == N && is_wide(from)) {
         enum { W = 16 / sizeof(T) };
 #pragma unroll
@@ -163,7 +167,7 @@ template <int N, class T, class A> __device__ inline void load(A (&to)[N], const
     }
 }
 
-template <int N, class T> __device__ inline void store(T* to, const T (&from)[N], u32 count) {
+template <int N, class T> __device__ inline void store(T* to, const T (&from)[N], int count) {
     if (count == N && is_wide(to)) {
         enum { W = 16 / sizeof(T) };
 #pragma unroll
@@ -186,6 +190,7 @@ template <class A> struct Scalars {
     double beta1, one_minus_beta1;
     A beta2, one_minus_beta2, second_moment, eps, step_size, decay;
 
+    __device__ Scalars() {}
     __device__ explicit Scalars(const Coefficients& c)
         : gradient((A)c.gradient), beta1(c.beta1), one_minus_beta1(1.0 - c.beta1), beta2((A)c.beta2),
           one_minus_beta2((A)(1.0 - c.beta2)), second_moment((A)c.second_moment), eps((A)c.eps),
@@ -274,7 +279,7 @@ template <class Work> __device__ inline void over_chunks(const World& w, const W
 
 // Calls f(at, count) for the packs of a chunk that are this thread's.
 template <int N, class F> __device__ inline void packs(u32 len, F f) {
-    for (u32 at = threadIdx.x * N; at < len; at += BLOCK * N) f(at, len - at < N ? len - at : N);
+    for (u32 at = threadIdx.x * N; at < len; at += BLOCK * N) f(at, len - at < N ? (int)(len - at) : N);
 }
 
 #define ADDRESS(T, address, piece) ((T*)(address) + (piece).start)
@@ -291,7 +296,7 @@ __device__ inline void add_state(const A (&p)[N], const A (&m)[N], const A (&v)[
 }
 
 // How many of the first `count` are 0.
-template <int N, class A> __device__ inline u32 count_zeros(const A (&x)[N], u32 count) {
+template <int N, class A> __device__ inline u32 count_zeros(const A (&x)[N], int count) {
     u32 zeros = 0;
 #pragma unroll
     for (int i = 0; i < N; i++) zeros += i < count && x[i] == A(0);
@@ -327,7 +332,7 @@ struct Gradients {
         const G* g = ADDRESS(const G, w.grads[piece.tensor], piece);
         const A* m = ADDRESS(const A, t.exp_avg, piece);
         u32 counted = w.zeros, with = momentum, zeros = 0;
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             A gs[N], ms[N];
             load(gs, g + at, count);
             if (with) load(ms, m + at, count);
@@ -358,7 +363,7 @@ struct StateOf {
         const A* m = ADDRESS(const A, t.exp_avg, piece);
         const A* v = ADDRESS(const A, t.exp_avg_sq, piece);
         u32 counted = w.zeros, zeros = 0;
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             A ps[N], ms[N], vs[N];
             load(ps, p + at, count);
             load(ms, m + at, count);
@@ -380,13 +385,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_statistics(const World* 
     if (wants_state(w, flags)) over_chunks(w, StateOf());
 }
 
-// MOMENTUM: also Σ g·m of the effective gradient with the new m.
-template <bool MOMENTUM> struct Update {
-    enum { SUMS = MOMENTUM ? 5 : 4 };
-    u32 summed;
+// WANTED: how many sums of what it leaves: none, Σ θ², Σ m² and Σ v², or also the zeros of m and Σ g·m of the effective
+// gradient with the new m.
+template <int WANTED> struct Update {
+    enum { SUMS = WANTED > 0 ? WANTED : 1 };
 
     __device__ bool wants(const World& w, u32 tensor) const { return w.coefficients[tensor].active != 0; }
-    __device__ bool sums() const { return summed; }
+    __device__ bool sums() const { return WANTED > 0; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
         for (int k = 0; k < SUMS; k++) w.state_slots[(u64)chunk * STATE_SUMS + k] = sums[k];
     }
@@ -394,51 +399,54 @@ template <bool MOMENTUM> struct Update {
     __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
         typedef typename Arithmetic<P>::type A;
         enum { N = Pack<P, G>::N };
-        const Scalars<A> s(w.coefficients[piece.tensor]);
+        // Not in registers: too few would be left for the elements.
+        SHARED_ARRAY(Scalars<A>, scalars, 1);
+        __syncthreads();
+        if (threadIdx.x == 0) scalars[0] = Scalars<A>(w.coefficients[piece.tensor]);
+        __syncthreads();
         P* p = ADDRESS(P, w.params[piece.tensor], piece);
         const G* g = ADDRESS(const G, w.grads[piece.tensor], piece);
         A* m = ADDRESS(A, t.exp_avg, piece);
         A* v = ADDRESS(A, t.exp_avg_sq, piece);
-        u32 counted = w.zeros, wanted = summed, zeros = 0;
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        u32 zeros = 0;
+        packs<N>(piece.len, [&](u32 at, int count) {
             A ps[N], gs[N], ms[N], vs[N];
             load(ps, p + at, count);
             load(gs, g + at, count);
             load(ms, m + at, count);
             load(vs, v + at, count);
+            READ_AGAIN;
+            const Scalars<A>& s = scalars[0];
             P stored[N];
 #pragma unroll
             for (int i = 0; i < N; i++) {
                 s.moments(gs[i], ms[i], vs[i]);
                 narrow(s.param(ps[i], ms[i], vs[i]), &stored[i]);
                 ps[i] = widen(stored[i]);
-                if (MOMENTUM) sums[4 % SUMS] += (double)(gs[i] * s.gradient) * (double)ms[i];
+                if (WANTED > 4) sums[4 % SUMS] += (double)(gs[i] * s.gradient) * (double)ms[i];
             }
             store(p + at, stored, count);
             store(m + at, ms, count);
             store(v + at, vs, count);
-            if (wanted) add_state(ps, ms, vs, sums);
-            if (counted) zeros += count_zeros(ms, count);
+            if (WANTED > 0) add_state(ps, ms, vs, sums);
+            if (WANTED > 3) zeros += count_zeros(ms, count);
         });
-        sums[3] = zeros;
+        if (WANTED > 3) sums[3 % SUMS] = zeros;
     }
 };
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update(const World* world, u32 flags) {
-    const World& w = *world;
-    if (!w.state->apply) return;
-    Update<false> work;
-    work.summed = !(flags & UNSEEN);
-    over_chunks(w, work);
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update(const World* world) {
+    if (world->state->apply) over_chunks(*world, Update<3>());
 }
 
-// The same for `reference`, which wants one more sum.
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_update_reference(const World* world) {
-    const World& w = *world;
-    if (!w.state->apply) return;
-    Update<true> work;
-    work.summed = 1;
-    over_chunks(w, work);
+// The same for `enhanced` features and for `reference`.
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_update_counting(const World* world) {
+    if (world->state->apply) over_chunks(*world, Update<5>());
+}
+
+// The same without sums, where nobody looks.
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update_unseen(const World* world) {
+    if (world->state->apply) over_chunks(*world, Update<0>());
 }
 
 // ---- The one block that decides ----------------------------------------------------------------------------------
@@ -823,7 +831,7 @@ __device__ Effective look(const World& w, double unscale, bool unseen, const Sha
         e.clip = c < 1.0 ? c : (c >= 1.0 ? 1.0 : c); // a NaN stays one
     }
     e.factor = e.clip * unscale;
-    if (w.propagate) return e;
+    if (w.settings->propagate) return e;
 
     u32 gradient = NO_TENSOR, param = NO_TENSOR, moment = NO_TENSOR;
     for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
@@ -925,7 +933,7 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     }
     double scale = device_scale ? (double)*device_scale : grad_scale;
     Effective e = look(w, 1.0 / scale, unseen, shared);
-    if (e.reason == NOT_SKIPPED && ((found_inf && *found_inf != 0.0f) || !(scale > 0.0 || w.propagate))) e.reason = GRADIENT;
+    if (e.reason == NOT_SKIPPED && ((found_inf && *found_inf != 0.0f) || !(scale > 0.0 || w.settings->propagate))) e.reason = GRADIENT;
     if (e.reason == NOT_SKIPPED && w.modulation) e.reason = evaluate(w, e.factor, steps + 1, shared);
     bool apply = e.reason == NOT_SKIPPED;
     if (apply) {
@@ -1017,7 +1025,7 @@ template <class P, class G> struct Origin {
         if (how == STEP) g = ADDRESS(const G, meta.kept[0][piece.tensor], piece);
     }
 
-    __device__ void moved(u32 at, u32 count, P (&out)[N]) const {
+    __device__ void moved(u32 at, int count, P (&out)[N]) const {
         A ps[N], gs[N], ms[N], vs[N];
         load(ps, p + at, count);
         if (how != STAY) {
@@ -1044,7 +1052,7 @@ template <class P, class G> struct Way {
         : g(ADDRESS(const G, meta.kept[0][piece.tensor], piece)), g2(ADDRESS(const G, meta.kept[1][piece.tensor], piece)),
           train1(meta.directions[piece.tensor].train1), train2(meta.directions[piece.tensor].train2) {}
 
-    __device__ void w(u32 at, u32 count, double (&out)[N]) const {
+    __device__ void w(u32 at, int count, double (&out)[N]) const {
         typename Arithmetic<G>::type a[N], b[N];
         load(a, g + at, count);
         load(b, g2 + at, count);
@@ -1066,7 +1074,7 @@ struct Moved : Pass {
         enum { N = Pack<P, G>::N };
         Origin<P, G> origin(*meta, t, piece);
         P* out = ADDRESS(P, w.params[piece.tensor], piece);
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             P ps[N];
             origin.moved(at, count, ps);
             store(out + at, ps, count);
@@ -1083,7 +1091,7 @@ struct Alignment : Pass {
         enum { N = Pack<P, G>::N };
         const G* g = ADDRESS(const G, meta->kept[0][piece.tensor], piece);
         const G* g2 = ADDRESS(const G, meta->kept[1][piece.tensor], piece);
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             A a[N], b[N];
             load(a, g + at, count);
             load(b, g2 + at, count);
@@ -1100,7 +1108,7 @@ struct DirectionSquare : Pass {
     __device__ void chunk(const World&, const Tensor&, const Piece& piece, double (&sums)[SUMS]) const {
         enum { N = Pack<P, G>::N };
         Way<P, G> way(*meta, piece);
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             double ws[N];
             way.w(at, count, ws);
             for (int i = 0; i < N; i++) sums[0] += ws[i] * ws[i];
@@ -1119,7 +1127,7 @@ struct Perturbed : Pass {
         Way<P, G> way(*meta, piece);
         P* out = ADDRESS(P, w.params[piece.tensor], piece);
         double r = radius;
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             P ps[N];
             double ws[N];
             origin.moved(at, count, ps);
@@ -1139,7 +1147,7 @@ struct StepMade : Pass {
         Origin<P, G> origin(*meta, t, piece);
         Way<P, G> way(*meta, piece);
         double r = plus, back = minus;
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             P ps[N];
             double ws[N];
             origin.moved(at, count, ps);
@@ -1171,7 +1179,7 @@ struct Project : Pass {
         const G* a = of != NOTHING ? ADDRESS(const G, meta->kept[of][piece.tensor], piece) : 0;
         const G* b = w.grads[piece.tensor] ? ADDRESS(const G, w.grads[piece.tensor], piece) : 0;
         double times_a = kept, times_b = host;
-        packs<N>(piece.len, [&](u32 at, u32 count) {
+        packs<N>(piece.len, [&](u32 at, int count) {
             A ps[N], ms[N], vs[N];
             B gs[N], as[N], bs[N];
             load(ps, p + at, count);

@@ -1,0 +1,537 @@
+//! The backend on a CUDA device: the whole step there, on the host's stream, without waiting and without allocating.
+//!
+//! ```text
+//! driver   the driver's functions            world    the structs of kernels.cu, as Rust
+//! device   context, kernels, streams         memory   arrays in one allocation
+//! step     a step in two or three launches, and the host's picture of the run
+//! passes   single passes, for a step that the host drives and for meta-updates (meta)
+//! ```
+//!
+//! What a step reads lies in device memory, the host's pointers included, so that a captured step can be replayed. A
+//! captured step keeps its table of pointers for good: later steps with others get a table of their own.
+#![allow(unsafe_code, reason = "calls the driver; each use says why it holds")]
+
+mod buffer;
+mod device;
+mod driver;
+mod memory;
+mod meta;
+mod passes;
+mod step;
+mod world;
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use bytemuck::Zeroable;
+use parking_lot::Mutex;
+
+pub use self::buffer::{Buffer, is_available};
+pub use self::device::Device;
+use self::device::{Kernel, Memory, Queue, Shared, Stream};
+use self::driver::Address;
+pub use self::driver::Driver;
+use self::memory::{Array, Plan};
+use self::meta::MetaMemory;
+use self::world::{Coefficients, Hyper, Kept, Report, Settings, State, World};
+use crate::backend::{Backend, DeviceStep};
+use crate::buffers::{Grads, Params};
+use crate::config::{NonFinite, Options, ParamGroup};
+use crate::error::{Error, Result};
+use crate::groups::{Groups, Tensor};
+use crate::modulation::Modulation;
+
+/// Threads of a block in passes over chunks, and in the one that decides: `BLOCK` and `DECIDER`.
+const BLOCK: u32 = 256;
+const DECIDER: u32 = 512;
+/// Blocks a multiprocessor: more than run at a time, so that uneven chunks level out.
+const BLOCKS: u32 = 8;
+
+/// Moments, statistics, attention module and counts in device memory, and the kernels that work on them.
+#[derive(Debug)]
+pub struct Cuda {
+    device: Arc<Device>,
+    stream: Stream,
+    kernels: Kernels,
+    sizes: Vec<Sizes>,
+    /// Of every tensor.
+    exp_avg: Vec<Address>,
+    exp_avg_sq: Vec<Address>,
+    moments: Memory,
+    places: Places,
+    _fixed: Memory,
+    report: Shared<Report>,
+    /// One for steps that are to come; those of captured steps.
+    tables: Vec<Tables>,
+    current: usize,
+    /// For passes.
+    passing: Tables,
+    /// Pointers that were found to lead to the device's memory.
+    checked: Checked,
+    policy: Policy,
+    /// A captured step may be replayed at any time.
+    captured: bool,
+    /// Something was enqueued since the last wait.
+    busy: bool,
+    /// The first failure of the driver's in a pass that cannot tell it.
+    failure: Mutex<Option<Error>>,
+    meta: Option<MetaMemory>,
+}
+
+/// A tensor in numbers.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Bytes of a moment.
+    moment: usize,
+    /// Bytes of the parameter.
+    param: usize,
+    /// Bytes of the gradient.
+    grad: usize,
+}
+
+/// What the options make a step do.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    /// Nobody looks: no statistics.
+    unseen: bool,
+    /// Σ g·m is wanted.
+    momentum: bool,
+    /// Zeros or Σ g·m with the new moment are wanted of the update.
+    counting: bool,
+    /// The host must know before the update: every step waits.
+    host_driven: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kernels {
+    statistics: Kernel,
+    decide: Kernel,
+    update: Kernel,
+    update_counting: Kernel,
+    update_unseen: Kernel,
+    totals: Kernel,
+    moved: Kernel,
+    alignment: Kernel,
+    direction_square: Kernel,
+    perturbed: Kernel,
+    step_made: Kernel,
+    project: Kernel,
+}
+
+impl Kernels {
+    fn load(device: &Device) -> Result<Self> {
+        Ok(Self {
+            statistics: device.kernel("maw_statistics")?,
+            decide: device.kernel("maw_decide")?,
+            update: device.kernel("maw_update")?,
+            update_counting: device.kernel("maw_update_counting")?,
+            update_unseen: device.kernel("maw_update_unseen")?,
+            totals: device.kernel("maw_totals")?,
+            moved: device.kernel("maw_moved")?,
+            alignment: device.kernel("maw_alignment")?,
+            direction_square: device.kernel("maw_direction_square")?,
+            perturbed: device.kernel("maw_perturbed")?,
+            step_made: device.kernel("maw_step_made")?,
+            project: device.kernel("maw_project")?,
+        })
+    }
+}
+
+/// The arrays that the host reads or writes later.
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    /// All of [`World`] but the tables of pointers.
+    world: World,
+    steps: Array<u64>,
+    coefficients: Array<Coefficients>,
+    kept: Array<Kept>,
+    gradient_totals: Array<f64>,
+    state_totals: Array<f64>,
+    hyper: Array<Hyper>,
+    features: Array<f64>,
+    factors: Array<f64>,
+    phi: Array<f64>,
+    settings: Array<Settings>,
+    state: Array<State>,
+}
+
+/// The world as one step sees it: with these pointers of the host's.
+#[derive(Debug)]
+struct Tables {
+    world: Array<World>,
+    on_device: Array<Address>,
+    /// What stands there: parameters, then gradients.
+    pointers: Vec<Address>,
+    /// A graph may read it at any time.
+    captured: bool,
+    _memory: Memory,
+}
+
+impl Tables {
+    fn new(device: &Arc<Device>, queue: &Queue, tensors: usize, world: World) -> Result<Self> {
+        let mut plan = Plan::default();
+        let (w, p) = (plan.array(1)?, plan.array(2 * tensors)?);
+        let memory = plan.allocate(device)?;
+        let (w, p) = (w.within(&memory), p.within(&memory));
+        let tables = Self { world: w, on_device: p, pointers: vec![0; 2 * tensors], captured: false, _memory: memory };
+        let grads = p.address + (tensors * size_of::<Address>()) as Address;
+        tables.world.write(queue, 0, &[World { params: p.address, grads, ..world }])?;
+        tables.on_device.write(queue, 0, &tables.pointers)?;
+        Ok(tables)
+    }
+
+    fn hold(&self, pointers: impl Iterator<Item = Address>) -> bool {
+        self.pointers.iter().copied().eq(pointers)
+    }
+
+    fn set(&mut self, queue: &Queue, pointers: impl Iterator<Item = Address>) -> Result<()> {
+        self.pointers.clear();
+        self.pointers.extend(pointers);
+        self.on_device.write(queue, 0, &self.pointers)
+    }
+}
+
+#[derive(Debug)]
+struct Checked {
+    params: Vec<Address>,
+    grads: Vec<Address>,
+    others: [Address; 2],
+}
+
+fn addresses<'a>(params: &'a Params, grads: &'a Grads) -> impl Iterator<Item = Address> + 'a {
+    let params = params.pointers().iter().map(|p| p.addr() as Address);
+    params.chain(grads.pointers().iter().map(|g| g.addr() as Address))
+}
+
+impl Cuda {
+    /// Everything that a run needs, for these tensors: moments of 0, the attention module as it is.
+    ///
+    /// # Errors
+    /// [`Error::OutOfDeviceMemory`]; a capture under way on the stream; the driver's.
+    pub fn new(
+        device: &Arc<Device>,
+        stream: *mut c_void,
+        options: &Options,
+        param_groups: &[ParamGroup],
+        tensors: &[Tensor],
+        groups: &Groups,
+        modulation: Option<&Modulation>,
+    ) -> Result<Self> {
+        let stream = Stream(stream);
+        let queue = device.queue(stream)?;
+        if queue.is_capturing()? {
+            return Err(Error::Capturing { what: "preparing the optimizer" });
+        }
+        let sizes: Vec<Sizes> = tensors.iter().map(Sizes::new).collect();
+        let mut plan = Plan::default();
+        let mut reserve =
+            || sizes.iter().map(|s| plan.array::<u8>(s.moment)).collect::<Result<Vec<memory::Planned<u8>>>>();
+        let (exp_avg, exp_avg_sq) = (reserve()?, reserve()?);
+        let moments = plan.allocate(device)?;
+        let place = |planned: Vec<memory::Planned<u8>>| -> Vec<Address> {
+            planned.into_iter().map(|p| p.within(&moments).address).collect()
+        };
+        let (exp_avg, exp_avg_sq) = (place(exp_avg), place(exp_avg_sq));
+        // SAFETY: the memory is as large.
+        unsafe { queue.zero(moments.address(), moments.bytes())? };
+
+        let report = Shared::<Report>::new(device)?;
+        let model = Model { options, tensors, groups, modulation, exp_avg: &exp_avg, exp_avg_sq: &exp_avg_sq };
+        let (fixed, places) = model.lay_out(device, &queue, report.pointer().addr() as Address)?;
+        let tables = Tables::new(device, &queue, tensors.len(), places.world)?;
+        let passing = Tables::new(device, &queue, tensors.len(), places.world)?;
+        let mut cuda = Self {
+            device: device.clone(),
+            stream,
+            kernels: Kernels::load(device)?,
+            checked: Checked { params: vec![0; sizes.len()], grads: vec![0; sizes.len()], others: [0; 2] },
+            sizes,
+            exp_avg,
+            exp_avg_sq,
+            moments,
+            places,
+            _fixed: fixed,
+            report,
+            tables: vec![tables],
+            current: 0,
+            passing,
+            policy: Policy::new(options, modulation),
+            captured: false,
+            busy: true,
+            failure: Mutex::new(None),
+            meta: None,
+        };
+        cuda.places.hyper.write(&queue, 0, &param_groups.iter().map(Hyper::from).collect::<Vec<_>>())?;
+        cuda.write_settings(&queue, options)?;
+        let mut state = State::zeroed();
+        state.set_last_skip(None);
+        cuda.places.state.write(&queue, 0, &[state])?;
+        queue.wait()?;
+        cuda.busy = false;
+        Ok(cuda)
+    }
+
+    /// Blocks of a pass over chunks.
+    fn blocks(&self) -> u32 {
+        self.places.world.chunk_count.clamp(1, self.device.processors * BLOCKS)
+    }
+
+    fn write_settings(&self, queue: &Queue, options: &Options) -> Result<()> {
+        let settings = Settings {
+            total_steps: options.total_steps,
+            alpha_range: options.alpha_range,
+            beta_range: options.beta_range,
+            max_grad_norm: options.max_grad_norm,
+            propagate: (options.nonfinite == NonFinite::Propagate).into(),
+        };
+        self.places.settings.write(queue, 0, &[settings])
+    }
+
+    /// Refuses what would wait, allocate or read the host's memory later, while the stream is being captured.
+    fn refuse_capture(queue: &Queue, what: &'static str) -> Result<()> {
+        if queue.is_capturing()? { Err(Error::Capturing { what }) } else { Ok(()) }
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // What is enqueued still uses the memory; freeing waits for it, except for the host's own.
+        if let Ok(queue) = self.device.queue(self.stream) {
+            let _ = queue.wait();
+        }
+    }
+}
+
+impl Backend for Cuda {
+    fn check_buffers(&mut self, tensors: &[Tensor], params: &Params, grads: Option<&Grads>) -> Result<()> {
+        let check = |argument: &str, checked: &mut [Address], pointers: &mut dyn Iterator<Item = Address>| {
+            for (i, (seen, address)) in checked.iter_mut().zip(pointers).enumerate() {
+                if address == *seen || address == 0 || tensors[i].numel == 0 {
+                    continue;
+                }
+                self.device.owns(address).map_err(|got| {
+                    let expected = format!("memory of CUDA device {}", self.device.ordinal());
+                    Error::range(format!("{argument}[{i}] (tensor '{}')", tensors[i].name()), got, expected)
+                })?;
+                *seen = address;
+            }
+            Ok(())
+        };
+        let mut params = params.pointers().iter().map(|p| p.addr() as Address);
+        check("params", &mut self.checked.params, &mut params)?;
+        let mut grads = grads.into_iter().flat_map(|g| g.pointers()).map(|g| g.addr() as Address);
+        check("grads", &mut self.checked.grads, &mut grads)
+    }
+
+    fn ready(&self, what: &'static str) -> Result<()> {
+        let queue = self.device.queue(self.stream)?;
+        if queue.is_capturing()? { Err(Error::Capturing { what }) } else { Ok(()) }
+    }
+
+    fn follow(&mut self, options: &Options) {
+        self.policy.follow(options);
+    }
+
+    fn health(&self) -> Result<()> {
+        self.failure.lock().clone().map_or(Ok(()), Err)
+    }
+
+    fn set_stream(&mut self, stream: *mut c_void) -> Result<()> {
+        let stream = Stream(stream);
+        if stream == self.stream {
+            return Ok(());
+        }
+        if self.busy {
+            let queue = self.device.queue(self.stream)?;
+            Self::refuse_capture(&queue, "leaving the stream")?;
+            queue.wait()?;
+            self.busy = false;
+        }
+        self.device.queue(stream)?.is_capturing()?; // it is a stream
+        self.stream = stream;
+        Ok(())
+    }
+
+    fn device(&mut self) -> Option<&mut dyn DeviceStep> {
+        if self.policy.host_driven { None } else { Some(self) }
+    }
+}
+
+impl Sizes {
+    fn new(tensor: &Tensor) -> Self {
+        let bytes = tensor.numel * tensor.spec.dtype.size();
+        Self { moment: bytes, param: bytes, grad: bytes }
+    }
+}
+
+impl Policy {
+    fn new(options: &Options, modulation: Option<&Modulation>) -> Self {
+        let reference = modulation.is_some() && world::is_reference(options.semantics);
+        let mut policy = Self {
+            unseen: false,
+            momentum: modulation.is_some(),
+            counting: reference || modulation.is_some_and(Modulation::counts_zeros),
+            host_driven: false,
+        };
+        policy.follow(options);
+        policy
+    }
+
+    fn follow(&mut self, options: &Options) {
+        self.unseen = options.nonfinite == NonFinite::Propagate && options.max_grad_norm == 0.0;
+        self.host_driven = options.nonfinite == NonFinite::Error || options.verify_params;
+    }
+}
+
+/// What the arrays are made from.
+struct Model<'a> {
+    options: &'a Options,
+    tensors: &'a [Tensor],
+    groups: &'a Groups,
+    modulation: Option<&'a Modulation>,
+    exp_avg: &'a [Address],
+    exp_avg_sq: &'a [Address],
+}
+
+impl Model<'_> {
+    /// Allocates and fills all but the moments and the tables of pointers.
+    fn lay_out(&self, device: &Arc<Device>, queue: &Queue, report: Address) -> Result<(Memory, Places)> {
+        let Self { options, tensors, groups, modulation, .. } = *self;
+        let (n, group_count) = (tensors.len(), groups.groups.len());
+        let chunk_size = world::chunk_size(tensors.iter().map(|t| t.numel).sum());
+        let mut chunk_tensor = Vec::new();
+        let on_device: Vec<world::Tensor> = (0..n).map(|i| self.tensor(i, chunk_size, &mut chunk_tensor)).collect();
+        let chunk_count = u32::try_from(chunk_tensor.len())
+            .map_err(|_| Error::range("the model", chunk_tensor.len(), "at most 2³² chunks of tensors"))?;
+        let group_first: Vec<u32> = std::iter::once(0)
+            .chain(groups.groups.iter().scan(0, |end, group| {
+                *end += group.tensors.len() as u32;
+                Some(*end)
+            }))
+            .collect();
+        let group_tensors: Vec<u32> =
+            groups.groups.iter().flat_map(|g| &g.tensors).map(|&i| i as u32).collect();
+        let features = modulation.map(Modulation::features);
+        let dim = features.map_or(0, |f| f.dim());
+        let phi = modulation.map_or(&[][..], |m| m.attention.values());
+        let hidden = options.attn_hidden_dim;
+        let activations = group_count * (6 * dim + hidden);
+        let scratch_len = if activations > world::ROOM { activations } else { 0 };
+
+        let mut plan = Plan::default();
+        let tensor_table = plan.array::<world::Tensor>(n)?;
+        let fixed = plan.array::<f64>(3 * n)?;
+        let steps = plan.array(n)?;
+        let coefficients = plan.array(n)?;
+        let kept = plan.array(n)?;
+        let gradient_totals = plan.array(world::GRADIENT_SUMS * n)?;
+        let state_totals = plan.array(world::STATE_SUMS * n)?;
+        let statistics = plan.array::<f64>(world::STATISTICS * n)?;
+        let chunks = plan.array::<u32>(chunk_tensor.len())?;
+        let gradient_slots = plan.array::<f64>(world::GRADIENT_SUMS * chunk_tensor.len())?;
+        let state_slots = plan.array::<f64>(world::STATE_SUMS * chunk_tensor.len())?;
+        let hyper = plan.array(tensors.iter().map(|t| t.param_group + 1).max().unwrap_or(0))?;
+        let first = plan.array::<u32>(group_count + 1)?;
+        let members = plan.array::<u32>(n)?;
+        let last_features = plan.array(group_count * dim)?;
+        let last_factors = plan.array(group_count * 4)?;
+        let next_features = plan.array::<f64>(group_count * dim)?;
+        let next_factors = plan.array::<f64>(group_count * 4)?;
+        let phi_place = plan.array(phi.len())?;
+        let scratch = plan.array::<f64>(scratch_len)?;
+        let settings = plan.array(1)?;
+        let state = plan.array(1)?;
+        let memory = plan.allocate(device)?;
+        // SAFETY: the memory is as large.
+        unsafe { queue.zero(memory.address(), memory.bytes())? };
+
+        let m = &memory;
+        let (tensor_table, fixed, chunks) = (tensor_table.within(m), fixed.within(m), chunks.within(m));
+        let (first, members) = (first.within(m), members.within(m));
+        let mut places = Places {
+            world: World::zeroed(),
+            steps: steps.within(m),
+            coefficients: coefficients.within(m),
+            kept: kept.within(m),
+            gradient_totals: gradient_totals.within(m),
+            state_totals: state_totals.within(m),
+            hyper: hyper.within(m),
+            features: last_features.within(m),
+            factors: last_factors.within(m),
+            phi: phi_place.within(m),
+            settings: settings.within(m),
+            state: state.within(m),
+        };
+        tensor_table.write(queue, 0, &on_device)?;
+        chunks.write(queue, 0, &chunk_tensor)?;
+        first.write(queue, 0, &group_first)?;
+        members.write(queue, 0, &group_tensors)?;
+        places.phi.write(queue, 0, phi)?;
+        if let Some(features) = features {
+            fixed.write(queue, 0, features.fixed.as_flattened())?;
+        }
+        places.world = World {
+            tensors: tensor_table.address,
+            fixed: fixed.address,
+            steps: places.steps.address,
+            coefficients: places.coefficients.address,
+            kept: places.kept.address,
+            gradient_totals: places.gradient_totals.address,
+            state_totals: places.state_totals.address,
+            statistics: statistics.within(m).address,
+            chunk_tensor: chunks.address,
+            gradient_slots: gradient_slots.within(m).address,
+            state_slots: state_slots.within(m).address,
+            hyper: places.hyper.address,
+            group_first: first.address,
+            group_tensors: members.address,
+            features: places.features.address,
+            factors: places.factors.address,
+            next_features: next_features.within(m).address,
+            next_factors: next_factors.within(m).address,
+            phi: places.phi.address,
+            scratch: scratch.within(m).address,
+            settings: places.settings.address,
+            state: places.state.address,
+            report,
+            tensor_count: n as u32,
+            chunk_count,
+            chunk_size: chunk_size as u32,
+            group_count: group_count as u32,
+            dim: dim as u32,
+            heads: options.attn_heads as u32,
+            layers: options.attn_layers as u32,
+            hidden: hidden as u32,
+            embed_dim: features.map_or(0, |f| f.embed_dim()) as u32,
+            gates: options.use_feature_gating.into(),
+            version: world::version(options.feature_version),
+            used: 4 + u32::from(options.use_v_norms),
+            time: options.include_time_step.into(),
+            statistical: features.map_or(0, |f| f.statistical) as u32,
+            modulation: modulation.is_some().into(),
+            zeros: features.is_some_and(|f| f.counts_zeros()).into(),
+            reference: (modulation.is_some() && world::is_reference(options.semantics)).into(),
+            ..World::zeroed()
+        };
+        Ok((memory, places))
+    }
+
+    /// A tensor as the device sees it; its chunks are added to the list.
+    fn tensor(&self, i: usize, chunk_size: usize, chunk_tensor: &mut Vec<u32>) -> world::Tensor {
+        let tensor = &self.tensors[i];
+        let (first_chunk, chunks) = (chunk_tensor.len(), tensor.numel.div_ceil(chunk_size));
+        chunk_tensor.resize(first_chunk + chunks, i as u32);
+        world::Tensor {
+            numel: tensor.numel as u64,
+            exp_avg: self.exp_avg[i],
+            exp_avg_sq: self.exp_avg_sq[i],
+            max_square: tensor.spec.dtype.max_square(),
+            first_chunk: first_chunk as u32,
+            chunks: chunks as u32,
+            param_group: tensor.param_group as u32,
+            group: self.groups.of_tensor[i] as u32,
+            kind: world::kind(tensor.spec.dtype),
+            reserved: 0,
+        }
+    }
+}
