@@ -17,13 +17,14 @@ namespace {
 struct Warp {
     uint32_t ready;  // lanes that can run
     uint32_t exited; // and those that the block never had
-    uint32_t used;   // of `meetings`, whose masks are disjoint
+    uint32_t used;   // of `meetings`: each has a lane that is in no other
     std::array<Meeting, 32> meetings;
 };
 
 std::array<Thread, 1024> threads;
 std::array<Warp, 32> warps;
 unsigned count, alive, at_barrier;
+int barrier_line; // where the first of them waits
 std::string failure;
 void (*kernel_body)(void*);
 void* kernel_argument;
@@ -150,12 +151,10 @@ void fail(const std::string& why) {
 }
 
 void synchronize_block(int line) {
-    for (unsigned i = 0; at_barrier && i < count; i++)
-        if (threads[i].state == Thread::AtBarrier) {
-            if (threads[i].line == line) break;
-            fail("threads wait at different barriers, in the lines " + std::to_string(threads[i].line) + " and " +
-                 std::to_string(line));
-        }
+    if (at_barrier == 0) barrier_line = line;
+    if (barrier_line != line)
+        fail("threads wait at different barriers, in the lines " + std::to_string(barrier_line) + " and " +
+             std::to_string(line));
     current->line = line;
     if (++at_barrier == alive) return release_barrier(); // the last one goes on
     current->state = Thread::AtBarrier;
@@ -172,11 +171,12 @@ Meeting& meet(uint32_t mask, uint64_t value, WarpOperation operation, int line) 
     Meeting* mine = nullptr;
     for (uint32_t used = warp.used; used; used &= used - 1) {
         Meeting& other = warp.meetings[static_cast<unsigned>(__builtin_ctz(used))];
-        if (other.unread || !(other.mask & mask)) continue; // over, or of other lanes
-        if (other.mask != mask || other.operation != operation || other.line != line)
+        if (other.unread) continue; // over
+        bool same = other.mask == mask, never = other.mask & me && mask & other.arrived;
+        if (same ? other.operation != operation || other.line != line : never)
             fail("lanes of a warp meet in different operations or masks, in the lines " + std::to_string(other.line) +
                  " and " + std::to_string(line));
-        mine = &other;
+        if (same) mine = &other;
     }
     if (!mine) {
         unsigned unused = static_cast<unsigned>(__builtin_ctz(~warp.used));
