@@ -2,7 +2,6 @@
 #include "shared_memory.h"
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <numeric>
 #include <vector>
 
@@ -41,9 +40,9 @@ void release_barrier() {
 }
 
 std::string place(const Thread& thread) {
-    char text[80];
-    snprintf(text, sizeof text, "thread (%u, %u, %u), line %d", thread.index.x, thread.index.y, thread.index.z, thread.line);
-    return text;
+    auto [x, y, z] = thread.index;
+    return "thread (" + std::to_string(x) + ", " + std::to_string(y) + ", " + std::to_string(z) + "), line " +
+           std::to_string(thread.line);
 }
 
 /// Why no thread can run although some have not exited.

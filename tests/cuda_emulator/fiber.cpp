@@ -13,7 +13,8 @@ constexpr size_t GUARD = 4 << 10;
 constexpr int STACKS = 1024; // threads of the largest block
 
 char* reserve() {
-    void* all = mmap(nullptr, STACKS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* all = mmap(nullptr, STACKS * STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (all == MAP_FAILED) {
         perror("cuda emulator: stacks for fibers");
         abort();

@@ -1,5 +1,6 @@
 // Devices, contexts, modules, launches, and what tests can force.
 #include "emulated.h"
+#include <cstring>
 
 using namespace emu;
 
@@ -58,6 +59,20 @@ TEST(Settings, name_a_file_for_what_is_left_alive) {
 }
 
 class Driver : public Emulated {};
+
+TEST_F(Driver, runs_blocks_in_the_order_that_the_environment_asks_for) {
+    const char* order = getenv("CUDA_EMULATOR_ORDER");
+    Pointer out = allocate(4);
+    ASSERT_EQ(run("last_block", {100}, {1}, out), SUCCESS);
+    uint32_t last = download<uint32_t>(out, 1)[0];
+    if (!order || !strcmp(order, "ascending")) {
+        EXPECT_EQ(last, 99u);
+    } else if (!strcmp(order, "descending")) {
+        EXPECT_EQ(last, 0u);
+    } else {
+        EXPECT_TRUE(last > 0 && last < 99) << "shuffled: " << last;
+    }
+}
 
 TEST_F(Driver, needs_a_current_context) {
     Pointer pointer;

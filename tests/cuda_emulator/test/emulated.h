@@ -82,7 +82,6 @@ class Emulated : public testing::Test {
   protected:
     void SetUp() override {
         cuda_emulator_reset();
-        cuda_emulator_order(0);
         ASSERT_EQ(cuInit(0), emu::SUCCESS);
         ASSERT_EQ(cuDevicePrimaryCtxRetain(&context, 0), emu::SUCCESS);
         ASSERT_EQ(cuCtxSetCurrent(context), emu::SUCCESS);

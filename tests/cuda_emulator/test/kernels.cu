@@ -1,4 +1,4 @@
-// Kernels that are there to test the emulator. A line that a test expects in a message ends in its name.
+// Kernels that are there to test the emulator.
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
@@ -12,6 +12,8 @@ __global__ void fill(u32* out, u32 n, u32 value) {
 }
 
 __global__ void add_one(u32* counter) { *counter += 1; }
+
+__global__ void last_block(u32* out) { *out = blockIdx.x; }
 
 __global__ void coordinates(u32* out) {
     u32 block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
@@ -150,7 +152,17 @@ __global__ void large_frame(u32* out) {
 
 // A sum over a grid as the project's kernels have it, and with mistakes. Each must be found by an order of threads.
 
-enum Mistake { NONE, NO_BARRIER, NO_SECOND_BARRIER, SHORT_TAIL, LONG_TAIL, COUNTER_KEPT, WRONG_LAST, DIVERGENT_SHUFFLE, NO_SYNCWARP };
+enum Mistake {
+    NONE,
+    NO_BARRIER,
+    NO_SECOND_BARRIER,
+    SHORT_TAIL,
+    LONG_TAIL,
+    COUNTER_KEPT,
+    WRONG_LAST,
+    DIVERGENT_SHUFFLE,
+    NO_SYNCWARP
+};
 
 template <Mistake mistake> __device__ void sum_of(const double* in, u32 n, double* partial, u32* arrived, double* out) {
     SHARED_ARRAY(double, warps, 8);

@@ -118,6 +118,7 @@ TEST_F(Memory, of_another_device_is_closed_to_a_kernel) {
 // The host's own handlers still work.
 
 static sigjmp_buf recovered;
+static volatile int* volatile nowhere = reinterpret_cast<int*>(8);
 static void recover(int) { siglongjmp(recovered, 1); }
 
 TEST(Signals, that_are_not_the_emulators_go_to_the_handler_that_was_there) {
@@ -125,7 +126,6 @@ TEST(Signals, that_are_not_the_emulators_go_to_the_handler_that_was_there) {
         {
             signal(SIGSEGV, recover);
             int result = cuInit(0);
-            volatile int* nowhere = reinterpret_cast<int*>(8);
             if (!sigsetjmp(recovered, 1)) *nowhere = 1;
             exit(result ? result : 42);
         },
@@ -137,7 +137,7 @@ TEST(Signals, without_a_handler_end_the_program_as_before) {
         {
             signal(SIGSEGV, SIG_DFL);
             cuInit(0);
-            *reinterpret_cast<volatile int*>(8) = 1;
+            *nowhere = 1;
         },
         testing::KilledBySignal(SIGSEGV), "");
 }
