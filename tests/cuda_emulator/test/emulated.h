@@ -65,7 +65,8 @@ Result cuModuleUnload(void*);
 Result cuModuleGetFunction(void**, void*, const char*);
 Result cuFuncGetAttribute(int*, int, void*);
 Result cuFuncSetAttribute(void*, int, int);
-Result cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void*, void**, void**);
+Result cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void*, void**,
+                      void**);
 Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int*, void*, int, size_t);
 Result cuGetErrorName(int, const char**);
 Result cuGetErrorString(int, const char**);

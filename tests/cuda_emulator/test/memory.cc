@@ -15,7 +15,8 @@ TEST_F(Memory, is_closed_to_host_code) {
     Pointer pointer = upload(std::vector<int>{1});
     EXPECT_EXIT(printf("%d", *address<volatile int>(pointer)), testing::KilledBySignal(SIGSEGV),
                 "host code touches device memory");
-    EXPECT_EXIT(*address<volatile int>(pointer) = 2, testing::KilledBySignal(SIGSEGV), "host code touches device memory");
+    EXPECT_EXIT(*address<volatile int>(pointer) = 2, testing::KilledBySignal(SIGSEGV),
+                "host code touches device memory");
     Pointer out = allocate(4);
     ASSERT_EQ(run("add_one", {}, {1}, pointer), SUCCESS);
     EXPECT_EXIT(*address<volatile int>(out) = 2, testing::KilledBySignal(SIGSEGV), "host code") << "after a launch, too";

@@ -101,7 +101,8 @@ TEST_F(Mistakes, a_write_outside_of_a_shared_array_is_an_illegal_address) {
 }
 
 TEST_F(Mistakes, a_deadlock_ends_with_who_waits_where) {
-    expect_failure(LAUNCH_FAILED, "32 threads wait at a barrier, 32 in a warp operation, 0 have exited", "deadlock", {64});
+    expect_failure(LAUNCH_FAILED, "32 threads wait at a barrier, 32 in a warp operation, 0 have exited", "deadlock",
+                   {64});
 }
 
 TEST_F(Mistakes, a_mask_that_names_a_missing_lane_is_refused) {
