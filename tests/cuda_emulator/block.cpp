@@ -2,7 +2,6 @@
 #include "shared_memory.h"
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <numeric>
 #include <vector>
 
@@ -17,13 +16,14 @@ namespace {
 struct Warp {
     uint32_t ready;  // lanes that can run
     uint32_t exited; // and those that the block never had
-    uint32_t used;   // of `meetings`, whose masks are disjoint
+    uint32_t used;   // of `meetings`: each has a lane that is in no other
     std::array<Meeting, 32> meetings;
 };
 
 std::array<Thread, 1024> threads;
 std::array<Warp, 32> warps;
 unsigned count, alive, at_barrier;
+int barrier_line; // where the first of them waits
 std::string failure;
 void (*kernel_body)(void*);
 void* kernel_argument;
@@ -40,9 +40,9 @@ void release_barrier() {
 }
 
 std::string place(const Thread& thread) {
-    char text[80];
-    snprintf(text, sizeof text, "thread (%u, %u, %u), line %d", thread.index.x, thread.index.y, thread.index.z, thread.line);
-    return text;
+    auto [x, y, z] = thread.index;
+    return "thread (" + std::to_string(x) + ", " + std::to_string(y) + ", " + std::to_string(z) + "), line " +
+           std::to_string(thread.line);
 }
 
 /// Why no thread can run although some have not exited.
@@ -150,12 +150,10 @@ void fail(const std::string& why) {
 }
 
 void synchronize_block(int line) {
-    for (unsigned i = 0; at_barrier && i < count; i++)
-        if (threads[i].state == Thread::AtBarrier) {
-            if (threads[i].line == line) break;
-            fail("threads wait at different barriers, in the lines " + std::to_string(threads[i].line) + " and " +
-                 std::to_string(line));
-        }
+    if (at_barrier == 0) barrier_line = line;
+    if (barrier_line != line)
+        fail("threads wait at different barriers, in the lines " + std::to_string(barrier_line) + " and " +
+             std::to_string(line));
     current->line = line;
     if (++at_barrier == alive) return release_barrier(); // the last one goes on
     current->state = Thread::AtBarrier;
@@ -172,11 +170,12 @@ Meeting& meet(uint32_t mask, uint64_t value, WarpOperation operation, int line) 
     Meeting* mine = nullptr;
     for (uint32_t used = warp.used; used; used &= used - 1) {
         Meeting& other = warp.meetings[static_cast<unsigned>(__builtin_ctz(used))];
-        if (other.unread || !(other.mask & mask)) continue; // over, or of other lanes
-        if (other.mask != mask || other.operation != operation || other.line != line)
+        if (other.unread) continue; // over
+        bool same = other.mask == mask, never = other.mask & me && mask & other.arrived;
+        if (same ? other.operation != operation || other.line != line : never)
             fail("lanes of a warp meet in different operations or masks, in the lines " + std::to_string(other.line) +
                  " and " + std::to_string(line));
-        mine = &other;
+        if (same) mine = &other;
     }
     if (!mine) {
         unsigned unused = static_cast<unsigned>(__builtin_ctz(~warp.used));

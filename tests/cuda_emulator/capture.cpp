@@ -90,11 +90,9 @@ Result record(Event& event, Stream& stream) {
 Result wait(Stream& stream, const Event& event) {
     Capture *mine = stream.capture.get(), *other = event.capture.get();
     if (mine && mine->invalid) return STREAM_CAPTURE_INVALIDATED;
-    if (!mine && !other) return event.recorded.empty() ? SUCCESS : enqueue(stream, [] { return SUCCESS; }, event.recorded);
-    if (!other) {
-        if (event.recorded.empty()) return SUCCESS;
-        return invalidate(*mine, STREAM_CAPTURE_ISOLATION, "a captured stream waits for an event from outside the capture");
-    }
+    if (!other && event.recorded.empty()) return SUCCESS;
+    if (!other && !mine) return enqueue(stream, [] { return SUCCESS; }, event.recorded);
+    if (!other) return invalidate(*mine, STREAM_CAPTURE_ISOLATION, "a captured stream waits for an uncaptured event");
     if (mine && mine != other) {
         other->invalid = true;
         return invalidate(*mine, STREAM_CAPTURE_MERGE, "a captured stream waits for an event of another capture");

@@ -14,8 +14,6 @@ Control control;
 
 namespace {
 
-const bool order_is_set = (control.order = order_setting(), true);
-
 FILE* trace() {
     static FILE* const file = [] {
         const char* path = getenv("CUDA_EMULATOR_TRACE");
@@ -119,6 +117,7 @@ EMU_EXPORT void cuda_emulator_reset() {
     std::lock_guard<std::recursive_mutex> held(lock);
     drop_pending();
     for (const auto& [handle, context] : objects.contexts.all()) context->sticky = SUCCESS;
+    control.order = order_setting();
     control.failures.clear();
     control.launch_failure = {0, SUCCESS};
     control.last_error.clear();

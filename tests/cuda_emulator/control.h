@@ -2,6 +2,7 @@
 // Each may be called at any time, from any thread.
 #pragma once
 #include "results.h"
+#include "settings.h"
 #include <cstdint>
 #include <map>
 #include <string>
@@ -16,15 +17,20 @@ EMU_EXPORT void cuda_emulator_fail(const char* function, long nth, int result);
 EMU_EXPORT void cuda_emulator_fail_launch(long nth, int result);
 /// The order of threads and blocks: 0 ascending, 1 descending, any other number is the seed of a shuffle.
 EMU_EXPORT void cuda_emulator_order(uint64_t order);
-/// Takes back what was forced, forgets errors that stick, and drops what streams have not run. Objects stay alive.
+/// Takes back all of the above, forgets errors that stick, and drops what streams have not run. Objects stay alive.
 EMU_EXPORT void cuda_emulator_reset();
-/// A number by name: "allocations", "allocated_bytes", "pinned", "streams", "events", "modules", "graphs", "contexts" that
-/// are alive, primary contexts counted as often as they are retained; "live", the sum of all but the bytes; "pending", what
-/// streams have not run; "launches", kernels that have run; "*", calls of the driver as cuda_emulator_fail counts them;
-/// else calls of the function with this name.
+/// A number by its name:
+///   "allocations" "pinned" "streams" "events" "modules" "graphs" "contexts"
+///                       what is alive; a primary context counts as often as it is retained
+///   "live"              the sum of these
+///   "allocated_bytes"   of device memory
+///   "pending"           pieces of work that streams have not run
+///   "launches"          kernels that have run
+///   "*"                 calls of the driver, as cuda_emulator_fail counts them
+///   "cuMemAlloc_v2", …  calls of this function
 EMU_EXPORT long cuda_emulator_count(const char* name);
-/// What the last refusal was about; empty if nothing was refused since the start or the last reset. Valid until the next
-/// call of this thread.
+/// What the last refusal or failure was about; empty if there was none since the last reset. The text lives until the
+/// next call by the same thread.
 EMU_EXPORT const char* cuda_emulator_last_error();
 /// A module for cuModuleLoadData with the entries of all kernels that were compiled in, without their code.
 EMU_EXPORT const char* cuda_emulator_ptx();
@@ -37,7 +43,7 @@ struct Forced {
 };
 
 struct Control {
-    uint64_t order = 0;
+    uint64_t order = order_setting();
     std::string last_error;
     std::map<std::string, long> calls;
     std::map<std::string, Forced> failures;

@@ -89,7 +89,7 @@ EMU_EXPORT Result cuDeviceGetAttribute(int* value, int attribute, int device) {
         if (!exists(device)) return INVALID_DEVICE;
         auto found = attributes.find(attribute);
         if (found == attributes.end())
-            return control.refuse(INVALID_VALUE, "the emulator does not know the attribute " + std::to_string(attribute));
+            return control.refuse(INVALID_VALUE, "unknown to the emulator: attribute " + std::to_string(attribute));
         *value = static_cast<int>(found->second);
         return SUCCESS;
     });

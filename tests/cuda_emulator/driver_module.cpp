@@ -163,7 +163,8 @@ EMU_EXPORT Result cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y,
         int device = stream->context->device;
         return enqueue(*stream, [launch = std::move(launch), module, device]() -> Result {
             if (Result forced = control.enter_launch()) return forced;
-            if (module.expired()) return control.refuse(LAUNCH_FAILED, launch.kernel->name + ": its module was unloaded");
+            if (module.expired())
+                return control.refuse(LAUNCH_FAILED, launch.kernel->name + ": its module was unloaded");
             memory::open(device);
             return run(launch);
         });

@@ -169,7 +169,7 @@ EMU_EXPORT Result cuStreamGetCaptureInfo(void* handle, int* status, uint64_t* id
 EMU_EXPORT Result cuStreamGetCaptureInfo_v2(void* handle, int* status, uint64_t* id, void** graph,
                                             const void*** dependencies, size_t* count) {
     if (!graph && !dependencies && !count) return capture_info(__func__, handle, status, id);
-    return always(__func__, [] { return control.refuse(NOT_SUPPORTED, "the emulator tells only status and id of a capture"); });
+    return always(__func__, [] { return control.refuse(NOT_SUPPORTED, "only status and id of a capture are told"); });
 }
 
 EMU_EXPORT Result cuThreadExchangeStreamCaptureMode(int* mode) {

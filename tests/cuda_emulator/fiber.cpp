@@ -13,7 +13,8 @@ constexpr size_t GUARD = 4 << 10;
 constexpr int STACKS = 1024; // threads of the largest block
 
 char* reserve() {
-    void* all = mmap(nullptr, STACKS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* all = mmap(nullptr, STACKS * STACK, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (all == MAP_FAILED) {
         perror("cuda emulator: stacks for fibers");
         abort();
@@ -33,7 +34,7 @@ int touched = 0;
 
 } // namespace
 
-#if defined(__x86_64__)
+#if !defined(EMU_UCONTEXT)
 
 // Pushes what the calling convention preserves, changes the stack, pops it from there.
 extern "C" void emu_switch_stacks(void** save, void* to);
@@ -63,12 +64,12 @@ emu_switch_stacks:
 
 static void* resumer;
 
-static void* prepare(char* bottom, void (*entry)()) {
+static void prepare(void*& position, char* bottom, void (*entry)()) {
     void** top = reinterpret_cast<void**>(bottom + STACK);
     *--top = nullptr; // where `entry` would return to
     *--top = reinterpret_cast<void*>(entry);
     for (int i = 0; i < 6; i++) *--top = nullptr; // the preserved registers
-    return top;
+    position = top;
 }
 
 void Fiber::resume() { emu_switch_stacks(&resumer, position); }
@@ -78,14 +79,12 @@ void Fiber::suspend() { emu_switch_stacks(&position, resumer); }
 
 static ucontext_t resumer;
 
-static ucontext_t prepare(char* bottom, void (*entry)()) {
-    ucontext_t context;
-    getcontext(&context);
-    context.uc_stack.ss_sp = bottom;
-    context.uc_stack.ss_size = STACK;
-    context.uc_link = nullptr;
-    makecontext(&context, entry, 0);
-    return context;
+static void prepare(ucontext_t& position, char* bottom, void (*entry)()) { // in its place: it points into itself
+    getcontext(&position);
+    position.uc_stack.ss_sp = bottom;
+    position.uc_stack.ss_size = STACK;
+    position.uc_link = nullptr;
+    makecontext(&position, entry, 0);
 }
 
 void Fiber::resume() { swapcontext(&resumer, &position); }
@@ -97,7 +96,7 @@ void Fiber::start(void (*entry)()) {
     if (returned.empty()) returned.push_back(touched++);
     stack = returned.back();
     returned.pop_back();
-    position = prepare(stacks() + stack * STACK, entry);
+    prepare(position, stacks() + stack * STACK, entry);
 }
 
 void Fiber::finish() {

@@ -1,7 +1,10 @@
 // A fiber: a stack of its own and a place to go on, so that one CUDA thread can wait for another.
 #pragma once
 #include <cstddef>
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) && !defined(EMU_UCONTEXT)
+#define EMU_UCONTEXT // the slower way; can be asked for elsewhere, too
+#endif
+#if defined(EMU_UCONTEXT)
 #include <ucontext.h>
 #endif
 
@@ -26,10 +29,10 @@ class Fiber {
 
   private:
     int stack = -1;
-#if defined(__x86_64__)
-    void* position = nullptr;
-#else
+#if defined(EMU_UCONTEXT)
     ucontext_t position;
+#else
+    void* position = nullptr;
 #endif
 };
 

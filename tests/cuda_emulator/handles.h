@@ -1,5 +1,5 @@
-// Live objects by their handle. A handle is a number that is never given out twice, so a stale one is always noticed, and
-// who follows it as a pointer crashes.
+// Live objects by their handle. A handle is a number that is never given out twice, so a stale one is always noticed,
+// and who follows it as a pointer crashes.
 #pragma once
 #include <cstdint>
 #include <map>

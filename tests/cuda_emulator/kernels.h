@@ -34,7 +34,9 @@ template <class... T, void (*Function)(T...)> struct Describe<Function> {
     }
 
   private:
-    static constexpr size_t aligned(size_t offset, size_t alignment) { return (offset + alignment - 1) / alignment * alignment; }
+    static constexpr size_t aligned(size_t offset, size_t alignment) {
+        return (offset + alignment - 1) / alignment * alignment;
+    }
 
     template <size_t N> static constexpr size_t offset() {
         size_t sizes[] = {sizeof(T)..., 0}, alignments[] = {alignof(T)..., 1}, at = 0;

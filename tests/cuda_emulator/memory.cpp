@@ -150,9 +150,12 @@ std::string describe(const void* address) {
     if (!contains(address)) return text + ", which is no device memory";
     auto after = allocations.upper_bound(place);
     const Allocation* before = after == allocations.begin() ? nullptr : &std::prev(after)->second;
-    if (before && place < page_address(before->first_page + before->pages)) return text + ", in " + bytes_of(*before) + " of another device";
-    if (before && place < page_address(before->first_page + before->pages + 1))
-        return text + ", " + std::to_string(place - before->start - before->size) + " bytes past the end of " + bytes_of(*before);
+    DevicePointer closed = before ? page_address(before->first_page + before->pages) : 0; // the page behind it
+    if (place < closed) return text + ", in " + bytes_of(*before) + " of another device";
+    if (place < closed + PAGE && before) {
+        auto distance = std::to_string(place - before->start - before->size);
+        return text + ", " + distance + " bytes past the end of " + bytes_of(*before);
+    }
     if (after != allocations.end() && place >= page_address(after->second.first_page - 1))
         return text + ", " + std::to_string(after->second.start - place) + " bytes before " + bytes_of(after->second);
     return text + ", which is in no live allocation";

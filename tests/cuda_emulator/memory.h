@@ -1,8 +1,8 @@
 // Device memory: a range of addresses that only kernels can touch, and pinned host memory.
 //
-// One memory file is mapped twice. Device addresses are in the first mapping, which is closed to everybody unless a kernel
-// runs; the driver's copies go through the second. Each allocation ends at a page that stays closed, no address is given
-// out twice, and fresh memory is NaN.
+// One memory file is mapped twice. Device addresses are in the first mapping, which is closed to everybody unless a
+// kernel runs; the driver's copies go through the second. Each allocation ends at a page that stays closed, no address
+// is given out twice, and fresh memory is NaN.
 #pragma once
 #include "results.h"
 #include <cstddef>

@@ -31,6 +31,12 @@ std::string signature(const std::string& declarations) {
     return text;
 }
 
+unsigned product(const std::smatch& numbers) {
+    unsigned long all = 1;
+    for (size_t i = 1; i < numbers.size(); i++) all *= std::stoul(numbers[i]);
+    return static_cast<unsigned>(all);
+}
+
 /// The bytes of all .shared variables, as if each were aligned like its type.
 size_t shared_bytes(const std::string& body) {
     static const std::regex form(R"(\.shared\s+(?:\.align\s+(\d+)\s+)?\.b8\s+[\w$]+\[(\d+)\])");
@@ -48,7 +54,7 @@ Result check_target(const std::string& ptx) {
         !std::regex_search(ptx, target, std::regex(R"(\n\.target sm_(\d+))")))
         return control.refuse(INVALID_IMAGE, "the image is no PTX: it has no .version and .target");
     if (cuda_version_of_ptx(std::stoi(version[1]), std::stoi(version[2])) > driver_version())
-        return control.refuse(UNSUPPORTED_PTX_VERSION, "the driver is older than the PTX, " + version[1].str() + "." + version[2].str());
+        return control.refuse(UNSUPPORTED_PTX_VERSION, "the driver is older than the PTX:" + version[0].str());
     if (std::stoi(target[1]) > compute_capability())
         return control.refuse(NO_BINARY_FOR_GPU, "the device is older than the PTX's target, sm_" + target[1].str());
     return SUCCESS;
@@ -74,7 +80,7 @@ Result read_ptx(const std::string& ptx, std::map<std::string, Function>& functio
         function.static_shared = shared_bytes(body);
         std::smatch bound;
         if (std::regex_search(body, bound, std::regex(R"(\.maxntid (\d+), (\d+), (\d+))")))
-            function.most_threads = static_cast<unsigned>(std::stoul(bound[1]) * std::stoul(bound[2]) * std::stoul(bound[3]));
+            function.most_threads = product(bound);
         at = next;
     }
     for (const Kernel& kernel : kernels())

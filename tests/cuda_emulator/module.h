@@ -1,5 +1,5 @@
-// Modules: PTX is read for its entries, and each must be a kernel that was compiled in, with the same parameters; and the
-// other way round. So the committed PTX and the source that the emulator runs cannot differ unseen.
+// Modules: PTX is read for its entries, and each must be a kernel that was compiled in, with the same parameters; and
+// the other way round. So the committed PTX and the source that the emulator runs cannot differ unseen.
 #pragma once
 #include "context.h"
 #include "kernels.h"

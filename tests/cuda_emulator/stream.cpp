@@ -65,8 +65,7 @@ Result enqueue(Stream& stream, Run run, std::vector<Ticket> after) {
     if (Result refused = order_with_legacy(stream, after)) return refused;
     stream.queue.push_back({std::move(run), std::move(after)});
     stream.queued++;
-    static const bool late = setting("LATE", 1) != 0;
-    return late ? SUCCESS : finish(stream);
+    return setting("LATE", 1) ? SUCCESS : finish(stream);
 }
 
 Result run_until(Stream& stream, uint64_t number) {
