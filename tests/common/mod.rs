@@ -3,6 +3,7 @@
 
 pub mod calls;
 pub mod checkpoint;
+pub mod device;
 pub mod golden;
 pub mod handle;
 pub mod loss;

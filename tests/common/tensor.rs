@@ -61,6 +61,21 @@ impl Tensor {
         }
     }
 
+    /// The elements as they lie in memory.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F64(values) => bytemuck::cast_slice(values),
+        }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice_mut(values),
+            Self::F64(values) => bytemuck::cast_slice_mut(values),
+        }
+    }
+
     pub fn pointer(&self) -> *const c_void {
         match self {
             Self::F32(values) => values.as_ptr().cast(),
