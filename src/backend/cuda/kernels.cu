@@ -490,14 +490,9 @@ __device__ void total_up(const World& w, const double* slots, double* totals, do
     }
 }
 
-// The sum over the block, in every thread. `shared`: DECIDER / WARP.
-__device__ double total(double v, double* shared) {
-    v = warp_sum(v);
-    __syncthreads();
-    if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = v;
-    __syncthreads();
-    double sum = 0.0;
-    for (u32 i = 0; i < DECIDER / WARP; i++) sum += shared[i];
+// sum + the numbers of the first `count` lanes, in their order; the same in every lane.
+__device__ inline double add_in_order(double sum, double v, u32 count) {
+    for (u32 lane = 0; lane < count; lane++) sum += __shfl_sync(ALL, v, lane);
     return sum;
 }
 
@@ -560,19 +555,13 @@ __device__ double power(double x, u64 n) {
 }
 
 // -- The attention module: layers.rs, forward alone, tasks spread over the threads. G tokens of width D.
+//
+// Sums are taken in the host's order, so that the host's evaluation of a meta-update and this one have the same bits.
 
-// Σ w x of n numbers, four sums side by side to hide the latency of adding.
-__device__ double dot(const double* w, const double* x, u32 n) {
-    double a = 0.0, b = 0.0, c = 0.0, d = 0.0;
-    u32 i = 0;
-    for (; i + 4 <= n; i += 4) {
-        a += w[i] * x[i];
-        b += w[i + 1] * x[i + 1];
-        c += w[i + 2] * x[i + 2];
-        d += w[i + 3] * x[i + 3];
-    }
-    for (; i < n; i++) a += w[i] * x[i];
-    return (a + b) + (c + d);
+// sum + Σ w x of n numbers.
+__device__ double dot(double sum, const double* w, const double* x, u32 n) {
+    for (u32 i = 0; i < n; i++) sum += x[i] * w[i];
+    return sum;
 }
 
 enum After { SET, ADD, RELU };
@@ -583,8 +572,8 @@ __device__ void linear(const double* phi, u32 rows, u32 columns, u32 tokens, con
     const double* bias = phi + (u64)rows * columns;
     for (u32 i = threadIdx.x; i < tokens * rows; i += DECIDER) {
         u32 token = i / rows, row = i % rows;
-        double sum = bias[row] + dot(phi + (u64)row * columns, x + (u64)token * columns, columns);
-        if (AFTER == ADD) sum = y[i] + sum;
+        double sum = dot(bias[row], phi + (u64)row * columns, x + (u64)token * columns, columns);
+        if (AFTER == ADD) sum += y[i];
         if (AFTER == RELU) sum = sum < 0.0 ? 0.0 : sum; // a NaN passes
         y[i] = sum;
     }
@@ -605,13 +594,14 @@ __device__ void layer_norm(const double* phi, u32 dim, u32 tokens, const double*
     __syncthreads();
 }
 
-// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ / √C). qkv: G × 3D. Neighbouring lanes share the keys of one query.
+// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ / √C). qkv: G × 3D. Neighbouring lanes share the keys of one query: each
+// computes every so manieth weight, and all of them add up all weights.
 __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double* out) {
     u32 width = dim / heads, tasks = tokens * heads, parts = 1;
     while (parts < WARP && parts * 2 <= tokens && tasks * parts * 2 <= DECIDER) parts *= 2;
     double scale = 1.0 / sqrt((double)width);
     for (u32 base = 0; base < tasks * parts; base += DECIDER) { // as often in every thread
-        u32 id = base + threadIdx.x, part = id % parts;
+        u32 id = base + threadIdx.x, part = id % parts, neighbours = threadIdx.x % WARP - part;
         bool real = id < tasks * parts;
         u32 task = real ? id / parts : 0, token = task / heads, head = task % heads;
         const double* q = qkv + (u64)token * 3 * dim + head * width;
@@ -619,7 +609,7 @@ __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double
         const double* v = qkv + 2 * dim + head * width;
         double largest = -1.7976931348623157e308;
         for (u32 j = part; j < tokens; j += parts) {
-            double score = dot(q, k + (u64)j * 3 * dim, width) * scale;
+            double score = dot(0.0, k + (u64)j * 3 * dim, q, width) * scale;
             if (score > largest) largest = score;
         }
         for (u32 d = 1; d < parts; d *= 2) {
@@ -629,15 +619,18 @@ __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double
         // Four columns at a time; wide heads are rare and compute their weights anew for each four.
         for (u32 first = 0; first < width; first += 4) {
             double sum = 0.0, columns[4] = {};
-            for (u32 j = part; j < tokens; j += parts) {
-                double weight = exponential(dot(q, k + (u64)j * 3 * dim, width) * scale - largest);
-                sum += weight;
-                for (u32 c = 0; c < 4; c++)
-                    if (first + c < width) columns[c] += weight * v[(u64)j * 3 * dim + first + c];
-            }
-            for (u32 d = 1; d < parts; d *= 2) {
-                sum += __shfl_xor_sync(ALL, sum, d);
-                for (u32 c = 0; c < 4; c++) columns[c] += __shfl_xor_sync(ALL, columns[c], d);
+            for (u32 start = 0; start < tokens; start += parts) {
+                double own = 0.0;
+                if (start + part < tokens) {
+                    own = exponential(dot(0.0, k + (u64)(start + part) * 3 * dim, q, width) * scale - largest);
+                }
+                for (u32 p = 0; p < parts && start + p < tokens; p++) {
+                    double weight = __shfl_sync(ALL, own, neighbours + p);
+                    const double* value = v + (u64)(start + p) * 3 * dim + first;
+                    sum += weight;
+                    for (u32 c = 0; c < 4; c++)
+                        if (first + c < width) columns[c] += weight * value[c];
+                }
             }
             if (real && part == 0)
                 for (u32 c = 0; c < 4; c++)
@@ -682,14 +675,19 @@ enum Version { BASIC = 0, BASIC_PLUS = 1, ENHANCED = 2, NORM_BASIC = 3, NORM_BAS
 // Mean and variance (divisor N) over a group's tensors, in every lane of a warp.
 __device__ void spread(const u32* members, u32 count, const double* values, u32 stride, double& mean, double& variance) {
     u32 lane = threadIdx.x % WARP;
-    double sum = 0.0, squares = 0.0;
-    for (u32 i = lane; i < count; i += WARP) sum += values[(u64)members[i] * stride];
-    mean = warp_sum(sum) / count;
-    for (u32 i = lane; i < count; i += WARP) {
-        double d = values[(u64)members[i] * stride] - mean;
-        squares += d * d;
+    double sum = -0.0, squares = -0.0; // the sum of nothing on the host
+    for (u32 start = 0; start < count; start += WARP) {
+        u32 here = count - start < WARP ? count - start : WARP;
+        double value = lane < here ? values[(u64)members[start + lane] * stride] : 0.0;
+        sum = add_in_order(sum, value, here);
     }
-    variance = warp_sum(squares) / count;
+    mean = sum / count;
+    for (u32 start = 0; start < count; start += WARP) {
+        u32 here = count - start < WARP ? count - start : WARP;
+        double d = lane < here ? values[(u64)members[start + lane] * stride] - mean : 0.0;
+        squares = add_in_order(squares, d * d, here);
+    }
+    variance = squares / count;
 }
 
 // The columns before standardisation and gating, into next_features.
@@ -744,7 +742,7 @@ __device__ void make_tokens(const World& w, double* tokens) {
         double mean = 0.0, deviation = 0.0;
         bool standardise = norm && column < w.statistical;
         if (standardise) {
-            double sum = 0.0, squares = 0.0;
+            double sum = -0.0, squares = -0.0;
             for (u32 g = 0; g < groups; g++) sum += w.next_features[(u64)g * dim + column];
             mean = sum / groups;
             for (u32 g = 0; g < groups; g++) {
@@ -796,7 +794,7 @@ __device__ u32 evaluate(const World& w, double factor, u64 step, const Shared& s
     const double* output = encode(w, x);
     for (u32 i = threadIdx.x; i < groups * OUTPUTS; i += DECIDER) {
         u32 group = i / OUTPUTS, row = i % OUTPUTS;
-        double raw = output[OUTPUTS * dim + row] + dot(output + row * dim, x + (u64)group * dim, dim);
+        double raw = dot(output[OUTPUTS * dim + row], output + row * dim, x + (u64)group * dim, dim);
         double range = row == 0 ? w.settings->alpha_range : w.settings->beta_range, s = sigmoid(raw);
         double value = row < 2 ? 1.0 + range * (s - 0.5) : s; // eq. 7–9
         w.next_factors[row * groups + group] = value;
@@ -821,11 +819,18 @@ __device__ Effective look(const World& w, double unscale, bool unseen, const Sha
         e.factor = unscale;
         return e;
     }
-    double square = 0.0;
-    for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER)
-        if (w.grads[i] != 0) square += w.gradient_totals[(u64)i * GRADIENT_SUMS];
+    if (threadIdx.x < WARP) {
+        double square = 0.0;
+        for (u32 start = 0; start < w.tensor_count; start += WARP) {
+            u32 here = w.tensor_count - start < WARP ? w.tensor_count - start : WARP, i = start + threadIdx.x;
+            bool has = threadIdx.x < here && w.grads[i] != 0;
+            square = add_in_order(square, has ? w.gradient_totals[(u64)i * GRADIENT_SUMS] : 0.0, here);
+        }
+        if (threadIdx.x == 0) shared.sums[0] = square;
+    }
+    __syncthreads();
     double max = w.settings->max_grad_norm;
-    e.norm = sqrt(total(square, shared.sums)) * unscale;
+    e.norm = sqrt(shared.sums[0]) * unscale;
     if (max > 0.0) {
         double c = max / (e.norm + 1e-6);
         e.clip = c < 1.0 ? c : (c >= 1.0 ? 1.0 : c); // a NaN stays one
