@@ -384,9 +384,9 @@ impl Optimizer {
     /// The CUDA stream on which all later calls enqueue their work. What was enqueued before is waited for.
     ///
     /// # Errors
-    /// A stream of an optimizer on the CPU; an open meta-update; the driver's, such as for a handle that is no stream.
+    /// A stream of an optimizer on the CPU; work in a capture of the stream that is left; the driver's, such as for a
+    /// handle that is no stream.
     pub fn set_stream(&mut self, stream: *mut c_void) -> Result<()> {
-        self.changeable("maw_set_stream")?;
         if self.cuda.is_none() && !stream.is_null() {
             return Err(Error::Unsupported { what: "a stream of an optimizer on the CPU".to_owned() });
         }

@@ -109,7 +109,7 @@ pub unsafe extern "C" fn maw_device_buffer_download(
         answer(error, || {
             let buffer = live(buffer)?;
             if bytes == 0 {
-                return Ok(());
+                return buffer.download(offset, &mut []);
             }
             check(data.cast::<u8>(), "data")?;
             if bytes > isize::MAX as usize {

@@ -229,10 +229,9 @@ pub unsafe extern "C" fn maw_step_report_fetch(
                 return Err(Error::range("flags", flags, "0 or MAW_FETCH_WAIT"));
             }
             let out = Out::new(report, "report")?;
-            let found = optimizer.step_report(flags & MAW_FETCH_WAIT != 0)?.ok_or(Error::State {
-                call: "maw_step_report_fetch",
-                reason: "no step has been decided yet",
-            })?;
+            let found = optimizer
+                .step_report(flags & MAW_FETCH_WAIT != 0)?
+                .ok_or(Error::State { call: "maw_step_report_fetch", reason: "no step has been decided yet" })?;
             out.write(&c_report(&found));
             Ok(())
         })
@@ -379,10 +378,10 @@ pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, err
 /// The CUDA stream (`CUstream`, `cudaStream_t`) on which every later call of this handle enqueues its work, setters
 /// included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
 ///
-/// The stream is the host's: it must live as long as it is set. What this handle enqueued before on another stream is
+/// The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
 /// waited for.
-/// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` while a meta-update is open or the stream that
-/// is left is being captured; `MAW_CUDA_ERROR` for what is no stream.
+/// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
+/// left; `MAW_CUDA_ERROR` for what is no stream.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -393,9 +392,7 @@ pub unsafe extern "C" fn maw_set_stream(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        call(optimizer, error, |optimizer| optimizer.set_stream(stream))
-    }
+    unsafe { call(optimizer, error, |optimizer| optimizer.set_stream(stream)) }
 }
 
 /// Hears this handle's messages from now on: skipped steps, abandoned meta-updates, options that are probably not meant.

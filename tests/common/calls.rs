@@ -55,7 +55,7 @@ impl Handle {
     }
 
     pub fn begin(&mut self, params: &mut [Tensor]) -> Outcome<maw_meta_request> {
-        let (params, mut request) = (self.copies.params(params), meta_request());
+        let (params, mut request) = (self.copies.params(params)?, meta_request());
         checked(|error| {
             // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
             unsafe { maw_meta_begin(self.raw(), params.as_ptr(), params.len(), &raw mut request, error) }
@@ -82,8 +82,8 @@ impl Handle {
     pub fn tell_raw(&mut self, tell: Tell<'_>) -> Outcome<()> {
         let answer = tell.answer.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut tensors = tell.params;
-        let params = tensors.as_deref_mut().map(|params| self.copies.params(params));
-        let grads = tell.grads.map(|grads| self.copies.grads(grads));
+        let params = tensors.as_deref_mut().map(|params| self.copies.params(params)).transpose()?;
+        let grads = tell.grads.map(|grads| self.copies.grads(grads)).transpose()?;
         let request = tell.request.map_or(ptr::null_mut(), ptr::from_mut);
         let params = params.as_ref().map_or(ptr::null(), Vec::as_ptr);
         let grads = grads.as_ref().map_or(ptr::null(), Vec::as_ptr);
@@ -91,16 +91,15 @@ impl Handle {
         // before anything behind the pointers is read.
         let told =
             checked(|error| unsafe { maw_meta_tell(self.raw(), answer, params, grads, tell.count, request, error) });
-        self.copies.fetch(tensors.unwrap_or_default());
+        self.copies.fetch(tensors.unwrap_or_default())?;
         told
     }
 
     pub fn abort(&mut self, params: &mut [Tensor]) -> Outcome<()> {
-        let pointers = self.copies.params(params);
+        let pointers = self.copies.params(params)?;
         // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
-        let aborted =
-            checked(|error| unsafe { maw_meta_abort(self.raw(), pointers.as_ptr(), pointers.len(), error) });
-        self.copies.fetch(params);
+        let aborted = checked(|error| unsafe { maw_meta_abort(self.raw(), pointers.as_ptr(), pointers.len(), error) });
+        self.copies.fetch(params)?;
         aborted
     }
 

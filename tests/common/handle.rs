@@ -170,7 +170,7 @@ impl Handle {
         options: &maw_step_options,
     ) -> Outcome<maw_step_report> {
         assert_eq!(params.len(), grads.len(), "one gradient or None a tensor");
-        let (pointers, grads) = (self.copies.params(params), self.copies.grads(grads));
+        let (pointers, grads) = (self.copies.params(params)?, self.copies.grads(grads)?);
         let mut report = step_report();
         checked(|error| {
             // SAFETY: one pointer a tensor, each to as many elements as registered (the test's business); the
@@ -179,14 +179,14 @@ impl Handle {
                 maw_step(self.raw, pointers.as_ptr(), grads.as_ptr(), params.len(), options, &raw mut report, error)
             }
         })?;
-        self.copies.fetch(params);
+        self.copies.fetch(params)?;
         Ok(report)
     }
 
     pub fn observe(&mut self, tensor: usize, gradient: &Tensor) -> Outcome<()> {
         let one = [Some(gradient.clone())];
         let on_device = Copies::new(self.copies.on_device);
-        let pointer = on_device.grads(&one)[0];
+        let pointer = on_device.grads(&one)?[0];
         // SAFETY: the gradient has as many elements as the tensor was registered with (the test's business).
         checked(|error| unsafe { maw_observe_gradient(self.raw, tensor, pointer, error) })
     }

@@ -3,6 +3,8 @@
 
 pub mod calls;
 pub mod checkpoint;
+#[cfg(target_os = "linux")]
+pub mod cuda;
 pub mod device;
 pub mod golden;
 pub mod handle;

@@ -43,7 +43,9 @@ impl Buffer {
     fn part(&self, offset: usize, bytes: usize) -> Result<Address> {
         match offset.checked_add(bytes) {
             Some(end) if end <= self.bytes() => Ok(self.memory.address() + offset as Address),
-            _ => Err(Error::range("offset + bytes", format!("{offset} + {bytes}"), format!("at most {}", self.bytes()))),
+            _ => {
+                Err(Error::range("offset + bytes", format!("{offset} + {bytes}"), format!("at most {}", self.bytes())))
+            }
         }
     }
 

@@ -17,7 +17,7 @@ pub const PTX: &str = include_str!("kernels.ptx");
 
 /// `CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT`.
 const PROCESSORS: c_int = 16;
-/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`.
+/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`; the minor number is the next attribute.
 const CAPABILITY: c_int = 75;
 /// The oldest generation that the kernels' PTX is for: Volta.
 const OLDEST_CAPABILITY: c_int = 7;
@@ -66,15 +66,17 @@ impl Device {
     }
 
     fn new(driver: &'static Driver, ordinal: i32) -> Result<Self> {
-        let (mut device, mut capability, mut processors, mut context) = (0, 0, 0, std::ptr::null_mut());
+        let (mut device, mut major, mut minor, mut processors) = (0, 0, 0, 0);
+        let mut context = std::ptr::null_mut();
         // SAFETY: the pointers are valid.
         unsafe {
             call!(driver.device(&raw mut device, ordinal))?;
-            call!(driver.attribute(&raw mut capability, CAPABILITY, device))?;
+            call!(driver.attribute(&raw mut major, CAPABILITY, device))?;
+            call!(driver.attribute(&raw mut minor, CAPABILITY + 1, device))?;
             call!(driver.attribute(&raw mut processors, PROCESSORS, device))?;
         }
-        if capability < OLDEST_CAPABILITY {
-            let why = format!("CUDA device {ordinal} has compute capability {capability}.x; 7.0 is the least");
+        if major < OLDEST_CAPABILITY {
+            let why = format!("CUDA device {ordinal} has compute capability {major}.{minor}; 7.0 is the least");
             return Err(Error::NoCuda { why });
         }
         // SAFETY: as above.

@@ -32,7 +32,7 @@ macro_rules! functions {
                 // SAFETY: the driver's initialisers have no demands; the signatures are those of cuda.h.
                 unsafe {
                     let library = libloading::Library::new(LIBRARY)
-                        .map_err(|_| format!("the CUDA driver's library {LIBRARY} was not found"))?;
+                        .map_err(|e| format!("the CUDA driver's library cannot be loaded ({e})"))?;
                     $(let $name = *library
                         .get(concat!($symbol, "\0").as_bytes())
                         .map_err(|_| format!("the CUDA driver is too old: it has no {}", $symbol))?;)*
@@ -117,7 +117,9 @@ impl Driver {
         let readable = |v: c_int| format!("{}.{}", v / 1000, v % 1000 / 10);
         if failed != 0 || version < OLDEST {
             let (is, needed) = (readable(version), readable(OLDEST));
-            return Err(format!("the CUDA driver is too old: it is for CUDA {is}, {needed} is the oldest that will do"));
+            return Err(format!(
+                "the CUDA driver is too old: it is for CUDA {is}, {needed} is the oldest that will do"
+            ));
         }
         Ok(self)
     }

@@ -409,8 +409,7 @@ impl Model<'_> {
                 Some(*end)
             }))
             .collect();
-        let group_tensors: Vec<u32> =
-            groups.groups.iter().flat_map(|g| &g.tensors).map(|&i| i as u32).collect();
+        let group_tensors: Vec<u32> = groups.groups.iter().flat_map(|g| &g.tensors).map(|&i| i as u32).collect();
         let features = modulation.map(Modulation::features);
         let dim = features.map_or(0, |f| f.dim());
         let phi = modulation.map_or(&[][..], |m| m.attention.values());

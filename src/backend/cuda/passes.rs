@@ -69,7 +69,11 @@ impl Cuda {
         let world = self.passing.world.address;
         // SAFETY: the arguments are those of kernels.cu.
         unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &[from_ref(&world).cast(), from_ref(&which).cast()])? };
-        if which == flags::STATE { self.places.state_totals.read(queue) } else { self.places.gradient_totals.read(queue) }
+        if which == flags::STATE {
+            self.places.state_totals.read(queue)
+        } else {
+            self.places.gradient_totals.read(queue)
+        }
     }
 
     fn gradient_pass(&mut self, queue: &Queue, grads: &Grads, with_momentum: bool) -> Result<Vec<GradientSums>> {

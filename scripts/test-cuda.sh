@@ -1,0 +1,22 @@
+#!/bin/sh
+# The tests that run on any backend, on CUDA: one body for both.
+#     scripts/test-cuda.sh            on the emulator of tests/cuda_emulator, in several orders of threads
+#     scripts/test-cuda.sh --device   on the driver and device of this machine
+set -eu
+cd "$(dirname "$0")/.."
+
+run() {
+    METAADAMW_TEST_DEVICE=cuda cargo test --locked "$@"
+}
+if [ "${1:-}" = --device ]; then
+    run --test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume --test checkpoints \
+        --test state --test same_bits --test adamw --test cuda_steps --test cuda_graphs --test cuda_errors
+    exit
+fi
+folder=$(scripts/build-cuda-emulator.sh)
+export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+run --test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume --test checkpoints \
+    --test state --test same_bits --test adamw
+for order in descending 7; do
+    CUDA_EMULATOR_ORDER=$order run --test golden --test meta_protocol --test same_bits
+done

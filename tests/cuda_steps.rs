@@ -1,0 +1,254 @@
+//! Steps on a CUDA device: the CPU's numbers, in any order of threads, without waiting and without allocating. With
+//! METAADAMW_TEST_DEVICE=cuda on the driver that the loader finds, else on the emulator.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::cuda::{OnDevice, alone, count, order};
+use common::device::Buffer;
+use common::handle::{Handle, Spec, default_options, param_group, step_options};
+use common::tensor::{Tensor, bits};
+use common::toy::{Random, Toy, small_options, snapshot};
+use metaadamw::ffi::*;
+
+/// Tensors of one and several chunks, none of them even, and one without elements.
+fn specs() -> Vec<Spec> {
+    vec![
+        Spec::new("embed.weight", &[97, 101], MAW_FLOAT32),
+        Spec::new("layers.0.attn.weight", &[4096], MAW_FLOAT32),
+        Spec::new("layers.0.attn.bias", &[3], MAW_FLOAT64),
+        Spec::new("layers.1.mlp.weight", &[71, 73], MAW_FLOAT64),
+        Spec::new("layers.1.nothing", &[0], MAW_FLOAT32),
+        Spec::new("head.bias", &[], MAW_FLOAT32),
+    ]
+}
+
+fn tensors(random: &mut Random, size: f64) -> Vec<Tensor> {
+    specs().iter().map(|s| Tensor::new(s.dtype, &random.values(s.len(), size))).collect()
+}
+
+fn cpu() -> maw_options {
+    maw_options { device: MAW_CPU, threads: 1, ..small_options() }
+}
+
+fn cuda() -> maw_options {
+    maw_options { device: MAW_CUDA, ..small_options() }
+}
+
+fn handle(options: &maw_options) -> Handle {
+    let mut handle = Handle::new(options).expect("the options are good");
+    let group = maw_param_group { lr: 0.02, weight_decay: 0.1, ..param_group() };
+    handle.add(&group, &specs()).expect("the tensors are good");
+    handle.prepare().expect("all is registered");
+    handle
+}
+
+fn close(got: &[Tensor], expected: &[Tensor], what: &str) {
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let largest = expected.values().iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+        let tolerance = if expected.dtype() == MAW_FLOAT64 { 1e-12 } else { 1e-6 };
+        for (x, y) in got.values().iter().zip(expected.values()) {
+            assert!((x - y).abs() <= tolerance * largest, "{what}: tensor {i}: {x} is not {y}");
+        }
+    }
+}
+
+/// Six steps on both, of tensors that are sometimes without a gradient.
+fn side_by_side(
+    cpu: &maw_options,
+    cuda: &maw_options,
+    mut compare: impl FnMut(usize, (&Handle, &[Tensor]), (&Handle, &[Tensor])),
+) {
+    let mut random = Random(5);
+    let start = tensors(&mut random, 0.5);
+    let (mut host, mut device) = (handle(cpu), handle(cuda));
+    let (mut on_host, mut on_device) = (start.clone(), start);
+    for number in 0..6 {
+        let mut grads: Vec<Option<Tensor>> = tensors(&mut random, 1.0).into_iter().map(Some).collect();
+        if number % 3 == 2 {
+            grads[number % 2] = None;
+        }
+        let options = maw_step_options { grad_scale: 2.0, ..step_options() };
+        let expected = host.step_with(&mut on_host, &grads, &options).expect("a step");
+        let got = device.step_with(&mut on_device, &grads, &options).expect("a step");
+        assert_eq!((got.step, got.skipped), (expected.step, 0));
+        if expected.grad_norm.is_finite() {
+            assert!((got.grad_norm / expected.grad_norm - 1.0).abs() < 1e-12, "{got:?} is not {expected:?}");
+            assert!((got.clip_factor / expected.clip_factor - 1.0).abs() < 1e-12, "{got:?} is not {expected:?}");
+        }
+        compare(number, (&device, &on_device), (&host, &on_host));
+    }
+}
+
+#[test]
+fn a_step_has_the_numbers_of_the_cpu() {
+    let _alone = alone();
+    for version in [MAW_FEATURES_BASIC, MAW_FEATURES_BASIC_PLUS, MAW_FEATURES_ENHANCED, MAW_FEATURES_NORM_BASIC_PLUS] {
+        for semantics in [MAW_PAPER, MAW_REFERENCE] {
+            let with = |o: maw_options| maw_options {
+                feature_version: version,
+                semantics,
+                max_grad_norm: 3.0,
+                use_feature_gating: 1,
+                ..o
+            };
+            side_by_side(&with(cpu()), &with(cuda()), |number, (device, got), (host, expected)| {
+                close(got, expected, &format!("features {version}, semantics {semantics}, step {number}"));
+                if number == 0 {
+                    let (got, expected) = (device.features().expect("known"), host.features().expect("known"));
+                    for (x, y) in got.iter().zip(&expected) {
+                        assert!((x - y).abs() <= 1e-12 * y.abs().max(1.0), "feature {x} is not {y}");
+                    }
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn without_modulation_the_parameters_have_the_bits_of_the_cpu() {
+    let _alone = alone();
+    for nonfinite in [MAW_NONFINITE_SKIP, MAW_NONFINITE_PROPAGATE] {
+        let with = |o: maw_options| maw_options { modulation: 0, nonfinite, ..o };
+        side_by_side(&with(cpu()), &with(cuda()), |number, (_, got), (_, expected)| {
+            assert!(bits(got) == bits(expected), "step {number}, policy {nonfinite}");
+        });
+    }
+}
+
+#[test]
+fn a_host_that_decides_and_a_device_that_does_have_the_same_bits() {
+    let _alone = alone();
+    let toy = Toy::small();
+    let run = |options: &maw_options| {
+        let (mut handle, mut params) = (toy.handle(options), toy.start.clone());
+        toy.train(&mut handle, &mut params, 0, 4);
+        toy.meta_update(&mut handle, &mut params).expect("a meta-update");
+        toy.train(&mut handle, &mut params, 4, 3);
+        snapshot(&handle, &params)
+    };
+    for version in [MAW_FEATURES_BASIC_PLUS, MAW_FEATURES_ENHANCED, MAW_FEATURES_NORM_BASIC] {
+        let device = maw_options { feature_version: version, max_grad_norm: 0.5, ..cuda() };
+        let decided = run(&device);
+        assert_eq!(run(&maw_options { nonfinite: MAW_NONFINITE_ERROR, ..device }), decided);
+        assert_eq!(run(&maw_options { verify_params: 1, ..device }), decided);
+    }
+}
+
+#[test]
+fn any_order_of_threads_and_any_alignment_give_the_same_bits() {
+    let _alone = alone();
+    let options = maw_options { feature_version: MAW_FEATURES_ENHANCED, semantics: MAW_REFERENCE, ..cuda() };
+    let run = |seed: u64, shift: usize| {
+        order(seed);
+        let mut random = Random(9);
+        let (mut handle, mut params) = (handle(&options), OnDevice::shifted(&tensors(&mut random, 0.5), shift));
+        for _ in 0..3 {
+            let grads = OnDevice::shifted(&tensors(&mut random, 1.0), 2 * shift);
+            handle.launch(&params, &grads, &step_options()).expect("a step");
+            handle.fetch(MAW_FETCH_WAIT).expect("a report");
+        }
+        snapshot(&handle, &params.get())
+    };
+    let ascending = run(0, 0);
+    for seed in [1, 2, 3, 17] {
+        assert!(run(seed, 0) == ascending, "order {seed}");
+    }
+    for shift in [1, 2, 3] {
+        assert!(run(0, shift) == ascending, "{shift} elements behind an aligned address");
+    }
+}
+
+#[test]
+fn a_step_enqueues_three_kernels_and_neither_waits_nor_allocates() {
+    let test = alone();
+    let mut random = Random(3);
+    let (mut handle, params) = (handle(&cuda()), OnDevice::new(&tensors(&mut random, 0.5)));
+    let (grads, others) = (OnDevice::new(&tensors(&mut random, 1.0)), OnDevice::new(&tensors(&mut random, 1.0)));
+    let calls = ["cuMemAlloc_v2", "cuMemFree_v2", "cuStreamSynchronize", "cuCtxSynchronize", "cuMemcpyDtoHAsync_v2"];
+    let before = calls.map(count);
+    let launched = count("cuLaunchKernel");
+    for grads in [&grads, &grads, &others] {
+        handle.launch(&params, grads, &step_options()).expect("a step");
+        handle.set_lr(MAW_ALL_GROUPS, 0.01).expect("a learning rate");
+        assert!(test.context_is_kept());
+    }
+    assert_eq!(calls.map(count), before);
+    assert!(count("cuLaunchKernel") <= launched + 9);
+    assert_eq!(handle.steps(), Ok(3));
+}
+
+#[test]
+fn a_report_is_fetched_without_waiting_or_after_waiting() {
+    let _alone = alone();
+    let mut random = Random(3);
+    let (mut handle, params) = (handle(&cuda()), OnDevice::new(&tensors(&mut random, 0.5)));
+    assert_eq!(handle.fetch(0).expect_err("no step").status, MAW_INVALID_STATE);
+    assert_eq!(handle.fetch(MAW_FETCH_WAIT).expect_err("no step").status, MAW_INVALID_STATE);
+    let grads = OnDevice::new(&tensors(&mut random, 1.0));
+    handle.launch(&params, &grads, &step_options()).expect("a step");
+    assert_eq!(handle.fetch(MAW_FETCH_WAIT).expect("a report").step, 1);
+    handle.launch(&params, &grads, &step_options()).expect("a step");
+    handle.launch(&params, &grads, &step_options()).expect("a step");
+    let newest = handle.fetch(0).expect("a report");
+    assert!((1..=3).contains(&newest.step), "{newest:?}");
+    let last = handle.fetch(MAW_FETCH_WAIT).expect("a report");
+    assert_eq!((last.step, last.skipped, last.nonfinite_tensor), (3, 0, MAW_NO_TENSOR));
+    assert_eq!(handle.fetch(0).expect("a report").step, 3);
+}
+
+#[test]
+fn a_scale_and_a_flag_on_the_device_are_read_when_the_step_runs() {
+    let _alone = alone();
+    let mut random = Random(3);
+    let start = tensors(&mut random, 0.5);
+    let grads = OnDevice::new(&tensors(&mut random, 1.0));
+    let float = |x: f32| Buffer::of(&x.to_le_bytes()).expect("there is device memory");
+    let (scale, found) = (float(4.0), float(0.0));
+    let (device_grad_scale, found_inf) =
+        (scale.pointer().cast::<f32>().cast_const(), found.pointer().cast::<f32>().cast_const());
+    let by_device = maw_step_options { device_grad_scale, found_inf, ..step_options() };
+    let run = |options: &maw_step_options| {
+        let (mut handle, mut params) = (handle(&cuda()), OnDevice::new(&start));
+        handle.launch(&params, &grads, options).expect("a step");
+        (handle.fetch(MAW_FETCH_WAIT).expect("a report").skipped, bits(&params.get()))
+    };
+    assert_eq!(run(&by_device), run(&maw_step_options { grad_scale: 4.0, ..step_options() }));
+    for bad in [0.0_f32, -1.0, f32::NAN, f32::INFINITY] {
+        scale.upload(&bad.to_le_bytes()).expect("uploaded");
+        assert_eq!(run(&by_device), (1, bits(&start)), "a scale of {bad}");
+    }
+    scale.upload(&1.0_f32.to_le_bytes()).expect("uploaded");
+    found.upload(&1.0_f32.to_le_bytes()).expect("uploaded");
+    assert_eq!(run(&by_device), (1, bits(&start)));
+}
+
+#[test]
+fn a_step_that_is_not_finite_changes_nothing_but_the_count() {
+    let _alone = alone();
+    let mut random = Random(3);
+    let start = tensors(&mut random, 0.5);
+    let good = tensors(&mut random, 1.0);
+    let mut bad = good.clone();
+    bad[3].set(5000, f64::NAN);
+    let (good, bad) = (OnDevice::new(&good), OnDevice::new(&bad));
+    let (mut handle, mut params) = (handle(&cuda()), OnDevice::new(&start));
+    for grads in [&bad, &good, &bad, &good] {
+        handle.launch(&params, grads, &step_options()).expect("a step");
+    }
+    let last = handle.fetch(MAW_FETCH_WAIT).expect("a report");
+    assert_eq!((last.step, last.skipped_steps, last.skipped), (2, 2, 0));
+    handle.launch(&params, &bad, &step_options()).expect("a step");
+    let skipped = handle.fetch(MAW_FETCH_WAIT).expect("a report");
+    assert_eq!((skipped.skip_reason, skipped.nonfinite_tensor), (MAW_SKIP_GRADIENT, 3));
+    let (mut undisturbed, mut expected) = (self::handle(&cuda()), OnDevice::new(&start));
+    for _ in 0..2 {
+        undisturbed.launch(&expected, &good, &step_options()).expect("a step");
+    }
+    assert_eq!(snapshot(&handle, &params.get()), snapshot(&undisturbed, &expected.get()));
+}
+
+#[test]
+fn the_default_options_are_those_of_the_cpu() {
+    assert_eq!(default_options().device, MAW_CPU);
+}
