@@ -10,7 +10,7 @@
 //! Symbols: G tokens (groups), B = ⌈G/8⌉ blocks, D their width (dim), H heads, C = D/H, F feed-forward width (hidden).
 
 use super::Shape;
-use crate::math::exp;
+use crate::math::exp_of_negative;
 use crate::simd::{LANES, Lanes, flat, flat_mut};
 
 /// Keeps the norm of a constant token finite.
@@ -344,7 +344,7 @@ fn softmax(q: &[Lanes], k: usize, qkv: &[Lanes], scores: &mut [Lanes]) -> Lanes 
     for score in scores {
         *score = *score - largest;
         for s in &mut score.0 {
-            *s = exp(*s);
+            *s = exp_of_negative(*s);
         }
         sum += *score;
     }
