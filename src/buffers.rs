@@ -233,7 +233,7 @@ impl Checker {
         grad_of: &dyn Fn(usize) -> *const c_void,
     ) -> Result<()> {
         let start = |i: usize| params[i].addr();
-        let bytes = |i: usize| tensors[i].numel * tensors[i].spec.dtype.size();
+        let bytes = |i: usize| tensors[i].bytes();
         let end = |i: usize| start(i) + bytes(i);
         let overlap = |first: usize, other, second: usize| Error::Overlap {
             first,

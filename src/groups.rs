@@ -63,6 +63,12 @@ impl Tensor {
         self.spec.name.as_str()
     }
 
+    /// Size of its parameter.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.numel * self.spec.dtype.size()
+    }
+
     /// A bias has one dimension, or a name that says so.
     #[must_use]
     pub fn is_bias(&self) -> bool {

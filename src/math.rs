@@ -12,32 +12,59 @@ const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
 /// eˣ within 2 ulp, subnormal results within one unit of their last place. NaN stays NaN.
 ///
-/// x = n ln 2 + r with |r| ≤ ½ ln 2, by Cody and Waite; eʳ by Taylor's polynomial of degree 13, whose remainder is below
-/// 2⁻⁵⁷; then 2ⁿ in two halves, since 2ⁿ itself may lie outside the range where eˣ does not.
+/// x = n ln 2 + r with |r| ≤ ½ ln 2, by Cody and Waite; eʳ by a polynomial; then 2ⁿ in two halves, since 2ⁿ itself may
+/// lie outside the range where eˣ does not.
 #[inline(always)]
 pub fn exp(x: f64) -> f64 {
     // Beyond these the result is 0 and ∞ anyway, and n stays small. The comparisons let a NaN pass.
     let x = if x < -746.0 { -746.0 } else { x };
     let x = if x > 710.0 { 710.0 } else { x };
+    let (n, r) = reduce(x);
+    // ⌊n / 2⌋ by a logical shift (AVX2 has no arithmetic one for 64 bits): n + 2048 is positive.
+    let half = (n.wrapping_add(2048) >> 1).wrapping_sub(1024);
+    exp_near_zero(r) * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+}
+
+/// eˣ for x ≤ 0, as a softmax wants it: as [`exp`] down to −708, and e⁻⁷⁰⁸ ≈ 3·10⁻³⁰⁸ below.
+#[inline(always)]
+pub fn exp_of_negative(x: f64) -> f64 {
+    let x = if x < -708.0 { -708.0 } else { x };
+    let (n, r) = reduce(x);
+    exp_near_zero(r) * power_of_two(n)
+}
+
+/// n, in two's complement, and r.
+#[inline(always)]
+fn reduce(x: f64) -> (u64, f64) {
     let shifted = x * std::f64::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
-    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    let scale = shifted.to_bits().wrapping_sub(MAGIC.to_bits());
-    // ⌊n / 2⌋ by a logical shift (AVX2 has no arithmetic one for 64 bits): n + 2048 is positive.
-    let half = (scale.wrapping_add(2048) >> 1).wrapping_sub(1024);
-    exp_taylor(r) * power_of_two(half) * power_of_two(scale.wrapping_sub(half))
+    (shifted.to_bits().wrapping_sub(MAGIC.to_bits()), (x - n * LN2_HIGH) - n * LN2_LOW)
 }
 
 /// eʳ for |r| ≤ ½ ln 2: 1 + (r + r² q(r)), q by Estrin's scheme, whose short chains keep the pipelines full.
+///
+/// q interpolates (eʳ − 1 − r)/r² at the ten Chebyshev points of the range: the error of eʳ is below 2⁻⁵⁵.
 #[inline(always)]
-fn exp_taylor(r: f64) -> f64 {
+fn exp_near_zero(r: f64) -> f64 {
+    const Q: [f64; 10] = [
+        0.500_000_000_000_000_1,
+        0.166_666_666_666_666_69,
+        0.041_666_666_666_624_164,
+        0.008_333_333_333_330_065,
+        0.001_388_888_891_719_673_6,
+        0.000_198_412_698_630_405_59,
+        2.480_152_132_234_228e-5,
+        2.755_726_848_028_971_6e-6,
+        2.762_007_589_254_816_4e-7,
+        2.510_037_584_222_37e-8,
+    ];
     let (r2, r4, r8);
     r2 = r * r;
     r4 = r2 * r2;
     r8 = r4 * r4;
-    let q0 = (1.0 / 2.0 + 1.0 / 6.0 * r) + (1.0 / 24.0 + 1.0 / 120.0 * r) * r2;
-    let q4 = (1.0 / 720.0 + 1.0 / 5040.0 * r) + (1.0 / 40_320.0 + 1.0 / 362_880.0 * r) * r2;
-    let q8 = (1.0 / 3_628_800.0 + 1.0 / 39_916_800.0 * r) + (1.0 / 479_001_600.0 + 1.0 / 6_227_020_800.0 * r) * r2;
+    let q0 = (Q[0] + Q[1] * r) + (Q[2] + Q[3] * r) * r2;
+    let q4 = (Q[4] + Q[5] * r) + (Q[6] + Q[7] * r) * r2;
+    let q8 = Q[8] + Q[9] * r;
     1.0 + (r + r2 * (q0 + q4 * r4 + q8 * r8))
 }
 
@@ -181,6 +208,16 @@ mod tests {
             .map(exp_error)
             .fold(0.0, f64::max);
         assert!(worst < 1.2, "{worst} ulp");
+    }
+
+    #[test]
+    fn below_zero_both_exponentials_agree_as_long_as_the_result_is_normal() {
+        for i in 0..=708_000 {
+            let x = -f64::from(i) / 1000.0;
+            assert_eq!(exp_of_negative(x), exp(x), "{x}");
+        }
+        assert_eq!(exp_of_negative(f64::NEG_INFINITY), exp(-708.0));
+        assert!(exp_of_negative(f64::NAN).is_nan());
     }
 
     #[test]

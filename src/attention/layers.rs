@@ -10,7 +10,7 @@
 //! Symbols: G tokens (groups), B = ⌈G/8⌉ blocks, D their width (dim), H heads, C = D/H, F feed-forward width (hidden).
 
 use super::Shape;
-use crate::math::exp;
+use crate::math::exp_of_negative;
 use crate::simd::{LANES, Lanes, flat, flat_mut};
 
 /// Keeps the norm of a constant token finite.
@@ -61,7 +61,7 @@ impl<S> Layer<S> {
 #[derive(Clone, Debug)]
 pub(super) struct Scratch {
     normed1: Vec<Lanes>, // B × D
-    qkv: Vec<Lanes>,     // B × 3D
+    qkv: Vec<Lanes>,     // B × 3D, q times 1/√C
     heads: Vec<Lanes>,   // B × D
     middle: Vec<Lanes>,  // B × D, after attention
     normed2: Vec<Lanes>, // B × D
@@ -107,6 +107,12 @@ pub(super) fn forward(shape: &Shape, p: &Layer<&[f64]>, x: &[Lanes], s: &mut Scr
 fn inside(shape: &Shape, p: &Layer<&[f64]>, x: &[Lanes], s: &mut Scratch) {
     norm(&p.norm1, x, &mut s.normed1);
     linear(&p.in_proj, &s.normed1, &mut s.qkv);
+    let scale = shape.score_scale();
+    for block in s.qkv.chunks_exact_mut(3 * shape.dim) {
+        for q in &mut block[..shape.dim] {
+            *q = *q * scale;
+        }
+    }
     attend(shape, &s.qkv, &mut s.scores[..shape.groups], &mut s.heads);
     linear(&p.out_proj, &s.heads, &mut s.middle);
     add(&mut s.middle, x);
@@ -308,7 +314,7 @@ fn norm_backward(weight: &[f64], x: &[Lanes], dy: &[Lanes], dx: &mut [Lanes], d_
     }
 }
 
-/// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ / √C); qkv: B × 3D, heads: B × D. `scores` is scratch.
+/// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ), q already scaled; qkv: B × 3D, heads: B × D. `scores` is scratch.
 #[inline(always)]
 fn attend(shape: &Shape, qkv: &[Lanes], scores: &mut [Lanes], heads: &mut [Lanes]) {
     let (dim, width) = (shape.dim, shape.dim / shape.heads);
@@ -327,7 +333,6 @@ fn attend(shape: &Shape, qkv: &[Lanes], scores: &mut [Lanes], heads: &mut [Lanes
 /// q: C rows; the keys are the C rows from `k` of each block of `qkv` (B × 3D); scores: G.
 #[inline(always)]
 fn softmax(q: &[Lanes], k: usize, qkv: &[Lanes], scores: &mut [Lanes]) -> Lanes {
-    let scale = 1.0 / (q.len() as f64).sqrt();
     let row = qkv.len() / scores.len().div_ceil(LANES);
     let mut largest = Lanes::splat(f64::NEG_INFINITY);
     for (keys, scores) in qkv.chunks_exact(row).zip(scores.chunks_mut(LANES)) {
@@ -336,17 +341,19 @@ fn softmax(q: &[Lanes], k: usize, qkv: &[Lanes], scores: &mut [Lanes]) -> Lanes 
             for (&q, k) in q.iter().zip(&keys[k..]) {
                 sum += q * k.0[lane];
             }
-            *score = sum * scale;
+            *score = sum;
             largest = score.max(largest);
         }
     }
-    let mut sum = Lanes::ZERO;
-    for score in scores {
+    for score in &mut *scores {
         *score = *score - largest;
         for s in &mut score.0 {
-            *s = exp(*s);
+            *s = exp_of_negative(*s);
         }
-        sum += *score;
+    }
+    let mut sum = Lanes::ZERO;
+    for &score in &*scores {
+        sum += score;
     }
     sum
 }
@@ -364,8 +371,8 @@ fn weighted_sum(weights: &[Lanes], row: usize, qkv: &[Lanes]) -> Lanes {
     sum
 }
 
-/// From `s.d_heads` to `s.d_qkv`. With o = Σ p v: dp = do · v, ds = p (dp − do · o) / √C, and then dq = Σⱼ ds kⱼ,
-/// dkⱼ = Σ ds q, dvⱼ = Σ p do, the latter two over queries.
+/// From `s.d_heads` to `s.d_qkv`. With o = Σ p v: dp = do · v, ds = p (dp − do · o), and then dq = Σⱼ ds kⱼ / √C,
+/// dkⱼ = Σ ds q with the scaled q, dvⱼ = Σ p do, the latter two over queries.
 #[inline(always)]
 fn attend_backward(shape: &Shape, s: &mut Scratch) {
     let (groups, dim, width) = (shape.groups, shape.dim, shape.dim / shape.heads);
@@ -380,7 +387,7 @@ fn attend_backward(shape: &Shape, s: &mut Scratch) {
             let inverse = Lanes::splat(1.0) / softmax(&queries[head.clone()], k, &s.qkv, p);
             softmax_backward(inverse, &out[head.clone()], &d_out[head.clone()], v, &s.qkv, p, ds);
             for c in 0..width {
-                d_queries[q + c] = weighted_sum(ds, k + c, &s.qkv);
+                d_queries[q + c] = weighted_sum(ds, k + c, &s.qkv) * shape.score_scale();
             }
         }
         for j in 0..groups {
@@ -404,7 +411,6 @@ fn softmax_backward(
     p: &mut [Lanes],
     ds: &mut [Lanes],
 ) {
-    let scale = 1.0 / (out.len() as f64).sqrt();
     let row = qkv.len() / p.len().div_ceil(LANES);
     let mut mean = Lanes::ZERO;
     for (&out, &d_out) in out.iter().zip(d_out) {
@@ -418,7 +424,7 @@ fn softmax_backward(
                 dp += d_out * v.0[lane];
             }
             *p = *p * inverse;
-            *ds = *p * (dp - mean) * scale;
+            *ds = *p * (dp - mean);
         }
     }
 }

@@ -48,6 +48,11 @@ impl Shape {
         self.groups.div_ceil(LANES)
     }
 
+    /// 1/√C.
+    fn score_scale(&self) -> f64 {
+        1.0 / ((self.dim / self.heads) as f64).sqrt()
+    }
+
     /// Numbers in the activations of one layer, B × D, in [`Lanes`].
     fn tile(&self) -> usize {
         self.blocks() * self.dim

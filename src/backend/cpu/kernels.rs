@@ -6,8 +6,8 @@
 //! So the width of the vectors that [`crate::simd`] allows the compiler decides no bit.
 
 use super::float::Float;
-use super::sums::{dot, square, zeros};
-use crate::simd::{Kernel, LANES, Lanes};
+use super::sums::{LANES, Sum, dot, square, square_and_dot, zeros};
+use crate::simd::Kernel;
 use crate::update::Coefficients;
 
 /// Elements of a tile; a multiple of [`LANES`], so that tiles do not shift lanes.
@@ -54,7 +54,7 @@ pub trait Tiles<const N: usize> {
     ///
     /// # Safety
     /// The kernel's pointers are valid for these elements, do not overlap, and no other thread touches them.
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; N]);
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; N]);
 }
 
 /// Runs a kernel over a chunk of `len` elements.
@@ -78,7 +78,7 @@ impl<K: Tiles<N>, const N: usize> Kernel for Drive<K, N> {
 
     #[inline(always)]
     fn run(self) -> [f64; N] {
-        let mut sums = [Lanes::ZERO; N];
+        let mut sums = [Sum::ZERO; N];
         let mut at = 0;
         while at < self.len {
             let len = TILE.min(self.len - at);
@@ -86,7 +86,7 @@ impl<K: Tiles<N>, const N: usize> Kernel for Drive<K, N> {
             unsafe { self.kernel.tile(at, len, &mut sums) };
             at += len;
         }
-        sums.map(Lanes::sum)
+        sums.map(Sum::total)
     }
 }
 
@@ -169,12 +169,14 @@ pub struct GradientKernel<T, const MOMENTUM: bool, const ZEROS: bool> {
 
 impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKernel<T, MOMENTUM, ZEROS> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 3]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
         // SAFETY: the caller's promise.
         let (g, m) = unsafe { (self.g.tile(at, len), self.m.tile(at, len)) };
-        square(g, &mut sums[0]);
+        let [squares, products, _] = sums;
         if MOMENTUM {
-            dot(g, m, &mut sums[1]);
+            square_and_dot(g, m, squares, products);
+        } else {
+            square(g, squares);
         }
         if ZEROS {
             zeros(g, &mut sums[2]);
@@ -184,7 +186,7 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
 
 /// Σ θ², Σ m², Σ v², zeros of m.
 #[inline(always)]
-fn state_sums<T: Float, const ZEROS: bool>(p: &[T], m: &[T], v: &[T], sums: &mut [Lanes]) {
+fn state_sums<T: Float, const ZEROS: bool>(p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
     square(p, &mut sums[0]);
     square(m, &mut sums[1]);
     square(v, &mut sums[2]);
@@ -206,7 +208,7 @@ pub struct StateKernel<T, const ZEROS: bool> {
 
 impl<T: Float, const ZEROS: bool> Tiles<4> for StateKernel<T, ZEROS> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 4]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 4]) {
         // SAFETY: the caller's promise.
         let (p, m, v) = unsafe { (self.p.tile(at, len), self.m.tile(at, len), self.v.tile(at, len)) };
         state_sums::<T, ZEROS>(p, m, v, sums);
@@ -230,7 +232,7 @@ pub struct UpdateKernel<T, const ZEROS: bool, const MOMENTUM: bool> {
 
 impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKernel<T, ZEROS, MOMENTUM> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 5]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
         // SAFETY: the caller's promise.
         let (p, g, m, v) =
             unsafe { (self.p.tile(at, len), self.g.tile(at, len), self.m.tile(at, len), self.v.tile(at, len)) };
@@ -263,7 +265,7 @@ pub struct PlainKernel<T> {
 
 impl<T: Float> Tiles<0> for PlainKernel<T> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Lanes; 0]) {
+    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
         // SAFETY: the caller's promise.
         let (p, g, m, v) =
             unsafe { (self.p.tile(at, len), self.g.tile(at, len), self.m.tile(at, len), self.v.tile(at, len)) };
@@ -334,7 +336,7 @@ pub struct MovedKernel<T, const MODE: u8> {
 
 impl<T: Float, const MODE: u8> Tiles<1> for MovedKernel<T, MODE> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 1]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
         // SAFETY: the caller's promise.
         let out = unsafe {
             let out = self.out.tile(at, len);
@@ -356,7 +358,7 @@ pub struct AlignmentKernel<T> {
 
 impl<T: Float> Tiles<2> for AlignmentKernel<T> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 2]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 2]) {
         // SAFETY: the caller's promise.
         let (g, g2) = unsafe { (self.g.tile(at, len), self.g2.tile(at, len)) };
         square(g2, &mut sums[0]);
@@ -395,7 +397,7 @@ impl<T: Float> Way<T> {
 /// Σ w².
 impl<T: Float> Tiles<1> for Way<T> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 1]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
         let mut w = buffer::<f64>();
         let w = &mut w[..len];
         // SAFETY: the caller's promise.
@@ -425,7 +427,7 @@ pub struct PerturbedKernel<T, const MODE: u8> {
 
 impl<T: Float, const MODE: u8> Tiles<0> for PerturbedKernel<T, MODE> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Lanes; 0]) {
+    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
         let mut w = buffer::<f64>();
         let w = &mut w[..len];
         // SAFETY: the caller's promise.
@@ -456,7 +458,7 @@ pub struct StepMadeKernel<T, const MODE: u8> {
 
 impl<T: Float, const MODE: u8> Tiles<1> for StepMadeKernel<T, MODE> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 1]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
         let (mut w, mut moved, mut step) = (buffer::<f64>(), buffer::<T>(), buffer::<f64>());
         let (w, moved, step) = (&mut w[..len], &mut moved[..len], &mut step[..len]);
         // SAFETY: the caller's promise.
@@ -490,7 +492,7 @@ pub struct ProjectKernel<T, const MODE: u8, const KEPT: bool> {
 
 impl<T: Float, const MODE: u8, const KEPT: bool> Tiles<3> for ProjectKernel<T, MODE, KEPT> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Lanes; 3]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
         let (o, s) = (&self.origin, self.s);
         // SAFETY: the caller's promise.
         let (p, g, m, v, a) = unsafe {

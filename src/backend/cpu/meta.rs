@@ -134,9 +134,9 @@ impl Cpu {
 
 impl MetaPasses for Cpu {
     fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
-        let mut storage = MetaStorage { saved: Storage::zeros(tensors)?, kept: [None, None, None] };
+        let mut storage = MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None, None] };
         for slot in kept {
-            storage.kept[*slot as usize] = Some(Storage::zeros(tensors)?);
+            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::bytes))?);
         }
         let p = Shared(params.pointers());
         let saved = Shared(storage.saved.pointers());

@@ -102,8 +102,8 @@ impl Cpu {
         let small = tensors.iter().map(|t| t.numel).sum::<usize>() < SMALL;
         Ok(Self {
             dtypes: tensors.iter().map(|t| t.spec.dtype).collect(),
-            exp_avg: Storage::zeros(tensors)?,
-            exp_avg_sq: Storage::zeros(tensors)?,
+            exp_avg: Storage::zeros(tensors.iter().map(Tensor::bytes))?,
+            exp_avg_sq: Storage::zeros(tensors.iter().map(Tensor::bytes))?,
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
             threads: Threads::new(if small { 1 } else { threads }),
             zeros,

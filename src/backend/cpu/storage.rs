@@ -2,48 +2,49 @@
 
 use std::ffi::c_void;
 
-use crate::config::DType;
+use memmap2::MmapMut;
+
 use crate::error::{Error, Result};
-use crate::groups::Tensor;
 
-/// Elements of one tensor.
-#[derive(Debug)]
-enum Elements {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-}
+/// Where each buffer begins: a cache line.
+const ALIGN: usize = 64;
+/// Pages of this size make the step faster by a third where the system gives them: its four streams then cross a page
+/// border, where a CPU's prefetching stops, 512 times less often.
+const HUGE_PAGE: usize = 2 << 20;
 
-/// One buffer a tensor, in its dtype. The buffers never move.
+/// One buffer a tensor, all in one piece of memory that never moves. The system zeroes it, page by page when they are
+/// first touched.
 #[derive(Debug)]
 pub struct Storage {
-    elements: Vec<Elements>,
+    memory: MmapMut,
     pointers: Vec<*mut c_void>,
+    bytes: Vec<usize>,
 }
 
 #[allow(unsafe_code, reason = "raw pointers are not Send by themselves")]
-// SAFETY: the pointers lead into `elements`, which this struct owns and which may move between threads.
+// SAFETY: the pointers lead into `memory`, which this struct owns and which may move between threads.
 unsafe impl Send for Storage {}
 
 impl Storage {
-    /// Zeros for every tensor.
+    /// Zeros, so many bytes for each tensor.
     ///
     /// # Errors
-    /// [`crate::error::Error::OutOfMemory`].
-    pub fn zeros(tensors: &[Tensor]) -> Result<Self> {
-        let mut elements = tensors.iter().map(|t| zeros(t.spec.dtype, t.numel)).collect::<Result<Vec<_>>>()?;
-        let pointers = elements
-            .iter_mut()
-            .map(|e| match e {
-                Elements::F32(v) => v.as_mut_ptr().cast(),
-                Elements::F64(v) => v.as_mut_ptr().cast(),
-            })
-            .collect();
-        Ok(Self { elements, pointers })
-    }
-
-    /// First element of a tensor's buffer.
-    pub fn pointer(&self, tensor: usize) -> *mut c_void {
-        self.pointers[tensor]
+    /// [`Error::OutOfMemory`].
+    pub fn zeros(bytes: impl IntoIterator<Item = usize>) -> Result<Self> {
+        let bytes: Vec<usize> = bytes.into_iter().collect();
+        let mut end = 0_usize;
+        let starts = bytes.iter().map(|bytes| {
+            let start = end;
+            end = bytes.checked_next_multiple_of(ALIGN).and_then(|bytes| start.checked_add(bytes))?;
+            Some(start)
+        });
+        let starts: Vec<usize> = starts.collect::<Option<_>>().ok_or(Error::OutOfMemory)?;
+        let mut memory = map(end)?;
+        // A huge page must begin at a multiple of its size.
+        let ahead = if end < HUGE_PAGE { 0 } else { memory.as_ptr().align_offset(HUGE_PAGE) };
+        let base = memory.as_mut_ptr().wrapping_add(ahead).cast::<c_void>();
+        let pointers = starts.into_iter().map(|start| base.wrapping_byte_add(start)).collect();
+        Ok(Self { memory, pointers, bytes })
     }
 
     /// First elements of all buffers.
@@ -51,38 +52,42 @@ impl Storage {
         &self.pointers
     }
 
+    /// First element of a tensor's buffer.
+    pub fn pointer(&self, tensor: usize) -> *mut c_void {
+        self.pointers[tensor]
+    }
+
+    fn range(&self, tensor: usize) -> std::ops::Range<usize> {
+        let start = self.pointers[tensor].addr() - self.memory.as_ptr().addr();
+        start..start + self.bytes[tensor]
+    }
+
     /// A tensor's elements as bytes.
     pub fn bytes(&self, tensor: usize) -> &[u8] {
-        match &self.elements[tensor] {
-            Elements::F32(v) => bytemuck::cast_slice(v),
-            Elements::F64(v) => bytemuck::cast_slice(v),
-        }
+        &self.memory[self.range(tensor)]
     }
 
     /// The same, to be written.
     pub fn bytes_mut(&mut self, tensor: usize) -> &mut [u8] {
-        match &mut self.elements[tensor] {
-            Elements::F32(v) => bytemuck::cast_slice_mut(v),
-            Elements::F64(v) => bytemuck::cast_slice_mut(v),
-        }
+        let range = self.range(tensor);
+        &mut self.memory[range]
     }
 
     /// All zeros again.
     pub fn clear(&mut self) {
-        for elements in &mut self.elements {
-            match elements {
-                Elements::F32(v) => v.fill(0.0),
-                Elements::F64(v) => v.fill(0.0),
-            }
-        }
+        self.memory.fill(0);
     }
 }
 
-/// Zeroed by the system, page by page when they are first touched.
-fn zeros(dtype: DType, len: usize) -> Result<Elements> {
-    let zeroed = match dtype {
-        DType::F32 => bytemuck::allocation::try_zeroed_vec(len).map(Elements::F32),
-        DType::F64 => bytemuck::allocation::try_zeroed_vec(len).map(Elements::F64),
-    };
-    zeroed.map_err(|()| Error::OutOfMemory)
+/// Anonymous memory, in huge pages where it is large enough for some and the system has them.
+fn map(bytes: usize) -> Result<MmapMut> {
+    let large = bytes >= HUGE_PAGE;
+    let room = if large { bytes.checked_add(HUGE_PAGE).ok_or(Error::OutOfMemory)? } else { bytes.max(1) };
+    let memory = MmapMut::map_anon(room).map_err(|_| Error::OutOfMemory)?;
+    #[cfg(target_os = "linux")]
+    if large {
+        // A wish: without it everything is right and a little slower.
+        let _ = memory.advise(memmap2::Advice::HugePage);
+    }
+    Ok(memory)
 }

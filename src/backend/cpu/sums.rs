@@ -1,55 +1,117 @@
 //! Sums of a tile in fixed lanes: element i of a chunk goes to lane i mod [`LANES`], in order.
 //!
-//! The shape of these loops is what the compiler turns into full-width vectors: each step fills a short array from one
-//! source, and only one accumulator is alive. Two sums in one loop it pairs up across accumulators instead.
+//! Lanes by the dozen because a processor starts two additions a cycle and waits four for each result. The shape of
+//! these loops is what the compiler turns into full-width vectors: short arrays from one source each, and the few
+//! elements behind the last full array in a function apart, since their branches would pull the lanes to pieces.
 
 use super::float::Float;
-use crate::simd::{LANES, Lanes};
+
+/// Partial sums side by side: two 512-bit vectors of f64.
+pub const LANES: usize = 16;
+
+/// A sum under way.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub struct Sum([f64; LANES]);
+
+impl Sum {
+    /// Nothing yet.
+    pub const ZERO: Self = Self([0.0; LANES]);
+
+    /// The lanes added up by halves: lane i and lane i + n/2, until one is left.
+    #[inline(always)]
+    pub fn total(self) -> f64 {
+        let mut lanes = self.0;
+        let mut half = LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+
+    /// += a·b, lane by lane.
+    #[inline(always)]
+    fn add(&mut self, a: &[f64; LANES], b: &[f64; LANES]) {
+        for lane in 0..LANES {
+            self.0[lane] += a[lane] * b[lane];
+        }
+    }
+}
+
+#[inline(always)]
+fn widen<A: Float>(a: &[A; LANES]) -> [f64; LANES] {
+    let mut wide = [0.0; LANES];
+    for lane in 0..LANES {
+        wide[lane] = a[lane].widen();
+    }
+    wide
+}
+
+/// sum += Σ a·b for fewer than [`LANES`] elements. Compiled once, for every instruction set.
+#[cold]
+#[inline(never)]
+fn rest<A: Float, B: Float>(a: &[A], b: &[B], sum: &mut Sum) {
+    for (lane, (a, b)) in a.iter().zip(b).enumerate() {
+        sum.0[lane] += a.widen() * b.widen();
+    }
+}
 
 /// sum += Σ a·b, both widened.
 #[inline(always)]
-pub fn dot<A: Float, B: Float>(a: &[A], b: &[B], sum: &mut Lanes) {
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut lanes = sum.0;
+pub fn dot<A: Float, B: Float>(a: &[A], b: &[B], sum: &mut Sum) {
+    let (a, a_rest) = a.as_chunks();
+    let (b, b_rest) = b.as_chunks();
+    let mut lanes = *sum;
     for (a, b) in a.iter().zip(b) {
-        let mut wide_a = [0.0; LANES];
-        for lane in 0..LANES {
-            wide_a[lane] = a[lane].widen();
-        }
-        let mut wide_b = [0.0; LANES];
-        for lane in 0..LANES {
-            wide_b[lane] = b[lane].widen();
-        }
-        for lane in 0..LANES {
-            lanes[lane] += wide_a[lane] * wide_b[lane];
-        }
+        lanes.add(&widen(a), &widen(b));
     }
-    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        lanes[lane] += a.widen() * b.widen();
+    *sum = lanes;
+    if !a_rest.is_empty() {
+        rest(a_rest, b_rest, sum);
     }
-    sum.0 = lanes;
 }
 
 /// sum += Σ a².
 #[inline(always)]
-pub fn square<A: Float>(a: &[A], sum: &mut Lanes) {
+pub fn square<A: Float>(a: &[A], sum: &mut Sum) {
     dot(a, a, sum);
+}
+
+/// squares += Σ a², products += Σ a·b, widening a once.
+#[inline(always)]
+pub fn square_and_dot<A: Float, B: Float>(a: &[A], b: &[B], squares: &mut Sum, products: &mut Sum) {
+    let (a, a_rest) = a.as_chunks();
+    let (b, b_rest) = b.as_chunks();
+    let (mut aa, mut ab) = (*squares, *products);
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (widen(a), widen(b));
+        aa.add(&a, &a);
+        ab.add(&a, &b);
+    }
+    (*squares, *products) = (aa, ab);
+    if !a_rest.is_empty() {
+        rest(a_rest, a_rest, squares);
+        rest(a_rest, b_rest, products);
+    }
 }
 
 /// sum += the number of zeros in a.
 #[inline(always)]
-pub fn zeros<A: Float>(a: &[A], sum: &mut Lanes) {
-    let (a, rest) = a.as_chunks::<LANES>();
-    let mut lanes = sum.0;
+pub fn zeros<A: Float>(a: &[A], sum: &mut Sum) {
     let one = |x: A| if x == A::ZERO { 1.0 } else { 0.0 };
+    let (a, rest) = a.as_chunks::<LANES>();
+    let mut lanes = *sum;
     for a in a {
         for lane in 0..LANES {
-            lanes[lane] += one(a[lane]);
+            lanes.0[lane] += one(a[lane]);
         }
     }
-    for (lane, a) in rest.iter().enumerate() {
-        lanes[lane] += one(*a);
+    // Whole numbers: the lane does not matter.
+    for a in rest {
+        lanes.0[0] += one(*a);
     }
-    sum.0 = lanes;
+    *sum = lanes;
 }
