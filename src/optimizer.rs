@@ -2,18 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ffi::c_void;
 use std::sync::Arc;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Backend, DeviceStep, Mirror, Moment};
+use crate::backend::{Backend, Moment};
 use crate::buffers::Checker;
 use crate::checkpoint::MOST_STEPS;
 use crate::config::{Grouping, Objective, Options, ParamGroup, Place, not_negative, validate_priorities};
 use crate::error::{Error, Result};
 use crate::groups::{Groups, Tensor, TensorSpec};
 use crate::meta::Meta;
+use crate::mirror::Stream;
 use crate::modulation::{Factors, Modulation};
 use crate::name::Name;
 use crate::stats::{GradientSums, StateSums, Statistics};
@@ -41,16 +41,9 @@ pub struct Optimizer {
     pub(crate) prepared: Option<Prepared>,
     pub(crate) log: Option<Log>,
     /// Opened at creation, so that what is wrong with it is told there.
-    cuda: Option<Arc<Device>>,
-    stream: Stream,
+    pub(crate) cuda: Option<Arc<Device>>,
+    pub(crate) stream: Stream,
 }
-
-/// The host's CUDA stream; NULL on the CPU and for the legacy default stream.
-struct Stream(*mut c_void);
-
-#[allow(unsafe_code, reason = "the pointer is passed on, never followed")]
-// SAFETY: see the reason above; handles of the driver may travel between threads.
-unsafe impl Send for Stream {}
 
 /// What exists from the end of registration on.
 pub(crate) struct Prepared {
@@ -113,7 +106,7 @@ impl Optimizer {
             prepared: None,
             log: None,
             cuda,
-            stream: Stream(std::ptr::null_mut()),
+            stream: Stream::default(),
         })
     }
 
@@ -381,58 +374,6 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The CUDA stream on which all later calls enqueue their work. What was enqueued before is waited for.
-    ///
-    /// # Errors
-    /// A stream of an optimizer on the CPU; work in a capture of the stream that is left; the driver's, such as for a
-    /// handle that is no stream.
-    pub fn set_stream(&mut self, stream: *mut c_void) -> Result<()> {
-        if self.cuda.is_none() && !stream.is_null() {
-            return Err(Error::Unsupported { what: "a stream of an optimizer on the CPU".to_owned() });
-        }
-        if let Some(p) = &mut self.prepared {
-            p.backend.set_stream(stream)?;
-        }
-        self.stream = Stream(stream);
-        Ok(())
-    }
-
-    /// Waits for the device and brings what the getters tell up to date; on the CPU there is nothing to do.
-    ///
-    /// # Errors
-    /// A capture under way; the driver's, of whatever ran.
-    pub fn sync(&mut self) -> Result<()> {
-        let Some(p) = &mut self.prepared else { return Ok(()) };
-        p.backend.ready("what waits for the device")?;
-        if p.meta.open_request().is_some() {
-            return Ok(()); // no step can have been made
-        }
-        let before = p.skips.total();
-        let Some((device, mirror)) = p.device_and_mirror() else { return Ok(()) };
-        if !device.is_ahead() {
-            return Ok(());
-        }
-        device.pull(mirror)?;
-        p.launched = 0;
-        let skipped = p.skips.total() - before;
-        if skipped > 0 {
-            let last = p.skips.last;
-            self.log_skipped(skipped, last);
-        }
-        Ok(())
-    }
-
-    /// Makes a device follow what the host changed, and tells if a pass failed.
-    pub(crate) fn push(&mut self) -> Result<()> {
-        let Self { options, param_groups, prepared, .. } = self;
-        let Some(p) = prepared else { return Ok(()) };
-        p.backend.health()?;
-        match p.device_and_mirror() {
-            Some((device, mirror)) => device.push(mirror, options, param_groups),
-            None => Ok(()),
-        }
-    }
-
     /// Hears the log from now on; `None` silences it.
     ///
     /// # Errors
@@ -510,15 +451,6 @@ impl Optimizer {
                 .map(|(_, factors)| Cow::Borrowed(factors))
                 .ok_or(Error::State { call, reason: "no step has been applied and no meta-update begun yet" }),
         }
-    }
-}
-
-impl Prepared {
-    /// The device that makes steps by itself, if there is one, and what the host knows of it.
-    fn device_and_mirror(&mut self) -> Option<(&mut dyn DeviceStep, Mirror<'_>)> {
-        let Self { backend, steps, skips, tensor_steps, state, carried, kept, modulation, .. } = self;
-        let mirror = Mirror { steps, skips, tensor_steps, state, carried, kept, modulation: modulation.as_mut() };
-        backend.device().map(|device| (device, mirror))
     }
 }
 

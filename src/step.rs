@@ -168,7 +168,9 @@ impl Optimizer {
         p.check_announced(tensors, grads)?;
         p.backend.check_buffers(tensors, params, Some(grads))?;
         if let Some(device) = p.backend.device() {
+            let started = Instant::now();
             device.launch(params, grads, options, waits)?;
+            p.times.update += started.elapsed();
             p.launched += 1;
             p.announced.fill(false);
             return Ok(None);

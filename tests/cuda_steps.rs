@@ -249,6 +249,30 @@ fn a_step_that_is_not_finite_changes_nothing_but_the_count() {
 }
 
 #[test]
+fn a_checkpoint_moves_between_the_cpu_and_cuda_and_back() {
+    let _alone = alone();
+    let toy = Toy::small();
+    for semantics in [MAW_PAPER, MAW_REFERENCE] {
+        let on = |device: i32| toy.handle(&maw_options { device, semantics, ..small_options() });
+        let (mut first, mut params) = (on(MAW_CUDA), toy.start.clone());
+        toy.train(&mut first, &mut params, 0, 3);
+        toy.meta_update(&mut first, &mut params).expect("a meta-update");
+        toy.train(&mut first, &mut params, 3, 2);
+        let saved = first.save_bytes(0).expect("saved");
+        let (mut host, mut device) = (on(MAW_CPU), on(MAW_CUDA));
+        host.load_bytes(&saved, 0).expect("loaded on the CPU");
+        assert_eq!(snapshot(&host, &params), snapshot(&first, &params));
+        let again = host.save_bytes(0).expect("saved on the CPU");
+        assert!(again == saved, "the same state gives the same bytes");
+        device.load_bytes(&again, 0).expect("loaded on CUDA");
+        let mut elsewhere = params.clone();
+        toy.train(&mut first, &mut params, 5, 2);
+        toy.train(&mut device, &mut elsewhere, 5, 2);
+        assert_eq!(snapshot(&device, &elsewhere), snapshot(&first, &params));
+    }
+}
+
+#[test]
 fn the_default_options_are_those_of_the_cpu() {
     assert_eq!(default_options().device, MAW_CPU);
 }

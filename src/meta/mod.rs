@@ -214,23 +214,6 @@ impl Optimizer {
         })
     }
 
-    /// The same after waiting for a device, if the answer can be yes: between two meta-updates it cannot for long.
-    ///
-    /// # Errors
-    /// A capture under way; the driver's, of whatever ran.
-    pub fn meta_due_now(&mut self) -> Result<bool> {
-        if let Some(p) = &mut self.prepared {
-            let (from, interval) = (p.steps, self.options.meta_interval);
-            let to = from.saturating_add(p.launched);
-            let reaches = |step: u64| from.max(step).checked_next_multiple_of(interval).is_some_and(|due| due <= to);
-            let can_be = if p.meta.done_at == Some(from) { reaches(from + 1) } else { reaches(from) };
-            if can_be || p.backend.device().is_some_and(|device| device.may_have_replayed()) {
-                self.sync()?;
-            }
-        }
-        Ok(self.meta_due())
-    }
-
     /// Begins a meta-update, due or not. `None`: it was abandoned at once, since the state is not finite.
     ///
     /// # Errors

@@ -134,7 +134,8 @@ impl Cpu {
 
 impl MetaPasses for Cpu {
     fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
-        let mut storage = MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None, None] };
+        let mut storage =
+            MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None, None] };
         for slot in kept {
             storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::bytes))?);
         }

@@ -522,23 +522,42 @@ __device__ inline double at_least_tiny(double x) { return x < 1e-8 ? 1e-8 : x; }
 
 __device__ inline double from_bits(u64 bits) { return __longlong_as_double((long long)bits); }
 
-// eˣ: math.rs, operation by operation.
-__device__ double exponential(double x) {
+// math.rs, operation by operation: x = n ln 2 + r.
+__device__ inline u64 reduce(double x, double& r) {
     const double magic = 6755399441055744.0;
     const double ln2_high = from_bits(0x3FE62E42FEE00000ull), ln2_low = 1.9082149292705877e-10;
-    x = x < -746.0 ? -746.0 : x;
-    x = x > 710.0 ? 710.0 : x;
     double shifted = x * 1.4426950408889634 + magic;
     double n = shifted - magic;
-    double r = (x - n * ln2_high) - n * ln2_low;
-    u64 scale = (u64)__double_as_longlong(shifted) - (u64)__double_as_longlong(magic);
-    u64 half = ((scale + 2048) >> 1) - 1024;
+    r = (x - n * ln2_high) - n * ln2_low;
+    return (u64)__double_as_longlong(shifted) - (u64)__double_as_longlong(magic);
+}
+
+__device__ inline double exp_near_zero(double r) {
     double r2 = r * r, r4 = r2 * r2, r8 = r4 * r4;
-    double q0 = (1.0 / 2.0 + 1.0 / 6.0 * r) + (1.0 / 24.0 + 1.0 / 120.0 * r) * r2;
-    double q4 = (1.0 / 720.0 + 1.0 / 5040.0 * r) + (1.0 / 40320.0 + 1.0 / 362880.0 * r) * r2;
-    double q8 = (1.0 / 3628800.0 + 1.0 / 39916800.0 * r) + (1.0 / 479001600.0 + 1.0 / 6227020800.0 * r) * r2;
-    double taylor = 1.0 + (r + r2 * (q0 + q4 * r4 + q8 * r8));
-    return taylor * from_bits((half + 1023) << 52) * from_bits((scale - half + 1023) << 52);
+    double q0 = (0.5000000000000001 + 0.16666666666666669 * r) + (0.041666666666624164 + 0.008333333333330065 * r) * r2;
+    double q4 = (0.0013888888917196736 + 0.00019841269863040559 * r) +
+                (2.480152132234228e-5 + 2.7557268480289716e-6 * r) * r2;
+    double q8 = 2.7620075892548164e-7 + 2.51003758422237e-8 * r;
+    return 1.0 + (r + r2 * (q0 + q4 * r4 + q8 * r8));
+}
+
+__device__ inline double power_of_two(u64 n) { return from_bits((n + 1023) << 52); }
+
+// eˣ.
+__device__ double exponential(double x) {
+    double r;
+    x = x < -746.0 ? -746.0 : x;
+    x = x > 710.0 ? 710.0 : x;
+    u64 n = reduce(x, r), half = ((n + 2048) >> 1) - 1024;
+    return exp_near_zero(r) * power_of_two(half) * power_of_two(n - half);
+}
+
+// eˣ for x ≤ 0.
+__device__ double exp_of_negative(double x) {
+    double r;
+    x = x < -708.0 ? -708.0 : x;
+    u64 n = reduce(x, r);
+    return exp_near_zero(r) * power_of_two(n);
 }
 
 __device__ double sigmoid(double x) { return 1.0 / (1.0 + exponential(-x)); }
@@ -564,17 +583,20 @@ __device__ double dot(double sum, const double* w, const double* x, u32 n) {
     return sum;
 }
 
-enum After { SET, ADD, RELU };
+enum After { ADD, RELU, SCALE };
 
-// y = W x + b for each token, W: rows × columns and b behind one another at `phi`; or y += that, or its positive part.
+// y = W x + b for each token, W: rows × columns and b behind one another at `phi`; or y += that, or its positive part, or
+// its first rows (as many as columns) times `scale`.
 template <int AFTER>
-__device__ void linear(const double* phi, u32 rows, u32 columns, u32 tokens, const double* x, double* y) {
+__device__ void linear(const double* phi, u32 rows, u32 columns, u32 tokens, const double* x, double* y,
+                       double scale = 1.0) {
     const double* bias = phi + (u64)rows * columns;
     for (u32 i = threadIdx.x; i < tokens * rows; i += DECIDER) {
         u32 token = i / rows, row = i % rows;
         double sum = dot(bias[row], phi + (u64)row * columns, x + (u64)token * columns, columns);
         if (AFTER == ADD) sum += y[i];
         if (AFTER == RELU) sum = sum < 0.0 ? 0.0 : sum; // a NaN passes
+        if (AFTER == SCALE && row < columns) sum *= scale;
         y[i] = sum;
     }
     __syncthreads();
@@ -594,12 +616,11 @@ __device__ void layer_norm(const double* phi, u32 dim, u32 tokens, const double*
     __syncthreads();
 }
 
-// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ / √C). qkv: G × 3D. Neighbouring lanes share the keys of one query: each
-// computes every so manieth weight, and all of them add up all weights.
+// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ), q already scaled. qkv: G × 3D. Neighbouring lanes share the keys of one
+// query: each computes every so manieth weight, and all of them add up all weights.
 __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double* out) {
     u32 width = dim / heads, tasks = tokens * heads, parts = 1;
     while (parts < WARP && parts * 2 <= tokens && tasks * parts * 2 <= DECIDER) parts *= 2;
-    double scale = 1.0 / sqrt((double)width);
     for (u32 base = 0; base < tasks * parts; base += DECIDER) { // as often in every thread
         u32 id = base + threadIdx.x, part = id % parts, neighbours = threadIdx.x % WARP - part;
         bool real = id < tasks * parts;
@@ -607,9 +628,9 @@ __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double
         const double* q = qkv + (u64)token * 3 * dim + head * width;
         const double* k = qkv + dim + head * width;
         const double* v = qkv + 2 * dim + head * width;
-        double largest = -1.7976931348623157e308;
+        double largest = from_bits(0xfff0000000000000ull); // −∞
         for (u32 j = part; j < tokens; j += parts) {
-            double score = dot(0.0, k + (u64)j * 3 * dim, q, width) * scale;
+            double score = dot(0.0, k + (u64)j * 3 * dim, q, width);
             if (score > largest) largest = score;
         }
         for (u32 d = 1; d < parts; d *= 2) {
@@ -622,7 +643,7 @@ __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double
             for (u32 start = 0; start < tokens; start += parts) {
                 double own = 0.0;
                 if (start + part < tokens) {
-                    own = exponential(dot(0.0, k + (u64)(start + part) * 3 * dim, q, width) * scale - largest);
+                    own = exp_of_negative(dot(0.0, k + (u64)(start + part) * 3 * dim, q, width) - largest);
                 }
                 for (u32 p = 0; p < parts && start + p < tokens; p++) {
                     double weight = __shfl_sync(ALL, own, neighbours + p);
@@ -649,6 +670,7 @@ __device__ const double* encode(const World& w, double* x) {
     double* qkv = heads + tokens * dim;
     double* inner = qkv + tokens * 3 * dim;
     const double* phi = w.phi;
+    double scale = 1.0 / sqrt((double)(dim / w.heads)); // 1/√C
     for (u32 layer = 0; layer < w.layers; layer++) {
         const double* in_proj = phi;
         const double* out_proj = in_proj + 3 * dim * dim + 3 * dim;
@@ -658,7 +680,7 @@ __device__ const double* encode(const World& w, double* x) {
         const double* norm2 = norm1 + 2 * dim;
         phi = norm2 + 2 * dim;
         layer_norm(norm1, dim, tokens, x, normed);
-        linear<SET>(in_proj, 3 * dim, dim, tokens, normed, qkv);
+        linear<SCALE>(in_proj, 3 * dim, dim, tokens, normed, qkv, scale);
         attend(tokens, dim, w.heads, qkv, heads);
         linear<ADD>(out_proj, dim, dim, tokens, heads, x);
         layer_norm(norm2, dim, tokens, x, normed);
