@@ -1,4 +1,5 @@
 #include "block.h"
+#include "races.h"
 #include "shared_memory.h"
 #include <algorithm>
 #include <array>
@@ -34,6 +35,7 @@ void wake(Thread& thread) {
 }
 
 void release_barrier() {
+    races::barrier();
     at_barrier = 0;
     for (unsigned i = 0; i < count; i++)
         if (threads[i].state == Thread::AtBarrier) wake(threads[i]);
@@ -187,6 +189,7 @@ Meeting& meet(uint32_t mask, uint64_t value, WarpOperation operation, int line) 
     mine->values[current->lane] = value;
     if (mine->arrived == mask) { // the last one goes on
         mine->unread = mask;
+        if (operation == WarpOperation::Synchronize) races::warp_barrier(mask);
         for (uint32_t others = mask & ~me; others; others &= others - 1)
             wake(threads[current->linear - current->lane + static_cast<unsigned>(__builtin_ctz(others))]);
     } else {

@@ -2,6 +2,7 @@
 #include "block.h"
 #include "control.h"
 #include "memory.h"
+#include "races.h"
 #include "shared_memory.h"
 #include <csetjmp>
 #include <csignal>
@@ -45,8 +46,10 @@ std::string run_blocks(const Launch& launch) {
     static std::vector<uint32_t> order;
     auto [x, y, z] = launch.grid;
     ordering.arrange(x * y * z, order);
+    races::begin_launch();
     for (uint32_t i : order) {
         block_index = {i % x, i / x % y, i / x / y};
+        races::begin_block(i);
         void* arguments = const_cast<uint64_t*>(launch.arguments.data());
         std::string failure = run_block(launch.kernel->call, arguments, ordering);
         if (!failure.empty()) return failure;
@@ -79,15 +82,14 @@ Result run(const Launch& launch) {
     runner = pthread_self();
     if (sigsetjmp(fault, 1)) {
         running = 0;
-        control.last_error = where(launch) + fault_text();
-        return fault_signal == SIGFPE ? LAUNCH_FAILED : ILLEGAL_ADDRESS;
+        return control.refuse(fault_signal == SIGFPE ? LAUNCH_FAILED : ILLEGAL_ADDRESS, where(launch) + fault_text());
     }
     running = 1;
     std::string failure = run_blocks(launch);
     running = 0;
     if (failure.empty()) return SUCCESS;
-    control.last_error = where(launch) + failure;
-    return failure.rfind("a write ", 0) == 0 ? ILLEGAL_ADDRESS : LAUNCH_FAILED;
+    Result result = failure.rfind("a write ", 0) == 0 ? ILLEGAL_ADDRESS : LAUNCH_FAILED;
+    return control.refuse(result, where(launch) + failure);
 }
 
 void abort_launch(int signal, const void* address) {
