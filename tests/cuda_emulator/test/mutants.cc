@@ -44,12 +44,12 @@ TEST_F(Mutants, the_kernel_without_a_mistake_is_right_in_every_order) {
     for (uint64_t order = 0; order < 50; order++) EXPECT_TRUE(right("sum", order)) << "order " << order;
 }
 
-TEST_F(Mutants, missing_order_shows_in_every_order_to_the_search_for_races) {
+TEST_F(Mutants, missing_order_shows_in_every_order_where_accesses_are_watched) {
     for (uint64_t order = 0; order < 10; order++) {
-        cuda_emulator_races(1);
+        cuda_emulator_watch(1);
         EXPECT_TRUE(right("sum", order)) << last_error();
         for (const char* name : {"sum_no_barrier", "sum_no_second_barrier", "sum_no_syncwarp", "sum_no_fence"}) {
-            cuda_emulator_races(1);
+            cuda_emulator_watch(1);
             EXPECT_FALSE(right(name, order)) << name << " in order " << order;
             EXPECT_NE(last_failure.find("a race: thread"), std::string::npos) << name << ": " << last_failure;
         }

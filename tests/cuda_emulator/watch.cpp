@@ -1,4 +1,4 @@
-#include "races.h"
+#include "watch.h"
 #include "block.h"
 #include "memory.h"
 #include "settings.h"
@@ -8,9 +8,12 @@
 #include <unordered_map>
 #include <vector>
 
-namespace emu::races {
+// The ends of this library, by the linker.
+extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, _end;
 
-bool wanted = setting("RACES", 0) != 0;
+namespace emu::watch {
+
+bool wanted = setting("WATCH", 0) != 0;
 
 namespace {
 
@@ -40,6 +43,8 @@ struct Release {
 };
 
 bool active;
+const char* arguments;
+size_t arguments_size;
 Time now;
 uint32_t block;
 Time last_barrier, acquired; // by atomic operations before the last barrier
@@ -87,9 +92,19 @@ void check(Cell& cell, const Access& access, bool writes, const void* place) {
     }
 }
 
+/// Whether it is the thread's own memory, of the program's code and constants, or pinned.
+bool own(const void* place) {
+    auto* at = static_cast<const char*>(place);
+    return (at >= &__ehdr_start && at < &_end) || (at >= arguments && at < arguments + arguments_size) ||
+           Fiber::on_a_stack(at) || memory::pinned(at);
+}
+
 void touch(const void* place, size_t size, bool writes, bool atomic = false) {
     bool shared = shared_memory::contains(place);
-    if (!shared && !memory::contains(place)) return;
+    if (!shared && !memory::contains(place)) {
+        if (own(place)) return;
+        fail("host memory, at address " + std::to_string(reinterpret_cast<uintptr_t>(place)), ILLEGAL_ADDRESS);
+    }
     auto& touched = shared ? shared_cells : cells;
     Access access = {block, current->linear, now, atomic};
     auto address = reinterpret_cast<uintptr_t>(place);
@@ -98,9 +113,11 @@ void touch(const void* place, size_t size, bool writes, bool atomic = false) {
 
 } // namespace
 
-void begin_launch() {
+void begin_launch(const void* launch_arguments, size_t size) {
     active = wanted;
     if (!active) return;
+    arguments = static_cast<const char*>(launch_arguments);
+    arguments_size = size;
     cells.clear();
     shared_cells.clear();
     releases.clear();
@@ -117,6 +134,8 @@ void begin_block(uint32_t number) {
     now++;
     shared_cells.clear(); // another block's are other memory
 }
+
+void end_launch() { active = false; }
 
 void barrier() {
     if (!active) return;
@@ -149,13 +168,13 @@ void atomic(const void* place, size_t size) {
     releases[block] = {current->linear, now, clock.fence, clock.barrier_before_fence};
 }
 
-} // namespace emu::races
+} // namespace emu::watch
 
 // The compiler calls these before each access in the file of kernels (-fsanitize=thread; its own library is not linked).
 
 #define EMU_HOOK(name, size, writes)                                                                                   \
     extern "C" void __tsan_##name(void* place) {                                                                       \
-        if (emu::races::active) emu::races::touch(place, size, writes);                                                \
+        if (emu::watch::active) emu::watch::touch(place, size, writes);                                                \
     }
 #define EMU_HOOKS(size)                                                                                                \
     EMU_HOOK(read##size, size, false)                                                                                  \
@@ -168,10 +187,10 @@ EMU_HOOKS(4)
 EMU_HOOKS(8)
 EMU_HOOKS(16)
 extern "C" void __tsan_read_range(void* place, size_t size) {
-    if (emu::races::active) emu::races::touch(place, size, false);
+    if (emu::watch::active) emu::watch::touch(place, size, false);
 }
 extern "C" void __tsan_write_range(void* place, size_t size) {
-    if (emu::races::active) emu::races::touch(place, size, true);
+    if (emu::watch::active) emu::watch::touch(place, size, true);
 }
 extern "C" void __tsan_vptr_update(void*, void*) {}
 extern "C" void __tsan_func_entry(void*) {}
