@@ -39,6 +39,7 @@ constexpr int warpSize = 32;
 
 inline void __syncthreads(int line = __builtin_LINE()) { emu::synchronize_block(line); }
 inline void __threadfence() { emu::watch::fence(); }
+inline void __threadfence_system() { emu::watch::fence(); }
 inline void __threadfence_block() {}
 
 // Warp operations.

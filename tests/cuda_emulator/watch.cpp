@@ -170,7 +170,7 @@ void atomic(const void* place, size_t size) {
 
 } // namespace emu::watch
 
-// The compiler calls these before each access in the file of kernels (-fsanitize=thread; its own library is not linked).
+// The compiler calls these before each access of a kernel's (-fsanitize=thread; its own library is not linked).
 
 #define EMU_HOOK(name, size, writes)                                                                                   \
     extern "C" void __tsan_##name(void* place) {                                                                       \

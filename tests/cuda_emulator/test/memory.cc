@@ -19,7 +19,7 @@ TEST_F(Memory, is_closed_to_host_code) {
                 "host code touches device memory");
     Pointer out = allocate(4);
     ASSERT_EQ(run("add_one", {}, {1}, pointer), SUCCESS);
-    EXPECT_EXIT(*address<volatile int>(out) = 2, testing::KilledBySignal(SIGSEGV), "host code") << "after a launch, too";
+    EXPECT_EXIT(*address<volatile int>(out) = 2, testing::KilledBySignal(SIGSEGV), "host code") << "after a launch";
 }
 
 TEST_F(Memory, starts_as_nan) {

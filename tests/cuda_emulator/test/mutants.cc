@@ -1,5 +1,5 @@
-// The emulator finds mistakes in kernels: a sum over a grid, right in every order of threads, and with one mistake each,
-// which at least one order shows.
+// The emulator finds mistakes in kernels: a sum over a grid is right in every order of threads, and with one mistake
+// each, which at least one order shows.
 #include "emulated.h"
 #include <cmath>
 
