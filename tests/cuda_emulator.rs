@@ -30,7 +30,7 @@ fn tests() -> PathBuf {
 #[test]
 fn the_emulators_tests_pass_whatever_the_order_of_threads() {
     for order in ["ascending", "descending", "7"] {
-        let output = run(Command::new(tests()).env("CUDA_EMULATOR_ORDER", order));
+        let output = run(Command::new(tests()).env("CUDA_EMULATOR_ORDER", order).env_remove("LD_LIBRARY_PATH"));
         let told = String::from_utf8_lossy(&output.stdout);
         assert!(told.contains("each_mistake_shows_in_an_order"), "the mutants were tried: {told}");
     }
@@ -38,7 +38,9 @@ fn the_emulators_tests_pass_whatever_the_order_of_threads() {
 
 #[test]
 fn an_order_that_is_none_ends_the_program_with_a_message() {
-    let output = Command::new(tests()).env("CUDA_EMULATOR_ORDER", "sideways").output().expect("it was built");
+    let mut program = Command::new(tests());
+    program.env("CUDA_EMULATOR_ORDER", "sideways").env_remove("LD_LIBRARY_PATH");
+    let output = program.output().expect("it was built");
     assert!(!output.status.success());
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("CUDA_EMULATOR_ORDER is 'sideways', not a whole number"), "{told}");

@@ -1,4 +1,5 @@
 #include "block.h"
+#include "watch.h"
 #include "shared_memory.h"
 #include <algorithm>
 #include <array>
@@ -24,7 +25,7 @@ std::array<Thread, 1024> threads;
 std::array<Warp, 32> warps;
 unsigned count, alive, at_barrier;
 int barrier_line; // where the first of them waits
-std::string failure;
+Failure failure;
 void (*kernel_body)(void*);
 void* kernel_argument;
 
@@ -34,6 +35,7 @@ void wake(Thread& thread) {
 }
 
 void release_barrier() {
+    watch::barrier();
     at_barrier = 0;
     for (unsigned i = 0; i < count; i++)
         if (threads[i].state == Thread::AtBarrier) wake(threads[i]);
@@ -77,7 +79,7 @@ void set_up_threads() {
     Fiber::abandon_all();
     count = alive = block_size.x * block_size.y * block_size.z;
     at_barrier = 0;
-    failure.clear();
+    failure = {};
     for (unsigned i = 0; i < (count + 31) / 32; i++) {
         unsigned lanes = std::min(32u, count - 32 * i);
         uint32_t all = lanes == 32 ? ~0u : (1u << lanes) - 1;
@@ -124,7 +126,7 @@ void Ordering::arrange(uint32_t length, std::vector<uint32_t>& into) {
         for (uint32_t i = length; i > 1; i--) std::swap(into[i - 1], into[random() % i]);
 }
 
-std::string run_block(void (*body)(void*), void* argument, Ordering& ordering) {
+Failure run_block(void (*body)(void*), void* argument, Ordering& ordering) {
     static std::vector<uint32_t> order; // kept: no allocation in each block
     kernel_body = body;
     kernel_argument = argument;
@@ -137,15 +139,16 @@ std::string run_block(void (*body)(void*), void* argument, Ordering& ordering) {
         current = &threads[static_cast<unsigned>(warp - warps.data()) * 32 + lane];
         if (!current->fiber.started()) current->fiber.start(thread_main);
         current->fiber.resume();
-        if (!failure.empty()) return failure;
+        if (failure.result) return failure;
         if (current->state == Thread::Exited) current->fiber.finish();
     }
-    if (alive) return deadlock();
-    return shared_memory::end_block();
+    if (alive) return {LAUNCH_FAILED, deadlock()};
+    std::string overrun = shared_memory::end_block();
+    return {overrun.empty() ? SUCCESS : ILLEGAL_ADDRESS, overrun};
 }
 
-void fail(const std::string& why) {
-    failure = why;
+void fail(const std::string& why, Result result) {
+    failure = {result, why};
     for (;;) current->fiber.suspend();
 }
 
@@ -187,6 +190,7 @@ Meeting& meet(uint32_t mask, uint64_t value, WarpOperation operation, int line) 
     mine->values[current->lane] = value;
     if (mine->arrived == mask) { // the last one goes on
         mine->unread = mask;
+        if (operation == WarpOperation::Synchronize) watch::warp_barrier(mask);
         for (uint32_t others = mask & ~me; others; others &= others - 1)
             wake(threads[current->linear - current->lane + static_cast<unsigned>(__builtin_ctz(others))]);
     } else {

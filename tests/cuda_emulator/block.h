@@ -5,6 +5,7 @@
 #pragma once
 #include "cuda_types.h"
 #include "fiber.h"
+#include "results.h"
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -47,13 +48,18 @@ extern Thread* current;
 extern uint3 block_index;
 extern dim3 block_size, grid_size;
 
-/// Runs one block; returns what went wrong, or nothing.
-std::string run_block(void (*body)(void*), void* argument, Ordering&);
+struct Failure {
+    Result result = SUCCESS;
+    std::string why;
+};
+
+/// Runs one block; returns what went wrong, or SUCCESS.
+Failure run_block(void (*body)(void*), void* argument, Ordering&);
 
 // What follows is called by the running thread.
 
 /// Ends the launch with this text.
-[[noreturn]] void fail(const std::string& why);
+[[noreturn]] void fail(const std::string& why, Result = LAUNCH_FAILED);
 /// __syncthreads in this line of the source.
 void synchronize_block(int line);
 /// Brings a value and waits for the other lanes of the mask. Each lane must `leave` when it has read.

@@ -3,6 +3,7 @@
 #include "driver.h"
 #include "memory.h"
 #include "module.h"
+#include "watch.h"
 #include "settings.h"
 #include "stream.h"
 #include <cstdio>
@@ -113,11 +114,17 @@ EMU_EXPORT void cuda_emulator_order(uint64_t order) {
     control.order = order;
 }
 
+EMU_EXPORT void cuda_emulator_watch(int wanted) {
+    std::lock_guard<std::recursive_mutex> held(lock);
+    watch::wanted = wanted;
+}
+
 EMU_EXPORT void cuda_emulator_reset() {
     std::lock_guard<std::recursive_mutex> held(lock);
     drop_pending();
     for (const auto& [handle, context] : objects.contexts.all()) context->sticky = SUCCESS;
     control.order = order_setting();
+    watch::wanted = setting("WATCH", 0) != 0;
     control.failures.clear();
     control.launch_failure = {0, SUCCESS};
     control.last_error.clear();

@@ -17,6 +17,9 @@ EMU_EXPORT void cuda_emulator_fail(const char* function, long nth, int result);
 EMU_EXPORT void cuda_emulator_fail_launch(long nth, int result);
 /// The order of threads and blocks: 0 ascending, 1 descending, any other number is the seed of a shuffle.
 EMU_EXPORT void cuda_emulator_order(uint64_t order);
+/// Whether each access of kernels to memory is watched from now on: a race, as watch.h defines it, fails with 719, an
+/// access to host memory with 700.
+EMU_EXPORT void cuda_emulator_watch(int wanted);
 /// Takes back all of the above, forgets errors that stick, and drops what streams have not run. Objects stay alive.
 EMU_EXPORT void cuda_emulator_reset();
 /// A number by its name:

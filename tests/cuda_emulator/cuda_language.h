@@ -7,6 +7,7 @@
 //     DYNAMIC_SHARED(T, name);    on the device  extern __shared__ T name[]   (aligned to 16 bytes)
 #pragma once
 #include "block.h"
+#include "watch.h"
 #include "shared_memory.h"
 #include <cstring>
 #include <math.h>
@@ -34,10 +35,11 @@
 #define gridDim (emu::grid_size)
 constexpr int warpSize = 32;
 
-// Barriers and fences. Threads run one at a time: a fence has nothing to do.
+// Barriers and fences. Threads run one at a time: a fence matters only where accesses are watched.
 
 inline void __syncthreads(int line = __builtin_LINE()) { emu::synchronize_block(line); }
-inline void __threadfence() {}
+inline void __threadfence() { emu::watch::fence(); }
+inline void __threadfence_system() { emu::watch::fence(); }
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}
 
@@ -113,7 +115,8 @@ T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int line = _
 
 namespace emu {
 template <class T> struct Exactly { using type = T; }; // keeps T from being deduced from this argument
-template <class T, class F> T replace(T* place, F f) {
+template <class T, class F> __attribute__((no_sanitize("thread"))) T replace(T* place, F f) {
+    watch::atomic(place, sizeof(T));
     T old = *place;
     *place = f(old);
     return old;

@@ -109,10 +109,14 @@ void Fiber::abandon_all() {
     touched = 0;
 }
 
-bool Fiber::overflowed(const void* address) {
+bool Fiber::on_a_stack(const void* address) {
     const char* place = static_cast<const char*>(address);
-    if (place < stacks() || place >= stacks() + STACKS * STACK) return false;
-    return static_cast<size_t>(place - stacks()) % STACK < GUARD;
+    return place >= stacks() && place < stacks() + STACKS * STACK;
+}
+
+bool Fiber::overflowed(const void* address) {
+    if (!on_a_stack(address)) return false;
+    return static_cast<size_t>(static_cast<const char*>(address) - stacks()) % STACK < GUARD;
 }
 
 } // namespace emu

@@ -24,6 +24,7 @@ class Fiber {
 
     /// Takes all stacks back from fibers that will never be resumed.
     static void abandon_all();
+    static bool on_a_stack(const void* address);
     /// Whether the address lies in a guard page: a fiber's stack has overflowed.
     static bool overflowed(const void* address);
 

@@ -10,13 +10,12 @@ namespace device_code {
 
 namespace emu {
 
-const std::vector<Kernel>& kernels() {
-    static const std::vector<Kernel> all = {
+static const std::vector<Kernel> all = {
 #define KERNEL(name) Describe<&device_code::name>::as(#name),
 #include "kernel_list.inc"
 #undef KERNEL
-    };
-    return all;
-}
+};
+
+const std::vector<Kernel>& kernels() { return all; }
 
 } // namespace emu

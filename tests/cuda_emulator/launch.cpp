@@ -2,6 +2,7 @@
 #include "block.h"
 #include "control.h"
 #include "memory.h"
+#include "watch.h"
 #include "shared_memory.h"
 #include <csetjmp>
 #include <csignal>
@@ -40,18 +41,21 @@ class SignalStack {
 };
 char SignalStack::memory[64 << 10];
 
-std::string run_blocks(const Launch& launch) {
+Failure run_blocks(const Launch& launch) {
     Ordering ordering(control.order);
     static std::vector<uint32_t> order;
     auto [x, y, z] = launch.grid;
     ordering.arrange(x * y * z, order);
+    watch::begin_launch(launch.arguments.data(), 8 * launch.arguments.size());
     for (uint32_t i : order) {
         block_index = {i % x, i / x % y, i / x / y};
+        watch::begin_block(i);
         void* arguments = const_cast<uint64_t*>(launch.arguments.data());
-        std::string failure = run_block(launch.kernel->call, arguments, ordering);
-        if (!failure.empty()) return failure;
+        Failure failure = run_block(launch.kernel->call, arguments, ordering);
+        if (failure.result) return failure;
     }
-    return memory::trampled();
+    std::string trampled = memory::trampled();
+    return {trampled.empty() ? SUCCESS : ILLEGAL_ADDRESS, trampled};
 }
 
 std::string where(const Launch& launch) {
@@ -66,7 +70,9 @@ std::string where(const Launch& launch) {
 std::string fault_text() {
     if (fault_signal == SIGFPE) return "an integer division by zero";
     if (Fiber::overflowed(fault_address)) return "stack overflow: a thread has more than 60 KiB of local variables";
-    return "illegal " + memory::describe(fault_address);
+    std::string text = "illegal " + memory::describe(fault_address);
+    bool live = memory::find(reinterpret_cast<DevicePointer>(fault_address));
+    return live ? text + " of another device" : text;
 }
 
 } // namespace
@@ -79,15 +85,14 @@ Result run(const Launch& launch) {
     runner = pthread_self();
     if (sigsetjmp(fault, 1)) {
         running = 0;
-        control.last_error = where(launch) + fault_text();
-        return fault_signal == SIGFPE ? LAUNCH_FAILED : ILLEGAL_ADDRESS;
+        watch::end_launch();
+        return control.refuse(fault_signal == SIGFPE ? LAUNCH_FAILED : ILLEGAL_ADDRESS, where(launch) + fault_text());
     }
     running = 1;
-    std::string failure = run_blocks(launch);
+    Failure failure = run_blocks(launch);
     running = 0;
-    if (failure.empty()) return SUCCESS;
-    control.last_error = where(launch) + failure;
-    return failure.rfind("a write ", 0) == 0 ? ILLEGAL_ADDRESS : LAUNCH_FAILED;
+    watch::end_launch();
+    return failure.result ? control.refuse(failure.result, where(launch) + failure.why) : SUCCESS;
 }
 
 void abort_launch(int signal, const void* address) {

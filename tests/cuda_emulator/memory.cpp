@@ -151,7 +151,7 @@ std::string describe(const void* address) {
     auto after = allocations.upper_bound(place);
     const Allocation* before = after == allocations.begin() ? nullptr : &std::prev(after)->second;
     DevicePointer closed = before ? page_address(before->first_page + before->pages) : 0; // the page behind it
-    if (place < closed) return text + ", in " + bytes_of(*before) + " of another device";
+    if (place < closed) return text + ", in " + bytes_of(*before);
     if (place < closed + PAGE && before) {
         auto distance = std::to_string(place - before->start - before->size);
         return text + ", " + distance + " bytes past the end of " + bytes_of(*before);

@@ -78,6 +78,11 @@ void* array(const void* declaration, size_t bytes, size_t alignment) {
     return memory() + offset;
 }
 
+bool contains(const void* address) {
+    auto* place = static_cast<const unsigned char*>(address);
+    return place >= memory() && place < memory() + STATIC + PAGE + DYNAMIC + PAGE;
+}
+
 void* dynamic() { return memory() + STATIC + PAGE + DYNAMIC - (dynamic_bytes + 15) / 16 * 16; }
 
 } // namespace emu::shared_memory

@@ -16,6 +16,8 @@ std::string end_block();
 
 /// The array that belongs to this declaration; the same for all threads of a block.
 void* array(const void* declaration, size_t bytes, size_t alignment);
+/// Whether the address is in shared memory, or just behind it.
+bool contains(const void* address);
 /// The dynamic memory; behind it nothing can be touched.
 void* dynamic();
 

@@ -10,6 +10,7 @@ using namespace emu;
 }
 
 TEST(Settings, say_what_cuInit_and_the_versions_are) {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe"; // in a process of its own
     auto init = [] { return int(cuInit(0)); };
     EXPECT_EXIT(in_a_fresh_process("CUDA_EMULATOR_DEVICES", "0", init), testing::ExitedWithCode(NO_DEVICE), "");
     EXPECT_EXIT(in_a_fresh_process("CUDA_EMULATOR_INIT", "3", init), testing::ExitedWithCode(NOT_INITIALIZED), "");
@@ -29,6 +30,7 @@ TEST(Settings, say_what_cuInit_and_the_versions_are) {
 }
 
 TEST(Settings, of_a_driver_that_is_too_old_refuse_the_module) {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe"; // in a process of its own
     auto load = [] {
         void *context, *module;
         if (cuInit(0) || cuDevicePrimaryCtxRetain(&context, 0) || cuCtxSetCurrent(context)) return 1;

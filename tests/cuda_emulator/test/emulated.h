@@ -143,8 +143,8 @@ class Emulated : public testing::Test {
 
     template <class... T> Result launch_in(void* stream, const char* name, Size grid, Size block, T... arguments) {
         void* values[] = {static_cast<void*>(&arguments)..., nullptr};
-        return cuLaunchKernel(function(name), grid.x, grid.y, grid.z, block.x, block.y, block.z, dynamic, stream, values,
-                              nullptr);
+        void* f = function(name);
+        return cuLaunchKernel(f, grid.x, grid.y, grid.z, block.x, block.y, block.z, dynamic, stream, values, nullptr);
     }
 
     /// Launches it in the legacy stream and waits.

@@ -160,6 +160,7 @@ enum Mistake {
     LONG_TAIL,
     COUNTER_KEPT,
     WRONG_LAST,
+    NO_FENCE,
     DIVERGENT_SHUFFLE,
     NO_SYNCWARP
 };
@@ -195,7 +196,7 @@ template <Mistake mistake> __device__ void sum_of(const double* in, u32 n, doubl
                 if (mistake != COUNTER_KEPT) *arrived = 0;
             } else {
                 partial[blockIdx.x] = v;
-                __threadfence();
+                if (mistake != NO_FENCE) __threadfence();
                 u32 before = atomicAdd(arrived, 1u);
                 last[0] = mistake == WRONG_LAST ? blockIdx.x == gridDim.x - 1 : before == gridDim.x - 1;
             }
@@ -218,5 +219,6 @@ SUM(sum_short_tail, SHORT_TAIL)
 SUM(sum_long_tail, LONG_TAIL)
 SUM(sum_counter_kept, COUNTER_KEPT)
 SUM(sum_wrong_last, WRONG_LAST)
+SUM(sum_no_fence, NO_FENCE)
 SUM(sum_divergent_shuffle, DIVERGENT_SHUFFLE)
 SUM(sum_no_syncwarp, NO_SYNCWARP)

@@ -19,7 +19,7 @@ TEST_F(Memory, is_closed_to_host_code) {
                 "host code touches device memory");
     Pointer out = allocate(4);
     ASSERT_EQ(run("add_one", {}, {1}, pointer), SUCCESS);
-    EXPECT_EXIT(*address<volatile int>(out) = 2, testing::KilledBySignal(SIGSEGV), "host code") << "after a launch, too";
+    EXPECT_EXIT(*address<volatile int>(out) = 2, testing::KilledBySignal(SIGSEGV), "host code") << "after a launch";
 }
 
 TEST_F(Memory, starts_as_nan) {
@@ -102,6 +102,22 @@ TEST_F(Memory, is_told_from_host_memory) {
     EXPECT_EQ(cuMemFreeHost(pinned), INVALID_VALUE);
 }
 
+TEST_F(Memory, of_the_host_is_refused_to_kernels_where_accesses_are_watched) {
+    std::vector<uint32_t> counter = {1};
+    auto host = reinterpret_cast<Pointer>(counter.data());
+    EXPECT_EQ(run("add_one", {}, {1}, host), SUCCESS) << "without it this is not seen";
+    cuda_emulator_watch(1);
+    EXPECT_EQ(run("add_one", {}, {1}, host), ILLEGAL_ADDRESS);
+    EXPECT_NE(last_error().find("host memory"), std::string::npos) << last_error();
+    EXPECT_EQ(counter[0], 2u);
+    cuda_emulator_reset();
+    cuda_emulator_watch(1);
+    void* pinned;
+    ASSERT_EQ(cuMemAllocHost_v2(&pinned, 4), SUCCESS);
+    EXPECT_EQ(run("add_one", {}, {1}, reinterpret_cast<Pointer>(pinned)), SUCCESS) << last_error();
+    EXPECT_EQ(cuMemFreeHost(pinned), SUCCESS);
+}
+
 TEST_F(Memory, of_another_device_is_closed_to_a_kernel) {
     EXPECT_EXIT(
         {
@@ -123,6 +139,7 @@ static volatile int* volatile nowhere = reinterpret_cast<int*>(8);
 static void recover(int) { siglongjmp(recovered, 1); }
 
 TEST(Signals, that_are_not_the_emulators_go_to_the_handler_that_was_there) {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe"; // in a process of its own
     EXPECT_EXIT(
         {
             signal(SIGSEGV, recover);
@@ -134,6 +151,7 @@ TEST(Signals, that_are_not_the_emulators_go_to_the_handler_that_was_there) {
 }
 
 TEST(Signals, without_a_handler_end_the_program_as_before) {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe"; // in a process of its own
     EXPECT_EXIT(
         {
             signal(SIGSEGV, SIG_DFL);

@@ -1,5 +1,5 @@
-// The emulator finds mistakes in kernels: a sum over a grid, right in every order of threads, and with one mistake each,
-// which at least one order shows.
+// The emulator finds mistakes in kernels: a sum over a grid is right in every order of threads, and with one mistake
+// each, which at least one order shows.
 #include "emulated.h"
 #include <cmath>
 
@@ -8,6 +8,8 @@ using namespace emu;
 class Mutants : public Emulated {
   protected:
     static constexpr unsigned BLOCKS = 5, N = 5 * 256 * 3 + 17;
+
+    std::string last_failure;
 
     /// The number of orders in which two launches in a row do not both give the sum.
     int wrong(const char* name) {
@@ -32,6 +34,7 @@ class Mutants : public Emulated {
             right = run(name, {BLOCKS}, {256}, from, N, partial, arrived, out) == SUCCESS;
             right = right && download<double>(out, 1)[0] == expected;
         }
+        last_failure = last_error();
         cuda_emulator_reset();
         return right;
     }
@@ -39,6 +42,19 @@ class Mutants : public Emulated {
 
 TEST_F(Mutants, the_kernel_without_a_mistake_is_right_in_every_order) {
     for (uint64_t order = 0; order < 50; order++) EXPECT_TRUE(right("sum", order)) << "order " << order;
+}
+
+TEST_F(Mutants, missing_order_shows_in_every_order_where_accesses_are_watched) {
+    for (uint64_t order = 0; order < 10; order++) {
+        cuda_emulator_watch(1);
+        EXPECT_TRUE(right("sum", order)) << last_error();
+        for (const char* name : {"sum_no_barrier", "sum_no_second_barrier", "sum_no_syncwarp", "sum_no_fence"}) {
+            cuda_emulator_watch(1);
+            EXPECT_FALSE(right(name, order)) << name << " in order " << order;
+            EXPECT_NE(last_failure.find("a race: thread"), std::string::npos) << name << ": " << last_failure;
+        }
+    }
+    EXPECT_TRUE(right("sum_no_fence", 0)) << "shows to nothing else";
 }
 
 TEST_F(Mutants, each_mistake_shows_in_an_order) {

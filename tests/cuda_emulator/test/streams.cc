@@ -158,6 +158,7 @@ TEST_F(Streams, report_a_failed_kernel_to_who_waits_and_from_then_on_to_all) {
 }
 
 TEST(StreamsOnRequest, run_at_once) {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe"; // in a process of its own
     EXPECT_EXIT(
         {
             setenv("CUDA_EMULATOR_LATE", "0", 1);
