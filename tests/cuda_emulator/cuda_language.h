@@ -41,7 +41,6 @@ inline void __syncthreads(int line = __builtin_LINE()) { emu::synchronize_block(
 inline void __threadfence() { emu::watch::fence(); }
 inline void __threadfence_system() { emu::watch::fence(); }
 inline void __threadfence_block() {}
-inline void __threadfence_system() {}
 
 // Warp operations.
 
