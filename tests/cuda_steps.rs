@@ -106,6 +106,64 @@ fn a_step_has_the_numbers_of_the_cpu() {
 }
 
 #[test]
+fn an_attention_module_of_any_shape_has_the_numbers_of_the_cpu() {
+    let _alone = alone();
+    // Wide heads; one that does not fit into shared memory.
+    for (heads, dim, hidden) in [(2, 20, 8), (1, 9, 3), (3, 6, 1500)] {
+        let with = |o: maw_options| maw_options { attn_heads: heads, feature_dim: dim, attn_hidden_dim: hidden, ..o };
+        side_by_side(&with(cpu()), &with(cuda()), |number, (device, got), (host, expected)| {
+            close(got, expected, &format!("{heads} heads, width {dim}, hidden {hidden}, step {number}"));
+            let (got, expected) = (device.factors().expect("known"), host.factors().expect("known"));
+            for (x, y) in got.alpha.iter().zip(&expected.alpha) {
+                assert!((x - y).abs() <= if number == 0 { 1e-12 } else { 1e-6 }, "{x} is not {y}");
+            }
+        });
+    }
+}
+
+#[test]
+fn tensors_of_more_chunks_than_there_are_blocks_have_the_numbers_of_the_cpu() {
+    let _alone = alone();
+    // 4 multiprocessors of the emulator run 32 blocks; 600 chunks are added up by a whole block.
+    for (elements, kinds) in [(150_000, [MAW_FLOAT32, MAW_FLOAT64]), (600 * 4096 + 5, [MAW_FLOAT32, MAW_FLOAT32])] {
+        let specs = [Spec::new("a.weight", &[elements], kinds[0]), Spec::new("b.bias", &[elements / 7], kinds[1])];
+        let mut random = Random(8);
+        let mut some = || specs.iter().map(|s| Tensor::new(s.dtype, &random.values(s.len(), 0.5))).collect::<Vec<_>>();
+        let (start, grads) = (some(), some());
+        let run = |options: &maw_options, seed: u64| {
+            order(seed);
+            let (mut handle, mut params) = (Handle::new(options).expect("good options"), start.clone());
+            handle.add(&param_group(), &specs).expect("good tensors");
+            let grads: Vec<_> = grads.iter().cloned().map(Some).collect();
+            for _ in 0..2 {
+                handle.step(&mut params, &grads).expect("a step");
+            }
+            (handle.features().expect("known"), params)
+        };
+        let expected = run(&cpu(), 0);
+        let (features, params) = run(&cuda(), 0);
+        close(&params, &expected.1, "many chunks");
+        for (x, y) in features.iter().zip(&expected.0) {
+            assert!((x - y).abs() <= 1e-7 * y.abs(), "feature {x} is not {y}");
+        }
+        let (again, same) = run(&cuda(), 1);
+        assert!(again == features && bits(&same) == bits(&params), "another order of threads");
+    }
+    order(0);
+}
+
+#[test]
+fn where_nobody_looks_the_dump_knows_no_norms() {
+    let _alone = alone();
+    let toy = Toy::small();
+    let options = maw_options { modulation: 0, nonfinite: MAW_NONFINITE_PROPAGATE, ..cuda() };
+    let (mut handle, mut params) = (toy.handle(&options), toy.start.clone());
+    toy.train(&mut handle, &mut params, 0, 2);
+    let dump = handle.dump().expect("a dump");
+    assert!(dump.contains("\"step\": 2") && dump.contains("\"norms\": null"), "{dump}");
+}
+
+#[test]
 fn without_modulation_the_parameters_have_the_bits_of_the_cpu() {
     let _alone = alone();
     for nonfinite in [MAW_NONFINITE_SKIP, MAW_NONFINITE_PROPAGATE] {
