@@ -329,16 +329,18 @@ impl Optimizer {
         change: impl Fn(&mut ParamGroup),
     ) -> Result<()> {
         self.changeable(call)?;
-        let mut changed = self.param_groups.clone();
-        let count = changed.len();
-        match group {
-            None => changed.iter_mut().for_each(change),
-            Some(i) => change(changed.get_mut(i).ok_or_else(|| not_found("param group", i, count))?),
-        }
+        let count = self.param_groups.len();
+        let chosen = match group {
+            None => 0..count,
+            Some(i) if i < count => i..i + 1,
+            Some(i) => return Err(not_found("param group", i, count)),
+        };
         if let Some(device) = self.prepared.as_mut().and_then(|p| p.backend.device()) {
+            let mut changed = self.param_groups.clone();
+            changed[chosen.clone()].iter_mut().for_each(&change);
             device.set_groups(&changed)?;
         }
-        self.param_groups = changed;
+        self.param_groups[chosen].iter_mut().for_each(change);
         Ok(())
     }
 
