@@ -14,6 +14,7 @@
 //! config groups features stats update attention        pure: no pointers, no device
 //! backend        all that is proportional to the number of parameters (cpu)
 //! simd math      instruction sets; exp and ln with the same bits everywhere
+//! half noise     16-bit floats; random bits for rounding by chance
 //! ```
 //!
 //! Promise: the same bits for any number of threads and any instruction set. Hence fixed chunks and lanes for every
@@ -35,10 +36,12 @@ pub mod error;
 pub mod features;
 pub mod ffi;
 pub mod groups;
+pub mod half;
 pub mod math;
 pub mod meta;
 pub mod modulation;
 pub mod name;
+pub mod noise;
 pub mod optimizer;
 pub mod simd;
 pub mod stats;
