@@ -81,13 +81,15 @@ pub struct Alignment {
     pub product: f64,
 }
 
-/// One of the two moments.
+/// What the library keeps of each element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum Part {
     /// m.
     ExpAvg,
     /// v.
     ExpAvgSq,
+    /// The float32 master, or the 16 bits that the host's bfloat16 lacks of it, by the tensor's precision.
+    Master,
 }
 
 /// What a step needs.
@@ -105,8 +107,21 @@ pub trait StepPasses: Send {
     /// The same for one tensor, in time proportional to it alone.
     fn gradient_sums_of(&mut self, tensor: usize, gradient: &Gradient, with_momentum: bool) -> GradientSums;
 
-    /// Sums over every parameter and moment. Bit for bit what [`StepPasses::update`] returns for the same values.
-    fn state_sums(&mut self, params: &Params, out: &mut [StateSums]);
+    /// Sums over every parameter (its master where it has one, except of tensors that are `shown`: there what the host has)
+    /// and moment. Bit for bit what [`StepPasses::update`] returns for the same values.
+    fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]);
+
+    /// The masters of the tensors that are `wanted` and have some begin with what the host's parameters say, widened.
+    fn begin_masters(&mut self, params: &Params, wanted: &[bool]);
+
+    /// The first of the `wanted` tensors whose parameter is not what its master shows. Of remainders nobody can tell.
+    fn stranger(&mut self, params: &Params, wanted: &[bool]) -> Option<usize>;
+
+    /// The masters of a tensor, which has some. `shown`: the host's parameter, read where there are remainders.
+    fn read_masters(&self, tensor: usize, shown: &[u16], out: &mut [f32]);
+
+    /// Sets the masters of a tensor, which has some, and writes what they show into the host's parameter.
+    fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]);
 
     /// One AdamW step of each tensor that has `coefficients`; sums of what was written into `state` and, where
     /// `momentum` is given, Σ g·m of the effective gradient with the new first moment. Others keep theirs.
@@ -125,11 +140,11 @@ pub trait StepPasses: Send {
     /// Moments back to 0.
     fn reset_moments(&mut self);
 
-    /// Copies a part of a moment out: `out.len()` bytes from byte `offset` on, elements as they lie in memory.
-    fn read_moment(&self, moment: Moment, tensor: usize, offset: usize, out: &mut [u8]);
+    /// Copies some of what is kept out: `out.len()` bytes from byte `offset` on, elements as they lie in memory.
+    fn read(&self, part: Part, tensor: usize, offset: usize, out: &mut [u8]);
 
-    /// Copies a part of a moment in.
-    fn write_moment(&mut self, moment: Moment, tensor: usize, offset: usize, bytes: &[u8]);
+    /// Copies some of what is kept in.
+    fn write(&mut self, part: Part, tensor: usize, offset: usize, bytes: &[u8]);
 }
 
 /// What a meta-update needs: between `begin_meta` and `end_meta` only.

@@ -234,6 +234,7 @@ impl Optimizer {
         }
         p.checker.check(tensors, params, None)?;
         p.announced.fill(false);
+        p.find_shown(false);
         p.refresh_state(tensors, params, !options.verify_params, options.verify_params)?;
         let plan = Plan::new(options);
         let kept = [
@@ -243,6 +244,8 @@ impl Optimizer {
         ];
         let kept: Vec<Kept> = kept.into_iter().filter(|(_, wanted)| *wanted).map(|(slot, _)| slot).collect();
         p.backend.begin_meta(tensors, params, &kept)?;
+        // Those that have not begun, for this meta-update only: until a step is made, the host may still change them.
+        p.backend.begin_masters(params, &p.shown);
 
         let stage = plan.after(None).expect("every objective asks for a batch");
         let groups = p.groups.groups.len();

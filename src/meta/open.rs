@@ -264,9 +264,10 @@ impl Open {
 
 /// s of the paper's finite differences: the coarsest dtype decides.
 fn default_scale(tensors: &[Tensor], difference: Difference) -> f64 {
-    let coarse = tensors.iter().any(|t| t.spec.dtype == DType::F32);
+    let any = |coarse: fn(DType) -> bool| tensors.iter().any(|t| coarse(t.spec.dtype));
     match difference {
-        _ if coarse => 3e-3,
+        _ if any(DType::is_half) => 3e-2,
+        _ if any(|dtype| dtype == DType::F32) => 3e-3,
         Difference::Forward => 1.5e-8,
         _ => 6e-6,
     }

@@ -69,10 +69,11 @@ impl Handle {
     }
 
     pub fn tensor_state(&mut self, tensor: usize, spec: &Spec) -> Outcome<State> {
-        let zeros = Tensor::new(spec.dtype, &vec![f64::NAN; spec.len()]);
+        let dtype = if spec.dtype == MAW_FLOAT64 { MAW_FLOAT64 } else { MAW_FLOAT32 };
+        let zeros = Tensor::new(dtype, &vec![f64::NAN; spec.len()]);
         let mut state = State { exp_avg: zeros.clone(), exp_avg_sq: zeros, step: u64::MAX };
         let (m, v) = (state.exp_avg.pointer_mut(), state.exp_avg_sq.pointer_mut());
-        // SAFETY: as many elements of the tensor's dtype as told.
+        // SAFETY: as many elements of the state's dtype as told.
         checked(|error| unsafe {
             maw_tensor_state_get(self.raw(), tensor, m, v, spec.len(), &raw mut state.step, error)
         })?;
@@ -85,5 +86,21 @@ impl Handle {
         checked(|error| unsafe {
             maw_tensor_state_set(self.raw(), tensor, m, v, state.exp_avg.len(), state.step, error)
         })
+    }
+
+    /// The float32 masters of a tensor whose parameter is `param`.
+    pub fn masters(&mut self, tensor: usize, param: &Tensor) -> Outcome<Vec<f32>> {
+        let mut values = vec![f32::NAN; param.len()];
+        let out = values.as_mut_ptr();
+        // SAFETY: as many elements as told, of the parameter and of the values.
+        checked(|error| unsafe { maw_master_get(self.raw(), tensor, param.pointer(), out, param.len(), error) })?;
+        Ok(values)
+    }
+
+    /// Sets the masters of a tensor and the parameter that shows them.
+    pub fn set_masters(&mut self, tensor: usize, values: &[f32], param: &mut Tensor) -> Outcome<()> {
+        let out = param.pointer_mut();
+        // SAFETY: as many values as told, and a parameter of as many elements (the test's business).
+        checked(|error| unsafe { maw_master_set(self.raw(), tensor, values.as_ptr(), out, values.len(), error) })
     }
 }

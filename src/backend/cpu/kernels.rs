@@ -5,13 +5,17 @@
 //! dtype (the moments, θ and θ′) or in float64 (what only feeds sums). Nothing is contracted into a fused multiply-add.
 //! So the width of the vectors that [`crate::simd`] allows the compiler decides no bit.
 
+use std::marker::PhantomData;
+
 use super::float::Float;
+use super::operand::{Buffer, Moments, Read, Weights};
 use super::sums::{LANES, Sum, dot, square, square_and_dot, zeros};
+use crate::noise::Noise;
 use crate::simd::Kernel;
 use crate::update::Coefficients;
 
 /// Elements of a tile; a multiple of [`LANES`], so that tiles do not shift lanes.
-const TILE: usize = 512;
+pub const TILE: usize = 512;
 const _: () = assert!(TILE.is_multiple_of(LANES));
 
 /// A pointer to the first element of a chunk that is only read.
@@ -39,12 +43,6 @@ impl<T> InOut<T> {
     unsafe fn tile<'a>(self, at: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
-    }
-
-    /// The same elements, to be read.
-    #[must_use]
-    pub fn read_only(self) -> In<T> {
-        In(self.0.cast_const())
     }
 }
 
@@ -162,19 +160,23 @@ impl<T: Float> Scalars<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct GradientKernel<T, const MOMENTUM: bool, const ZEROS: bool> {
     /// Gradient.
-    pub g: In<T>,
+    pub g: Read,
     /// First moment, read with MOMENTUM.
-    pub m: In<T>,
+    pub m: Read,
+    /// What is computed in.
+    pub compute: PhantomData<T>,
 }
 
 impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKernel<T, MOMENTUM, ZEROS> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
+        let (mut g, mut m) = (Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
-        let (g, m) = unsafe { (self.g.tile(at, len), self.m.tile(at, len)) };
+        let g = unsafe { self.g.tile(at, len, &mut g) };
         let [squares, products, _] = sums;
         if MOMENTUM {
-            square_and_dot(g, m, squares, products);
+            // SAFETY: the caller's promise.
+            square_and_dot(g, unsafe { self.m.tile(at, len, &mut m) }, squares, products);
         } else {
             square(g, squares);
         }
@@ -199,77 +201,112 @@ fn state_sums<T: Float, const ZEROS: bool>(p: &[T], m: &[T], v: &[T], sums: &mut
 #[derive(Clone, Copy, Debug)]
 pub struct StateKernel<T, const ZEROS: bool> {
     /// Parameter.
-    pub p: In<T>,
-    /// First moment.
-    pub m: In<T>,
-    /// Second moment.
-    pub v: In<T>,
+    pub p: Weights,
+    /// Moments.
+    pub moments: Moments,
+    /// What is computed in.
+    pub compute: PhantomData<T>,
 }
 
 impl<T: Float, const ZEROS: bool> Tiles<4> for StateKernel<T, ZEROS> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 4]) {
+        let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
-        let (p, m, v) = unsafe { (self.p.tile(at, len), self.m.tile(at, len), self.v.tile(at, len)) };
+        let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
         state_sums::<T, ZEROS>(p, m, v, sums);
+    }
+}
+
+/// What an AdamW step works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<T> {
+    /// Parameter.
+    pub p: Weights,
+    /// Gradient.
+    pub g: Read,
+    /// Moments.
+    pub moments: Moments,
+    /// Scalars.
+    pub s: Scalars<T>,
+    /// For rounding parameters and moments by chance.
+    pub noise: [Noise; 2],
+}
+
+impl<T: Float> Step<T> {
+    /// The step on one tile; then `look` at the gradient and at what is stored: parameter (or master), m and v.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[inline(always)]
+    unsafe fn tile(&self, at: usize, len: usize, look: impl FnOnce(&[T], &[T], &[T], &[T])) {
+        let [mut p, mut g, mut m, mut v] = [const { Buffer::<T>::new() }; 4];
+        // SAFETY: the caller's promise.
+        let (p, g, (m, v)) = unsafe {
+            (self.p.tile(at, len, &mut p), self.g.tile(at, len, &mut g), self.moments.tiles(at, len, (&mut m, &mut v)))
+        };
+        self.s.update(p, g, m, v);
+        // SAFETY: the caller's promise; these are their tiles.
+        unsafe {
+            self.p.store(at, p, self.noise[0]);
+            self.moments.store(at, m, v, self.noise[1]);
+        }
+        look(g, p, m, v);
     }
 }
 
 /// The AdamW step; sums of the state that it leaves, and Σ g·m of the effective gradient with the new m.
 #[derive(Clone, Copy, Debug)]
-pub struct UpdateKernel<T, const ZEROS: bool, const MOMENTUM: bool> {
-    /// Parameter.
-    pub p: InOut<T>,
-    /// Gradient.
-    pub g: In<T>,
-    /// First moment.
-    pub m: InOut<T>,
-    /// Second moment.
-    pub v: InOut<T>,
-    /// Scalars.
-    pub s: Scalars<T>,
-}
+pub struct UpdateKernel<T, const ZEROS: bool, const MOMENTUM: bool>(pub Step<T>);
 
 impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKernel<T, ZEROS, MOMENTUM> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
-        // SAFETY: the caller's promise.
-        let (p, g, m, v) =
-            unsafe { (self.p.tile(at, len), self.g.tile(at, len), self.m.tile(at, len), self.v.tile(at, len)) };
-        self.s.update(p, g, m, v);
-        state_sums::<T, ZEROS>(p, m, v, sums);
-        if MOMENTUM {
-            let mut effective = buffer::<T>();
-            for (e, g) in effective.iter_mut().zip(g) {
-                *e = *g * self.s.gradient;
+        let look = |g: &[T], p: &[T], m: &[T], v: &[T]| {
+            state_sums::<T, ZEROS>(p, m, v, sums);
+            if MOMENTUM {
+                let mut effective = Buffer::<T>::new();
+                dot(effective.fill(g, |_, g| g * self.0.s.gradient), m, &mut sums[4]);
             }
-            dot(&effective[..len], m, &mut sums[4]);
-        }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.0.tile(at, len, look) }
     }
 }
 
 /// The AdamW step without sums.
 #[derive(Clone, Copy, Debug)]
-pub struct PlainKernel<T> {
-    /// Parameter.
-    pub p: InOut<T>,
-    /// Gradient.
-    pub g: In<T>,
-    /// First moment.
-    pub m: InOut<T>,
-    /// Second moment.
-    pub v: InOut<T>,
-    /// Scalars.
-    pub s: Scalars<T>,
-}
+pub struct PlainKernel<T>(pub Step<T>);
 
 impl<T: Float> Tiles<0> for PlainKernel<T> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
         // SAFETY: the caller's promise.
-        let (p, g, m, v) =
-            unsafe { (self.p.tile(at, len), self.g.tile(at, len), self.m.tile(at, len), self.v.tile(at, len)) };
-        self.s.update(p, g, m, v);
+        unsafe { self.0.tile(at, len, |_, _, _, _| {}) }
+    }
+}
+
+/// Masters that begin with what the host's parameter says.
+#[derive(Clone, Copy, Debug)]
+pub struct BeginKernel(pub Weights);
+
+impl Tiles<0> for BeginKernel {
+    #[inline(always)]
+    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.begin_masters(at, len) }
+    }
+}
+
+/// The number of elements that are not what their masters show.
+#[derive(Clone, Copy, Debug)]
+pub struct StrangersKernel(pub Weights);
+
+impl Tiles<1> for StrangersKernel {
+    #[inline(always)]
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
+        // SAFETY: the caller's promise.
+        sums[0].add_one(unsafe { self.0.strangers(at, len) } as f64);
     }
 }
 

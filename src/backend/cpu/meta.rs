@@ -9,11 +9,11 @@ use super::kernels::{
     StepMadeKernel, Way,
 };
 use super::storage::Storage;
-use super::{Cpu, Moments, Shared, by_dtype, drive, start, start_mut};
+use super::{Cpu, Kind, Shared, State, by_dtype, drive, start, start_mut};
 use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Probe, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::groups::Tensor;
 use crate::update::Coefficients;
 
@@ -34,7 +34,7 @@ impl MetaStorage {
 /// What the kernels start from, for a pass's threads.
 #[derive(Clone, Copy)]
 struct View<'a> {
-    moments: Moments<'a>,
+    state: State<'a>,
     meta: &'a MetaStorage,
 }
 
@@ -50,8 +50,8 @@ impl View<'_> {
         Origin {
             p: start(self.meta.saved.pointer(chunk.tensor), chunk),
             g: self.kept(Kept::Train1, chunk),
-            m: self.moments.m(chunk).read_only(),
-            v: self.moments.v(chunk).read_only(),
+            m: start(self.state.exp_avg.pointer(chunk.tensor), chunk),
+            v: start(self.state.exp_avg_sq.pointer(chunk.tensor), chunk),
             s: scalars(how),
         }
     }
@@ -76,6 +76,7 @@ fn scalars<T: Float>(how: &Move) -> Scalars<T> {
         eps: 1.0,
         step_size: 0.0,
         decay: 0.0,
+        key: 0,
     };
     match how {
         Move::Step(c) | Move::Drift(c) => Scalars::new(c),
@@ -105,15 +106,15 @@ macro_rules! by_move {
 
 impl Cpu {
     fn view(&self) -> View<'_> {
-        View { moments: self.moments(), meta: self.meta.as_ref().expect("the optimizer calls begin_meta first") }
+        View { state: self.state(), meta: self.meta.as_ref().expect("the optimizer calls begin_meta first") }
     }
 
     /// Copies chunk by chunk from `from` to `to`, zeros where `from` is NULL.
     fn copy(&self, from: impl Fn(usize) -> *const c_void + Sync, to: impl Fn(usize) -> *mut c_void + Sync) {
         self.pass(
             |_| true,
-            |chunk, dtype| {
-                let bytes = dtype.size();
+            |chunk, kind| {
+                let bytes = kind.dtype.size();
                 let at = chunk.start * bytes;
                 let source = from(chunk.tensor);
                 // SAFETY: both are buffers of the tensor's size (host's, checked, or ours) and do not overlap, since
@@ -134,7 +135,12 @@ impl Cpu {
 
 impl MetaPasses for Cpu {
     fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
-        let mut storage = MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None, None] };
+        let plain = |k: &Kind| !k.dtype.is_half() && k.grad == k.dtype && k.moments == k.dtype;
+        if !self.kinds.iter().all(plain) {
+            return Err(Error::Unsupported { what: "a meta-update with 16-bit tensors".to_owned() });
+        }
+        let mut storage =
+            MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None, None] };
         for slot in kept {
             storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::bytes))?);
         }
@@ -166,9 +172,9 @@ impl MetaPasses for Cpu {
         let (view, p) = (self.view(), Shared(params.pointers()));
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let how = &moves[chunk.tensor];
-                by_dtype!(dtype, T => by_move!(how, MODE => {
+                by_dtype!(kind, T => by_move!(how, MODE => {
                     let origin = view.origin::<T>(chunk, how);
                     let out = start_mut(p.at(chunk.tensor), chunk);
                     // SAFETY: our buffers and the host's have the tensor's size and dtype.
@@ -183,8 +189,8 @@ impl MetaPasses for Cpu {
         let view = self.view();
         self.pass(
             |_| true,
-            |chunk, dtype| {
-                by_dtype!(dtype, T => {
+            |chunk, kind| {
+                by_dtype!(kind, T => {
                     let (g, g2) = (view.kept::<T>(Kept::Train1, chunk), view.kept::<T>(Kept::Train2, chunk));
                     // SAFETY: our buffers have the tensor's size and dtype.
                     unsafe { drive(chunk, AlignmentKernel { g, g2 }) }
@@ -201,10 +207,10 @@ impl MetaPasses for Cpu {
         let view = self.view();
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let direction = &directions[chunk.tensor];
                 // SAFETY: our buffers have the tensor's size and dtype.
-                by_dtype!(dtype, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, direction)) })
+                by_dtype!(kind, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, direction)) })
             },
         );
         self.totals(out);
@@ -214,9 +220,9 @@ impl MetaPasses for Cpu {
         let (view, p) = (self.view(), Shared(params.pointers()));
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let (how, direction) = (&moves[chunk.tensor], &directions[chunk.tensor]);
-                by_dtype!(dtype, T => by_move!(how, MODE => {
+                by_dtype!(kind, T => by_move!(how, MODE => {
                     let kernel = PerturbedKernel::<T, MODE> {
                         origin: view.origin(chunk, how),
                         way: view.way(chunk, direction),
@@ -234,9 +240,9 @@ impl MetaPasses for Cpu {
         let view = self.view();
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let (how, direction) = (&moves[chunk.tensor], &directions[chunk.tensor]);
-                by_dtype!(dtype, T => by_move!(how, MODE => {
+                by_dtype!(kind, T => by_move!(how, MODE => {
                     let kernel = StepMadeKernel::<T, MODE> {
                         origin: view.origin(chunk, how),
                         way: view.way(chunk, direction),
@@ -255,9 +261,9 @@ impl MetaPasses for Cpu {
         let (view, host) = (self.view(), Shared(grads.pointers()));
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let how = &moves[chunk.tensor];
-                by_dtype!(dtype, T => by_move!(how, MODE => {
+                by_dtype!(kind, T => by_move!(how, MODE => {
                     let origin = view.origin::<T>(chunk, how);
                     let s = scalars(how);
                     let missing = host.at(chunk.tensor).is_null();

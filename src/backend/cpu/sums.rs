@@ -32,6 +32,12 @@ impl Sum {
         lanes[0]
     }
 
+    /// += a number.
+    #[inline(always)]
+    pub fn add_one(&mut self, number: f64) {
+        self.0[0] += number;
+    }
+
     /// += a·b, lane by lane.
     #[inline(always)]
     fn add(&mut self, a: &[f64; LANES], b: &[f64; LANES]) {
