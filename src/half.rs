@@ -12,8 +12,8 @@ pub trait Half {
     fn round(value: f32) -> u16;
     /// What a float32 master shows: bfloat16 to nearest with ties away from zero, float16 as [`Half::round`].
     fn of_master(value: f32) -> u16;
-    /// To one of the two neighbours, up in magnitude where the rest exceeds `noise` (of which the low 16 bits count): with
-    /// noise from a uniform distribution the mean of the results is the value.
+    /// To one of the two neighbours, up in magnitude where the rest exceeds 65,535 − `noise`: with noise from a uniform
+    /// distribution over 0 to 65,535 the mean of the results is the value.
     fn round_by(value: f32, noise: u32) -> u16;
 }
 
@@ -34,13 +34,11 @@ fn select(condition: bool, yes: u32, no: u32) -> u32 {
 }
 
 impl BF16 {
-    /// Adds `carry` below the upper half and cuts it off.
+    /// Adds `carry` below the upper half and cuts it off. To a NaN nothing may be carried.
     #[inline(always)]
     fn cut(value: f32, carry: u32) -> u16 {
-        let bits = value.to_bits();
-        let quiet = (bits >> 16) | 0x40;
-        let rounded = bits.wrapping_add(carry) >> 16;
-        select(bits & !SIGN > INFINITY, quiet, rounded) as u16
+        let rounded = value.to_bits().wrapping_add(select(value.is_nan(), 0, carry)) >> 16;
+        (rounded | select(value.is_nan(), 0x40, 0)) as u16
     }
 }
 
@@ -64,7 +62,7 @@ impl Half for BF16 {
 
     #[inline(always)]
     fn round_by(value: f32, noise: u32) -> u16 {
-        Self::cut(value, noise & 0xFFFF)
+        Self::cut(value, noise)
     }
 }
 
@@ -137,13 +135,13 @@ impl Half for F16 {
     #[inline(always)]
     fn round_by(value: f32, noise: u32) -> u16 {
         let magnitude = value.to_bits() & !SIGN;
-        let normal = Self::cut(magnitude, (noise & 0xFFFF) >> 3);
+        let normal = Self::cut(magnitude, noise >> 3);
         // In units of the smallest subnormal, with 16 bits behind the point. What isn't below 2⁻¹⁴ is not used.
         let tiny = magnitude < Self::SMALLEST_NORMAL;
         let units = f32::from_bits(select(tiny, magnitude, 0)) * 16_777_216.0;
         let whole = units as i32;
         let rest = ((units - whole as f32) * 65_536.0) as i32;
-        let subnormal = whole as u32 + u32::from(rest > (noise & 0xFFFF) as i32);
+        let subnormal = whole as u32 + u32::from(rest + noise as i32 > 0xFFFF);
         Self::signed(value, select(tiny, subnormal, normal))
     }
 }
