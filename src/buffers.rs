@@ -247,7 +247,7 @@ impl Checker {
     ) -> Result<()> {
         let start = |i: usize| params[i].addr();
         let bytes = |i: usize| tensors[i].bytes();
-        let grad_bytes = |i: usize| tensors[i].numel * tensors[i].spec.grad_dtype.size();
+        let grad_bytes = |i: usize| tensors[i].gradient_bytes();
         let end = |i: usize| start(i) + bytes(i);
         let overlap = |first: usize, other, second: usize| Error::Overlap {
             first,

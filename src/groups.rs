@@ -75,6 +75,12 @@ impl Tensor {
         self.numel * self.spec.dtype.size()
     }
 
+    /// Size of a gradient.
+    #[must_use]
+    pub fn gradient_bytes(&self) -> usize {
+        self.numel * self.spec.grad_dtype.size()
+    }
+
     /// Element type of what is kept beside it for precision's sake, if anything.
     #[must_use]
     pub fn master_dtype(&self) -> Option<DType> {

@@ -1,23 +1,25 @@
 //! The meta-update's passes: copies of θ and gradients, θ′ and its neighbours, products with what θ′ is made of.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 
 use super::chunks::Chunk;
 use super::float::Float;
-use super::kernels::{
-    AlignmentKernel, DRIFT, In, MovedKernel, Origin, PerturbedKernel, ProjectKernel, STAY, STEP, Scalars,
-    StepMadeKernel, Way,
+use super::kernels::Scalars;
+use super::meta_kernels::{
+    AlignmentKernel, DRIFT, MovedKernel, Origin, PerturbedKernel, ProjectKernel, STAY, STEP, StepMadeKernel, Way,
 };
+use super::operand::{Read, Write};
 use super::storage::Storage;
-use super::{Cpu, Kind, Shared, State, by_dtype, drive, start, start_mut};
+use super::{Cpu, Kind, Shared, State, by_dtype, drive, from};
 use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Probe, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::DType;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::groups::Tensor;
 use crate::update::Coefficients;
 
-/// What a meta-update holds beside the moments.
+/// What a meta-update holds beside what is always kept: θ, and gradients in their own dtype.
 #[derive(Debug)]
 pub struct MetaStorage {
     saved: Storage,
@@ -25,9 +27,9 @@ pub struct MetaStorage {
 }
 
 impl MetaStorage {
-    /// The kept gradient's buffer, or θ's as a stand-in that no kernel reads.
-    fn kept(&self, slot: Kept, tensor: usize) -> *const c_void {
-        self.kept[slot as usize].as_ref().unwrap_or(&self.saved).pointer(tensor).cast_const()
+    /// The kept gradient's buffer, or NULL, which no kernel reads.
+    fn kept(&self, slot: Kept, tensor: usize) -> *mut c_void {
+        self.kept[slot as usize].as_ref().map_or(std::ptr::null_mut(), |kept| kept.pointer(tensor))
     }
 }
 
@@ -42,26 +44,26 @@ struct View<'a> {
 unsafe impl Sync for View<'_> {}
 
 impl View<'_> {
-    fn kept<T>(&self, slot: Kept, chunk: Chunk) -> In<T> {
-        start(self.meta.kept(slot, chunk.tensor), chunk)
+    fn kept(&self, slot: Kept, chunk: Chunk, kind: Kind) -> Read {
+        Read { at: from(self.meta.kept(slot, chunk.tensor), kind.grad, chunk), dtype: kind.grad }
     }
 
-    fn origin<T: Float>(&self, chunk: Chunk, how: &Move) -> Origin<T> {
+    fn origin<T: Float>(&self, chunk: Chunk, kind: Kind, how: &Move) -> Origin<T> {
         Origin {
-            p: start(self.meta.saved.pointer(chunk.tensor), chunk),
-            g: self.kept(Kept::Train1, chunk),
-            m: start(self.state.exp_avg.pointer(chunk.tensor), chunk),
-            v: start(self.state.exp_avg_sq.pointer(chunk.tensor), chunk),
+            p: self.state.weights(kind, chunk, self.meta.saved.pointer(chunk.tensor)),
+            g: self.kept(Kept::Train1, chunk, kind),
+            moments: self.state.moments(kind, chunk),
             s: scalars(how),
         }
     }
 
-    fn way<T>(&self, chunk: Chunk, direction: &Direction) -> Way<T> {
+    fn way<T>(&self, chunk: Chunk, kind: Kind, direction: &Direction) -> Way<T> {
         Way {
-            g: self.kept(Kept::Train1, chunk),
-            g2: self.kept(Kept::Train2, chunk),
+            g: self.kept(Kept::Train1, chunk, kind),
+            g2: self.kept(Kept::Train2, chunk, kind),
             train1: direction.train1,
             train2: direction.train2,
+            compute: PhantomData,
         }
     }
 }
@@ -104,17 +106,26 @@ macro_rules! by_move {
     };
 }
 
+fn output(host: *mut c_void, chunk: Chunk, kind: Kind) -> Write {
+    Write { at: from(host, kind.dtype, chunk), dtype: kind.dtype }
+}
+
 impl Cpu {
     fn view(&self) -> View<'_> {
         View { state: self.state(), meta: self.meta.as_ref().expect("the optimizer calls begin_meta first") }
     }
 
-    /// Copies chunk by chunk from `from` to `to`, zeros where `from` is NULL.
-    fn copy(&self, from: impl Fn(usize) -> *const c_void + Sync, to: impl Fn(usize) -> *mut c_void + Sync) {
+    /// Copies chunk by chunk from `from` to `to`, elements of the type that `dtype` tells; zeros where `from` is NULL.
+    fn copy(
+        &self,
+        dtype: impl Fn(Kind) -> DType + Sync,
+        from: impl Fn(usize) -> *const c_void + Sync,
+        to: impl Fn(usize) -> *mut c_void + Sync,
+    ) {
         self.pass(
             |_| true,
             |chunk, kind| {
-                let bytes = kind.dtype.size();
+                let bytes = dtype(kind).size();
                 let at = chunk.start * bytes;
                 let source = from(chunk.tensor);
                 // SAFETY: both are buffers of the tensor's size (host's, checked, or ours) and do not overlap, since
@@ -135,18 +146,14 @@ impl Cpu {
 
 impl MetaPasses for Cpu {
     fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
-        let plain = |k: &Kind| !k.dtype.is_half() && k.grad == k.dtype && k.moments == k.dtype;
-        if !self.kinds.iter().all(plain) {
-            return Err(Error::Unsupported { what: "a meta-update with 16-bit tensors".to_owned() });
-        }
         let mut storage =
             MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None, None] };
         for slot in kept {
-            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::bytes))?);
+            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::gradient_bytes))?);
         }
         let p = Shared(params.pointers());
         let saved = Shared(storage.saved.pointers());
-        self.copy(|tensor| p.at(tensor).cast_const(), |tensor| saved.at(tensor));
+        self.copy(|kind| kind.dtype, |tensor| p.at(tensor).cast_const(), |tensor| saved.at(tensor));
         self.meta = Some(storage);
         Ok(())
     }
@@ -154,7 +161,7 @@ impl MetaPasses for Cpu {
     fn restore(&mut self, params: &Params) {
         let p = Shared(params.pointers());
         let saved = Shared(self.view().meta.saved.pointers());
-        self.copy(|tensor| saved.at(tensor).cast_const(), |tensor| p.at(tensor));
+        self.copy(|kind| kind.dtype, |tensor| saved.at(tensor).cast_const(), |tensor| p.at(tensor));
     }
 
     fn end_meta(&mut self) {
@@ -165,7 +172,7 @@ impl MetaPasses for Cpu {
         let g = Shared(grads.pointers());
         let kept = self.view().meta.kept[slot as usize].as_ref();
         let kept = Shared(kept.expect("begin_meta was told of the slot").pointers());
-        self.copy(|tensor| g.at(tensor), |tensor| kept.at(tensor));
+        self.copy(|kind| kind.grad, |tensor| g.at(tensor), |tensor| kept.at(tensor));
     }
 
     fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]) {
@@ -175,9 +182,9 @@ impl MetaPasses for Cpu {
             |chunk, kind| {
                 let how = &moves[chunk.tensor];
                 by_dtype!(kind, T => by_move!(how, MODE => {
-                    let origin = view.origin::<T>(chunk, how);
-                    let out = start_mut(p.at(chunk.tensor), chunk);
-                    // SAFETY: our buffers and the host's have the tensor's size and dtype.
+                    let origin = view.origin::<T>(chunk, kind, how);
+                    let out = output(p.at(chunk.tensor), chunk, kind);
+                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
                     unsafe { drive(chunk, MovedKernel::<T, MODE> { origin, out }) }
                 }))
             },
@@ -191,9 +198,9 @@ impl MetaPasses for Cpu {
             |_| true,
             |chunk, kind| {
                 by_dtype!(kind, T => {
-                    let (g, g2) = (view.kept::<T>(Kept::Train1, chunk), view.kept::<T>(Kept::Train2, chunk));
-                    // SAFETY: our buffers have the tensor's size and dtype.
-                    unsafe { drive(chunk, AlignmentKernel { g, g2 }) }
+                    let (g, g2) = (view.kept(Kept::Train1, chunk, kind), view.kept(Kept::Train2, chunk, kind));
+                    // SAFETY: our buffers have the tensor's size and the dtypes of its kind.
+                    unsafe { drive(chunk, AlignmentKernel::<T> { g, g2, compute: PhantomData }) }
                 })
             },
         );
@@ -209,8 +216,8 @@ impl MetaPasses for Cpu {
             |_| true,
             |chunk, kind| {
                 let direction = &directions[chunk.tensor];
-                // SAFETY: our buffers have the tensor's size and dtype.
-                by_dtype!(kind, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, direction)) })
+                // SAFETY: our buffers have the tensor's size and the dtypes of its kind.
+                by_dtype!(kind, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, kind, direction)) })
             },
         );
         self.totals(out);
@@ -224,12 +231,12 @@ impl MetaPasses for Cpu {
                 let (how, direction) = (&moves[chunk.tensor], &directions[chunk.tensor]);
                 by_dtype!(kind, T => by_move!(how, MODE => {
                     let kernel = PerturbedKernel::<T, MODE> {
-                        origin: view.origin(chunk, how),
-                        way: view.way(chunk, direction),
+                        origin: view.origin(chunk, kind, how),
+                        way: view.way(chunk, kind, direction),
                         radius,
-                        out: start_mut(p.at(chunk.tensor), chunk),
+                        out: output(p.at(chunk.tensor), chunk, kind),
                     };
-                    // SAFETY: our buffers and the host's have the tensor's size and dtype.
+                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
                     unsafe { drive(chunk, kernel) }
                 }))
             },
@@ -244,12 +251,12 @@ impl MetaPasses for Cpu {
                 let (how, direction) = (&moves[chunk.tensor], &directions[chunk.tensor]);
                 by_dtype!(kind, T => by_move!(how, MODE => {
                     let kernel = StepMadeKernel::<T, MODE> {
-                        origin: view.origin(chunk, how),
-                        way: view.way(chunk, direction),
+                        origin: view.origin(chunk, kind, how),
+                        way: view.way(chunk, kind, direction),
                         plus,
                         minus,
                     };
-                    // SAFETY: our buffers have the tensor's size and dtype.
+                    // SAFETY: our buffers have the tensor's size and the dtypes of its kind.
                     unsafe { drive(chunk, kernel) }
                 }))
             },
@@ -264,19 +271,19 @@ impl MetaPasses for Cpu {
             |chunk, kind| {
                 let how = &moves[chunk.tensor];
                 by_dtype!(kind, T => by_move!(how, MODE => {
-                    let origin = view.origin::<T>(chunk, how);
+                    let origin = view.origin::<T>(chunk, kind, how);
                     let s = scalars(how);
-                    let missing = host.at(chunk.tensor).is_null();
-                    let b = (!missing).then(|| start::<T>(host.at(chunk.tensor), chunk));
-                    // SAFETY: our buffers and the host's have the tensor's size and dtype.
+                    let b = host.at(chunk.tensor).cast_mut();
+                    let b = (!b.is_null()).then(|| Read { at: from(b, kind.grad, chunk), dtype: kind.grad });
+                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
                     unsafe {
                         match probe {
                             Probe::Host(host) => {
-                                let a = origin.p; // not read
+                                let a = origin.g; // not read
                                 drive(chunk, ProjectKernel::<T, MODE, false> { origin, s, a, b, kept: 0.0, host })
                             }
                             Probe::Difference { of, kept, host } => {
-                                let a = view.kept(of, chunk);
+                                let a = view.kept(of, chunk, kind);
                                 drive(chunk, ProjectKernel::<T, MODE, true> { origin, s, a, b, kept, host })
                             }
                         }

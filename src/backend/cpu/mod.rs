@@ -5,6 +5,7 @@ mod chunks;
 mod float;
 mod kernels;
 mod meta;
+mod meta_kernels;
 mod operand;
 mod step;
 mod storage;
@@ -15,7 +16,7 @@ use std::ffi::c_void;
 use std::ops::Range;
 
 use self::chunks::{Chunk, Chunks};
-use self::kernels::{Drive, In, InOut, Tiles};
+use self::kernels::{Drive, Tiles};
 use self::meta::MetaStorage;
 use self::operand::{Moments, Read, Weights};
 use self::storage::Storage;
@@ -85,16 +86,6 @@ macro_rules! by_dtype {
 }
 
 use by_dtype;
-
-/// A chunk's first element.
-fn start<T>(base: *const c_void, chunk: Chunk) -> In<T> {
-    // `wrapping_add` only to stay safe: the chunk lies inside its tensor.
-    In(base.cast::<T>().wrapping_add(chunk.start))
-}
-
-fn start_mut<T>(base: *mut c_void, chunk: Chunk) -> InOut<T> {
-    InOut(base.cast::<T>().wrapping_add(chunk.start))
-}
 
 /// Runs one kernel over one chunk.
 ///

@@ -16,22 +16,86 @@ use crate::noise::Noise;
 /// Memory on the stack for a tile that isn't used in place.
 pub struct Buffer<T>([MaybeUninit<T>; TILE]);
 
-impl<T: Copy> Buffer<T> {
+impl<T> Buffer<T> {
     /// Not initialised.
     #[inline(always)]
     pub const fn new() -> Self {
-        Self([MaybeUninit::uninit(); TILE])
+        Self([const { MaybeUninit::uninit() }; TILE])
     }
 
-    /// What `convert` makes of `from`, at most a tile.
+    /// The first `len` elements.
+    ///
+    /// # Safety
+    /// The caller writes every one before it reads any.
     #[inline(always)]
-    pub fn fill<S: Copy>(&mut self, from: &[S], convert: impl Fn(usize, S) -> T) -> &mut [T] {
-        let to = &mut self.0[..from.len()];
-        for (i, (to, from)) in to.iter_mut().zip(from).enumerate() {
-            to.write(convert(i, *from));
+    unsafe fn of(&mut self, len: usize) -> &mut [T] {
+        let whole = &mut self.0[..len];
+        // SAFETY: the caller's promise; T is a plain number.
+        unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), len) }
+    }
+}
+
+impl<T: Float> Buffer<T> {
+    /// 16-bit elements, widened.
+    #[inline(always)]
+    fn widen<H: Half>(&mut self, from: &[u16]) -> &mut [T] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.of(from.len()) };
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = T::from_f32(H::widen(*from));
         }
-        // SAFETY: all of `to` was just written.
-        unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), to.len()) }
+        to
+    }
+
+    /// Other elements, rounded to T where it is narrower.
+    #[inline(always)]
+    fn convert<S: Float>(&mut self, from: &[S]) -> &mut [T] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.of(from.len()) };
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = T::round(from.widen());
+        }
+        to
+    }
+
+    /// Masters from their two halves.
+    #[inline(always)]
+    fn join(&mut self, shown: &[u16], low: &[u16]) -> &mut [T] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.of(shown.len()) };
+        for ((to, shown), low) in to.iter_mut().zip(shown).zip(low) {
+            *to = T::from_f32(half::join(*shown, *low));
+        }
+        to
+    }
+
+    /// Zeros.
+    #[inline(always)]
+    pub fn zeros(&mut self, len: usize) -> &mut [T] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.of(len) };
+        to.fill(T::ZERO);
+        to
+    }
+
+    /// The same elements.
+    #[inline(always)]
+    pub fn copy(&mut self, from: &[T]) -> &mut [T] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.of(from.len()) };
+        to.copy_from_slice(from);
+        to
+    }
+
+    /// `from` times a factor.
+    #[inline(always)]
+    pub fn scaled(&mut self, from: &[T], factor: T) -> &mut [T] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.of(from.len()) };
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from * factor;
+        }
+        to
     }
 }
 
@@ -71,10 +135,37 @@ impl Read {
         unsafe {
             match self.dtype {
                 own if own == T::DTYPE => slice(self.at, at, len),
-                DType::F32 => buffer.fill(slice::<f32>(self.at, at, len), |_, x| T::round(f64::from(x))),
-                DType::F64 => buffer.fill(slice::<f64>(self.at, at, len), |_, x| T::round(x)),
-                DType::BF16 => buffer.fill(slice(self.at, at, len), |_, x| T::from_f32(BF16::widen(x))),
-                DType::F16 => buffer.fill(slice(self.at, at, len), |_, x| T::from_f32(F16::widen(x))),
+                DType::F32 => buffer.convert(slice::<f32>(self.at, at, len)),
+                DType::F64 => buffer.convert(slice::<f64>(self.at, at, len)),
+                DType::BF16 => buffer.widen::<BF16>(slice(self.at, at, len)),
+                DType::F16 => buffer.widen::<F16>(slice(self.at, at, len)),
+            }
+        }
+    }
+}
+
+/// Elements that are only written.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    /// The chunk's first element.
+    pub at: *mut c_void,
+    /// Its type.
+    pub dtype: DType,
+}
+
+impl Write {
+    /// Writes a tile from element `at` on, rounded to nearest if need be.
+    ///
+    /// # Safety
+    /// The elements are writable, and nothing else touches them.
+    #[inline(always)]
+    pub unsafe fn put<T: Float>(self, at: usize, tile: &mut [T]) {
+        // SAFETY: the caller's promise; what does not have 16 bits has the type that is computed in.
+        unsafe {
+            match self.dtype {
+                DType::BF16 => nearest::<T, BF16>(tile, slice_mut(self.at, at, tile.len())),
+                DType::F16 => nearest::<T, F16>(tile, slice_mut(self.at, at, tile.len())),
+                DType::F32 | DType::F64 => slice_mut(self.at, at, tile.len()).copy_from_slice(tile),
             }
         }
     }
@@ -93,18 +184,39 @@ pub struct Weights {
     pub precision: Precision,
 }
 
-/// Writes a tile as 16-bit elements, and what they say back into it.
+/// Writes a tile rounded to nearest, and what was written back into it.
 #[inline(always)]
-fn round_back<T: Float>(
-    tile: &mut [T],
-    out: &mut [u16],
-    round: impl Fn(usize, f32) -> u16,
-    widen: impl Fn(u16) -> f32,
-) {
-    for (i, (x, out)) in tile.iter_mut().zip(out).enumerate() {
-        *out = round(i, x.to_f32());
-        *x = T::from_f32(widen(*out));
+fn nearest<T: Float, H: Half>(tile: &mut [T], out: &mut [u16]) {
+    for (x, out) in tile.iter_mut().zip(out) {
+        *out = H::round(x.to_f32());
+        *x = T::from_f32(H::widen(*out));
     }
+}
+
+/// Writes a tile rounded by chance, and what was written back into it.
+#[inline(always)]
+fn by_chance<T: Float, H: Half>(tile: &mut [T], out: &mut [u16], noise: &[u32]) {
+    for ((x, out), noise) in tile.iter_mut().zip(out).zip(noise) {
+        *out = H::round_by(x.to_f32(), *noise);
+        *x = T::from_f32(H::widen(*out));
+    }
+}
+
+/// Writes what masters show.
+#[inline(always)]
+fn show<T: Float, H: Half>(tile: &[T], host: &mut [u16]) {
+    for (x, host) in tile.iter().zip(host) {
+        *host = H::of_master(x.to_f32());
+    }
+}
+
+/// The chance of a tile.
+#[inline(always)]
+fn chance(buffer: &mut Buffer<u32>, noise: Noise, at: usize, len: usize) -> &[u32] {
+    // SAFETY: all are written below.
+    let to = unsafe { buffer.of(len) };
+    noise.fill(at, to);
+    to
 }
 
 impl Weights {
@@ -119,12 +231,9 @@ impl Weights {
         unsafe {
             match (self.precision, self.dtype) {
                 (Precision::Master, _) => slice_mut(self.beside, at, len),
-                (Precision::Remainder, _) => {
-                    let low = slice::<u16>(self.beside, at, len);
-                    buffer.fill(slice(self.host, at, len), |i, x| T::from_f32(half::join(x, low[i])))
-                }
-                (_, DType::BF16) => buffer.fill(slice(self.host, at, len), |_, x| T::from_f32(BF16::widen(x))),
-                (_, DType::F16) => buffer.fill(slice(self.host, at, len), |_, x| T::from_f32(F16::widen(x))),
+                (Precision::Remainder, _) => buffer.join(slice(self.host, at, len), slice(self.beside, at, len)),
+                (_, DType::BF16) => buffer.widen::<BF16>(slice(self.host, at, len)),
+                (_, DType::F16) => buffer.widen::<F16>(slice(self.host, at, len)),
                 (_, DType::F32 | DType::F64) => slice_mut(self.host, at, len),
             }
         }
@@ -141,10 +250,10 @@ impl Weights {
         }
         // SAFETY: the caller's promise; a master's tile does not overlap the host's parameter.
         let host = unsafe { slice_mut::<u16>(self.host, at, tile.len()) };
-        let noise = |i: usize| noise.at((at + i) as u32);
+        let mut buffer = Buffer::new();
         match (self.precision, self.dtype) {
-            (Precision::Master, DType::BF16) => show(tile, host, BF16::of_master),
-            (Precision::Master, _) => show(tile, host, F16::of_master),
+            (Precision::Master, DType::BF16) => show::<T, BF16>(tile, host),
+            (Precision::Master, _) => show::<T, F16>(tile, host),
             (Precision::Remainder, _) => {
                 // SAFETY: the caller's promise.
                 let low = unsafe { slice_mut::<u16>(self.beside, at, tile.len()) };
@@ -152,12 +261,39 @@ impl Weights {
                     (*host, *low) = half::split(x.to_f32());
                 }
             }
-            (Precision::Nearest, DType::BF16) => round_back(tile, host, |_, x| BF16::round(x), BF16::widen),
-            (Precision::Nearest, _) => round_back(tile, host, |_, x| F16::round(x), F16::widen),
-            (Precision::Stochastic, DType::BF16) => {
-                round_back(tile, host, |i, x| BF16::round_by(x, noise(i)), BF16::widen);
+            (Precision::Nearest, DType::BF16) => nearest::<T, BF16>(tile, host),
+            (Precision::Nearest, _) => nearest::<T, F16>(tile, host),
+            (Precision::Stochastic, dtype) => {
+                let noise = chance(&mut buffer, noise, at, tile.len());
+                if dtype == DType::BF16 {
+                    by_chance::<T, BF16>(tile, host, noise);
+                } else {
+                    by_chance::<T, F16>(tile, host, noise);
+                }
             }
-            (Precision::Stochastic, _) => round_back(tile, host, |i, x| F16::round_by(x, noise(i)), F16::widen),
+        }
+    }
+
+    /// Makes a tile what the host would see of it: rounded to nearest, as a master is shown where there is one.
+    #[inline(always)]
+    pub fn round_as_shown<T: Float>(&self, tile: &mut [T]) {
+        match (self.dtype, self.precision.has_master()) {
+            (DType::BF16, false) => {
+                for x in tile {
+                    *x = T::from_f32(BF16::widen(BF16::round(x.to_f32())));
+                }
+            }
+            (DType::BF16, true) => {
+                for x in tile {
+                    *x = T::from_f32(BF16::widen(BF16::of_master(x.to_f32())));
+                }
+            }
+            (DType::F16, _) => {
+                for x in tile {
+                    *x = T::from_f32(F16::widen(F16::round(x.to_f32())));
+                }
+            }
+            (DType::F32 | DType::F64, _) => {}
         }
     }
 
@@ -203,14 +339,6 @@ impl Weights {
     }
 }
 
-/// Writes the masters of a tile as the host sees them.
-#[inline(always)]
-fn show<T: Float>(tile: &[T], host: &mut [u16], round: impl Fn(f32) -> u16) {
-    for (x, host) in tile.iter().zip(host) {
-        *host = round(x.to_f32());
-    }
-}
-
 /// Both moments. Bfloat16 ones are rounded by chance.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments {
@@ -237,8 +365,7 @@ impl Moments {
         // SAFETY: the caller's promise; moments that are not bfloat16 have the type that is computed in.
         unsafe {
             if self.dtype == DType::BF16 {
-                let widen = |_, x| T::from_f32(BF16::widen(x));
-                (m.fill(slice(self.m, at, len), widen), v.fill(slice(self.v, at, len), widen))
+                (m.widen::<BF16>(slice(self.m, at, len)), v.widen::<BF16>(slice(self.v, at, len)))
             } else {
                 (slice_mut(self.m, at, len), slice_mut(self.v, at, len))
             }
@@ -254,12 +381,12 @@ impl Moments {
         if self.dtype != DType::BF16 {
             return; // in place
         }
-        let mut buffer = Buffer::<u32>::new();
-        let noise = buffer.fill(m, |i, _| noise.at((at + i) as u32));
+        let mut buffer = Buffer::new();
+        let noise = chance(&mut buffer, noise, at, m.len());
         // SAFETY: the caller's promise.
         let (to_m, to_v) = unsafe { (slice_mut(self.m, at, m.len()), slice_mut(self.v, at, v.len())) };
-        round_back(m, to_m, |i, x| BF16::round_by(x, noise[i]), BF16::widen);
-        round_back(v, to_v, |i, x| BF16::round_by(x, noise[i] >> 16), BF16::widen);
+        by_chance::<T, BF16>(m, to_m, noise);
+        by_chance::<T, BF16>(v, to_v, noise);
     }
 
     /// The first moment alone, to be read.
