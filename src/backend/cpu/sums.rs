@@ -111,8 +111,8 @@ pub fn zeros<A: Float>(a: &[A], sum: &mut Sum) {
     let (a, rest) = a.as_chunks::<LANES>();
     let mut lanes = *sum;
     for a in a {
-        for lane in 0..LANES {
-            lanes.0[lane] += one(a[lane]);
+        for (lane, a) in lanes.0.iter_mut().zip(a) {
+            *lane += one(*a);
         }
     }
     // Whole numbers: the lane does not matter.
