@@ -21,8 +21,6 @@ pub enum Kept {
     Train1,
     /// Of B2 at θ′.
     Train2,
-    /// Of B2 at θ′ + r·w.
-    Plus,
 }
 
 /// How θ′ is made from θ.
@@ -45,20 +43,27 @@ pub struct Direction {
     pub train1: f64,
 }
 
-/// The vector whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
+/// The vector x whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Probe {
     /// The host's gradients, times a factor.
     Host(f64),
-    /// `kept`·(a gradient that was kept) − `host`·(the host's gradients).
+    /// `host`·(the host's gradients) − `train2`·g′.
     Difference {
-        /// What was kept.
-        of: Kept,
-        /// Its factor.
-        kept: f64,
-        /// The factor of the host's.
+        /// Factor of the host's.
         host: f64,
+        /// Factor of g′ as it was kept.
+        train2: f64,
     },
+}
+
+/// A neighbour of θ′ on the line along w.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbour<'a> {
+    /// w of each tensor.
+    pub directions: &'a [Direction],
+    /// The neighbour is θ′ + `radius`·w.
+    pub radius: f64,
 }
 
 /// Products of a [`Probe`] x with what θ′ is made of, of one tensor.
@@ -161,26 +166,37 @@ pub trait MetaPasses: StepPasses {
     /// Gives the memory of a meta-update back.
     fn end_meta(&mut self);
 
-    /// Keeps the host's gradients (0 where one is missing).
-    fn keep(&mut self, grads: &Grads, slot: Kept);
+    /// Keeps the host's gradients as g (0 where one is missing), and gives their sums as
+    /// [`StepPasses::gradient_sums`] does, of those that are there.
+    fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]);
+
+    /// Keeps the host's gradients as g′ (0 where one is missing), and gives their products with themselves and with g.
+    fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]);
 
     /// Writes θ′; Σ θ′² of each tensor into `out`.
     fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]);
 
-    /// Products of the kept g and g′.
-    fn alignment(&mut self, out: &mut [Alignment]);
-
     /// Σ w² of each tensor.
     fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]);
 
-    /// Writes θ′ + `radius`·w, rounded to each tensor's dtype.
-    fn write_perturbed(&mut self, params: &Params, moves: &[Move], directions: &[Direction], radius: f64);
+    /// Writes a neighbour of θ′, rounded to each tensor's dtype. `made`: ⟨δ, w⟩ of each tensor, δ = what was written − θ′.
+    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]);
 
-    /// ⟨δ, w⟩ of each tensor: δ is the step that rounding really made between `plus` and `minus` times w.
-    fn step_made(&mut self, moves: &[Move], directions: &[Direction], plus: f64, minus: f64, out: &mut [f64]);
-
-    /// Products of x with what θ′ is made of, for the tensors that move.
+    /// Products of x with what θ′ is made of; those with r and θ only for tensors that move, 0 for others.
     fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]);
+
+    /// [`MetaPasses::project`], then [`MetaPasses::write_neighbour`], in one pass over memory where that is cheaper.
+    fn project_and_write_neighbour(
+        &mut self,
+        (grads, probe): (&Grads, Probe),
+        params: &Params,
+        moves: &[Move],
+        neighbour: Neighbour,
+        (projections, made): (&mut [Projection], &mut [f64]),
+    ) {
+        self.project(grads, probe, moves, projections);
+        self.write_neighbour(params, moves, neighbour, made);
+    }
 }
 
 /// Everything proportional to the number of parameters.

@@ -112,8 +112,8 @@ impl<T: Float> Scalars<T> {
 
     /// The new parameter: eq. 4.
     #[inline(always)]
-    pub fn param(&self, p: T, m: T, v: T) -> T {
-        p - (self.step_size * self.ratio(m, v) + self.decay * p)
+    pub fn param(&self, p: T, ratio: T) -> T {
+        p - (self.step_size * ratio + self.decay * p)
     }
 
     /// The AdamW step in place.
@@ -121,7 +121,7 @@ impl<T: Float> Scalars<T> {
     fn update<const EXACT: bool>(self, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             (*m, *v) = self.moments::<EXACT>(*g, *m, *v);
-            *p = self.param(*p, *m, *v);
+            *p = self.param(*p, self.ratio(*m, *v));
         }
     }
 }

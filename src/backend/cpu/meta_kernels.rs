@@ -3,10 +3,38 @@
 //! As in `kernels.rs`. θ′ is what would be stored: rounded to nearest in the parameter's dtype, also where a step would
 //! round by chance; where there are masters, it is what the moved master shows.
 
+use std::marker::PhantomData;
+
 use super::float::Float;
 use super::kernels::{Scalars, Tiles};
 use super::operand::{Buffer, Moments, Read, Weights, Write};
-use super::sums::{Sum, dot, square};
+use super::sums::{Sum, dot, square, square_and_dot};
+
+/// Keeps a gradient; Σ g² and Σ g·(another vector).
+#[derive(Clone, Copy, Debug)]
+pub struct KeepKernel<T> {
+    /// The host's gradient.
+    pub g: Read,
+    /// Where it is kept, in the same dtype.
+    pub kept: Write,
+    /// The other vector.
+    pub other: Read,
+    /// What is computed in.
+    pub compute: PhantomData<T>,
+}
+
+impl<T: Float> Tiles<3> for KeepKernel<T> {
+    #[inline(always)]
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
+        let (mut g, mut other) = (Buffer::<T>::new(), Buffer::<T>::new());
+        let [squares, products, _] = sums;
+        // SAFETY: the caller's promise.
+        unsafe {
+            square_and_dot(self.g.tile(at, len, &mut g), self.other.tile(at, len, &mut other), squares, products);
+            self.g.copy_to(self.kept, at, len);
+        }
+    }
+}
 
 /// What θ′ is made from: θ and g as the meta-update kept them, masters, the moments, and the scalars.
 #[derive(Clone, Copy, Debug)]
@@ -28,45 +56,61 @@ pub const STEP: u8 = 1;
 /// θ′ is one step with the moments as they are away.
 pub const DRIFT: u8 = 2;
 
+/// Memory for the tiles of a [`Point`].
+struct Buffers<T>([Buffer<T>; 6]);
+
+/// A tile of θ′ and of what it is made of.
+struct Point<'a, T> {
+    /// θ, or its masters.
+    p: &'a [T],
+    /// m′/(√v̂′ + ε); empty where the tensor stays.
+    ratio: &'a [T],
+    /// θ′.
+    moved: &'a mut [T],
+}
+
 impl<T: Float> Origin<T> {
     /// θ′ of elements `at .. at + len`: the same bits whenever it is asked for.
     ///
     /// # Safety
     /// As for [`Tiles::tile`].
     #[inline(always)]
-    unsafe fn moved<'a, const MODE: u8>(&self, at: usize, len: usize, out: &'a mut Buffer<T>) -> &'a mut [T] {
-        let [mut p, mut g, mut m, mut v] = [const { Buffer::<T>::new() }; 4];
-        let s = self.s;
+    unsafe fn point<'a, const MODE: u8>(&self, at: usize, len: usize, buffers: &'a mut Buffers<T>) -> Point<'a, T> {
+        let [p, g, m, v, ratio, moved] = &mut buffers.0;
         if MODE == STAY {
             // SAFETY: the caller's promise.
-            return out.copy(unsafe { self.p.as_shown().tile(at, len, &mut p) });
+            let p = unsafe { self.p.as_shown().tile(at, len, p) };
+            return Point { moved: moved.copy(p), p, ratio: &[] };
         }
         // SAFETY: the caller's promise.
-        let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
-        let out = out.copy(p);
+        let (p, (m, v)) = unsafe { (self.p.tile(at, len, p), self.moments.tiles(at, len, (m, v))) };
+        let (ratio, moved, s) = (ratio.zeros(len), moved.zeros(len), self.s);
         if MODE == STEP {
             // SAFETY: the caller's promise.
-            let g = unsafe { self.g.tile(at, len, &mut g) };
+            let g = unsafe { self.g.tile(at, len, g) };
             if self.moments.dtype == T::DTYPE {
-                step::<T, true>(s, out, g, m, v);
+                ratios::<T, true>(s, ratio, g, m, v);
             } else {
-                step::<T, false>(s, out, g, m, v);
+                ratios::<T, false>(s, ratio, g, m, v);
             }
         } else {
-            for ((out, m), v) in out.iter_mut().zip(m).zip(v) {
-                *out = s.param(*out, *m, *v);
+            for ((ratio, m), v) in ratio.iter_mut().zip(m).zip(v) {
+                *ratio = s.ratio(*m, *v);
             }
         }
-        self.p.round_as_shown(out);
-        out
+        for ((moved, p), ratio) in moved.iter_mut().zip(&*p).zip(&*ratio) {
+            *moved = s.param(*p, *ratio);
+        }
+        self.p.round_as_shown(moved);
+        Point { p, ratio, moved }
     }
 }
 
 #[inline(always)]
-fn step<T: Float, const EXACT: bool>(s: Scalars<T>, out: &mut [T], g: &[T], m: &[T], v: &[T]) {
-    for (((out, g), m), v) in out.iter_mut().zip(g).zip(m).zip(v) {
+fn ratios<T: Float, const EXACT: bool>(s: Scalars<T>, ratio: &mut [T], g: &[T], m: &[T], v: &[T]) {
+    for (((ratio, g), m), v) in ratio.iter_mut().zip(g).zip(m).zip(v) {
         let (m, v) = s.moments::<EXACT>(*g, *m, *v);
-        *out = s.param(*out, m, v);
+        *ratio = s.ratio(m, v);
     }
 }
 
@@ -82,34 +126,12 @@ pub struct MovedKernel<T, const MODE: u8> {
 impl<T: Float, const MODE: u8> Tiles<1> for MovedKernel<T, MODE> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
-        let mut buffer = Buffer::new();
+        let mut buffers = Buffers([const { Buffer::new() }; 6]);
         // SAFETY: the caller's promise.
-        let moved = unsafe { self.origin.moved::<MODE>(at, len, &mut buffer) };
+        let Point { moved, .. } = unsafe { self.origin.point::<MODE>(at, len, &mut buffers) };
         square(moved, &mut sums[0]);
         // SAFETY: the caller's promise.
         unsafe { self.out.put(at, moved) };
-    }
-}
-
-/// Σ g′², Σ g·g′.
-#[derive(Clone, Copy, Debug)]
-pub struct AlignmentKernel<T> {
-    /// g of B1.
-    pub g: Read,
-    /// g′ of B2.
-    pub g2: Read,
-    /// What is computed in.
-    pub compute: std::marker::PhantomData<T>,
-}
-
-impl<T: Float> Tiles<2> for AlignmentKernel<T> {
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 2]) {
-        let (mut g, mut g2) = (Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: the caller's promise.
-        let (g, g2) = unsafe { (self.g.tile(at, len, &mut g), self.g2.tile(at, len, &mut g2)) };
-        square(g2, &mut sums[0]);
-        dot(g, g2, &mut sums[1]);
     }
 }
 
@@ -125,7 +147,7 @@ pub struct Way<T> {
     /// Factor of g′.
     pub train2: f64,
     /// What is computed in.
-    pub compute: std::marker::PhantomData<T>,
+    pub compute: PhantomData<T>,
 }
 
 impl<T: Float> Way<T> {
@@ -156,125 +178,97 @@ impl<T: Float> Tiles<1> for Way<T> {
     }
 }
 
-/// θ′ + radius·w, as it would be stored, into θ′'s place.
-#[inline(always)]
-fn perturb<T: Float>(p: &Weights, moved: &mut [T], w: &[f64], radius: f64) {
-    for (moved, w) in moved.iter_mut().zip(w) {
-        *moved = T::round(moved.widen() + radius * w);
-    }
-    p.as_shown().round_as_shown(moved);
+/// x: the host's gradients or a difference of theirs to g′.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// The host's gradient; 0 where it has none.
+    pub host: Option<Read>,
+    /// Its factor.
+    pub host_factor: f64,
+    /// g′, where a difference is wanted.
+    pub train2: Option<Read>,
+    /// Its factor.
+    pub train2_factor: f64,
 }
 
-/// Writes θ′ + radius·w.
+impl Sight {
+    /// x of elements `at .. at + len`, in f64.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[inline(always)]
+    unsafe fn x<'a, T: Float>(&self, at: usize, len: usize, out: &'a mut Buffer<f64>) -> &'a mut [f64] {
+        let (mut host, mut train2) = (Buffer::<T>::new(), Buffer::<T>::new());
+        let x = out.zeros(len);
+        if let Some(read) = self.host {
+            // SAFETY: the caller's promise.
+            for (x, g) in x.iter_mut().zip(unsafe { read.tile(at, len, &mut host) }) {
+                *x = self.host_factor * g.widen();
+            }
+        }
+        if let Some(read) = self.train2 {
+            // SAFETY: the caller's promise.
+            for (x, g) in x.iter_mut().zip(unsafe { read.tile(at, len, &mut train2) }) {
+                *x -= self.train2_factor * g.widen();
+            }
+        }
+        x
+    }
+}
+
+/// The host's parameter at a neighbour of θ′.
 #[derive(Clone, Copy, Debug)]
-pub struct PerturbedKernel<T, const MODE: u8> {
-    /// Where θ′ comes from.
-    pub origin: Origin<T>,
+pub struct Visit<T> {
     /// w.
     pub way: Way<T>,
-    /// r or −r.
+    /// The neighbour is θ′ + radius·w.
     pub radius: f64,
     /// The host's parameter.
     pub out: Write,
 }
 
-impl<T: Float, const MODE: u8> Tiles<0> for PerturbedKernel<T, MODE> {
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
-        let (mut w, mut buffer) = (Buffer::new(), Buffer::new());
-        // SAFETY: the caller's promise.
-        let (w, moved) = unsafe { (self.way.w(at, len, &mut w), self.origin.moved::<MODE>(at, len, &mut buffer)) };
-        perturb(&self.origin.p, moved, w, self.radius);
-        // SAFETY: the caller's promise.
-        unsafe { self.out.put(at, moved) };
-    }
-}
-
-/// ⟨δ, w⟩, δ = stored(θ′ + plus·w) − stored(θ′ + minus·w).
+/// With LOOK Σ x², Σ x·r, Σ x·θ. With VISIT writes θ′ + radius·w; ⟨what was written − θ′, w⟩.
 #[derive(Clone, Copy, Debug)]
-pub struct StepMadeKernel<T, const MODE: u8> {
+pub struct ProbeKernel<T, const MODE: u8, const LOOK: bool, const VISIT: bool> {
     /// Where θ′ comes from.
     pub origin: Origin<T>,
-    /// w.
-    pub way: Way<T>,
-    /// r.
-    pub plus: f64,
-    /// −r, or 0 for a forward difference.
-    pub minus: f64,
+    /// x; read with LOOK.
+    pub sight: Sight,
+    /// Read with VISIT.
+    pub visit: Visit<T>,
 }
 
-impl<T: Float, const MODE: u8> Tiles<1> for StepMadeKernel<T, MODE> {
+impl<T: Float, const MODE: u8, const LOOK: bool, const VISIT: bool> Tiles<4> for ProbeKernel<T, MODE, LOOK, VISIT> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
-        let (mut w, mut step) = (Buffer::new(), Buffer::<f64>::new());
-        let (mut plus, mut minus) = (Buffer::new(), Buffer::new());
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 4]) {
+        let mut buffers = Buffers([const { Buffer::new() }; 6]);
         // SAFETY: the caller's promise.
-        let (w, plus) = unsafe { (self.way.w(at, len, &mut w), self.origin.moved::<MODE>(at, len, &mut plus)) };
-        let minus = minus.copy(plus);
-        perturb(&self.origin.p, plus, w, self.plus);
-        perturb(&self.origin.p, minus, w, self.minus);
-        let step = step.zeros(len);
-        for ((step, plus), minus) in step.iter_mut().zip(&*plus).zip(&*minus) {
-            *step = plus.widen() - minus.widen();
-        }
-        dot(step, w, &mut sums[0]);
-    }
-}
-
-/// Σ x², Σ x·r, Σ x·θ in f64, for x = kept·a − host·b, or x = host·b without KEPT.
-#[derive(Clone, Copy, Debug)]
-pub struct ProjectKernel<T, const MODE: u8, const KEPT: bool> {
-    /// Where θ′ comes from.
-    pub origin: Origin<T>,
-    /// The scalars in f64.
-    pub s: Scalars<f64>,
-    /// Kept gradient, read with KEPT.
-    pub a: Read,
-    /// The host's gradient; 0 where it has none.
-    pub b: Option<Read>,
-    /// Factor of a.
-    pub kept: f64,
-    /// Factor of b.
-    pub host: f64,
-}
-
-impl<T: Float, const MODE: u8, const KEPT: bool> Tiles<3> for ProjectKernel<T, MODE, KEPT> {
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
-        let (o, s) = (&self.origin, self.s);
-        let [mut p, mut g, mut m, mut v] = [const { Buffer::<T>::new() }; 4];
-        // SAFETY: the caller's promise.
-        let (p, (m, v)) = unsafe { (o.p.tile(at, len, &mut p), o.moments.tiles(at, len, (&mut m, &mut v))) };
-        let (mut x, mut ratio, mut other) = (Buffer::<f64>::new(), Buffer::<f64>::new(), Buffer::<T>::new());
-        let (x, ratio) = (x.zeros(len), ratio.zeros(len));
-        if let Some(b) = self.b {
+        let Point { p, ratio, moved } = unsafe { self.origin.point::<MODE>(at, len, &mut buffers) };
+        if LOOK {
+            let mut x = Buffer::new();
             // SAFETY: the caller's promise.
-            let b = unsafe { b.tile(at, len, &mut other) };
-            for (x, b) in x.iter_mut().zip(b) {
-                *x = self.host * b.widen();
+            let x = unsafe { self.sight.x::<T>(at, len, &mut x) };
+            square(x, &mut sums[0]);
+            if MODE != STAY {
+                dot(x, ratio, &mut sums[1]);
+                dot(x, p, &mut sums[2]);
             }
         }
-        if KEPT {
+        if VISIT {
+            let (mut w, mut stored, mut made) = (Buffer::new(), Buffer::<T>::new(), Buffer::<f64>::new());
             // SAFETY: the caller's promise.
-            let a = unsafe { self.a.tile(at, len, &mut other) };
-            for (x, a) in x.iter_mut().zip(a) {
-                *x = self.kept * a.widen() - *x;
+            let w = unsafe { self.visit.way.w(at, len, &mut w) };
+            let (stored, made) = (stored.copy(moved), made.zeros(len));
+            for (stored, w) in stored.iter_mut().zip(&*w) {
+                *stored = T::round(stored.widen() + self.visit.radius * w);
             }
-        }
-        if MODE == STEP {
+            self.origin.p.as_shown().round_as_shown(stored);
+            for ((made, stored), moved) in made.iter_mut().zip(&*stored).zip(&*moved) {
+                *made = stored.widen() - moved.widen();
+            }
+            dot(made, w, &mut sums[3]);
             // SAFETY: the caller's promise.
-            let g = unsafe { o.g.tile(at, len, &mut g) };
-            for (((ratio, g), m), v) in ratio.iter_mut().zip(g).zip(m).zip(v) {
-                let (m, v) = s.moments::<true>(g.widen(), m.widen(), v.widen());
-                *ratio = s.ratio(m, v);
-            }
-        } else {
-            for ((ratio, m), v) in ratio.iter_mut().zip(m).zip(v) {
-                *ratio = s.ratio(m.widen(), v.widen());
-            }
+            unsafe { self.visit.out.put(at, stored) };
         }
-        square(x, &mut sums[0]);
-        dot(x, ratio, &mut sums[1]);
-        dot(x, p, &mut sums[2]);
     }
 }

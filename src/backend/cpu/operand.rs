@@ -144,6 +144,19 @@ impl Read {
     }
 }
 
+impl Read {
+    /// Copies elements `at .. at + len` as they are to a place of the same dtype.
+    ///
+    /// # Safety
+    /// They are readable here and writable there, and nothing else touches them.
+    #[inline(always)]
+    pub unsafe fn copy_to(self, to: Write, at: usize, len: usize) {
+        let size = self.dtype.size();
+        // SAFETY: the caller's promise.
+        unsafe { slice_mut::<u8>(to.at, at * size, len * size).copy_from_slice(slice(self.at, at * size, len * size)) };
+    }
+}
+
 /// Elements that are only written.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
