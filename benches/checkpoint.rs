@@ -43,6 +43,7 @@ fn specs(millions: f64) -> Vec<TensorSpec> {
         name: Name::new("name", name.as_bytes()).expect("a name"),
         shape,
         dtype: DType::F32,
+        grad_dtype: DType::F32,
         layer_kind: LayerKind::Unknown,
         modulation_group: None,
     };

@@ -82,6 +82,7 @@ impl Ours {
             name: Name::new("name", name.as_bytes()).expect("a name"),
             shape: vec![*n as u64],
             dtype: DType::F32,
+            grad_dtype: DType::F32,
             layer_kind: LayerKind::Unknown,
             modulation_group: None,
         });

@@ -36,6 +36,7 @@ fn step(c: &mut Criterion) {
                     .expect("a name"),
                     shape: vec![*n as u64],
                     dtype: DType::F32,
+                    grad_dtype: DType::F32,
                     layer_kind: LayerKind::Unknown,
                     modulation_group: None,
                 });

@@ -156,11 +156,26 @@
 /// 64-bit IEEE float.
 #define MAW_FLOAT64 2
 
-/// bfloat16; answers `MAW_UNSUPPORTED` in this version.
+/// bfloat16: the upper half of a 32-bit float. As `uint16_t`.
 #define MAW_BFLOAT16 3
 
-/// 16-bit IEEE float; answers `MAW_UNSUPPORTED` in this version.
+/// 16-bit IEEE float. As `uint16_t`.
 #define MAW_FLOAT16 4
+
+/// Each new value of a 16-bit parameter is rounded to nearest, and an update below half a unit of its last place is lost.
+#define MAW_PRECISION_NEAREST 0
+
+/// The library keeps float32 masters, which the updates move; the host's 16-bit parameter shows them, rounded to nearest.
+/// 4 bytes more an element.
+#define MAW_PRECISION_MASTER 1
+
+/// The same float32 masters, bit for bit, in 2 + 2 bytes: the host's bfloat16 parameter, and in the library the 16 bits that
+/// it lacks. bfloat16 only; 2 bytes more an element.
+#define MAW_PRECISION_REMAINDER 2
+
+/// Each new value of a 16-bit parameter is rounded up or down by chance, so that the mean is right: no more memory. The
+/// chance depends on `maw_options.seed`, the tensor's name, its step and the element alone.
+#define MAW_PRECISION_STOCHASTIC 3
 
 /// Host memory.
 #define MAW_CPU 0
@@ -384,7 +399,7 @@ typedef int32_t maw_status;
 typedef struct {
     /// `sizeof(maw_options)` of the caller; set by `maw_options_init`.
     size_t struct_size;
-    /// Seed of the attention module's initial values: the same on every platform. Default 0.
+    /// Seed of the attention module's initial values and of rounding by chance: the same on every platform. Default 0.
     uint64_t seed;
     /// Steps of the whole run for the time feature, or 0 if unknown (default): then 2·sigmoid(step/1000) − 1.
     uint64_t total_steps;
@@ -410,7 +425,8 @@ typedef struct {
     double huw_initial_log_var;
     /// |s| is kept at or below this after each meta-update, ≥ 0; 0 = no limit, as the paper. Default 10.
     double log_var_limit;
-    /// Relative size of the step for the Hessian product; 0 (default) = 6e-6 for float64 (forward: 1.5e-8), 3e-3 for float32.
+    /// Relative size of the step for the Hessian product; 0 (default) = 6e-6 for float64 (forward: 1.5e-8), 3e-3 for float32,
+    /// 3e-2 for 16-bit parameters.
     double difference_scale;
     /// Gradients are scaled down to this global norm as by torch's clip_grad_norm_; 0 (default) = no clipping.
     double max_grad_norm;
@@ -470,10 +486,15 @@ typedef struct {
     double beta1;
     /// Decay of the second moment, 0 ≤ beta2 < 1. Default 0.999.
     double beta2;
-    /// Added to the root of the second moment, > 0 in the tensors' dtype. Default 1e-8.
+    /// Added to the root of the second moment, > 0 in what the tensors are computed in. Default 1e-8.
     double eps;
     /// Decoupled weight decay, ≥ 0. Default 1e-2.
     double weight_decay;
+    /// `MAW_PRECISION_…`: how 16-bit parameters keep precision; for other tensors `MAW_PRECISION_NEAREST`, the default.
+    int32_t precision;
+    /// Of both moments: 0 (default) = float64 for float64 tensors, else float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, rounded
+    /// by chance as under `MAW_PRECISION_STOCHASTIC`.
+    int32_t moment_dtype;
 } maw_param_group;
 
 /// A parameter tensor as it is registered. `maw_tensor_init` zeroes it and sets `dtype` to `MAW_FLOAT32`.
@@ -488,9 +509,9 @@ typedef struct {
     const char *modulation_group;
     /// Number of dimensions, at most 64.
     uint32_t ndim;
-    /// `MAW_FLOAT32` or `MAW_FLOAT64`; also the moments' dtype.
+    /// The parameter's dtype, `MAW_FLOAT32` …; float64 is computed in float64, all else in float32.
     int32_t dtype;
-    /// The gradient's dtype: 0 (default) = `dtype`. Another one is `MAW_UNSUPPORTED` in this version.
+    /// The gradient's dtype: 0 (default) = `dtype`, or any other.
     int32_t grad_dtype;
     /// `MAW_LAYER_…`: what the tensor belongs to, where its name does not tell. Default `MAW_LAYER_UNKNOWN`.
     int32_t layer_kind;
@@ -671,7 +692,8 @@ maw_status maw_optimizer_free(maw_optimizer *optimizer);
 /// `tensors`: `count` descriptions, at least one; names and shapes are copied. Each later call passes one pointer for
 /// every registered tensor, in the order of registration over all groups. `index`: out, the group's number from 0 on;
 /// may be NULL.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, or both groups of a duplicate name; `MAW_UNSUPPORTED` for a dtype;
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, and the tensor that it does not suit, or both groups of a duplicate
+/// name; `MAW_UNSUPPORTED` for a field of a newer header;
 /// `MAW_INVALID_STATE` after registration ended. On failure none of the tensors is registered.
 maw_status maw_add_param_group(maw_optimizer *optimizer,
                                const maw_param_group *group,
@@ -683,7 +705,8 @@ maw_status maw_add_param_group(maw_optimizer *optimizer,
 /// Ends registration: forms the modulation groups, draws the attention module from the seed, allocates everything.
 ///
 /// The first step or meta-update does it by itself; a second call does nothing. Afterwards a step with `threads` = 1
-/// allocates nothing. Memory: two moments in each tensor's dtype, and little more.
+/// allocates nothing. Memory: two moments of float32 (float64 for float64 tensors; bfloat16 where the group says so),
+/// masters or remainders where the group has them, and little more.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 /// `feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
 maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
@@ -691,7 +714,7 @@ maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
 /// One step: updates, in place, every parameter whose gradient is given.
 ///
 /// `params`, `grads`: `count` pointers each, one a tensor in registration order, to contiguous elements of the tensor's
-/// dtype, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
+/// `dtype` and `grad_dtype`, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
 /// tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
 /// neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
@@ -1031,8 +1054,8 @@ maw_status maw_dump_state(maw_optimizer *optimizer,
 
 /// Copies the moments and the step count of one tensor, so that a run can move to another Adam.
 ///
-/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` elements of the tensor's dtype; may be
-/// NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
+/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64 tensor,
+/// whatever the moments' own dtype; may be NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open.
 maw_status maw_tensor_state_get(maw_optimizer *optimizer,
                                 size_t tensor,
@@ -1045,8 +1068,8 @@ maw_status maw_tensor_state_get(maw_optimizer *optimizer,
 /// Sets the moments and the step count of one tensor, so that a run can move here from another Adam. The optimizer's own
 /// step count becomes at least `step`. Prepares an optimizer that is not.
 ///
-/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` elements of the tensor's dtype, finite, the
-/// second ≥ 0; copied. `step`: updates of this tensor so far, at most 2^53.
+/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor, finite,
+/// the second ≥ 0; copied, and rounded to nearest where the moments are bfloat16. `step`: updates of this tensor so far, at most 2^53.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open. On
 /// failure nothing is changed.
 maw_status maw_tensor_state_set(maw_optimizer *optimizer,
@@ -1056,6 +1079,34 @@ maw_status maw_tensor_state_set(maw_optimizer *optimizer,
                                 size_t count,
                                 uint64_t step,
                                 maw_error **error);
+
+/// Sets the float32 masters of one tensor, so that a run can start from float32 weights, and writes the 16-bit parameter that
+/// shows them. Under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`. Prepares an optimizer that is not.
+///
+/// `tensor`: its number in registration order. `values`: `count` finite floats, copied; `count` must be the number of its
+/// elements. `param`: out, the host's parameter as in `maw_step`.
+/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE`
+/// while a meta-update is open. On failure nothing is changed.
+maw_status maw_master_set(maw_optimizer *optimizer,
+                          size_t tensor,
+                          const float *values,
+                          void *param,
+                          size_t count,
+                          maw_error **error);
+
+/// Copies the float32 masters of one tensor, under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`.
+///
+/// `tensor`: its number in registration order. `param`: the host's parameter as in `maw_step`, read under
+/// `MAW_PRECISION_REMAINDER`, whose masters are half in it; else it may be NULL. `values`: out, `count` floats; `count` must be
+/// the number of its elements.
+/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before they have
+/// begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open.
+maw_status maw_master_get(maw_optimizer *optimizer,
+                          size_t tensor,
+                          const void *param,
+                          float *values,
+                          size_t count,
+                          maw_error **error);
 
 /// 1 if there is a CUDA device that an optimizer can be created on, else 0. Any thread.
 uint32_t maw_cuda_available(void);

@@ -15,6 +15,10 @@ pub enum SliceMut<'a> {
     F32(&'a mut [f32]),
     /// 64-bit floats.
     F64(&'a mut [f64]),
+    /// The bits of bfloat16 numbers.
+    BF16(&'a mut [u16]),
+    /// The bits of 16-bit IEEE floats.
+    F16(&'a mut [u16]),
 }
 
 /// A gradient's elements, from a Rust program.
@@ -24,6 +28,10 @@ pub enum Slice<'a> {
     F32(&'a [f32]),
     /// 64-bit floats.
     F64(&'a [f64]),
+    /// The bits of bfloat16 numbers.
+    BF16(&'a [u16]),
+    /// The bits of 16-bit IEEE floats.
+    F16(&'a [u16]),
 }
 
 /// Pointers to the parameters, writable for `'a`.
@@ -48,6 +56,8 @@ impl Slice<'_> {
         match self {
             Self::F32(s) => (s.as_ptr().cast(), (DType::F32, s.len())),
             Self::F64(s) => (s.as_ptr().cast(), (DType::F64, s.len())),
+            Self::BF16(s) => (s.as_ptr().cast(), (DType::BF16, s.len())),
+            Self::F16(s) => (s.as_ptr().cast(), (DType::F16, s.len())),
         }
     }
 }
@@ -60,6 +70,8 @@ impl<'a> Params<'a> {
             .map(|slice| match slice {
                 SliceMut::F32(s) => (s.as_mut_ptr().cast::<c_void>(), (DType::F32, s.len())),
                 SliceMut::F64(s) => (s.as_mut_ptr().cast::<c_void>(), (DType::F64, s.len())),
+                SliceMut::BF16(s) => (s.as_mut_ptr().cast::<c_void>(), (DType::BF16, s.len())),
+                SliceMut::F16(s) => (s.as_mut_ptr().cast::<c_void>(), (DType::F16, s.len())),
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
         Self { pointers: Cow::Owned(pointers), kinds: Some(kinds), marker: PhantomData }
@@ -156,8 +168,9 @@ impl<'a> Gradient<'a> {
         if self.pointer.is_null() {
             return Err(Error::Null { argument: "gradient" });
         }
-        self.kind.map_or(Ok(()), |kind| check_kind("gradient", index, tensor, kind))?;
-        check_pointer("gradient", index, tensor, self.pointer)
+        let dtype = tensor.spec.grad_dtype;
+        self.kind.map_or(Ok(()), |kind| check_kind("gradient", index, tensor, dtype, kind))?;
+        check_pointer("gradient", index, tensor, dtype, self.pointer)
     }
 }
 
@@ -210,8 +223,8 @@ impl Checker {
             if params.pointers[i].is_null() && tensor.numel > 0 {
                 return Err(null_buffer("params", i, tensor));
             }
-            check_pointer("params", i, tensor, params.pointers[i])?;
-            check_pointer("grads", i, tensor, grad_of(i))?;
+            check_pointer("params", i, tensor, tensor.spec.dtype, params.pointers[i])?;
+            check_pointer("grads", i, tensor, tensor.spec.grad_dtype, grad_of(i))?;
         }
         self.check_overlap(tensors, params.pointers(), &grad_of)?;
         // A gradient that is missing this time stays known, unless the parameters moved beside it.
@@ -234,6 +247,7 @@ impl Checker {
     ) -> Result<()> {
         let start = |i: usize| params[i].addr();
         let bytes = |i: usize| tensors[i].bytes();
+        let grad_bytes = |i: usize| tensors[i].gradient_bytes();
         let end = |i: usize| start(i) + bytes(i);
         let overlap = |first: usize, other, second: usize| Error::Overlap {
             first,
@@ -253,7 +267,7 @@ impl Checker {
             }
         }
         for i in (0..tensors.len()).filter(|&i| !grad_of(i).is_null() && bytes(i) > 0) {
-            let (from, to) = (grad_of(i).addr(), grad_of(i).addr() + bytes(i));
+            let (from, to) = (grad_of(i).addr(), grad_of(i).addr() + grad_bytes(i));
             // The parameters are disjoint: only the last one that starts before the gradient's end can reach into it.
             let before = filled.partition_point(|&p| start(p) < to);
             if let Some(&p) = filled[..before].last()
@@ -279,8 +293,14 @@ fn null_buffer(argument: &'static str, index: usize, tensor: &Tensor) -> Error {
 }
 
 /// Alignment, and that the range does not wrap around the address space.
-fn check_pointer(argument: &'static str, index: usize, tensor: &Tensor, pointer: *const c_void) -> Result<()> {
-    let align = tensor.spec.dtype.size();
+fn check_pointer(
+    argument: &'static str,
+    index: usize,
+    tensor: &Tensor,
+    dtype: DType,
+    pointer: *const c_void,
+) -> Result<()> {
+    let align = dtype.size();
     if !pointer.addr().is_multiple_of(align) {
         return Err(Error::Misaligned { argument, index, name: tensor.name().to_owned(), align });
     }
@@ -290,9 +310,9 @@ fn check_pointer(argument: &'static str, index: usize, tensor: &Tensor, pointer:
     Ok(())
 }
 
-fn check_kind(argument: &'static str, index: usize, tensor: &Tensor, got: (DType, usize)) -> Result<()> {
+fn check_kind(argument: &'static str, index: usize, tensor: &Tensor, dtype: DType, got: (DType, usize)) -> Result<()> {
     let describe = |(dtype, numel): (DType, usize)| format!("{numel} × {dtype:?}");
-    let expected = (tensor.spec.dtype, tensor.numel);
+    let expected = (dtype, tensor.numel);
     if got == expected {
         return Ok(());
     }
@@ -307,10 +327,11 @@ fn check_kind(argument: &'static str, index: usize, tensor: &Tensor, got: (DType
 
 fn check_kinds(tensors: &[Tensor], params: &Params, grads: Option<&Grads>) -> Result<()> {
     for (i, kind) in params.kinds.iter().flatten().enumerate() {
-        check_kind("params", i, &tensors[i], *kind)?;
+        check_kind("params", i, &tensors[i], tensors[i].spec.dtype, *kind)?;
     }
     for (i, kind) in grads.iter().filter_map(|g| g.kinds.as_ref()).flatten().enumerate() {
-        kind.map_or(Ok(()), |kind| check_kind("grads", i, &tensors[i], kind))?;
+        let dtype = tensors[i].spec.grad_dtype;
+        kind.map_or(Ok(()), |kind| check_kind("grads", i, &tensors[i], dtype, kind))?;
     }
     Ok(())
 }

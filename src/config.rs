@@ -3,15 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::half::{BF16, F16, Half};
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum DType {
     /// 32-bit IEEE float.
     F32,
     /// 64-bit IEEE float.
     F64,
+    /// bfloat16: the upper half of a 32-bit float.
+    BF16,
+    /// 16-bit IEEE float.
+    F16,
 }
 
 impl DType {
@@ -19,17 +24,35 @@ impl DType {
     #[must_use]
     pub fn size(self) -> usize {
         match self {
+            Self::BF16 | Self::F16 => 2,
             Self::F32 => 4,
             Self::F64 => 8,
         }
     }
 
-    /// Largest Σg² with which the second moment v, and Σv² in float64, surely stay finite: v ≤ Σg².
+    /// Whether an element has 16 bits.
+    #[must_use]
+    pub fn is_half(self) -> bool {
+        matches!(self, Self::BF16 | Self::F16)
+    }
+
+    /// What is computed in: float64 for float64, float32 for everything else.
+    #[must_use]
+    pub fn compute(self) -> Self {
+        match self {
+            Self::F64 => Self::F64,
+            Self::F32 | Self::BF16 | Self::F16 => Self::F32,
+        }
+    }
+
+    /// Largest Σg² with which a second moment v of this type, and Σv² in float64, surely stay finite: v ≤ Σg².
     #[must_use]
     pub fn max_square(self) -> f64 {
         match self {
             Self::F32 => f64::from(f32::MAX),
             Self::F64 => 1e154,
+            Self::BF16 => f64::from(BF16::widen(0x7F7F)),
+            Self::F16 => f64::from(F16::widen(0x7BFF)),
         }
     }
 
@@ -38,15 +61,51 @@ impl DType {
         bytes.chunks_exact(self.size()).map(move |b| match self {
             Self::F32 => f64::from(f32::from_le_bytes(b.try_into().expect("four bytes"))),
             Self::F64 => f64::from_le_bytes(b.try_into().expect("eight bytes")),
+            Self::BF16 => f64::from(BF16::widen(u16::from_le_bytes(b.try_into().expect("two bytes")))),
+            Self::F16 => f64::from(F16::widen(u16::from_le_bytes(b.try_into().expect("two bytes")))),
         })
     }
 
     /// Smallest value above 0 that an `eps` may have.
     fn min_positive(self) -> f64 {
-        match self {
-            Self::F32 => f64::from(f32::MIN_POSITIVE),
+        match self.compute() {
             Self::F64 => f64::MIN_POSITIVE,
+            _ => f64::from(f32::MIN_POSITIVE),
         }
+    }
+
+    /// As the C header calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+            Self::BF16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+}
+
+/// How a 16-bit parameter keeps the precision that updates need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// It doesn't: each new value is rounded to nearest. An update below half a unit of the last place is lost.
+    #[default]
+    Nearest,
+    /// A float32 master in the library, which the updates move; the host's parameter shows it rounded.
+    Master,
+    /// The same master in 2 + 2 bytes: the host's bfloat16 and the 16 bits that it lacks.
+    Remainder,
+    /// Each new value is rounded up or down by chance, so that the mean is right.
+    Stochastic,
+}
+
+impl Precision {
+    /// Whether updates move a float32 master.
+    #[must_use]
+    pub fn has_master(self) -> bool {
+        matches!(self, Self::Master | Self::Remainder)
     }
 }
 
@@ -360,12 +419,25 @@ pub struct ParamGroup {
     pub eps: f64,
     /// Decoupled weight decay λ.
     pub weight_decay: f64,
+    /// How 16-bit parameters keep precision.
+    pub precision: Precision,
+    /// `None`: what is computed in. Bfloat16 for tensors that are not float64, always rounded by chance: to nearest, v
+    /// would stand still, since 1 − β₂ of it is below half a unit of its last place.
+    pub moment_dtype: Option<DType>,
 }
 
 impl Default for ParamGroup {
     /// The paper's η and λ, PyTorch's betas and eps.
     fn default() -> Self {
-        Self { lr: 5e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 }
+        Self {
+            lr: 5e-4,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 1e-2,
+            precision: Precision::Nearest,
+            moment_dtype: None,
+        }
     }
 }
 

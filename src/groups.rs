@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::{DType, Grouping, LayerKind};
+use crate::config::{DType, Grouping, LayerKind, ParamGroup, Precision};
 use crate::error::{Error, Result};
 use crate::name::Name;
 
@@ -13,8 +13,10 @@ pub struct TensorSpec {
     pub name: Name,
     /// Length of each dimension; empty for a scalar.
     pub shape: Vec<u64>,
-    /// Element type.
+    /// Element type of the parameter.
     pub dtype: DType,
+    /// Element type of its gradients.
+    pub grad_dtype: DType,
     /// What the host says of its module.
     pub layer_kind: LayerKind,
     /// Modulation group under [`Grouping::Custom`].
@@ -30,31 +32,35 @@ pub struct Tensor {
     pub numel: usize,
     /// Index of its param group.
     pub param_group: usize,
+    /// How it keeps precision.
+    pub precision: Precision,
+    /// Element type of both moments.
+    pub moment_dtype: DType,
 }
 
 impl Tensor {
-    /// Checks that the tensor's size in bytes fits an address space.
+    /// Checks that the tensor's size in bytes fits an address space, and that its dtype fits what its group asks for.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for the shape.
-    pub fn new(spec: TensorSpec, param_group: usize) -> Result<Self> {
+    /// [`Error::OutOfRange`] for the shape, `precision` or `moment_dtype`.
+    pub fn new(spec: TensorSpec, param_group: usize, group: &ParamGroup) -> Result<Self> {
         let numel = if spec.shape.contains(&0) {
             Some(0)
         } else {
             spec.shape.iter().try_fold(1_u64, |product, length| product.checked_mul(*length))
         };
-        numel
-            .and_then(|n| n.checked_mul(spec.dtype.size() as u64))
-            .and_then(|bytes| isize::try_from(bytes).ok())
-            .map(|bytes| bytes as usize / spec.dtype.size())
-            .map(|numel| Self { numel, param_group, spec: spec.clone() })
-            .ok_or_else(|| {
-                Error::range(
-                    format!("shape of tensor '{}'", spec.name),
-                    format!("{:?}", spec.shape),
-                    "a product whose bytes fit the address space",
-                )
-            })
+        // Moments may be wider than the tensor.
+        let size = [spec.dtype, spec.grad_dtype, spec.dtype.compute()].map(DType::size).into_iter().max().unwrap_or(8);
+        let fits = |n: &u64| n.checked_mul(size as u64).is_some_and(|bytes| isize::try_from(bytes).is_ok());
+        let numel = numel.filter(fits).ok_or_else(|| {
+            Error::range(
+                format!("shape of tensor '{}'", spec.name),
+                format!("{:?}", spec.shape),
+                "a product whose bytes fit the address space",
+            )
+        })? as usize;
+        let (precision, moment_dtype) = precision(&spec, group)?;
+        Ok(Self { spec, numel, param_group, precision, moment_dtype })
     }
 
     /// Its name.
@@ -67,6 +73,22 @@ impl Tensor {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.numel * self.spec.dtype.size()
+    }
+
+    /// Size of a gradient.
+    #[must_use]
+    pub fn gradient_bytes(&self) -> usize {
+        self.numel * self.spec.grad_dtype.size()
+    }
+
+    /// Element type of what is kept beside it for precision's sake, if anything.
+    #[must_use]
+    pub fn master_dtype(&self) -> Option<DType> {
+        match self.precision {
+            Precision::Nearest | Precision::Stochastic => None,
+            Precision::Master => Some(DType::F32),
+            Precision::Remainder => Some(self.spec.dtype),
+        }
     }
 
     /// A bias has one dimension, or a name that says so.
@@ -101,6 +123,34 @@ impl Tensor {
             LayerKind::LayerNorm => "layernorm",
             LayerKind::Unknown => "other",
         }
+    }
+}
+
+/// How the tensor keeps precision and the dtype of its moments, as its group says, if its own dtype allows it.
+fn precision(spec: &TensorSpec, group: &ParamGroup) -> Result<(Precision, DType)> {
+    let refuse = |field: &str, got: &str, expected: &str| {
+        let dtype = spec.dtype.name();
+        let expected = format!("{expected}, and tensor '{}' is {dtype}", spec.name);
+        Err(Error::range(format!("group.{field}"), got, expected))
+    };
+    match group.precision {
+        Precision::Master | Precision::Stochastic if !spec.dtype.is_half() => {
+            let got = if group.precision == Precision::Master { "master" } else { "stochastic" };
+            return refuse("precision", got, "nearest for other than 16-bit tensors");
+        }
+        Precision::Remainder if spec.dtype != DType::BF16 => {
+            return refuse("precision", "remainder", "that for bfloat16 tensors only");
+        }
+        _ => {}
+    }
+    let own = spec.dtype.compute();
+    match group.moment_dtype {
+        None => Ok((group.precision, own)),
+        Some(chosen @ (DType::F32 | DType::BF16)) if own == DType::F32 => Ok((group.precision, chosen)),
+        Some(chosen @ (DType::F32 | DType::BF16)) => {
+            refuse("moment_dtype", chosen.name(), "the default for float64 tensors")
+        }
+        Some(other) => Err(Error::range("group.moment_dtype", other.name(), "the default, float32 or bfloat16")),
     }
 }
 

@@ -15,6 +15,7 @@
 //! config groups features stats update attention        pure: no pointers, no device
 //! backend        all that is proportional to the number of parameters (cpu, cuda)
 //! simd math      instruction sets; exp and ln with the same bits everywhere
+//! half noise     16-bit floats; random bits for rounding by chance
 //! ```
 //!
 //! Promise: the same bits for any number of threads and any instruction set. Hence fixed chunks and lanes for every
@@ -36,11 +37,13 @@ pub mod error;
 pub mod features;
 pub mod ffi;
 pub mod groups;
+pub mod half;
 pub mod math;
 pub mod meta;
 mod mirror;
 pub mod modulation;
 pub mod name;
+pub mod noise;
 pub mod optimizer;
 pub mod simd;
 pub mod stats;

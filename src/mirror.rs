@@ -62,6 +62,26 @@ impl Optimizer {
         Ok(())
     }
 
+    /// A host's 16-bit parameter that lies in device memory, copied; `None` on the CPU, where it can be read in place.
+    ///
+    /// # Errors
+    /// Memory that is not the device's; a capture under way; the driver's.
+    pub(crate) fn copy_of(&self, param: *const c_void, count: usize) -> Result<Option<Vec<u16>>> {
+        let Some(device) = &self.cuda else { return Ok(None) };
+        let mut copy = vec![0; count];
+        device.peek(self.stream.0, param, bytemuck::cast_slice_mut(&mut copy))?;
+        Ok(Some(copy))
+    }
+
+    /// The copy back to where it came from.
+    ///
+    /// # Errors
+    /// As for [`Self::copy_of`].
+    pub(crate) fn copy_back(&self, param: *mut c_void, copy: &[u16]) -> Result<()> {
+        let device = self.cuda.as_ref().expect("only a device's parameter is copied");
+        device.poke(self.stream.0, param, bytemuck::cast_slice(copy))
+    }
+
     /// Makes a device follow what the host changed, and tells if a pass failed.
     pub(crate) fn push(&mut self) -> Result<()> {
         let Self { options, param_groups, prepared, .. } = self;
@@ -94,8 +114,18 @@ impl Optimizer {
 impl Prepared {
     /// The device that makes steps by itself, if there is one, and what the host knows of it.
     fn device_and_mirror(&mut self) -> Option<(&mut dyn DeviceStep, Mirror<'_>)> {
-        let Self { backend, steps, skips, tensor_steps, state, carried, kept, modulation, .. } = self;
-        let mirror = Mirror { steps, skips, tensor_steps, state, carried, kept, modulation: modulation.as_mut() };
+        let Self { backend, steps, skips, tensor_steps, mastered, keys, state, carried, kept, modulation, .. } = self;
+        let mirror = Mirror {
+            steps,
+            skips,
+            tensor_steps,
+            mastered,
+            keys,
+            state,
+            carried,
+            kept,
+            modulation: modulation.as_mut(),
+        };
         backend.device().map(|device| (device, mirror))
     }
 }

@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Backend, Moment};
+use crate::backend::{Backend, Part};
 use crate::buffers::Checker;
 use crate::checkpoint::MOST_STEPS;
-use crate::config::{Grouping, Objective, Options, ParamGroup, Place, not_negative, validate_priorities};
+use crate::config::{
+    DType, Grouping, Objective, Options, ParamGroup, Place, Precision, not_negative, validate_priorities,
+};
 use crate::error::{Error, Result};
 use crate::groups::{Groups, Tensor, TensorSpec};
+use crate::half::{BF16, Half};
 use crate::meta::Meta;
 use crate::mirror::Stream;
 use crate::modulation::{Factors, Modulation};
 use crate::name::Name;
+use crate::noise::tensor_key;
 use crate::stats::{GradientSums, StateSums, Statistics};
 use crate::step::{Skips, StepReport, Times};
 use crate::update::Coefficients;
@@ -61,6 +65,12 @@ pub(crate) struct Prepared {
     /// Sums of the state, carried from step to step while `carried` holds.
     pub state: Vec<StateSums>,
     pub carried: bool,
+    /// Tensors whose masters have begun, or that have none.
+    pub mastered: Vec<bool>,
+    /// Workspace: tensors whose masters are to begin with what the host has.
+    pub shown: Vec<bool>,
+    /// Of each tensor's random bits.
+    pub keys: Vec<u64>,
     /// Workspace: sums of the gradients, and which were announced.
     pub gradients: Vec<GradientSums>,
     pub announced: Vec<bool>,
@@ -141,7 +151,7 @@ impl Optimizer {
                 return Err(Error::range(format!("tensors[{i}].modulation_group"), got, expected));
             }
             names.insert(name, self.tensors.len() + i);
-            added.push(Tensor::new(spec, index)?);
+            added.push(Tensor::new(spec, index, &group)?);
         }
         self.by_name.extend(names);
         self.tensors.append(&mut added);
@@ -170,9 +180,7 @@ impl Optimizer {
         let (options, tensors, modulated) = (&self.options, &self.tensors, modulation.as_ref());
         let backend: Box<dyn Backend> = match &self.cuda {
             None => Box::new(Cpu::new(tensors, options.threads, zeros)?),
-            Some(device) => {
-                Box::new(Cuda::new(device, self.stream.0, options, &self.param_groups, tensors, &groups, modulated)?)
-            }
+            Some(device) => Box::new(Cuda::new(device, self.stream.0, options, tensors, &groups, modulated)?),
         };
         let n = self.tensors.len();
         self.prepared = Some(Prepared {
@@ -186,6 +194,9 @@ impl Optimizer {
             tensor_steps: vec![0; n],
             state: vec![StateSums::default(); n],
             carried: false,
+            mastered: self.tensors.iter().map(|t| !t.precision.has_master()).collect(),
+            shown: vec![false; n],
+            keys: tensor_keys(self.options.seed, &self.tensors),
             gradients: vec![GradientSums::default(); n],
             announced: vec![false; n],
             kept: vec![None; n],
@@ -197,6 +208,10 @@ impl Optimizer {
             last_report: None,
             meta: Meta::default(),
         });
+        if let Err(error) = self.push() {
+            self.prepared = None;
+            return Err(error);
+        }
         if self.options.modulation && self.options.objective == Objective::GenGap {
             self.log(LogLevel::Warning, || {
                 "the generalization gap alone does not depend on the attention module: \
@@ -229,21 +244,76 @@ impl Optimizer {
         p.tensor_steps.get(tensor).copied().ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))
     }
 
-    /// Copies a moment of a tensor out, elements as they lie in memory.
+    /// Copies a moment of a tensor out, as bytes of float32, or float64 for a float64 tensor.
     ///
     /// # Errors
     /// Before preparation; no such tensor; a wrong size in bytes.
-    pub fn read_moment(&self, moment: Moment, tensor: usize, out: &mut [u8]) -> Result<()> {
+    pub fn read_moment(&self, moment: Part, tensor: usize, out: &mut [u8]) -> Result<()> {
         let p = self.prepared.as_ref().ok_or(unprepared("maw_tensor_state_get"))?;
-        self.check_moment(tensor, out.len())?;
-        p.backend.read_moment(moment, tensor, 0, out);
+        let known = self.check_moment(tensor, out.len())?;
+        if known.moment_dtype == DType::BF16 {
+            let mut halves = vec![0_u16; known.numel];
+            p.backend.read(moment, tensor, 0, bytemuck::cast_slice_mut(&mut halves));
+            for (out, half) in out.as_chunks_mut().0.iter_mut().zip(halves) {
+                *out = BF16::widen(half).to_le_bytes();
+            }
+        } else {
+            p.backend.read(moment, tensor, 0, out);
+        }
         p.backend.health()
     }
 
     fn check_moment(&self, tensor: usize, bytes: usize) -> Result<&Tensor> {
         let known = self.tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))?;
-        let size = known.spec.dtype.size();
+        let size = known.spec.dtype.compute().size();
         check_length("count", bytes / size, known.numel, "elements of that tensor")?;
+        Ok(known)
+    }
+
+    /// Copies the float32 masters of a tensor out. `shown`: the host's parameter, needed under [`Precision::Remainder`].
+    ///
+    /// # Errors
+    /// Before they have begun; no such tensor; a tensor without masters; a wrong length.
+    pub fn masters(&self, tensor: usize, shown: Option<&[u16]>, out: &mut [f32]) -> Result<()> {
+        let known = self.check_masters(tensor, out.len())?;
+        let begun = self.prepared.as_ref().filter(|p| p.mastered[tensor]);
+        let p = begun.ok_or(Error::State { call: "maw_master_get", reason: "masters begin with the first step" })?;
+        let shown = match known.precision {
+            Precision::Remainder => shown.ok_or(Error::Null { argument: "param" })?,
+            _ => &[],
+        };
+        p.backend.read_masters(tensor, shown, out);
+        p.backend.health()
+    }
+
+    /// Sets the float32 masters of a tensor, so that a run can start from float32 weights, and writes what they show into
+    /// `shown`, the host's parameter.
+    ///
+    /// # Errors
+    /// No such tensor; a tensor without masters; a wrong length; a value not finite; an open meta-update.
+    pub fn set_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) -> Result<()> {
+        self.changeable("maw_master_set")?;
+        let known = self.check_masters(tensor, values.len())?;
+        check_length("count", shown.len(), known.numel, "elements of that tensor")?;
+        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+            return Err(Error::range(format!("values[{i}] of tensor '{}'", known.name()), values[i], "finite"));
+        }
+        self.prepare()?;
+        self.sync()?;
+        let p = self.prepared.as_mut().expect("prepared above");
+        p.backend.write_masters(tensor, values, shown);
+        p.mastered[tensor] = true;
+        p.carried = false;
+        self.push()
+    }
+
+    pub(crate) fn check_masters(&self, tensor: usize, count: usize) -> Result<&Tensor> {
+        let known = self.tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))?;
+        if !known.precision.has_master() {
+            let which = format!("'{}': its group's precision has none", known.name());
+            return Err(Error::NotFound { what: "master of tensor", which });
+        }
+        check_length("count", count, known.numel, "elements of that tensor")?;
         Ok(known)
     }
 
@@ -260,7 +330,7 @@ impl Optimizer {
         }
         let known = self.check_moment(tensor, exp_avg.len())?;
         self.check_moment(tensor, exp_avg_sq.len())?;
-        let dtype = known.spec.dtype;
+        let (dtype, half) = (known.spec.dtype.compute(), known.moment_dtype == DType::BF16);
         for (name, bytes, least) in [("exp_avg", exp_avg, f64::NEG_INFINITY), ("exp_avg_sq", exp_avg_sq, 0.0)] {
             let usable = |x: &f64| x.is_finite() && *x >= least;
             if let Some((i, x)) = dtype.values(bytes).enumerate().find(|(_, x)| !usable(x)) {
@@ -271,8 +341,14 @@ impl Optimizer {
         self.prepare()?;
         self.sync()?;
         let p = self.prepared.as_mut().expect("prepared above");
-        p.backend.write_moment(Moment::ExpAvg, tensor, 0, exp_avg);
-        p.backend.write_moment(Moment::ExpAvgSq, tensor, 0, exp_avg_sq);
+        for (part, bytes) in [(Part::ExpAvg, exp_avg), (Part::ExpAvgSq, exp_avg_sq)] {
+            if half {
+                let rounded: Vec<u16> = dtype.values(bytes).map(|x| BF16::round(x as f32)).collect();
+                p.backend.write(part, tensor, 0, bytemuck::cast_slice(&rounded));
+            } else {
+                p.backend.write(part, tensor, 0, bytes);
+            }
+        }
         p.tensor_steps[tensor] = step;
         p.steps = p.steps.max(step);
         p.carried = false;
@@ -454,6 +530,11 @@ impl Optimizer {
                 .ok_or(Error::State { call, reason: "no step has been applied and no meta-update begun yet" }),
         }
     }
+}
+
+/// Keys of the tensors' random bits.
+pub(crate) fn tensor_keys(seed: u64, tensors: &[Tensor]) -> Vec<u64> {
+    tensors.iter().map(|t| tensor_key(seed, t.name())).collect()
 }
 
 pub(crate) fn unprepared(call: &'static str) -> Error {

@@ -7,6 +7,7 @@ use crate::config::{NonFinite, ParamGroup, Semantics, positive};
 use crate::error::{Error, Result};
 use crate::groups::Tensor;
 use crate::modulation::Broken;
+use crate::noise::step_key;
 use crate::optimizer::{LogLevel, Optimizer, Prepared, not_found};
 use crate::stats::{GradientSums, StateSums, Statistics};
 use crate::update::Coefficients;
@@ -200,6 +201,7 @@ impl Optimizer {
         }
         let started = Instant::now();
         let anew = options.params_changed || !p.carried;
+        p.find_shown(options.params_changed);
         p.refresh_state(tensors, params, options.params_changed, verify)?;
         let announced = &p.announced;
         let with_momentum = p.modulation.is_some();
@@ -222,9 +224,16 @@ impl Optimizer {
         if let Err((reason, tensor)) = verdict {
             // The host may take back what it changed.
             p.carried &= !anew;
-            return self.skip(reason, tensor, &gradient);
+            let report = self.skip(reason, tensor, &gradient)?;
+            let p = self.prepared.as_mut().expect("a step prepares");
+            if options.params_changed {
+                // It was told once and holds for the next step.
+                p.mastered.fill(false);
+            }
+            return Ok(report);
         }
 
+        p.begin_masters(params);
         p.prepare_coefficients(settings.semantics, param_groups, tensors, grads, gradient.factor);
         let reference = settings.semantics == Semantics::Reference && p.modulation.is_some();
         let momentum = reference.then_some(&mut p.momentum[..]);
@@ -254,6 +263,8 @@ impl Optimizer {
         let p = prepared.as_mut().expect("a step prepares");
         let started = Instant::now();
         let gradient = EffectiveGradient { norm: f64::NAN, clip: 1.0, factor: 1.0 / options.grad_scale, broken: None };
+        p.find_shown(options.params_changed);
+        p.begin_masters(params);
         p.prepare_coefficients(settings.semantics, param_groups, tensors, grads, gradient.factor);
         p.backend.update_plain(params, grads, &p.coefficients);
         p.times.update += started.elapsed();
@@ -341,7 +352,7 @@ pub(crate) fn effective_gradient<'a>(
     let clip = if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
     let factor = clip * unscale;
     let unusable = |i: usize, s: &GradientSums| {
-        let max = tensors[i].spec.dtype.max_square();
+        let max = tensors[i].moment_dtype.max_square();
         !(s.square.is_finite() && s.scaled(factor).square <= max)
     };
     let mut culprits = sums.filter(|(i, s)| unusable(*i, s)).map(|(i, _)| i);
@@ -359,16 +370,32 @@ impl Prepared {
         if self.carried && !changed && !verify {
             return Ok(());
         }
-        self.backend.state_sums(params, &mut self.fresh);
-        if verify && self.carried && !changed {
+        self.backend.state_sums(params, &self.shown, &mut self.fresh);
+        if verify && !changed {
             let differs = |(old, new): (&StateSums, &StateSums)| old.param.to_bits() != new.param.to_bits();
-            if let Some(i) = self.state.iter().zip(&self.fresh).position(differs) {
+            let moved = self.carried.then(|| self.state.iter().zip(&self.fresh).position(differs)).flatten();
+            if let Some(i) = moved.or_else(|| self.backend.stranger(params, &self.mastered)) {
                 return Err(Error::ParamsChanged { name: tensors[i].name().to_owned() });
             }
         }
         self.state.copy_from_slice(&self.fresh);
         self.carried = true;
         Ok(())
+    }
+
+    /// Finds the tensors whose masters are to begin: that have not begun, or all if the host changed its parameters.
+    pub fn find_shown(&mut self, changed: bool) {
+        for (shown, mastered) in self.shown.iter_mut().zip(&self.mastered) {
+            *shown = changed || !mastered;
+        }
+    }
+
+    /// Lets their masters begin with the host's parameters.
+    fn begin_masters(&mut self, params: &Params) {
+        if self.shown.contains(&true) {
+            self.backend.begin_masters(params, &self.shown);
+            self.mastered.fill(true);
+        }
     }
 
     fn check_announced(&self, tensors: &[Tensor], grads: &Grads) -> Result<()> {
@@ -422,9 +449,11 @@ impl Prepared {
     ) {
         for (i, tensor) in tensors.iter().enumerate() {
             let group = &param_groups[tensor.param_group];
-            self.coefficients[i] = grads
-                .has(i)
-                .then(|| Coefficients::new(group, semantics, self.tensor_steps[i] + 1, self.next_factors(i), factor));
+            let step = self.tensor_steps[i] + 1;
+            self.coefficients[i] = grads.has(i).then(|| {
+                Coefficients::new(group, semantics, step, self.next_factors(i), factor)
+                    .with_key(step_key(self.keys[i], step))
+            });
         }
     }
 

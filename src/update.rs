@@ -20,6 +20,8 @@ pub struct Coefficients {
     pub step_size: f64,
     /// η α β λ (`reference`: divided by 1 − β₁ᵗ). Not 1 − η α β λ: in float32 that would round most of it away.
     pub decay: f64,
+    /// Of the random bits, where the tensor or its moments are rounded by chance.
+    pub key: u64,
 }
 
 impl Coefficients {
@@ -40,7 +42,14 @@ impl Coefficients {
                 Semantics::Paper => decay,
                 Semantics::Reference => decay / correction1,
             },
+            key: 0,
         }
+    }
+
+    /// The same with a key.
+    #[must_use]
+    pub fn with_key(self, key: u64) -> Self {
+        Self { key, ..self }
     }
 }
 

@@ -478,7 +478,7 @@ fn the_safetensors_crate_reads_it() {
                 assert_eq!(view.shape(), spec.shape.iter().map(|n| *n as usize).collect::<Vec<_>>());
                 let values: Vec<f64> = match moment {
                     Tensor::F32(_) => view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-                    Tensor::F64(_) => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+                    _ => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
                 };
                 assert_eq!(float_bits(&values), float_bits(&moment.values()), "{prefix}.{}", spec.name);
             }

@@ -11,7 +11,7 @@ use common::handle::{Failure, Handle, step_options};
 use common::loss::Loss;
 use common::report::{Check, Report, largest};
 use common::tensor::{Tensor, bits, float_bits};
-use common::tolerance::Mode;
+use common::tolerance::{Mode, Phase};
 use metaadamw::ffi::*;
 
 /// One case on its way through the library. Tensors stand in registration order.
@@ -24,7 +24,7 @@ struct Run<'a> {
     order: Vec<usize>,
     start: Vec<Tensor>,
     params: Vec<Tensor>,
-    updated: bool,
+    phase: Phase,
 }
 
 fn text(failure: Failure) -> String {
@@ -35,16 +35,22 @@ impl<'a> Run<'a> {
     fn new(case: &'a Case, mode: Mode, report: &'a mut Report) -> Result<Self, String> {
         let mut handle = Handle::new(&case.options(mode.difference)?).map_err(text)?;
         let order = case.order();
-        case.register(&mut handle, &order, mode.dtype).map_err(text)?;
+        case.register(&mut handle, &order, mode).map_err(text)?;
         handle.prepare().map_err(text)?;
         let load = |i: &usize| case.need(&format!("param.{i}")).map(|values| Tensor::new(mode.dtype, values));
-        let start: Vec<Tensor> = order.iter().map(load).collect::<Result<_, _>>()?;
-        let params = start.clone();
-        Ok(Self { case, mode, report, handle, order, start, params, updated: false })
+        let mut params: Vec<Tensor> = order.iter().map(load).collect::<Result<_, _>>()?;
+        let start = params.clone();
+        if mode.has_masters() {
+            for (i, (param, index)) in params.iter_mut().zip(&order).enumerate() {
+                let values: Vec<f32> = case.need(&format!("param.{index}"))?.iter().map(|x| *x as f32).collect();
+                handle.set_masters(i, &values, param).map_err(text)?;
+            }
+        }
+        Ok(Self { case, mode, report, handle, order, start, params, phase: Phase::Before })
     }
 
     fn close(&mut self, kind: &'static str, place: String, got: &[f64], expected: &[f64], scale: f64) {
-        let tolerance = self.mode.tolerance(kind, self.updated, self.case.objective());
+        let tolerance = self.mode.tolerance(kind, self.phase, self.case.objective());
         self.report.close(Check { kind, place, got, expected, scale, tolerance });
     }
 
@@ -97,7 +103,7 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, step: usize) -> Result<(), String> {
         let case = self.case;
-        let load = |i: &usize| case.get(&format!("grad.{step}.{i}")).map(|g| Tensor::new(self.mode.dtype, g));
+        let load = |i: &usize| case.get(&format!("grad.{step}.{i}")).map(|g| Tensor::new(self.mode.grad_dtype(), g));
         let grads: Vec<Option<Tensor>> = self.order.iter().map(load).collect();
         let before = self.handle.features().ok();
         let options = maw_step_options { grad_scale: case.config.grad_scale.unwrap_or(1.0), ..step_options() };
@@ -112,7 +118,17 @@ impl<'a> Run<'a> {
             let kept = float_bits(&before) == float_bits(&after);
             self.report.holds(kept, || format!("step {step}: skipped, but the features changed"));
         }
-        self.params_close("parameters", &format!("expect.{step}.param"), &self.params.clone())
+        let params = self.exact_params()?;
+        self.params_close("parameters", &format!("expect.{step}.param"), &params)
+    }
+
+    /// The parameters, or their masters.
+    fn exact_params(&mut self) -> Result<Vec<Tensor>, String> {
+        if !self.mode.has_masters() {
+            return Ok(self.params.clone());
+        }
+        let master = |(i, param)| self.handle.masters(i, param).map(Tensor::F32).map_err(text);
+        self.params.iter().enumerate().map(master).collect()
     }
 
     /// Parameters against `PREFIX.i`; in float32 relative to the start where that is larger.
@@ -148,6 +164,7 @@ impl<'a> Run<'a> {
     /// The meta-update and everything the case expects of it.
     fn meta_update(&mut self) -> Result<(), String> {
         let case = self.case;
+        self.phase = Phase::Meta;
         let losses = [case.loss("b1")?, case.loss("b2")?, case.loss("val")?];
         let (theta, order) = (bits(&self.params), self.order.clone());
         let mut seen = Vec::new();
@@ -182,7 +199,7 @@ impl<'a> Run<'a> {
             let (got, expected) = (self.handle.attention(&name, size).map_err(text)?, case.need(&key)?);
             self.close("phi after", key, &got, expected, largest(expected));
         }
-        self.updated = true;
+        self.phase = Phase::After;
         Ok(())
     }
 
@@ -243,7 +260,9 @@ impl<'a> Run<'a> {
 fn answer(loss: &Loss, request: &maw_meta_request, params: &[Tensor], order: &[usize]) -> Answer {
     let registered: Vec<usize> =
         (0..order.len()).map(|i| order.iter().position(|&o| o == i).expect("a permutation")).collect();
-    let in_config_order: Vec<Tensor> = registered.iter().map(|&i| params[i].clone()).collect();
+    // Gradients of 16-bit parameters are float32.
+    let wide = |p: &Tensor| if let Tensor::F64(_) = p { p.clone() } else { Tensor::new(MAW_FLOAT32, &p.values()) };
+    let in_config_order: Vec<Tensor> = registered.iter().map(|&i| wide(&params[i])).collect();
     let (value, grads) = loss.evaluate(&in_config_order);
     if request.kind == MAW_META_LOSS {
         return Answer::loss(value);
@@ -306,22 +325,40 @@ fn every_case_holds(mode: Mode) {
 
 #[test]
 fn every_case_holds_with_float64_tensors_and_central_differences() {
-    every_case_holds(Mode { dtype: MAW_FLOAT64, difference: MAW_DIFFERENCE_CENTRAL });
+    every_case_holds(Mode { dtype: MAW_FLOAT64, precision: MAW_PRECISION_NEAREST, difference: MAW_DIFFERENCE_CENTRAL });
 }
 
 #[test]
 fn every_case_holds_with_float64_tensors_and_forward_differences() {
-    every_case_holds(Mode { dtype: MAW_FLOAT64, difference: MAW_DIFFERENCE_FORWARD });
+    every_case_holds(Mode { dtype: MAW_FLOAT64, precision: MAW_PRECISION_NEAREST, difference: MAW_DIFFERENCE_FORWARD });
 }
 
 #[test]
 fn every_case_holds_with_float32_tensors_and_central_differences() {
-    every_case_holds(Mode { dtype: MAW_FLOAT32, difference: MAW_DIFFERENCE_CENTRAL });
+    every_case_holds(Mode { dtype: MAW_FLOAT32, precision: MAW_PRECISION_NEAREST, difference: MAW_DIFFERENCE_CENTRAL });
 }
 
 #[test]
 fn every_case_holds_with_float32_tensors_and_forward_differences() {
-    every_case_holds(Mode { dtype: MAW_FLOAT32, difference: MAW_DIFFERENCE_FORWARD });
+    every_case_holds(Mode { dtype: MAW_FLOAT32, precision: MAW_PRECISION_NEAREST, difference: MAW_DIFFERENCE_FORWARD });
+}
+
+#[test]
+fn every_case_holds_with_bfloat16_parameters_and_float32_masters() {
+    let precision = MAW_PRECISION_MASTER;
+    every_case_holds(Mode { dtype: MAW_BFLOAT16, precision, difference: MAW_DIFFERENCE_CENTRAL });
+}
+
+#[test]
+fn every_case_holds_with_bfloat16_parameters_and_remainders() {
+    let precision = MAW_PRECISION_REMAINDER;
+    every_case_holds(Mode { dtype: MAW_BFLOAT16, precision, difference: MAW_DIFFERENCE_CENTRAL });
+}
+
+#[test]
+fn every_case_holds_with_float16_parameters_and_float32_masters() {
+    let precision = MAW_PRECISION_MASTER;
+    every_case_holds(Mode { dtype: MAW_FLOAT16, precision, difference: MAW_DIFFERENCE_CENTRAL });
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn layouts() -> [Layout; 8] {
             use_feature_gating, group_embed_dim, feature_dim, attn_heads, attn_layers, attn_hidden_dim, threads,
             verify_params,
         }
-        maw_param_group { struct_size, lr, beta1, beta2, eps, weight_decay }
+        maw_param_group { struct_size, lr, beta1, beta2, eps, weight_decay, precision, moment_dtype }
         maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind }
         maw_step_options { struct_size, grad_scale, flags, reserved, device_grad_scale, found_inf }
         maw_step_report {

@@ -467,7 +467,7 @@ fn descriptions_with_a_right_checksum_are_not_believed() {
         ("an option of the machine", |d| d["options"]["threads"] = json!(7), "option threads"),
         ("a float option as a word", |d| d["options"]["meta_lr"] = json!(1), "option meta_lr is there twice"),
         ("two kinds", |d| d["options"]["huw_kinds"] = json!(["regression", "regression"]), "invalid length"),
-        ("a tensor's dtype", |d| d["tensors"][0]["dtype"] = json!("f16"), "unknown variant"),
+        ("a tensor's dtype", |d| d["tensors"][0]["dtype"] = json!("f8"), "unknown variant"),
         ("a tensor's field more", |d| d["tensors"][0]["more"] = json!(1), "unknown field"),
         ("a shape below 0", |d| d["tensors"][0]["shape"] = json!([-2, -2]), "its description"),
         ("65 dimensions", |d| d["tensors"][0]["shape"] = json!(vec![1; 65]), "65 dimensions"),

@@ -56,6 +56,7 @@ fn dumps(modulation: bool, steps: usize) -> Vec<String> {
         name: Name::new("name", name.as_bytes()).expect("a good name"),
         shape: vec![length],
         dtype: DType::F64,
+        grad_dtype: DType::F64,
         layer_kind: LayerKind::Linear,
         modulation_group: None,
     };

@@ -28,6 +28,7 @@ fn optimizer() -> Optimizer {
         name: Name::new("name", name.as_bytes()).expect("a name"),
         shape: shape.to_vec(),
         dtype,
+        grad_dtype: dtype,
         layer_kind: LayerKind::Unknown,
         modulation_group: None,
     };

@@ -329,6 +329,16 @@ fn attend(shape: &Shape, qkv: &[Lanes], scores: &mut [Lanes], heads: &mut [Lanes
     }
 }
 
+/// q · (lane `lane` of k), rows in order.
+#[inline(always)]
+fn dot(q: &[Lanes], k: &[Lanes], lane: usize) -> Lanes {
+    let mut sum = Lanes::ZERO;
+    for (&q, k) in q.iter().zip(k) {
+        sum += q * k.0[lane];
+    }
+    sum
+}
+
 /// Softmax over the keys for eight queries of one head, not yet divided by the sum, which is returned.
 /// q: C rows; the keys are the C rows from `k` of each block of `qkv` (B × 3D); scores: G.
 #[inline(always)]
@@ -337,11 +347,11 @@ fn softmax(q: &[Lanes], k: usize, qkv: &[Lanes], scores: &mut [Lanes]) -> Lanes 
     let mut largest = Lanes::splat(f64::NEG_INFINITY);
     for (keys, scores) in qkv.chunks_exact(row).zip(scores.chunks_mut(LANES)) {
         for (lane, score) in scores.iter_mut().enumerate() {
-            let mut sum = Lanes::ZERO;
-            for (&q, k) in q.iter().zip(&keys[k..]) {
-                sum += q * k.0[lane];
-            }
-            *score = sum;
+            *score = match q {
+                // The usual case, without a loop: a head for every feature.
+                [q] => *q * keys[k].0[lane],
+                _ => dot(q, &keys[k..], lane),
+            };
             largest = score.max(largest);
         }
     }
@@ -419,12 +429,8 @@ fn softmax_backward(
     let scores = p.chunks_mut(LANES).zip(ds.chunks_mut(LANES));
     for (values, (p, ds)) in qkv.chunks_exact(row).zip(scores) {
         for (lane, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
-            let mut dp = Lanes::ZERO;
-            for (&d_out, v) in d_out.iter().zip(&values[v..]) {
-                dp += d_out * v.0[lane];
-            }
             *p = *p * inverse;
-            *ds = *p * (dp - mean);
+            *ds = *p * (dot(d_out, &values[v..], lane) - mean);
         }
     }
 }

@@ -30,8 +30,6 @@ pub enum Kept {
     Train1,
     /// Of B2 at θ′.
     Train2,
-    /// Of B2 at θ′ + r·w.
-    Plus,
 }
 
 /// How θ′ is made from θ.
@@ -54,20 +52,27 @@ pub struct Direction {
     pub train1: f64,
 }
 
-/// The vector whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
+/// The vector x whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Probe {
     /// The host's gradients, times a factor.
     Host(f64),
-    /// `kept`·(a gradient that was kept) − `host`·(the host's gradients).
+    /// `host`·(the host's gradients) − `train2`·g′.
     Difference {
-        /// What was kept.
-        of: Kept,
-        /// Its factor.
-        kept: f64,
-        /// The factor of the host's.
+        /// Factor of the host's.
         host: f64,
+        /// Factor of g′ as it was kept.
+        train2: f64,
     },
+}
+
+/// A neighbour of θ′ on the line along w.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbour<'a> {
+    /// w of each tensor.
+    pub directions: &'a [Direction],
+    /// The neighbour is θ′ + `radius`·w.
+    pub radius: f64,
 }
 
 /// Products of a [`Probe`] x with what θ′ is made of, of one tensor.
@@ -90,13 +95,15 @@ pub struct Alignment {
     pub product: f64,
 }
 
-/// One of the two moments.
+/// What the library keeps of each element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum Part {
     /// m.
     ExpAvg,
     /// v.
     ExpAvgSq,
+    /// The float32 master, or the 16 bits that the host's bfloat16 lacks of it, by the tensor's precision.
+    Master,
 }
 
 /// What a step needs.
@@ -114,8 +121,21 @@ pub trait StepPasses: Send {
     /// The same for one tensor, in time proportional to it alone.
     fn gradient_sums_of(&mut self, tensor: usize, gradient: &Gradient, with_momentum: bool) -> GradientSums;
 
-    /// Sums over every parameter and moment. Bit for bit what [`StepPasses::update`] returns for the same values.
-    fn state_sums(&mut self, params: &Params, out: &mut [StateSums]);
+    /// Sums over every parameter (its master where it has one, except of tensors that are `shown`: there what the host has)
+    /// and moment. Bit for bit what [`StepPasses::update`] returns for the same values.
+    fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]);
+
+    /// The masters of the tensors that are `wanted` and have some begin with what the host's parameters say, widened.
+    fn begin_masters(&mut self, params: &Params, wanted: &[bool]);
+
+    /// The first of the `wanted` tensors whose parameter is not what its master shows. Of remainders nobody can tell.
+    fn stranger(&mut self, params: &Params, wanted: &[bool]) -> Option<usize>;
+
+    /// The masters of a tensor, which has some. `shown`: the host's parameter, read where there are remainders.
+    fn read_masters(&self, tensor: usize, shown: &[u16], out: &mut [f32]);
+
+    /// Sets the masters of a tensor, which has some, and writes what they show into the host's parameter.
+    fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]);
 
     /// One AdamW step of each tensor that has `coefficients`; sums of what was written into `state` and, where
     /// `momentum` is given, Σ g·m of the effective gradient with the new first moment. Others keep theirs.
@@ -134,11 +154,11 @@ pub trait StepPasses: Send {
     /// Moments back to 0.
     fn reset_moments(&mut self);
 
-    /// Copies a part of a moment out: `out.len()` bytes from byte `offset` on, elements as they lie in memory.
-    fn read_moment(&self, moment: Moment, tensor: usize, offset: usize, out: &mut [u8]);
+    /// Copies some of what is kept out: `out.len()` bytes from byte `offset` on, elements as they lie in memory.
+    fn read(&self, part: Part, tensor: usize, offset: usize, out: &mut [u8]);
 
-    /// Copies a part of a moment in.
-    fn write_moment(&mut self, moment: Moment, tensor: usize, offset: usize, bytes: &[u8]);
+    /// Copies some of what is kept in.
+    fn write(&mut self, part: Part, tensor: usize, offset: usize, bytes: &[u8]);
 }
 
 /// What a meta-update needs: between `begin_meta` and `end_meta` only.
@@ -155,26 +175,37 @@ pub trait MetaPasses: StepPasses {
     /// Gives the memory of a meta-update back.
     fn end_meta(&mut self);
 
-    /// Keeps the host's gradients (0 where one is missing).
-    fn keep(&mut self, grads: &Grads, slot: Kept);
+    /// Keeps the host's gradients as g (0 where one is missing), and gives their sums as
+    /// [`StepPasses::gradient_sums`] does, of those that are there.
+    fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]);
+
+    /// Keeps the host's gradients as g′ (0 where one is missing), and gives their products with themselves and with g.
+    fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]);
 
     /// Writes θ′; Σ θ′² of each tensor into `out`.
     fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]);
 
-    /// Products of the kept g and g′.
-    fn alignment(&mut self, out: &mut [Alignment]);
-
     /// Σ w² of each tensor.
     fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]);
 
-    /// Writes θ′ + `radius`·w, rounded to each tensor's dtype.
-    fn write_perturbed(&mut self, params: &Params, moves: &[Move], directions: &[Direction], radius: f64);
+    /// Writes a neighbour of θ′, rounded to each tensor's dtype. `made`: ⟨δ, w⟩ of each tensor, δ = what was written − θ′.
+    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]);
 
-    /// ⟨δ, w⟩ of each tensor: δ is the step that rounding really made between `plus` and `minus` times w.
-    fn step_made(&mut self, moves: &[Move], directions: &[Direction], plus: f64, minus: f64, out: &mut [f64]);
-
-    /// Products of x with what θ′ is made of, for the tensors that move.
+    /// Products of x with what θ′ is made of; those with r and θ only for tensors that move, 0 for others.
     fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]);
+
+    /// [`MetaPasses::project`], then [`MetaPasses::write_neighbour`], in one pass over memory where that is cheaper.
+    fn project_and_write_neighbour(
+        &mut self,
+        (grads, probe): (&Grads, Probe),
+        params: &Params,
+        moves: &[Move],
+        neighbour: Neighbour,
+        (projections, made): (&mut [Projection], &mut [f64]),
+    ) {
+        self.project(grads, probe, moves, projections);
+        self.write_neighbour(params, moves, neighbour, made);
+    }
 }
 
 /// Everything proportional to the number of parameters.
@@ -271,6 +302,8 @@ pub struct Mirror<'a> {
     pub(crate) steps: &'a mut u64,
     pub(crate) skips: &'a mut Skips,
     pub(crate) tensor_steps: &'a mut [u64],
+    pub(crate) mastered: &'a mut [bool],
+    pub(crate) keys: &'a [u64],
     pub(crate) state: &'a mut [StateSums],
     pub(crate) carried: &'a mut bool,
     pub(crate) kept: &'a mut [Option<GradientSums>],

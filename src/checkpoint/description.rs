@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::header::{Dimensions, First};
 use super::{Contents, FORMAT_VERSION, MOST_STEPS};
-use crate::config::DType;
+use crate::config::{DType, Precision};
 use crate::error::{Error, Result};
 
 /// Options are about 40.
@@ -43,8 +43,19 @@ pub struct TensorRecord {
     pub name: String,
     pub shape: Dimensions<u64>,
     pub dtype: DType,
+    /// Only if there is something to say.
+    #[serde(default, skip_serializing_if = "is_nearest")]
+    pub precision: Precision,
+    /// Only if it isn't what is computed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moment_dtype: Option<DType>,
     pub param_group: usize,
     pub modulation_group: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_nearest(precision: &Precision) -> bool {
+    *precision == Precision::Nearest
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -6,20 +6,19 @@ use std::io::Cursor;
 use std::path::Path;
 
 use safetensors::Dtype;
+use serde_json::json;
 
 use super::container::{Container, Entry};
 use super::description::{self, Counters, Description, TensorRecord};
 use super::settings::{self, Winner};
 use super::small::Small;
-use super::{
-    Contents, FACTORS, FEATURES, Source, attention_entries, file_dtype, last_gradient, option_entries, prefix,
-};
-use crate::backend::Moment;
+use super::{Contents, FACTORS, FEATURES, Source, attention_entries, file_dtype, kept, last_gradient, option_entries};
+use crate::backend::Part;
 use crate::config::{NonFinite, Options, ParamGroup, Semantics};
 use crate::error::{Error, Result};
 use crate::groups::Tensor;
 use crate::modulation::Factors;
-use crate::optimizer::{Optimizer, Prepared};
+use crate::optimizer::{Optimizer, Prepared, tensor_keys};
 use crate::stats::GradientSums;
 
 /// Tensors and groups of a file that are looked at beyond the optimizer's own, to name differences.
@@ -127,7 +126,11 @@ impl Optimizer {
                 expected.extend(self.tensors.iter().map(|tensor| optional(last_gradient(tensor), &[3])));
             }
         }
-        expected.extend(self.moment_entries().into_iter().map(required));
+        // Masters that had not begun are not there.
+        expected.extend(self.kept_entries(&vec![true; self.tensors.len()]).into_iter().map(|entry| {
+            let required = !matches!(entry.source, super::From::Kept(Part::Master, _));
+            Expected { entry: entry.outline(), required }
+        }));
         expected
     }
 
@@ -189,6 +192,9 @@ impl Optimizer {
             };
             differs("shape", format!("{:?}", theirs.shape.0), format!("{:?}", tensor.spec.shape));
             differs("dtype", file_dtype(theirs.dtype).to_string(), file_dtype(tensor.spec.dtype).to_string());
+            let moments = theirs.moment_dtype.unwrap_or(theirs.dtype.compute());
+            differs("moments", file_dtype(moments).to_string(), file_dtype(tensor.moment_dtype).to_string());
+            differs("precision", json!(theirs.precision).to_string(), json!(tensor.precision).to_string());
             differs("param group", theirs.param_group.to_string(), tensor.param_group.to_string());
             differs("modulation group", theirs.modulation_group.clone(), group.to_owned());
         }
@@ -241,19 +247,19 @@ impl Optimizer {
         let by_name: HashMap<&str, usize> = self.tensors.iter().enumerate().map(|(i, t)| (t.name(), i)).collect();
         let p = self.prepared.as_mut().expect("prepared by load");
         p.carried = false;
-        let moments = container.stream(source, |entry, offset, bytes| {
-            for moment in [Moment::ExpAvgSq, Moment::ExpAvg] {
-                if let Some(name) = entry.name.strip_prefix(prefix(moment)) {
-                    p.backend.write_moment(moment, by_name[name], offset, bytes);
-                    break;
-                }
+        p.mastered = self.tensors.iter().map(|t| !t.precision.has_master()).collect();
+        let kept_parts = container.stream(source, |entry, offset, bytes| {
+            if let Some((part, name)) = kept(&entry.name) {
+                p.backend.write(part, by_name[name], offset, bytes);
+                p.mastered[by_name[name]] |= part == Part::Master;
             }
         });
-        if moments.is_err() {
+        if kept_parts.is_err() {
             // The file was whole a moment ago and is not now. A half-loaded run must not go on unseen.
+            p.mastered.fill(false);
             drop(by_name);
             self.reset(true, true)?;
-            return moments;
+            return kept_parts;
         }
         p.steps = loaded.counters.steps;
         p.skips.by_reason = loaded.counters.skipped_steps;
@@ -270,6 +276,7 @@ impl Optimizer {
                 modulation.steer(&loaded.options);
             }
             p.backend.follow(&loaded.options);
+            p.keys = tensor_keys(loaded.options.seed, &self.tensors);
             self.options = loaded.options;
             self.param_groups = loaded.param_groups;
         }
@@ -277,7 +284,7 @@ impl Optimizer {
     }
 }
 
-/// A run from a file, decoded and checked, but for its moments.
+/// A run from a file, decoded and checked, but for its moments and masters.
 struct Loaded {
     options: Options,
     param_groups: Vec<ParamGroup>,
@@ -406,6 +413,7 @@ mod tests {
                 name,
                 shape: vec![2],
                 dtype: DType::F32,
+                grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
                 modulation_group: None,
             };

@@ -8,7 +8,7 @@
 //! mod           what is in a file, and saving        load      checking, then changing
 //! description   the text in the metadata             settings  options and param groups
 //! container     safetensors with a checksum          header    its JSON, read with suspicion
-//!                                                    small     all but the moments, in memory
+//!                                                    small     all but moments and masters
 //! ```
 
 mod container;
@@ -30,8 +30,8 @@ pub use self::container::Source;
 use self::description::{Counters, Description, TensorRecord};
 use self::header::Dimensions;
 pub use self::settings::{Winner, to_json as options_to_json};
-use crate::backend::Moment;
-use crate::config::DType;
+use crate::backend::Part;
+use crate::config::{DType, Precision};
 use crate::durable;
 use crate::error::Result;
 use crate::groups::Tensor;
@@ -57,7 +57,7 @@ pub enum Contents {
 /// Where a tensor's bytes come from.
 enum From {
     Values(Vec<u8>),
-    Moment(Moment, usize),
+    Kept(Part, usize),
 }
 
 fn floats(name: String, shape: &[usize], values: &[f64]) -> Entry<From> {
@@ -69,6 +69,8 @@ fn file_dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F32 => Dtype::F32,
         DType::F64 => Dtype::F64,
+        DType::BF16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
     }
 }
 
@@ -122,7 +124,7 @@ impl Optimizer {
             entries.extend(option_entries(&option_floats));
             entries.extend(self.run_entries(p));
             entries.extend(self.last_entries(p));
-            entries.extend(self.moment_entries());
+            entries.extend(self.kept_entries(&p.mastered));
         }
         let text = serde_json::to_string(&description).expect("strings and numbers");
         container::write(out, text, &entries, |source, offset, buffer| read(p, source, offset, buffer))?;
@@ -136,6 +138,8 @@ impl Optimizer {
             name: tensor.name().to_owned(),
             shape: Dimensions(tensor.spec.shape.clone()),
             dtype: tensor.spec.dtype,
+            precision: tensor.precision,
+            moment_dtype: Some(tensor.moment_dtype).filter(|dtype| *dtype != tensor.spec.dtype.compute()),
             param_group: tensor.param_group,
             modulation_group: group_name(p.groups.of_tensor[i]),
         });
@@ -196,21 +200,25 @@ impl Optimizer {
         entries
     }
 
-    /// The moments; eight-byte elements first, so that every tensor of the file is aligned.
-    fn moment_entries(&self) -> Vec<Entry<From>> {
-        let of = |dtype: DType| self.tensors.iter().enumerate().filter(move |(_, t)| t.spec.dtype == dtype);
-        [DType::F64, DType::F32]
-            .into_iter()
-            .flat_map(of)
-            .flat_map(|(i, tensor)| {
-                [Moment::ExpAvg, Moment::ExpAvgSq].map(|moment| Entry {
-                    name: format!("{}{}", prefix(moment), tensor.name()),
-                    dtype: file_dtype(tensor.spec.dtype),
+    /// Moments, and masters of the `mastered` tensors; wide elements first, so that every tensor of the file is aligned.
+    fn kept_entries(&self, mastered: &[bool]) -> Vec<Entry<From>> {
+        let entries = |(i, tensor): (usize, &Tensor)| {
+            let master = tensor.master_dtype().filter(|_| mastered[i]);
+            let moments = [(Part::ExpAvg, Some(tensor.moment_dtype)), (Part::ExpAvgSq, Some(tensor.moment_dtype))];
+            let entry = |(part, dtype): (Part, Option<DType>)| {
+                let prefix = prefix(part, tensor.precision);
+                Some(Entry {
+                    name: format!("{prefix}{}", tensor.name()),
+                    dtype: if prefix == REMAINDER { Dtype::I16 } else { file_dtype(dtype?) },
                     shape: file_shape(tensor),
-                    source: From::Moment(moment, i),
+                    source: From::Kept(part, i),
                 })
-            })
-            .collect()
+            };
+            moments.into_iter().chain([(Part::Master, master)]).filter_map(entry).collect::<Vec<_>>()
+        };
+        let mut entries: Vec<_> = self.tensors.iter().enumerate().flat_map(entries).collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.bitsize()));
+        entries
     }
 }
 
@@ -218,7 +226,7 @@ impl Optimizer {
 fn read_source(p: &Prepared, source: &From, offset: usize, buffer: &mut [u8]) {
     match source {
         From::Values(bytes) => buffer.copy_from_slice(&bytes[offset..offset + buffer.len()]),
-        From::Moment(moment, tensor) => p.backend.read_moment(*moment, *tensor, offset, buffer),
+        From::Kept(part, tensor) => p.backend.read(*part, *tensor, offset, buffer),
     }
 }
 
@@ -255,11 +263,26 @@ fn option_entries(options: &settings::Floats) -> impl Iterator<Item = Entry<From
     })
 }
 
-fn prefix(moment: Moment) -> &'static str {
-    match moment {
-        Moment::ExpAvg => "exp_avg.",
-        Moment::ExpAvgSq => "exp_avg_sq.",
+const EXP_AVG: &str = "exp_avg.";
+const EXP_AVG_SQ: &str = "exp_avg_sq.";
+const MASTER: &str = "master.";
+const REMAINDER: &str = "remainder.";
+
+/// What the names of entries with this part of a tensor begin with. None is the beginning of another.
+fn prefix(part: Part, precision: Precision) -> &'static str {
+    match part {
+        Part::ExpAvg => EXP_AVG,
+        Part::ExpAvgSq => EXP_AVG_SQ,
+        Part::Master if precision == Precision::Remainder => REMAINDER,
+        Part::Master => MASTER,
     }
+}
+
+/// The part of a tensor that an entry holds, and the tensor's name: what is as large as the model.
+fn kept(entry: &str) -> Option<(Part, &str)> {
+    let parts =
+        [(EXP_AVG, Part::ExpAvg), (EXP_AVG_SQ, Part::ExpAvgSq), (MASTER, Part::Master), (REMAINDER, Part::Master)];
+    parts.into_iter().find_map(|(prefix, part)| entry.strip_prefix(prefix).map(|name| (part, name)))
 }
 
 fn attention_entries(modulation: Option<&Modulation>) -> Vec<Entry<From>> {

@@ -1,30 +1,28 @@
-//! What of a file is read into memory: everything but the moments, which are only looked at.
+//! What of a file is read into memory: everything but moments and masters, which are only looked at.
 
 use std::collections::HashMap;
 
 use safetensors::Dtype;
 
 use super::container::{Container, Entry};
-use super::{FACTORS, FEATURES, Source, prefix};
-use crate::backend::Moment;
+use super::{EXP_AVG_SQ, FACTORS, FEATURES, Source, kept};
 use crate::config::DType;
 use crate::error::{Error, Result};
 use crate::modulation::Factors;
 use crate::optimizer::Prepared;
 
-/// All of a file but the moments, which stay there: by name, as bytes.
+/// All of a file but moments and masters, which stay there: by name, as bytes.
 pub struct Small {
     tensors: HashMap<String, Vec<u8>>,
-    /// The first tensor of the file with a moment that no run has.
+    /// The first tensor of the file with a moment or master that no run has.
     pub unusable: Option<String>,
 }
 
 impl Small {
     /// Reads those that are `wanted`; the checksum of the file is right then.
     pub fn read(source: &mut dyn Source, container: &Container, wanted: impl Fn(&Entry<()>) -> bool) -> Result<Self> {
-        let is_moment = |name: &str| [Moment::ExpAvg, Moment::ExpAvgSq].iter().any(|m| name.starts_with(prefix(*m)));
-        let kept = container.entries.iter().filter(|e| !is_moment(&e.name) && wanted(e));
-        let mut tensors: HashMap<_, _> = kept.map(|e| (e.name.clone(), Vec::with_capacity(e.bytes()))).collect();
+        let small = container.entries.iter().filter(|e| kept(&e.name).is_none() && wanted(e));
+        let mut tensors: HashMap<_, _> = small.map(|e| (e.name.clone(), Vec::with_capacity(e.bytes()))).collect();
         let mut unusable = None;
         container.stream(source, |entry, _, bytes| match tensors.get_mut(&entry.name) {
             Some(values) => values.extend_from_slice(bytes),
@@ -100,27 +98,35 @@ fn eight(bytes: &[u8]) -> [u8; 8] {
     bytes.try_into().expect("eight bytes: the shape was checked")
 }
 
-/// Whether these are moments that a run can have: finite, and the second not below 0.
+/// Whether these are moments or masters that a run can have: finite, and the second moment not below 0.
 ///
 /// Every element is looked at as bits, which becomes vector code: with one added to the exponent, what is not finite has
 /// the top bit, as has what is negative. Only -0 has to be told from it.
 fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
-    let second = entry.name.starts_with(prefix(Moment::ExpAvgSq));
+    let second = entry.name.starts_with(EXP_AVG_SQ);
+    let exact = |dtype: DType| dtype.values(bytes).all(|x| x.is_finite() && (x >= 0.0 || !second));
     match entry.dtype {
         Dtype::F32 => {
             let suspicious = bytes.as_chunks().0.iter().fold(0, |seen, element| {
                 let bits = u32::from_le_bytes(*element);
                 seen | (bits & (u32::MAX >> 1)).wrapping_add(1 << 23) | if second { bits } else { 0 }
             });
-            suspicious >> 31 == 0 || DType::F32.values(bytes).all(|x| x.is_finite() && (x >= 0.0 || !second))
+            suspicious >> 31 == 0 || exact(DType::F32)
         }
         Dtype::F64 => {
             let suspicious = bytes.as_chunks().0.iter().fold(0, |seen, element| {
                 let bits = u64::from_le_bytes(*element);
                 seen | (bits & (u64::MAX >> 1)).wrapping_add(1 << 52) | if second { bits } else { 0 }
             });
-            suspicious >> 63 == 0 || DType::F64.values(bytes).all(|x| x.is_finite() && (x >= 0.0 || !second))
+            suspicious >> 63 == 0 || exact(DType::F64)
         }
-        _ => true, // a difference, which is told as such
+        Dtype::BF16 => {
+            let suspicious = bytes.as_chunks().0.iter().fold(0, |seen, element| {
+                let bits = u16::from_le_bytes(*element);
+                seen | (bits & (u16::MAX >> 1)).wrapping_add(1 << 7) | if second { bits } else { 0 }
+            });
+            suspicious >> 15 == 0 || exact(DType::BF16)
+        }
+        _ => true, // remainders, which may be anything, or a difference, which is told as such
     }
 }

@@ -1,4 +1,4 @@
-//! Saving and loading, the dump, and one tensor's state.
+//! Saving and loading, the dump, one tensor's state and masters.
 
 use std::ffi::{OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use super::error::maw_error;
 use super::handle::{call, look, maw_optimizer};
 use super::pointers::{check, path_bytes, put, slice};
 use super::types::*;
-use crate::backend::Moment;
+use crate::backend::Part;
 use crate::checkpoint::{Contents, Winner};
 use crate::error::{Error, Result};
 use crate::optimizer::{Optimizer, not_found};
@@ -208,18 +208,18 @@ pub unsafe extern "C" fn maw_dump_state(
     }
 }
 
-/// The size in bytes of `count` elements of a tensor.
+/// The size in bytes of `count` elements of a tensor's state, and of one.
 fn bytes_of(optimizer: &Optimizer, tensor: usize, count: usize) -> Result<(usize, usize)> {
     let tensors = optimizer.tensors();
     let known = tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, tensors.len()))?;
     crate::optimizer::check_length("count", count, known.numel, "elements of that tensor")?;
-    let size = known.spec.dtype.size();
+    let size = known.spec.dtype.compute().size();
     Ok((count * size, size))
 }
 
 /// Neither NULL (unless empty) nor misaligned.
-fn check_elements(pointer: *const c_void, bytes: usize, size: usize, argument: &'static str) -> Result<()> {
-    if pointer.is_null() && bytes > 0 {
+fn check_elements(pointer: *const c_void, count: usize, size: usize, argument: &'static str) -> Result<()> {
+    if pointer.is_null() && count > 0 {
         return Err(Error::Null { argument });
     }
     if !pointer.addr().is_multiple_of(size) {
@@ -230,8 +230,8 @@ fn check_elements(pointer: *const c_void, bytes: usize, size: usize, argument: &
 
 /// Copies the moments and the step count of one tensor, so that a run can move to another Adam.
 ///
-/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` elements of the tensor's dtype; may be
-/// NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
+/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64 tensor,
+/// whatever the moments' own dtype; may be NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open.
 ///
 /// # Safety
@@ -252,7 +252,7 @@ pub unsafe extern "C" fn maw_tensor_state_get(
             optimizer.changeable("maw_tensor_state_get")?;
             let steps = optimizer.tensor_step(tensor)?;
             let (bytes, size) = bytes_of(optimizer, tensor, count)?;
-            let outputs = [(exp_avg, Moment::ExpAvg, "exp_avg"), (exp_avg_sq, Moment::ExpAvgSq, "exp_avg_sq")];
+            let outputs = [(exp_avg, Part::ExpAvg, "exp_avg"), (exp_avg_sq, Part::ExpAvgSq, "exp_avg_sq")];
             for (pointer, _, argument) in outputs.iter().filter(|(pointer, ..)| !pointer.is_null()) {
                 check_elements(*pointer, bytes, size, argument)?;
             }
@@ -271,8 +271,8 @@ pub unsafe extern "C" fn maw_tensor_state_get(
 /// Sets the moments and the step count of one tensor, so that a run can move here from another Adam. The optimizer's own
 /// step count becomes at least `step`. Prepares an optimizer that is not.
 ///
-/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` elements of the tensor's dtype, finite, the
-/// second ≥ 0; copied. `step`: updates of this tensor so far, at most 2^53.
+/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor, finite,
+/// the second ≥ 0; copied, and rounded to nearest where the moments are bfloat16. `step`: updates of this tensor so far, at most 2^53.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open. On
 /// failure nothing is changed.
 ///
@@ -297,6 +297,81 @@ pub unsafe extern "C" fn maw_tensor_state_set(
             let read = |pointer: *const c_void, argument| slice(pointer.cast::<u8>(), bytes, argument);
             let (m, v) = (read(exp_avg, "exp_avg")?, read(exp_avg_sq, "exp_avg_sq")?);
             optimizer.set_tensor_state(tensor, m, v, step)
+        })
+    }
+}
+
+/// Sets the float32 masters of one tensor, so that a run can start from float32 weights, and writes the 16-bit parameter that
+/// shows them. Under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`. Prepares an optimizer that is not.
+///
+/// `tensor`: its number in registration order. `values`: `count` finite floats, copied; `count` must be the number of its
+/// elements. `param`: out, the host's parameter as in `maw_step`.
+/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE`
+/// while a meta-update is open. On failure nothing is changed.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_master_set(
+    optimizer: *mut maw_optimizer,
+    tensor: usize,
+    values: *const f32,
+    param: *mut c_void,
+    count: usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            optimizer.changeable("maw_master_set")?;
+            check_elements(param, count, size_of::<u16>(), "param")?;
+            check_elements(values.cast(), count, size_of::<f32>(), "values")?;
+            optimizer.check_masters(tensor, count)?;
+            let values = slice(values, count, "values")?;
+            if let Some(mut copy) = optimizer.copy_of(param, count)? {
+                optimizer.set_masters(tensor, values, &mut copy)?;
+                return optimizer.copy_back(param, &copy);
+            }
+            let shown = if count == 0 { &mut [] } else { std::slice::from_raw_parts_mut(param.cast::<u16>(), count) };
+            optimizer.set_masters(tensor, values, shown)
+        })
+    }
+}
+
+/// Copies the float32 masters of one tensor, under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`.
+///
+/// `tensor`: its number in registration order. `param`: the host's parameter as in `maw_step`, read under
+/// `MAW_PRECISION_REMAINDER`, whose masters are half in it; else it may be NULL. `values`: out, `count` floats; `count` must be
+/// the number of its elements.
+/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before they have
+/// begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_master_get(
+    optimizer: *mut maw_optimizer,
+    tensor: usize,
+    param: *const c_void,
+    values: *mut f32,
+    count: usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        look(optimizer, error, |optimizer| {
+            optimizer.changeable("maw_master_get")?;
+            check_elements(values.cast(), count, size_of::<f32>(), "values")?;
+            check_elements(param, 0, size_of::<u16>(), "param")?;
+            optimizer.check_masters(tensor, count)?;
+            let copy = if param.is_null() { None } else { optimizer.copy_of(param, count)? };
+            let shown = match &copy {
+                Some(copy) => Some(&copy[..]),
+                None if param.is_null() => None,
+                None => Some(slice(param.cast::<u16>(), count, "param")?),
+            };
+            let out = if count == 0 { &mut [] } else { std::slice::from_raw_parts_mut(values, count) };
+            optimizer.masters(tensor, shown, out)
         })
     }
 }

@@ -9,7 +9,7 @@ use super::pointers::{check, slice, text};
 use super::structs::{Out, read, read_array};
 use super::types::*;
 use crate::buffers::{Gradient, Grads, Params};
-use crate::config::{DType, LayerKind, Options, ParamGroup};
+use crate::config::{DType, LayerKind, Options, ParamGroup, Precision};
 use crate::error::{Error, Result};
 use crate::groups::TensorSpec;
 use crate::name::Name;
@@ -62,11 +62,32 @@ pub unsafe extern "C" fn maw_optimizer_free(optimizer: *mut maw_optimizer) -> ma
     unsafe { free(optimizer) }
 }
 
-fn dtype(field: &str, number: i32) -> Result<DType> {
-    match number {
-        MAW_BFLOAT16 | MAW_FLOAT16 => Err(Error::Unsupported { what: format!("{field} = {number} (16-bit floats)") }),
-        _ => choose(field, number, &[(MAW_FLOAT32, DType::F32), (MAW_FLOAT64, DType::F64)]),
-    }
+const DTYPES: [(i32, DType); 4] =
+    [(MAW_FLOAT32, DType::F32), (MAW_FLOAT64, DType::F64), (MAW_BFLOAT16, DType::BF16), (MAW_FLOAT16, DType::F16)];
+
+/// A dtype, or what 0 means.
+fn dtype_or(field: &str, number: i32, default: DType) -> Result<DType> {
+    if number == 0 { Ok(default) } else { choose(field, number, &DTYPES) }
+}
+
+fn param_group(group: &maw_param_group) -> Result<ParamGroup> {
+    let precisions = [
+        (MAW_PRECISION_NEAREST, Precision::Nearest),
+        (MAW_PRECISION_MASTER, Precision::Master),
+        (MAW_PRECISION_REMAINDER, Precision::Remainder),
+        (MAW_PRECISION_STOCHASTIC, Precision::Stochastic),
+    ];
+    let moments =
+        |number| choose("group.moment_dtype", number, &[(MAW_FLOAT32, DType::F32), (MAW_BFLOAT16, DType::BF16)]);
+    Ok(ParamGroup {
+        lr: group.lr,
+        beta1: group.beta1,
+        beta2: group.beta2,
+        eps: group.eps,
+        weight_decay: group.weight_decay,
+        precision: choose("group.precision", group.precision, &precisions)?,
+        moment_dtype: if group.moment_dtype == 0 { None } else { Some(moments(group.moment_dtype)?) },
+    })
 }
 
 /// # Safety
@@ -81,10 +102,8 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
     }
     // SAFETY: the caller's promise.
     let shape = unsafe { slice(tensor.shape, tensor.ndim as usize, "tensors[].shape") }?.to_vec();
-    let own = dtype(&field("dtype"), tensor.dtype)?;
-    if tensor.grad_dtype != 0 && dtype(&field("grad_dtype"), tensor.grad_dtype)? != own {
-        return Err(Error::Unsupported { what: field("a grad_dtype that differs from dtype") });
-    }
+    let dtype = choose(&field("dtype"), tensor.dtype, &DTYPES)?;
+    let grad_dtype = dtype_or(&field("grad_dtype"), tensor.grad_dtype, dtype)?;
     let modulation_group = if tensor.modulation_group.is_null() {
         None
     } else {
@@ -99,7 +118,7 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
         (MAW_LAYER_LAYERNORM, LayerKind::LayerNorm),
     ];
     let layer_kind = choose(&field("layer_kind"), tensor.layer_kind, &kinds)?;
-    Ok(TensorSpec { name, shape, dtype: own, layer_kind, modulation_group })
+    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, modulation_group })
 }
 
 /// Registers tensors that share hyper-parameters.
@@ -107,7 +126,8 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
 /// `tensors`: `count` descriptions, at least one; names and shapes are copied. Each later call passes one pointer for
 /// every registered tensor, in the order of registration over all groups. `index`: out, the group's number from 0 on;
 /// may be NULL.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, or both groups of a duplicate name; `MAW_UNSUPPORTED` for a dtype;
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, and the tensor that it does not suit, or both groups of a duplicate
+/// name; `MAW_UNSUPPORTED` for a field of a newer header;
 /// `MAW_INVALID_STATE` after registration ended. On failure none of the tensors is registered.
 ///
 /// # Safety
@@ -133,13 +153,7 @@ pub unsafe extern "C" fn maw_add_param_group(
                 .enumerate()
                 .map(|(i, tensor)| tensor_spec(i, tensor))
                 .collect::<Result<Vec<_>>>()?;
-            let group = ParamGroup {
-                lr: group.lr,
-                beta1: group.beta1,
-                beta2: group.beta2,
-                eps: group.eps,
-                weight_decay: group.weight_decay,
-            };
+            let group = param_group(&group)?;
             let added = optimizer.add_param_group(group, specs)?;
             if !index.is_null() {
                 index.write(u32::try_from(added).expect("fewer groups than 2³²"));
@@ -152,7 +166,8 @@ pub unsafe extern "C" fn maw_add_param_group(
 /// Ends registration: forms the modulation groups, draws the attention module from the seed, allocates everything.
 ///
 /// The first step or meta-update does it by itself; a second call does nothing. Afterwards a step with `threads` = 1
-/// allocates nothing. Memory: two moments in each tensor's dtype, and little more.
+/// allocates nothing. Memory: two moments of float32 (float64 for float64 tensors; bfloat16 where the group says so),
+/// masters or remainders where the group has them, and little more.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 /// `feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
 ///
@@ -167,7 +182,7 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// One step: updates, in place, every parameter whose gradient is given.
 ///
 /// `params`, `grads`: `count` pointers each, one a tensor in registration order, to contiguous elements of the tensor's
-/// dtype, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
+/// `dtype` and `grad_dtype`, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
 /// tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
 /// neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.

@@ -194,7 +194,7 @@ fn zeroed<T: Versioned>() -> T {
 }
 
 versioned!(maw_options, 256, super::options::from_options(&Options::default()));
-versioned!(maw_param_group, 48, {
+versioned!(maw_param_group, 56, {
     let g = ParamGroup::default();
     maw_param_group {
         struct_size: size_of::<maw_param_group>(),
@@ -203,6 +203,8 @@ versioned!(maw_param_group, 48, {
         beta2: g.beta2,
         eps: g.eps,
         weight_decay: g.weight_decay,
+        precision: MAW_PRECISION_NEAREST,
+        moment_dtype: 0,
     }
 });
 versioned!(maw_tensor, 48, maw_tensor { dtype: MAW_FLOAT32, ..zeroed() });

@@ -42,10 +42,22 @@ pub const MAW_CUDA_ERROR: i32 = -13;
 pub const MAW_FLOAT32: i32 = 1;
 /// 64-bit IEEE float.
 pub const MAW_FLOAT64: i32 = 2;
-/// bfloat16; answers `MAW_UNSUPPORTED` in this version.
+/// bfloat16: the upper half of a 32-bit float. As `uint16_t`.
 pub const MAW_BFLOAT16: i32 = 3;
-/// 16-bit IEEE float; answers `MAW_UNSUPPORTED` in this version.
+/// 16-bit IEEE float. As `uint16_t`.
 pub const MAW_FLOAT16: i32 = 4;
+
+/// Each new value of a 16-bit parameter is rounded to nearest, and an update below half a unit of its last place is lost.
+pub const MAW_PRECISION_NEAREST: i32 = 0;
+/// The library keeps float32 masters, which the updates move; the host's 16-bit parameter shows them, rounded to nearest.
+/// 4 bytes more an element.
+pub const MAW_PRECISION_MASTER: i32 = 1;
+/// The same float32 masters, bit for bit, in 2 + 2 bytes: the host's bfloat16 parameter, and in the library the 16 bits that
+/// it lacks. bfloat16 only; 2 bytes more an element.
+pub const MAW_PRECISION_REMAINDER: i32 = 2;
+/// Each new value of a 16-bit parameter is rounded up or down by chance, so that the mean is right: no more memory. The
+/// chance depends on `maw_options.seed`, the tensor's name, its step and the element alone.
+pub const MAW_PRECISION_STOCHASTIC: i32 = 3;
 
 /// Host memory.
 pub const MAW_CPU: i32 = 0;
@@ -208,7 +220,7 @@ pub type maw_log_callback = Option<unsafe extern "C" fn(level: i32, message: *co
 pub struct maw_options {
     /// `sizeof(maw_options)` of the caller; set by `maw_options_init`.
     pub struct_size: usize,
-    /// Seed of the attention module's initial values: the same on every platform. Default 0.
+    /// Seed of the attention module's initial values and of rounding by chance: the same on every platform. Default 0.
     pub seed: u64,
     /// Steps of the whole run for the time feature, or 0 if unknown (default): then 2·sigmoid(step/1000) − 1.
     pub total_steps: u64,
@@ -234,7 +246,8 @@ pub struct maw_options {
     pub huw_initial_log_var: f64,
     /// |s| is kept at or below this after each meta-update, ≥ 0; 0 = no limit, as the paper. Default 10.
     pub log_var_limit: f64,
-    /// Relative size of the step for the Hessian product; 0 (default) = 6e-6 for float64 (forward: 1.5e-8), 3e-3 for float32.
+    /// Relative size of the step for the Hessian product; 0 (default) = 6e-6 for float64 (forward: 1.5e-8), 3e-3 for float32,
+    /// 3e-2 for 16-bit parameters.
     pub difference_scale: f64,
     /// Gradients are scaled down to this global norm as by torch's clip_grad_norm_; 0 (default) = no clipping.
     pub max_grad_norm: f64,
@@ -296,10 +309,15 @@ pub struct maw_param_group {
     pub beta1: f64,
     /// Decay of the second moment, 0 ≤ beta2 < 1. Default 0.999.
     pub beta2: f64,
-    /// Added to the root of the second moment, > 0 in the tensors' dtype. Default 1e-8.
+    /// Added to the root of the second moment, > 0 in what the tensors are computed in. Default 1e-8.
     pub eps: f64,
     /// Decoupled weight decay, ≥ 0. Default 1e-2.
     pub weight_decay: f64,
+    /// `MAW_PRECISION_…`: how 16-bit parameters keep precision; for other tensors `MAW_PRECISION_NEAREST`, the default.
+    pub precision: i32,
+    /// Of both moments: 0 (default) = float64 for float64 tensors, else float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, rounded
+    /// by chance as under `MAW_PRECISION_STOCHASTIC`.
+    pub moment_dtype: i32,
 }
 
 /// A parameter tensor as it is registered. `maw_tensor_init` zeroes it and sets `dtype` to `MAW_FLOAT32`.
@@ -316,9 +334,9 @@ pub struct maw_tensor {
     pub modulation_group: *const c_char,
     /// Number of dimensions, at most 64.
     pub ndim: u32,
-    /// `MAW_FLOAT32` or `MAW_FLOAT64`; also the moments' dtype.
+    /// The parameter's dtype, `MAW_FLOAT32` …; float64 is computed in float64, all else in float32.
     pub dtype: i32,
-    /// The gradient's dtype: 0 (default) = `dtype`. Another one is `MAW_UNSUPPORTED` in this version.
+    /// The gradient's dtype: 0 (default) = `dtype`, or any other.
     pub grad_dtype: i32,
     /// `MAW_LAYER_…`: what the tensor belongs to, where its name does not tell. Default `MAW_LAYER_UNKNOWN`.
     pub layer_kind: i32,

@@ -16,7 +16,7 @@ use self::objective::{Losses, Plan};
 use self::open::{Next, Open, PathDerivative, World};
 use crate::backend::{Direction, Kept, Move};
 use crate::buffers::{Grads, Params};
-use crate::config::{Difference, Options, Semantics, positive};
+use crate::config::{Options, Semantics, positive};
 use crate::error::{Error, Result};
 use crate::groups::Tensor;
 use crate::modulation::Factors;
@@ -240,15 +240,14 @@ impl Optimizer {
         p.checker.check(tensors, params, None)?;
         p.backend.check_buffers(tensors, params, None)?;
         p.announced.fill(false);
+        p.find_shown(false);
         p.refresh_state(tensors, params, !options.verify_params, options.verify_params)?;
         let plan = Plan::new(options);
-        let kept = [
-            (Kept::Train1, plan.moves && plan.train1_gradient),
-            (Kept::Train2, plan.train2),
-            (Kept::Plus, plan.difference == Some(Difference::Central)),
-        ];
+        let kept = [(Kept::Train1, plan.moves && plan.train1_gradient), (Kept::Train2, plan.train2)];
         let kept: Vec<Kept> = kept.into_iter().filter(|(_, wanted)| *wanted).map(|(slot, _)| slot).collect();
         p.backend.begin_meta(tensors, params, &kept)?;
+        // Those that have not begun, for this meta-update only: until a step is made, the host may still change them.
+        p.backend.begin_masters(params, &p.shown);
 
         let stage = plan.after(None).expect("every objective asks for a batch");
         let groups = p.groups.groups.len();
@@ -263,7 +262,7 @@ impl Optimizer {
             first_train2: None,
             factors: None,
             train1: vec![None; tensors.len()],
-            scales: [1.0; 3],
+            scales: [1.0; 2],
             moves: vec![Move::Stay; tensors.len()],
             slopes: vec![Slopes::default(); tensors.len()],
             moved_square: 0.0,
@@ -271,6 +270,8 @@ impl Optimizer {
             directions: vec![Direction::default(); tensors.len()],
             direction_square: 0.0,
             radius: 0.0,
+            made: 0.0,
+            plus: Vec::new(),
             d_loss_decrease: PathDerivative::zero(groups),
             d_alignment: PathDerivative::zero(groups),
         }));

@@ -2,7 +2,7 @@
 
 use super::objective::{GradientAlignment, Losses, Plan, by_group};
 use super::{Answer, Outcome, Request, Stage};
-use crate::backend::{Alignment, Direction, Kept, Move, Probe, Projection};
+use crate::backend::{Alignment, Direction, Kept, Move, Neighbour, Probe, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::{DType, Difference, Options, ParamGroup, Semantics};
 use crate::groups::{Groups, Tensor};
@@ -27,7 +27,7 @@ pub(super) struct Open {
     /// Sums of B1's effective gradient.
     pub train1: Vec<Option<GradientSums>>,
     /// Factors from a kept gradient to the effective one, by [`Kept`].
-    pub scales: [f64; 3],
+    pub scales: [f64; 2],
     pub moves: Vec<Move>,
     pub slopes: Vec<Slopes>,
     pub moved_square: f64,
@@ -35,6 +35,10 @@ pub(super) struct Open {
     pub directions: Vec<Direction>,
     pub direction_square: f64,
     pub radius: f64,
+    /// ⟨δ, w⟩ of the step that rounding really made: from θ′ to θ′ + r·w, later from θ′ − r·w to θ′ + r·w.
+    pub made: f64,
+    /// Products of the gradient at θ′ + r·w, until those at θ′ − r·w are taken from them.
+    pub plus: Vec<Projection>,
     /// ∂L_loss/∂α, β and ∂L_grad/∂α, β.
     pub d_loss_decrease: PathDerivative,
     pub d_alignment: PathDerivative,
@@ -104,34 +108,47 @@ impl Open {
             }
             Stage::ValidationMoved => {
                 self.losses.validation_moved = answer.loss;
-                let projections = self.project(grads.expect("checked"), Probe::Host(unscale), p)?;
+                let look = (grads.expect("checked"), Probe::Host(unscale));
+                let (projections, next) = match self.find_radius(world)? {
+                    true => (self.visit(Some(look), self.radius, world, p)?, Next::Ask(Stage::Plus)),
+                    false => (self.project(look, p)?, Next::Finish),
+                };
                 self.d_loss_decrease = PathDerivative::new(&p.groups, &self.slopes, &projections, 1.0);
+                return Ok(next);
             }
             Stage::Plus if self.plan.difference == Some(Difference::Central) => {
-                let grads = grads.expect("checked");
-                p.backend.gradient_sums(grads, false, &|_| true, &mut p.gradients);
-                if (0..p.gradients.len()).any(|i| grads.has(i) && !p.gradients[i].square.is_finite()) {
-                    return Err(Outcome::GradientNotFinite);
-                }
-                p.backend.keep(grads, Kept::Plus);
-                self.scales[Kept::Plus as usize] = unscale;
-                p.backend.write_perturbed(world.params, &self.moves, &self.directions, -self.radius);
+                let look = (grads.expect("checked"), Probe::Host(unscale));
+                self.plus = self.visit(Some(look), -self.radius, world, p)?;
                 return Ok(Next::Ask(Stage::Minus));
             }
             Stage::Plus => {
-                self.take_difference(grads.expect("checked"), Kept::Train2, unscale, p)?;
-                return Ok(Next::Finish);
+                let probe = Probe::Difference { host: unscale, train2: self.scales[Kept::Train2 as usize] };
+                let difference = self.project((grads.expect("checked"), probe), p)?;
+                return self.take_difference(&difference, p);
             }
             Stage::Minus => {
-                self.take_difference(grads.expect("checked"), Kept::Plus, unscale, p)?;
-                return Ok(Next::Finish);
+                let mut difference = std::mem::take(&mut self.plus);
+                let minus = self.project((grads.expect("checked"), Probe::Host(unscale)), p)?;
+                // Sums in float64 of gradients that differ by far more than its rounding: nothing of it is lost.
+                for (d, minus) in difference.iter_mut().zip(minus) {
+                    d.ratio -= minus.ratio;
+                    d.param -= minus.param;
+                }
+                return self.take_difference(&difference, p);
             }
         }
         let next = self.plan.after(Some(self.stage));
         if self.plan.moves && self.stage < Stage::Train2 && next >= Some(Stage::Train2) {
             self.go_to_moved(world, p)?;
         }
-        next.map_or_else(|| self.start_difference(world, p), |stage| Ok(Next::Ask(stage)))
+        match next {
+            Some(stage) => Ok(Next::Ask(stage)),
+            None if self.find_radius(world)? => {
+                self.visit(None, self.radius, world, p)?;
+                Ok(Next::Ask(Stage::Plus))
+            }
+            None => Ok(Next::Finish),
+        }
     }
 
     /// g: its sums, the features, and a copy for later.
@@ -142,7 +159,11 @@ impl Open {
         world: &World,
         p: &mut Prepared,
     ) -> std::result::Result<(), Outcome> {
-        p.backend.gradient_sums(grads, true, &|_| true, &mut p.gradients);
+        if self.plan.moves {
+            p.backend.keep_train1(grads, &mut p.gradients);
+        } else {
+            p.backend.gradient_sums(grads, true, &|_| true, &mut p.gradients);
+        }
         let present = p.gradients.iter().enumerate().filter(|(i, _)| grads.has(*i));
         let effective = effective_gradient(world.tensors, present, answer.grad_scale, world.options.max_grad_norm);
         if effective.broken.is_some() {
@@ -152,9 +173,6 @@ impl Open {
             self.train1[i] = grads.has(i).then(|| sums.scaled(effective.factor));
         }
         self.scales[Kept::Train1 as usize] = effective.factor;
-        if self.plan.moves {
-            p.backend.keep(grads, Kept::Train1);
-        }
         if world.options.semantics == Semantics::Paper {
             self.factors = Some(p.factors_for_meta(world.tensors, &self.train1)?);
         }
@@ -186,10 +204,9 @@ impl Open {
 
     /// g′: the gradient alignment and w.
     fn take_train2(&mut self, grads: &Grads, unscale: f64, p: &mut Prepared) -> std::result::Result<(), Outcome> {
-        p.backend.keep(grads, Kept::Train2);
         self.scales[Kept::Train2 as usize] = unscale;
         let mut sums = vec![Alignment::default(); self.moves.len()];
-        p.backend.alignment(&mut sums);
+        p.backend.keep_train2(grads, &mut sums);
         let product = self.scales[Kept::Train1 as usize] * unscale;
         let square1 = by_group(&p.groups, |i| self.train1[i].map_or(0.0, |s| s.square));
         let square2 = by_group(&p.groups, |i| sums[i].square * unscale * unscale);
@@ -209,64 +226,96 @@ impl Open {
             };
         }
         self.alignment = Some(alignment);
+        self.direction_square = self.square_of_direction(&sums, p);
         Ok(())
     }
 
-    /// Writes θ′ + r·w, unless no Hessian product is wanted or w = 0.
-    fn start_difference(&mut self, world: &World, p: &mut Prepared) -> std::result::Result<Next, Outcome> {
-        let Some(difference) = self.plan.difference else { return Ok(Next::Finish) };
+    /// ‖w‖² from the sums of g and g′ that are known, or, where these cancel, from a pass of its own.
+    fn square_of_direction(&self, sums: &[Alignment], p: &mut Prepared) -> f64 {
+        let (mut square, mut magnitude) = (0.0, 0.0);
+        for (i, (w, sums)) in self.directions.iter().zip(sums).enumerate() {
+            let train1 = if self.train1[i].is_some() { p.gradients[i].square } else { 0.0 };
+            let own = w.train2 * w.train2 * sums.square + w.train1 * w.train1 * train1;
+            magnitude += own;
+            square += own + 2.0 * w.train1 * w.train2 * sums.product;
+        }
+        if square > 1e-3 * magnitude && magnitude.is_finite() {
+            return square;
+        }
         let mut squares = vec![0.0; self.moves.len()];
         p.backend.direction_square(&self.directions, &mut squares);
-        self.direction_square = squares.iter().sum();
+        squares.iter().sum()
+    }
+
+    /// r of the difference; false if no Hessian product is wanted or w = 0.
+    fn find_radius(&mut self, world: &World) -> std::result::Result<bool, Outcome> {
+        let Some(difference) = self.plan.difference else { return Ok(false) };
         if self.direction_square == 0.0 {
-            return Ok(Next::Finish);
+            return Ok(false);
         }
         let scale = match world.options.difference_scale {
             0.0 => default_scale(world.tensors, difference),
             given => given,
         };
         self.radius = scale * (1.0 + self.moved_square.sqrt()) / self.direction_square.sqrt();
-        if !(self.direction_square.is_finite() && self.radius.is_finite()) {
-            return Err(Outcome::DirectionNotFinite);
-        }
-        p.backend.write_perturbed(world.params, &self.moves, &self.directions, self.radius);
-        Ok(Next::Ask(Stage::Plus))
+        let finite = self.direction_square.is_finite() && self.radius.is_finite();
+        if finite { Ok(true) } else { Err(Outcome::DirectionNotFinite) }
     }
 
-    /// H·w from the difference to a kept gradient, divided by the step that rounding really made.
-    fn take_difference(
+    /// Writes θ′ + `radius`·w into the host's buffers, having looked at its gradients.
+    fn visit(
         &mut self,
-        grads: &Grads,
-        from: Kept,
-        unscale: f64,
+        look: Option<(&Grads, Probe)>,
+        radius: f64,
+        world: &World,
         p: &mut Prepared,
-    ) -> std::result::Result<(), Outcome> {
-        // Central: g₊ − g₋ over a step of 2r. Forward: g′ − g₊, which is minus the difference, over one of r.
-        let (sign, minus) = if from == Kept::Plus { (1.0, -self.radius) } else { (-1.0, 0.0) };
-        let probe = Probe::Difference { of: from, kept: self.scales[from as usize], host: unscale };
-        let projections = self.project(grads, probe, p)?;
+    ) -> std::result::Result<Vec<Projection>, Outcome> {
         let mut made = vec![0.0; self.moves.len()];
-        p.backend.step_made(&self.moves, &self.directions, self.radius, minus, &mut made);
-        let step = made.iter().sum::<f64>() / self.direction_square;
+        let mut projections = vec![Projection::default(); self.moves.len()];
+        let neighbour = Neighbour { directions: &self.directions, radius };
+        let backend = &mut p.backend;
+        match look {
+            None => backend.write_neighbour(world.params, &self.moves, neighbour, &mut made),
+            Some(look) => {
+                let out = (&mut projections[..], &mut made[..]);
+                backend.project_and_write_neighbour(look, world.params, &self.moves, neighbour, out);
+            }
+        }
+        self.made += made.iter().sum::<f64>() * radius.signum();
+        finite(projections)
+    }
+
+    /// H·w from the difference of gradients, divided by the step that rounding really made.
+    fn take_difference(&mut self, difference: &[Projection], p: &mut Prepared) -> std::result::Result<Next, Outcome> {
+        let step = self.made / self.direction_square;
         if !(step.is_finite() && step > 0.0) {
             return Err(Outcome::DirectionNotFinite);
         }
-        self.d_alignment = PathDerivative::new(&p.groups, &self.slopes, &projections, sign * step);
-        Ok(())
+        self.d_alignment = PathDerivative::new(&p.groups, &self.slopes, difference, step);
+        Ok(Next::Finish)
     }
 
-    fn project(&self, grads: &Grads, probe: Probe, p: &mut Prepared) -> std::result::Result<Vec<Projection>, Outcome> {
+    fn project(
+        &self,
+        (grads, probe): (&Grads, Probe),
+        p: &mut Prepared,
+    ) -> std::result::Result<Vec<Projection>, Outcome> {
         let mut projections = vec![Projection::default(); self.moves.len()];
         p.backend.project(grads, probe, &self.moves, &mut projections);
-        if projections.iter().all(|x| x.square.is_finite()) { Ok(projections) } else { Err(Outcome::GradientNotFinite) }
+        finite(projections)
     }
+}
+
+fn finite(projections: Vec<Projection>) -> std::result::Result<Vec<Projection>, Outcome> {
+    if projections.iter().all(|x| x.square.is_finite()) { Ok(projections) } else { Err(Outcome::GradientNotFinite) }
 }
 
 /// s of the paper's finite differences: the coarsest dtype decides.
 fn default_scale(tensors: &[Tensor], difference: Difference) -> f64 {
-    let coarse = tensors.iter().any(|t| t.spec.dtype == DType::F32);
+    let any = |coarse: fn(DType) -> bool| tensors.iter().any(|t| coarse(t.spec.dtype));
     match difference {
-        _ if coarse => 3e-3,
+        _ if any(DType::is_half) => 3e-2,
+        _ if any(|dtype| dtype == DType::F32) => 3e-3,
         Difference::Forward => 1.5e-8,
         _ => 6e-6,
     }

@@ -93,9 +93,49 @@ static void moments(void) {
         }
 }
 
+/* Tensors of 16 bits that have masters, behind the four of the world. */
+static void masters(void) {
+    GIVEN(REGISTERED) {
+        maw_tensor *tensor = w->tensors;
+        float values[6] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f}, got[6] = {0.0f};
+        uint16_t param[6] = {0};
+        tensor->dtype = MAW_BFLOAT16;
+        tensor->name = "half.master";
+        w->group.precision = MAW_PRECISION_MASTER;
+        ACCEPTS(maw_add_param_group(w->o, &w->group, tensor, 1, NULL, error));
+        tensor->name = "half.remainder";
+        w->group.precision = MAW_PRECISION_REMAINDER;
+        ACCEPTS(maw_add_param_group(w->o, &w->group, tensor, 1, NULL, error));
+        ACCEPTS(maw_prepare(w->o, error));
+        for (size_t i = 4; i < 6; i++) {
+            REFUSES(maw_master_get(w->o, i, param, got, 6, error), MAW_INVALID_STATE, "maw_master_get");
+            NULL_REFUSED(values, maw_master_get(w->o, i, param, NULL, 6, error));
+            NULL_REFUSED(values, maw_master_set(w->o, i, NULL, param, 6, error));
+            NULL_REFUSED(param, maw_master_set(w->o, i, values, NULL, 6, error));
+            REFUSES(maw_master_get(w->o, i, param, MISALIGNED(got), 6, error), MAW_INVALID_ARGUMENT, "misaligned");
+            REFUSES(maw_master_get(w->o, i, MISALIGNED(param), got, 6, error), MAW_INVALID_ARGUMENT, "misaligned");
+            REFUSES(maw_master_set(w->o, i, MISALIGNED(values), param, 6, error), MAW_INVALID_ARGUMENT, "misaligned");
+            REFUSES(maw_master_set(w->o, i, values, MISALIGNED(param), 6, error), MAW_INVALID_ARGUMENT, "misaligned");
+            REFUSES(maw_master_set(w->o, i, values, param, 5, error), MAW_INVALID_ARGUMENT, "count is 5, expected 6");
+            values[3] = INFINITY;
+            REFUSES(maw_master_set(w->o, i, values, param, 6, error), MAW_INVALID_ARGUMENT, "values[3] of tensor 'half");
+            values[3] = 4.0f;
+            ACCEPTS(maw_master_set(w->o, i, values, param, 6, error));
+            REFUSES(maw_master_get(w->o, i, param, got, 7, error), MAW_INVALID_ARGUMENT, "count is 7, expected 6");
+        }
+        NULL_ALLOWED(param, maw_master_get(w->o, 4, NULL, got, 6, error));
+        REFUSES(maw_master_get(w->o, 5, NULL, got, 6, error), MAW_INVALID_ARGUMENT, "param is NULL"); /* half of it */
+        REFUSES(maw_master_get(w->o, 6, param, got, 6, error), MAW_NOT_FOUND, "there is no tensor 6");
+        REFUSES(maw_master_set(w->o, 0, values, param, 6, error), MAW_NOT_FOUND, "layers.0.attn.weight");
+        if (param[5] != 0x40C0 || got[5] != 6.0f)
+            fail(__FILE__, __LINE__, "maw_master_set", "shows %#x for 6", (unsigned)param[5]);
+    }
+}
+
 void files(void) {
     flags_and_paths();
     damaged();
     other_models();
     moments();
+    masters();
 }

@@ -48,6 +48,8 @@ static void null_optimizer(void) {
         NULL_REFUSED(optimizer, maw_dump_state(none, &out->bytes, error));
         NULL_REFUSED(optimizer, maw_tensor_state_get(none, 0, out->values, out->more, 6, &out->u64, error));
         NULL_REFUSED(optimizer, maw_tensor_state_set(none, 0, w->room, w->room, 6, 3, error));
+        NULL_REFUSED(optimizer, maw_master_get(none, 0, NULL, w->room, 6, error));
+        NULL_REFUSED(optimizer, maw_master_set(none, 0, w->room, w->room, 6, error));
         NULL_ANSWERS(optimizer, maw_meta_due(none) == 0);
         NULL_ANSWERS(optimizer, maw_optimizer_free(none) == MAW_OK);
     }

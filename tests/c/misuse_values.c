@@ -170,6 +170,21 @@ static void param_groups(void) {
         GROUP(beta2, 1.0);
         GROUP(eps, 0.0);
         GROUP(eps, 1e-40); /* 0 or nearly so as a float32, which tensors[0] is */
+        GROUP(precision, -1);
+        GROUP(precision, 4);
+        GROUP(precision, MAW_PRECISION_MASTER); /* of a float32 */
+        GROUP(precision, MAW_PRECISION_REMAINDER);
+        GROUP(precision, MAW_PRECISION_STOCHASTIC);
+        GROUP(moment_dtype, 5);
+        GROUP(moment_dtype, MAW_FLOAT16);
+        GROUP(moment_dtype, MAW_FLOAT64);
+    }
+    GIVEN(REGISTERED) {
+        w->tensors[0].dtype = MAW_FLOAT16;
+        GROUP(precision, MAW_PRECISION_REMAINDER); /* bfloat16 only */
+        w->group.precision = MAW_PRECISION_MASTER;
+        w->group.moment_dtype = MAW_BFLOAT16;
+        ACCEPTS(maw_add_param_group(w->o, &w->group, w->tensors, 1, &w->out.index, error));
     }
     GIVEN(REGISTERED) {
         w->group.eps = 1e-300;
@@ -204,11 +219,6 @@ static void tensors(void) {
             if (no_dtype[i] != 0) /* which means: as dtype */
                 TENSOR(grad_dtype, no_dtype[i], MAW_INVALID_ARGUMENT, "grad_dtype of tensor 'extra.bias'");
         }
-        TENSOR(dtype, MAW_BFLOAT16, MAW_UNSUPPORTED, "dtype of tensor 'extra.bias'");
-        TENSOR(dtype, MAW_FLOAT16, MAW_UNSUPPORTED, "dtype of tensor 'extra.bias'");
-        TENSOR(grad_dtype, MAW_BFLOAT16, MAW_UNSUPPORTED, "grad_dtype of tensor 'extra.bias'");
-        TENSOR(grad_dtype, MAW_FLOAT16, MAW_UNSUPPORTED, "grad_dtype of tensor 'extra.bias'");
-        TENSOR(grad_dtype, MAW_FLOAT32, MAW_UNSUPPORTED, "grad_dtype"); /* of a float64 */
         for (size_t i = 0; i < 4; i++)
             TENSOR(layer_kind, no_kind[i], MAW_INVALID_ARGUMENT, "layer_kind of tensor 'extra.bias'");
         TENSOR(name, NULL, MAW_INVALID_ARGUMENT, "tensors[].name is NULL");
@@ -222,6 +232,17 @@ static void tensors(void) {
         SHAPE(1, UINT64_C(1) << 60, 0);
         SHAPE(2, UINT64_C(1) << 32, UINT64_C(1) << 32);
         SHAPE(2, UINT64_C(3), UINT64_MAX / 2);
+    }
+    GIVEN(REGISTERED) { /* parameters and gradients of any dtypes beside each other */
+        static const int32_t dtypes[] = {MAW_FLOAT32, MAW_FLOAT64, MAW_BFLOAT16, MAW_FLOAT16};
+        char name[] = "extra.00";
+        w->tensors[0].name = name;
+        for (size_t i = 0; i < 16; i++) {
+            name[6] = (char)('0' + i / 4), name[7] = (char)('0' + i % 4);
+            w->tensors[0].dtype = dtypes[i / 4];
+            w->tensors[0].grad_dtype = dtypes[i % 4];
+            ACCEPTS(maw_add_param_group(w->o, &w->group, w->tensors, 1, NULL, error));
+        }
     }
     GIVEN(REGISTERED) { /* no elements, whatever the other lengths; 64 dimensions; a scalar */
         w->shape[2] = UINT64_MAX, w->shape[3] = 0;

@@ -2,6 +2,7 @@
 
 use super::handle::{Handle, Outcome, Spec, options, param_group};
 use super::loss::Loss;
+use super::tolerance::Mode;
 use metaadamw::ffi::*;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -236,16 +237,17 @@ impl Case {
     }
 
     /// Registers every tensor in `order`; neighbours of one param group together.
-    pub fn register(&self, handle: &mut Handle, order: &[usize], dtype: i32) -> Outcome<()> {
+    pub fn register(&self, handle: &mut Handle, order: &[usize], mode: Mode) -> Outcome<()> {
         let named = matches!(self.config.grouping.as_deref(), Some("custom" | "one"));
         let group_of = |i: usize| self.config.tensors[i].param_group;
         for run in order.chunk_by(|&i, &j| group_of(i) == group_of(j)) {
             let ParamGroup { lr, betas: [beta1, beta2], eps, weight_decay } =
                 self.config.param_groups[group_of(run[0])];
-            let group = maw_param_group { lr, beta1, beta2, eps, weight_decay, ..param_group() };
+            let precision = mode.precision;
+            let group = maw_param_group { lr, beta1, beta2, eps, weight_decay, precision, ..param_group() };
             let describe = |&i: &usize| {
                 let TensorConfig { name, shape, modulation_group, .. } = &self.config.tensors[i];
-                let spec = Spec::new(name, shape, dtype);
+                let spec = Spec::new(name, shape, mode.dtype).with_gradient(mode.grad_dtype());
                 if named { spec.in_group(&modulation_group.to_string()) } else { spec }
             };
             handle.add(&group, &run.iter().map(describe).collect::<Vec<_>>())?;

@@ -79,6 +79,8 @@ pub struct Spec {
     pub name: String,
     pub shape: Vec<u64>,
     pub dtype: i32,
+    /// 0 = the same.
+    pub grad_dtype: i32,
     pub modulation_group: Option<String>,
     pub layer_kind: i32,
 }
@@ -86,11 +88,17 @@ pub struct Spec {
 impl Spec {
     pub fn new(name: &str, shape: &[u64], dtype: i32) -> Self {
         let layer_kind = MAW_LAYER_UNKNOWN;
-        Self { name: name.to_owned(), shape: shape.to_vec(), dtype, modulation_group: None, layer_kind }
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind }
     }
 
     pub fn in_group(mut self, group: &str) -> Self {
         self.modulation_group = Some(group.to_owned());
+        self
+    }
+
+    pub fn with_gradient(mut self, grad_dtype: i32) -> Self {
+        self.grad_dtype = grad_dtype;
         self
     }
 
@@ -142,6 +150,7 @@ impl Handle {
             modulation_group: groups[i].as_ref().map_or(ptr::null(), |name| name.as_ptr()),
             ndim: spec.shape.len() as u32,
             dtype: spec.dtype,
+            grad_dtype: spec.grad_dtype,
             layer_kind: spec.layer_kind,
             ..tensor()
         };

@@ -1,5 +1,6 @@
 //! The rest of `Handle`: saving, loading, the dump, one tensor's state.
 
+use super::device::Copies;
 use super::handle::{Handle, Outcome, Spec, checked};
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
@@ -69,10 +70,11 @@ impl Handle {
     }
 
     pub fn tensor_state(&mut self, tensor: usize, spec: &Spec) -> Outcome<State> {
-        let zeros = Tensor::new(spec.dtype, &vec![f64::NAN; spec.len()]);
+        let dtype = if spec.dtype == MAW_FLOAT64 { MAW_FLOAT64 } else { MAW_FLOAT32 };
+        let zeros = Tensor::new(dtype, &vec![f64::NAN; spec.len()]);
         let mut state = State { exp_avg: zeros.clone(), exp_avg_sq: zeros, step: u64::MAX };
         let (m, v) = (state.exp_avg.pointer_mut(), state.exp_avg_sq.pointer_mut());
-        // SAFETY: as many elements of the tensor's dtype as told.
+        // SAFETY: as many elements of the state's dtype as told.
         checked(|error| unsafe {
             maw_tensor_state_get(self.raw(), tensor, m, v, spec.len(), &raw mut state.step, error)
         })?;
@@ -85,5 +87,27 @@ impl Handle {
         checked(|error| unsafe {
             maw_tensor_state_set(self.raw(), tensor, m, v, state.exp_avg.len(), state.step, error)
         })
+    }
+
+    /// The float32 masters of a tensor whose parameter is `param`.
+    pub fn masters(&mut self, tensor: usize, param: &Tensor) -> Outcome<Vec<f32>> {
+        let mut values = vec![f32::NAN; param.len()];
+        let out = values.as_mut_ptr();
+        let copies = Copies::new(self.copies.on_device);
+        let mut one = [param.clone()];
+        let at = copies.params(&mut one)?[0].cast_const();
+        // SAFETY: as many elements as told, of the parameter and of the values.
+        checked(|error| unsafe { maw_master_get(self.raw(), tensor, at, out, param.len(), error) })?;
+        Ok(values)
+    }
+
+    /// Sets the masters of a tensor and the parameter that shows them.
+    pub fn set_masters(&mut self, tensor: usize, values: &[f32], param: &mut Tensor) -> Outcome<()> {
+        let copies = Copies::new(self.copies.on_device);
+        let one = std::slice::from_mut(param);
+        let out = copies.params(one)?[0];
+        // SAFETY: as many values as told, and a parameter of as many elements (the test's business).
+        checked(|error| unsafe { maw_master_set(self.raw(), tensor, values.as_ptr(), out, values.len(), error) })?;
+        copies.fetch(one)
     }
 }

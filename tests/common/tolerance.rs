@@ -1,17 +1,36 @@
 //! How exactly the golden cases must be met: the table of spec section 8.
 
-use metaadamw::ffi::{MAW_DIFFERENCE_CENTRAL, MAW_FLOAT64};
+use metaadamw::ffi::*;
 
 /// What a run of all cases varies.
 #[derive(Clone, Copy)]
 pub struct Mode {
     pub dtype: i32,
+    /// Of 16-bit tensors: one with masters, which start with the case's float32 values. Their gradients are float32.
+    pub precision: i32,
     pub difference: i32,
+}
+
+/// Where in a case.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Phase {
+    /// Before the meta-update.
+    Before,
+    /// In it.
+    Meta,
+    /// Behind it.
+    After,
 }
 
 impl Mode {
     pub fn name(self) -> String {
-        let dtype = if self.is_float64() { "float64" } else { "float32" };
+        let dtype = match (self.dtype, self.precision) {
+            (MAW_FLOAT64, _) => "float64",
+            (MAW_BFLOAT16, MAW_PRECISION_REMAINDER) => "bfloat16 and remainders",
+            (MAW_BFLOAT16, _) => "bfloat16 and masters",
+            (MAW_FLOAT16, _) => "float16 and masters",
+            _ => "float32",
+        };
         let difference = if self.difference == MAW_DIFFERENCE_CENTRAL { "central" } else { "forward" };
         format!("{dtype}, {difference}")
     }
@@ -20,15 +39,31 @@ impl Mode {
         self.dtype == MAW_FLOAT64
     }
 
-    /// The table of spec section 8; `updated`: after the meta-update.
-    pub fn tolerance(self, kind: &str, updated: bool, objective: &str) -> f64 {
+    pub fn has_masters(self) -> bool {
+        self.precision != MAW_PRECISION_NEAREST
+    }
+
+    pub fn grad_dtype(self) -> i32 {
+        if self.is_float64() { MAW_FLOAT64 } else { MAW_FLOAT32 }
+    }
+
+    /// The table of spec section 8.
+    ///
+    /// With masters it is float32's as long as no more than steps are made. In a meta-update the host evaluates at
+    /// parameters that are rounded to 16 bits: losses and gradients, and what follows from them, are off by as much.
+    pub fn tolerance(self, kind: &str, phase: Phase, objective: &str) -> f64 {
         let central = self.difference == MAW_DIFFERENCE_CENTRAL;
         let by_difference = |with_central: f64, forward: f64| if central { with_central } else { forward };
+        // Half a unit of the last place of 1.
+        let half_unit = if self.dtype == MAW_BFLOAT16 { 1.0 / 256.0 } else { 1.0 / 2048.0 };
         match (self.is_float64(), kind) {
             (true, "derivatives") if objective == "loss_decrease" => by_difference(1e-12, 1e-6),
             (true, "derivatives") => by_difference(1e-9, 1e-6),
             (true, "phi after") => by_difference(1e-12, 1e-8),
-            (true, _) => by_difference(1e-12, if updated { 1e-8 } else { 1e-12 }),
+            (true, _) => by_difference(1e-12, if phase == Phase::After { 1e-8 } else { 1e-12 }),
+            (false, "parameters") => 2e-6,
+            (false, "derivatives") if self.has_masters() => 16.0 * half_unit,
+            (false, _) if self.has_masters() && phase != Phase::Before => half_unit,
             (false, "derivatives") => by_difference(1e-4, 1e-3),
             (false, "phi after") => 1e-4,
             (false, "features") => 1e-6,

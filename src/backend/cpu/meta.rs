@@ -1,40 +1,41 @@
 //! The meta-update's passes: copies of θ and gradients, θ′ and its neighbours, products with what θ′ is made of.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 
 use super::chunks::Chunk;
 use super::float::Float;
-use super::kernels::{
-    AlignmentKernel, DRIFT, In, MovedKernel, Origin, PerturbedKernel, ProjectKernel, STAY, STEP, Scalars,
-    StepMadeKernel, Way,
-};
+use super::kernels::Scalars;
+use super::meta_kernels::{DRIFT, KeepKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, Sight, Visit, Way};
+use super::operand::{Read, Write};
 use super::storage::Storage;
-use super::{Cpu, Moments, Shared, by_dtype, drive, start, start_mut};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Probe, Projection};
+use super::{Cpu, Kind, Shared, State, by_dtype, drive, from};
+use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::DType;
 use crate::error::Result;
 use crate::groups::Tensor;
+use crate::stats::GradientSums;
 use crate::update::Coefficients;
 
-/// What a meta-update holds beside the moments.
+/// What a meta-update holds beside what is always kept: θ, and gradients in their own dtype.
 #[derive(Debug)]
 pub struct MetaStorage {
     saved: Storage,
-    kept: [Option<Storage>; 3],
+    kept: [Option<Storage>; 2],
 }
 
 impl MetaStorage {
-    /// The kept gradient's buffer, or θ's as a stand-in that no kernel reads.
-    fn kept(&self, slot: Kept, tensor: usize) -> *const c_void {
-        self.kept[slot as usize].as_ref().unwrap_or(&self.saved).pointer(tensor).cast_const()
+    /// The kept gradient's buffer, or NULL, which no kernel reads.
+    fn kept(&self, slot: Kept, tensor: usize) -> *mut c_void {
+        self.kept[slot as usize].as_ref().map_or(std::ptr::null_mut(), |kept| kept.pointer(tensor))
     }
 }
 
 /// What the kernels start from, for a pass's threads.
 #[derive(Clone, Copy)]
 struct View<'a> {
-    moments: Moments<'a>,
+    state: State<'a>,
     meta: &'a MetaStorage,
 }
 
@@ -42,26 +43,26 @@ struct View<'a> {
 unsafe impl Sync for View<'_> {}
 
 impl View<'_> {
-    fn kept<T>(&self, slot: Kept, chunk: Chunk) -> In<T> {
-        start(self.meta.kept(slot, chunk.tensor), chunk)
+    fn kept(&self, slot: Kept, chunk: Chunk, kind: Kind) -> Read {
+        Read { at: from(self.meta.kept(slot, chunk.tensor), kind.grad, chunk), dtype: kind.grad }
     }
 
-    fn origin<T: Float>(&self, chunk: Chunk, how: &Move) -> Origin<T> {
+    fn origin<T: Float>(&self, chunk: Chunk, kind: Kind, how: &Move) -> Origin<T> {
         Origin {
-            p: start(self.meta.saved.pointer(chunk.tensor), chunk),
-            g: self.kept(Kept::Train1, chunk),
-            m: self.moments.m(chunk).read_only(),
-            v: self.moments.v(chunk).read_only(),
+            p: self.state.weights(kind, chunk, self.meta.saved.pointer(chunk.tensor)),
+            g: self.kept(Kept::Train1, chunk, kind),
+            moments: self.state.moments(kind, chunk),
             s: scalars(how),
         }
     }
 
-    fn way<T>(&self, chunk: Chunk, direction: &Direction) -> Way<T> {
+    fn way<T>(&self, chunk: Chunk, kind: Kind, direction: &Direction) -> Way<T> {
         Way {
-            g: self.kept(Kept::Train1, chunk),
-            g2: self.kept(Kept::Train2, chunk),
+            g: self.kept(Kept::Train1, chunk, kind),
+            g2: self.kept(Kept::Train2, chunk, kind),
             train1: direction.train1,
             train2: direction.train2,
+            compute: PhantomData,
         }
     }
 }
@@ -76,6 +77,7 @@ fn scalars<T: Float>(how: &Move) -> Scalars<T> {
         eps: 1.0,
         step_size: 0.0,
         decay: 0.0,
+        key: 0,
     };
     match how {
         Move::Step(c) | Move::Drift(c) => Scalars::new(c),
@@ -103,17 +105,26 @@ macro_rules! by_move {
     };
 }
 
+fn output(host: *mut c_void, chunk: Chunk, kind: Kind) -> Write {
+    Write { at: from(host, kind.dtype, chunk), dtype: kind.dtype }
+}
+
 impl Cpu {
     fn view(&self) -> View<'_> {
-        View { moments: self.moments(), meta: self.meta.as_ref().expect("the optimizer calls begin_meta first") }
+        View { state: self.state(), meta: self.meta.as_ref().expect("the optimizer calls begin_meta first") }
     }
 
-    /// Copies chunk by chunk from `from` to `to`, zeros where `from` is NULL.
-    fn copy(&self, from: impl Fn(usize) -> *const c_void + Sync, to: impl Fn(usize) -> *mut c_void + Sync) {
+    /// Copies chunk by chunk from `from` to `to`, elements of the type that `dtype` tells; zeros where `from` is NULL.
+    fn copy(
+        &self,
+        dtype: impl Fn(Kind) -> DType + Sync,
+        from: impl Fn(usize) -> *const c_void + Sync,
+        to: impl Fn(usize) -> *mut c_void + Sync,
+    ) {
         self.pass(
             |_| true,
-            |chunk, dtype| {
-                let bytes = dtype.size();
+            |chunk, kind| {
+                let bytes = dtype(kind).size();
                 let at = chunk.start * bytes;
                 let source = from(chunk.tensor);
                 // SAFETY: both are buffers of the tensor's size (host's, checked, or ours) and do not overlap, since
@@ -134,14 +145,13 @@ impl Cpu {
 
 impl MetaPasses for Cpu {
     fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
-        let mut storage =
-            MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None, None] };
+        let mut storage = MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None] };
         for slot in kept {
-            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::bytes))?);
+            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::gradient_bytes))?);
         }
         let p = Shared(params.pointers());
         let saved = Shared(storage.saved.pointers());
-        self.copy(|tensor| p.at(tensor).cast_const(), |tensor| saved.at(tensor));
+        self.copy(|kind| kind.dtype, |tensor| p.at(tensor).cast_const(), |tensor| saved.at(tensor));
         self.meta = Some(storage);
         Ok(())
     }
@@ -149,30 +159,39 @@ impl MetaPasses for Cpu {
     fn restore(&mut self, params: &Params) {
         let p = Shared(params.pointers());
         let saved = Shared(self.view().meta.saved.pointers());
-        self.copy(|tensor| saved.at(tensor).cast_const(), |tensor| p.at(tensor));
+        self.copy(|kind| kind.dtype, |tensor| saved.at(tensor).cast_const(), |tensor| p.at(tensor));
     }
 
     fn end_meta(&mut self) {
         self.meta = None;
     }
 
-    fn keep(&mut self, grads: &Grads, slot: Kept) {
-        let g = Shared(grads.pointers());
-        let kept = self.view().meta.kept[slot as usize].as_ref();
-        let kept = Shared(kept.expect("begin_meta was told of the slot").pointers());
-        self.copy(|tensor| g.at(tensor), |tensor| kept.at(tensor));
+    fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]) {
+        self.keep(grads, Kept::Train1, |view, chunk, kind| view.state.moments(kind, chunk).first());
+        for tensor in self.tensors().filter(|&t| grads.has(t)) {
+            let [square, with_momentum] = self.chunks.total(tensor);
+            out[tensor] = GradientSums { square, with_momentum, zeros: 0.0 };
+        }
+    }
+
+    fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]) {
+        self.keep(grads, Kept::Train2, |view, chunk, kind| view.kept(Kept::Train1, chunk, kind));
+        for (tensor, out) in out.iter_mut().enumerate() {
+            let [square, product] = if grads.has(tensor) { self.chunks.total(tensor) } else { [0.0; 2] };
+            *out = Alignment { square, product };
+        }
     }
 
     fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]) {
         let (view, p) = (self.view(), Shared(params.pointers()));
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let how = &moves[chunk.tensor];
-                by_dtype!(dtype, T => by_move!(how, MODE => {
-                    let origin = view.origin::<T>(chunk, how);
-                    let out = start_mut(p.at(chunk.tensor), chunk);
-                    // SAFETY: our buffers and the host's have the tensor's size and dtype.
+                by_dtype!(kind, T => by_move!(how, MODE => {
+                    let origin = view.origin::<T>(chunk, kind, how);
+                    let out = output(p.at(chunk.tensor), chunk, kind);
+                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
                     unsafe { drive(chunk, MovedKernel::<T, MODE> { origin, out }) }
                 }))
             },
@@ -180,108 +199,119 @@ impl MetaPasses for Cpu {
         self.totals(out);
     }
 
-    fn alignment(&mut self, out: &mut [Alignment]) {
-        let view = self.view();
-        self.pass(
-            |_| true,
-            |chunk, dtype| {
-                by_dtype!(dtype, T => {
-                    let (g, g2) = (view.kept::<T>(Kept::Train1, chunk), view.kept::<T>(Kept::Train2, chunk));
-                    // SAFETY: our buffers have the tensor's size and dtype.
-                    unsafe { drive(chunk, AlignmentKernel { g, g2 }) }
-                })
-            },
-        );
-        for (tensor, out) in out.iter_mut().enumerate() {
-            let [square, product] = self.chunks.total(tensor);
-            *out = Alignment { square, product };
-        }
-    }
-
     fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]) {
         let view = self.view();
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let direction = &directions[chunk.tensor];
-                // SAFETY: our buffers have the tensor's size and dtype.
-                by_dtype!(dtype, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, direction)) })
+                // SAFETY: our buffers have the tensor's size and the dtypes of its kind.
+                by_dtype!(kind, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, kind, direction)) })
             },
         );
         self.totals(out);
     }
 
-    fn write_perturbed(&mut self, params: &Params, moves: &[Move], directions: &[Direction], radius: f64) {
-        let (view, p) = (self.view(), Shared(params.pointers()));
-        self.pass(
-            |_| true,
-            |chunk, dtype| {
-                let (how, direction) = (&moves[chunk.tensor], &directions[chunk.tensor]);
-                by_dtype!(dtype, T => by_move!(how, MODE => {
-                    let kernel = PerturbedKernel::<T, MODE> {
-                        origin: view.origin(chunk, how),
-                        way: view.way(chunk, direction),
-                        radius,
-                        out: start_mut(p.at(chunk.tensor), chunk),
-                    };
-                    // SAFETY: our buffers and the host's have the tensor's size and dtype.
-                    unsafe { drive(chunk, kernel) }
-                }))
-            },
-        );
-    }
-
-    fn step_made(&mut self, moves: &[Move], directions: &[Direction], plus: f64, minus: f64, out: &mut [f64]) {
-        let view = self.view();
-        self.pass(
-            |_| true,
-            |chunk, dtype| {
-                let (how, direction) = (&moves[chunk.tensor], &directions[chunk.tensor]);
-                by_dtype!(dtype, T => by_move!(how, MODE => {
-                    let kernel = StepMadeKernel::<T, MODE> {
-                        origin: view.origin(chunk, how),
-                        way: view.way(chunk, direction),
-                        plus,
-                        minus,
-                    };
-                    // SAFETY: our buffers have the tensor's size and dtype.
-                    unsafe { drive(chunk, kernel) }
-                }))
-            },
-        );
-        self.totals(out);
+    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]) {
+        self.probe::<false, true>(None, Some((params, neighbour)), moves);
+        self.made(made);
     }
 
     fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
-        let (view, host) = (self.view(), Shared(grads.pointers()));
+        self.probe::<true, false>(Some((grads, probe)), None, moves);
+        self.projections(out);
+    }
+
+    fn project_and_write_neighbour(
+        &mut self,
+        look: (&Grads, Probe),
+        params: &Params,
+        moves: &[Move],
+        neighbour: Neighbour,
+        (projections, made): (&mut [Projection], &mut [f64]),
+    ) {
+        self.probe::<true, true>(Some(look), Some((params, neighbour)), moves);
+        self.projections(projections);
+        self.made(made);
+    }
+}
+
+impl Cpu {
+    /// Keeps gradients, which begin as zeros, and takes their products with another vector.
+    fn keep(&self, grads: &Grads, slot: Kept, other: impl Fn(View, Chunk, Kind) -> Read + Sync) {
+        let (view, g) = (self.view(), Shared(grads.pointers()));
+        self.pass(
+            |tensor| !g.at(tensor).is_null(),
+            |chunk, kind| {
+                let kept = view.kept(slot, chunk, kind);
+                let kernel = (
+                    Read { at: from(g.at(chunk.tensor).cast_mut(), kind.grad, chunk), dtype: kind.grad },
+                    Write { at: kept.at.cast_mut(), dtype: kind.grad },
+                    other(view, chunk, kind),
+                );
+                by_dtype!(kind, T => {
+                    let (g, kept, other) = kernel;
+                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
+                    unsafe { drive(chunk, KeepKernel::<T> { g, kept, other, compute: PhantomData }) }
+                })
+            },
+        );
+    }
+
+    /// The pass behind the products and the neighbours.
+    fn probe<const LOOK: bool, const VISIT: bool>(
+        &self,
+        look: Option<(&Grads, Probe)>,
+        visit: Option<(&Params, Neighbour)>,
+        moves: &[Move],
+    ) {
+        const NOWHERE: Direction = Direction { train2: 0.0, train1: 0.0 };
+        let view = self.view();
+        let host = look.map(|(grads, _)| Shared(grads.pointers()));
+        let probe = look.map_or(Probe::Host(0.0), |(_, probe)| probe);
+        let params = visit.map(|(params, _)| Shared(params.pointers()));
+        let neighbour = visit.map(|(_, neighbour)| neighbour);
         self.pass(
             |_| true,
-            |chunk, dtype| {
+            |chunk, kind| {
                 let how = &moves[chunk.tensor];
-                by_dtype!(dtype, T => by_move!(how, MODE => {
-                    let origin = view.origin::<T>(chunk, how);
-                    let s = scalars(how);
-                    let missing = host.at(chunk.tensor).is_null();
-                    let b = (!missing).then(|| start::<T>(host.at(chunk.tensor), chunk));
-                    // SAFETY: our buffers and the host's have the tensor's size and dtype.
-                    unsafe {
-                        match probe {
-                            Probe::Host(host) => {
-                                let a = origin.p; // not read
-                                drive(chunk, ProjectKernel::<T, MODE, false> { origin, s, a, b, kept: 0.0, host })
-                            }
-                            Probe::Difference { of, kept, host } => {
-                                let a = view.kept(of, chunk);
-                                drive(chunk, ProjectKernel::<T, MODE, true> { origin, s, a, b, kept, host })
-                            }
-                        }
-                    }
+                let b = host.map_or(std::ptr::null_mut(), |host| host.at(chunk.tensor).cast_mut());
+                let b = (!b.is_null()).then(|| Read { at: from(b, kind.grad, chunk), dtype: kind.grad });
+                let sight = match probe {
+                    Probe::Host(host_factor) => Sight { host: b, host_factor, train2: None, train2_factor: 0.0 },
+                    Probe::Difference { host, train2 } => Sight {
+                        host: b,
+                        host_factor: host,
+                        train2: Some(view.kept(Kept::Train2, chunk, kind)),
+                        train2_factor: train2,
+                    },
+                };
+                let out = params.map_or(std::ptr::null_mut(), |params| params.at(chunk.tensor));
+                let out = output(out, chunk, kind);
+                let direction = neighbour.map_or(NOWHERE, |neighbour| neighbour.directions[chunk.tensor]);
+                let radius = neighbour.map_or(0.0, |neighbour| neighbour.radius);
+                by_dtype!(kind, T => by_move!(how, MODE => {
+                    let origin = view.origin::<T>(chunk, kind, how);
+                    let visit = Visit { way: view.way(chunk, kind, &direction), radius, out };
+                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind; what is
+                    // not there is not read.
+                    unsafe { drive(chunk, ProbeKernel::<T, MODE, LOOK, VISIT> { origin, sight, visit }) }
                 }))
             },
         );
+    }
+
+    fn projections(&self, out: &mut [Projection]) {
         for (tensor, out) in out.iter_mut().enumerate() {
             let [square, ratio, param] = self.chunks.total(tensor);
             *out = Projection { square, ratio, param };
+        }
+    }
+
+    fn made(&self, out: &mut [f64]) {
+        for (tensor, out) in out.iter_mut().enumerate() {
+            let [_, _, _, made] = self.chunks.total(tensor);
+            *out = made;
         }
     }
 }

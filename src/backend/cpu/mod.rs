@@ -5,6 +5,8 @@ mod chunks;
 mod float;
 mod kernels;
 mod meta;
+mod meta_kernels;
+mod operand;
 mod step;
 mod storage;
 mod sums;
@@ -14,12 +16,13 @@ use std::ffi::c_void;
 use std::ops::Range;
 
 use self::chunks::{Chunk, Chunks};
-use self::kernels::{Drive, In, InOut, Tiles};
+use self::kernels::{Drive, Tiles};
 use self::meta::MetaStorage;
+use self::operand::{Moments, Read, Weights};
 use self::storage::Storage;
 use self::threads::Threads;
 use crate::backend::Backend;
-use crate::config::DType;
+use crate::config::{DType, Precision};
 use crate::error::Result;
 use crate::groups::Tensor;
 use crate::simd;
@@ -33,14 +36,25 @@ const SMALL: usize = 1 << 18;
 /// Moments and passes on host memory.
 #[derive(Debug)]
 pub struct Cpu {
-    dtypes: Vec<DType>,
+    kinds: Vec<Kind>,
     exp_avg: Storage,
     exp_avg_sq: Storage,
+    /// Masters or remainders.
+    masters: Storage,
     chunks: Chunks,
     threads: Threads,
     /// Whether `enhanced` features want zeros counted.
     zeros: bool,
     meta: Option<MetaStorage>,
+}
+
+/// What a tensor's elements are.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    dtype: DType,
+    grad: DType,
+    moments: DType,
+    precision: Precision,
 }
 
 /// Lets a pass's closure carry raw pointers to the pool's threads.
@@ -56,16 +70,16 @@ impl<P: Copy> Shared<'_, P> {
     }
 }
 
-/// Calls `$call::<T>` with the tensor's element type.
+/// Calls `$call::<T>` with the type that the tensor is computed in.
 macro_rules! by_dtype {
-    ($dtype:expr, $T:ident => $call:expr) => {
-        match $dtype {
-            DType::F32 => {
-                type $T = f32;
-                $call
-            }
+    ($kind:expr, $T:ident => $call:expr) => {
+        match $kind.dtype.compute() {
             DType::F64 => {
                 type $T = f64;
+                $call
+            }
+            _ => {
+                type $T = f32;
                 $call
             }
         }
@@ -73,16 +87,6 @@ macro_rules! by_dtype {
 }
 
 use by_dtype;
-
-/// A chunk's first element.
-fn start<T>(base: *const c_void, chunk: Chunk) -> In<T> {
-    // `wrapping_add` only to stay safe: the chunk lies inside its tensor.
-    In(base.cast::<T>().wrapping_add(chunk.start))
-}
-
-fn start_mut<T>(base: *mut c_void, chunk: Chunk) -> InOut<T> {
-    InOut(base.cast::<T>().wrapping_add(chunk.start))
-}
 
 /// Runs one kernel over one chunk.
 ///
@@ -99,11 +103,14 @@ impl Cpu {
     /// # Errors
     /// [`crate::error::Error::OutOfMemory`].
     pub fn new(tensors: &[Tensor], threads: usize, zeros: bool) -> Result<Self> {
+        let moments = |t: &Tensor| t.numel * t.moment_dtype.size();
+        let masters = |t: &Tensor| t.master_dtype().map_or(0, |dtype| t.numel * dtype.size());
         let small = tensors.iter().map(|t| t.numel).sum::<usize>() < SMALL;
         Ok(Self {
-            dtypes: tensors.iter().map(|t| t.spec.dtype).collect(),
-            exp_avg: Storage::zeros(tensors.iter().map(Tensor::bytes))?,
-            exp_avg_sq: Storage::zeros(tensors.iter().map(Tensor::bytes))?,
+            kinds: tensors.iter().map(Kind::new).collect(),
+            exp_avg: Storage::zeros(tensors.iter().map(moments))?,
+            exp_avg_sq: Storage::zeros(tensors.iter().map(moments))?,
+            masters: Storage::zeros(tensors.iter().map(masters))?,
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
             threads: Threads::new(if small { 1 } else { threads }),
             zeros,
@@ -115,7 +122,7 @@ impl Cpu {
     fn pass<const N: usize>(
         &self,
         wanted: impl Fn(usize) -> bool + Sync,
-        work: impl Fn(Chunk, DType) -> [f64; N] + Sync,
+        work: impl Fn(Chunk, Kind) -> [f64; N] + Sync,
     ) {
         self.pass_over(0..self.chunks.len(), wanted, work);
     }
@@ -124,45 +131,74 @@ impl Cpu {
         &self,
         range: Range<usize>,
         wanted: impl Fn(usize) -> bool + Sync,
-        work: impl Fn(Chunk, DType) -> [f64; N] + Sync,
+        work: impl Fn(Chunk, Kind) -> [f64; N] + Sync,
     ) {
-        let (chunks, dtypes) = (&self.chunks, &self.dtypes);
+        let (chunks, kinds) = (&self.chunks, &self.kinds);
         self.threads.run(range.len(), |i| {
             let i = range.start + i;
             let chunk = chunks.get(i);
             if wanted(chunk.tensor) {
-                chunks.put(i, work(chunk, dtypes[chunk.tensor]));
+                chunks.put(i, work(chunk, kinds[chunk.tensor]));
             }
         });
     }
 
     fn tensors(&self) -> Range<usize> {
-        0..self.dtypes.len()
+        0..self.kinds.len()
     }
 
-    fn moments(&self) -> Moments<'_> {
-        Moments { exp_avg: &self.exp_avg, exp_avg_sq: &self.exp_avg_sq }
+    /// What is kept, for a pass's threads.
+    fn state(&self) -> State<'_> {
+        State { exp_avg: &self.exp_avg, exp_avg_sq: &self.exp_avg_sq, masters: &self.masters }
     }
 }
 
 impl Backend for Cpu {}
 
-/// Both moments, for a pass's threads.
+impl Kind {
+    fn new(tensor: &Tensor) -> Self {
+        Self {
+            dtype: tensor.spec.dtype,
+            grad: tensor.spec.grad_dtype,
+            moments: tensor.moment_dtype,
+            precision: tensor.precision,
+        }
+    }
+}
+
+/// What the backend keeps of each tensor.
 #[derive(Clone, Copy)]
-struct Moments<'a> {
+struct State<'a> {
     exp_avg: &'a Storage,
     exp_avg_sq: &'a Storage,
+    masters: &'a Storage,
 }
 
 // SAFETY: as for `Shared`.
-unsafe impl Sync for Moments<'_> {}
+unsafe impl Sync for State<'_> {}
 
-impl Moments<'_> {
-    fn m<T>(&self, chunk: Chunk) -> InOut<T> {
-        start_mut(self.exp_avg.pointer(chunk.tensor), chunk)
+/// Where a chunk begins in a buffer of elements of this type.
+fn from(base: *mut c_void, dtype: DType, chunk: Chunk) -> *mut c_void {
+    // `wrapping_byte_add` only to stay safe: the chunk lies inside its tensor.
+    base.wrapping_byte_add(chunk.start * dtype.size())
+}
+
+impl State<'_> {
+    fn moments(&self, kind: Kind, chunk: Chunk) -> Moments {
+        let at = |storage: &Storage| from(storage.pointer(chunk.tensor), kind.moments, chunk);
+        Moments { m: at(self.exp_avg), v: at(self.exp_avg_sq), dtype: kind.moments }
     }
 
-    fn v<T>(&self, chunk: Chunk) -> InOut<T> {
-        start_mut(self.exp_avg_sq.pointer(chunk.tensor), chunk)
+    fn weights(&self, kind: Kind, chunk: Chunk, host: *mut c_void) -> Weights {
+        let beside = match kind.precision {
+            Precision::Master => DType::F32,
+            _ => kind.dtype,
+        };
+        Weights {
+            host: from(host, kind.dtype, chunk),
+            dtype: kind.dtype,
+            beside: from(self.masters.pointer(chunk.tensor), beside, chunk),
+            precision: kind.precision,
+        }
     }
 }

@@ -1,37 +1,67 @@
 //! The step's passes: sums of the gradients ahead of it, the update, sums of the state.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 
 use super::chunks::Chunk;
-use super::kernels::{GradientKernel, PlainKernel, Scalars, StateKernel, UpdateKernel};
-use super::{Cpu, Shared, by_dtype, drive, start, start_mut};
-use crate::backend::{Moment, StepPasses};
+use super::kernels::{
+    BeginKernel, GradientKernel, PlainKernel, Scalars, StateKernel, Step, StrangersKernel, UpdateKernel,
+};
+use super::{CHUNK, Cpu, Kind, Read, Shared, State, by_dtype, drive, from};
+use crate::backend::{Part, StepPasses};
 use crate::buffers::{Gradient, Grads, Params};
-use crate::config::DType;
+use crate::config::{DType, Precision};
+use crate::half::{self, BF16, F16, Half};
+use crate::noise::{Noise, SPAN, Use};
 use crate::stats::{GradientSums, StateSums};
 use crate::update::Coefficients;
 
+const _: () = assert!(CHUNK == SPAN, "a chunk has one key of random bits");
+
 impl Cpu {
     /// What takes the sums of one chunk of a gradient that begins at the pointer.
-    fn gradient_kernel(
-        &self,
-        with_momentum: bool,
-    ) -> impl Fn(*const c_void, Chunk, DType) -> [f64; 3] + Sync + use<'_> {
-        let (moments, zeros) = (self.moments(), self.zeros);
-        move |host, chunk, dtype| {
-            by_dtype!(dtype, T => {
-                let g = start::<T>(host, chunk);
-                let m = moments.m::<T>(chunk).read_only();
-                // SAFETY: the host's gradient and our moment have the tensor's size and dtype.
+    fn gradient_kernel(&self, with_momentum: bool) -> impl Fn(*const c_void, Chunk, Kind) -> [f64; 3] + Sync + use<'_> {
+        let (state, zeros) = (self.state(), self.zeros);
+        move |host, chunk, kind| {
+            by_dtype!(kind, T => {
+                let g = gradient(host, chunk, kind);
+                let m = state.moments(kind, chunk).first();
+                let compute = PhantomData;
+                // SAFETY: the host's gradient and our moment have the tensor's size and the dtypes of its kind.
                 unsafe {
                     match (with_momentum, zeros) {
-                        (false, false) => drive(chunk, GradientKernel::<T, false, false> { g, m }),
-                        (false, true) => drive(chunk, GradientKernel::<T, false, true> { g, m }),
-                        (true, false) => drive(chunk, GradientKernel::<T, true, false> { g, m }),
-                        (true, true) => drive(chunk, GradientKernel::<T, true, true> { g, m }),
+                        (false, false) => drive(chunk, GradientKernel::<T, false, false> { g, m, compute }),
+                        (false, true) => drive(chunk, GradientKernel::<T, false, true> { g, m, compute }),
+                        (true, false) => drive(chunk, GradientKernel::<T, true, false> { g, m, compute }),
+                        (true, true) => drive(chunk, GradientKernel::<T, true, true> { g, m, compute }),
                     }
                 }
             })
+        }
+    }
+}
+
+fn gradient(host: *const c_void, chunk: Chunk, kind: Kind) -> Read {
+    Read { at: from(host.cast_mut(), kind.grad, chunk), dtype: kind.grad }
+}
+
+/// The host's parameters and gradients, and what is kept, for a pass's threads.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
+    params: Shared<'a, *mut c_void>,
+    grads: Shared<'a, *const c_void>,
+    state: State<'a>,
+}
+
+impl Operands<'_> {
+    fn step<T: super::float::Float>(&self, chunk: Chunk, kind: Kind, c: &Coefficients) -> Step<T> {
+        let noise = |purpose| Noise::new(c.key, chunk.start / CHUNK, purpose);
+        Step {
+            p: self.state.weights(kind, chunk, self.params.at(chunk.tensor)),
+            g: gradient(self.grads.at(chunk.tensor), chunk, kind),
+            moments: self.state.moments(kind, chunk),
+            s: Scalars::new(c),
+            noise: [noise(Use::Param), noise(Use::Moments)],
         }
     }
 }
@@ -47,9 +77,9 @@ impl StepPasses for Cpu {
         let g = Shared(grads.pointers());
         let chosen = |tensor: usize| !g.at(tensor).is_null() && wanted(tensor);
         let sums = self.gradient_kernel(with_momentum);
-        self.pass(chosen, |chunk, dtype| sums(g.at(chunk.tensor), chunk, dtype));
+        self.pass(chosen, |chunk, kind| sums(g.at(chunk.tensor), chunk, kind));
         for tensor in self.tensors().filter(|&t| chosen(t)) {
-            out[tensor] = gradient(self.chunks.total(tensor));
+            out[tensor] = gradient_sums(self.chunks.total(tensor));
         }
     }
 
@@ -57,32 +87,84 @@ impl StepPasses for Cpu {
         let g = [host.pointer()];
         let g = Shared(&g);
         let sums = self.gradient_kernel(with_momentum);
-        self.pass_over(self.chunks.of(tensor), |_| true, |chunk, dtype| sums(g.at(0), chunk, dtype));
-        gradient(self.chunks.total(tensor))
+        self.pass_over(self.chunks.of(tensor), |_| true, |chunk, kind| sums(g.at(0), chunk, kind));
+        gradient_sums(self.chunks.total(tensor))
     }
 
-    fn state_sums(&mut self, params: &Params, out: &mut [StateSums]) {
-        let (moments, zeros) = (self.moments(), self.zeros);
-        let p = Shared(params.pointers());
+    fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]) {
+        let (state, zeros) = (self.state(), self.zeros);
+        let host = Shared(params.pointers());
         self.pass(
             |_| true,
-            |chunk, dtype| {
-                by_dtype!(dtype, T => {
-                    let p = start::<T>(p.at(chunk.tensor), chunk);
-                    let (m, v) = (moments.m::<T>(chunk).read_only(), moments.v::<T>(chunk).read_only());
-                    // SAFETY: the host's parameter and our moments have the tensor's size and dtype.
+            |chunk, kind| {
+                by_dtype!(kind, T => {
+                    let p = state.weights(kind, chunk, host.at(chunk.tensor));
+                    let p = if shown[chunk.tensor] { p.as_shown() } else { p };
+                    let moments = state.moments(kind, chunk);
+                    let compute = PhantomData;
+                    // SAFETY: the host's parameter and what we keep have the tensor's size and the dtypes of its kind.
                     unsafe {
                         if zeros {
-                            drive(chunk, StateKernel::<T, true> { p, m, v })
+                            drive(chunk, StateKernel::<T, true> { p, moments, compute })
                         } else {
-                            drive(chunk, StateKernel::<T, false> { p, m, v })
+                            drive(chunk, StateKernel::<T, false> { p, moments, compute })
                         }
                     }
                 })
             },
         );
         for tensor in self.tensors() {
-            out[tensor] = state(self.chunks.total(tensor));
+            out[tensor] = state_sums(self.chunks.total(tensor));
+        }
+    }
+
+    fn begin_masters(&mut self, params: &Params, wanted: &[bool]) {
+        let (state, host) = (self.state(), Shared(params.pointers()));
+        self.pass(
+            |tensor| wanted[tensor] && self.kinds[tensor].precision.has_master(),
+            |chunk, kind| {
+                let kernel = BeginKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
+                // SAFETY: the host's parameter and our masters have the tensor's size.
+                unsafe { drive(chunk, kernel) }
+            },
+        );
+    }
+
+    fn stranger(&mut self, params: &Params, wanted: &[bool]) -> Option<usize> {
+        let (state, host) = (self.state(), Shared(params.pointers()));
+        let has_master = |tensor: usize| wanted[tensor] && self.kinds[tensor].precision == Precision::Master;
+        self.pass(has_master, |chunk, kind| {
+            let kernel = StrangersKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
+            // SAFETY: the host's parameter and our masters have the tensor's size.
+            unsafe { drive(chunk, kernel) }
+        });
+        self.tensors().find(|&tensor| has_master(tensor) && self.chunks.total::<1>(tensor) != [0.0])
+    }
+
+    fn read_masters(&self, tensor: usize, shown: &[u16], out: &mut [f32]) {
+        let kept = self.masters.bytes(tensor);
+        if self.kinds[tensor].precision == Precision::Master {
+            out.copy_from_slice(bytemuck::cast_slice(kept));
+            return;
+        }
+        let low: &[u16] = bytemuck::cast_slice(kept);
+        for ((out, shown), low) in out.iter_mut().zip(shown).zip(low) {
+            *out = half::join(*shown, *low);
+        }
+    }
+
+    fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) {
+        let Kind { dtype, precision, .. } = self.kinds[tensor];
+        let kept = self.masters.bytes_mut(tensor);
+        if precision == Precision::Master {
+            kept.copy_from_slice(bytemuck::cast_slice(values));
+            let show = if dtype == DType::BF16 { BF16::of_master } else { F16::of_master };
+            shown.iter_mut().zip(values).for_each(|(shown, value)| *shown = show(*value));
+            return;
+        }
+        let low: &mut [u16] = bytemuck::cast_slice_mut(kept);
+        for ((low, shown), value) in low.iter_mut().zip(shown).zip(values) {
+            (*shown, *low) = half::split(*value);
         }
     }
 
@@ -94,24 +176,23 @@ impl StepPasses for Cpu {
         out: &mut [StateSums],
         momentum: Option<&mut [f64]>,
     ) {
-        let (moments, zeros, with_momentum) = (self.moments(), self.zeros, momentum.is_some());
-        let (p, g) = (Shared(params.pointers()), Shared(grads.pointers()));
+        let (zeros, with_momentum) = (self.zeros, momentum.is_some());
+        let operands =
+            Operands { params: Shared(params.pointers()), grads: Shared(grads.pointers()), state: self.state() };
         self.pass(
             |tensor| coefficients[tensor].is_some(),
-            |chunk, dtype| {
+            |chunk, kind| {
                 let c = coefficients[chunk.tensor].as_ref().expect("a wanted tensor");
-                by_dtype!(dtype, T => {
-                    let (p, g) = (start_mut(p.at(chunk.tensor), chunk), start(g.at(chunk.tensor), chunk));
-                    let (m, v) = (moments.m(chunk), moments.v(chunk));
-                    let s = Scalars::<T>::new(c);
-                    // SAFETY: the host's parameter and gradient and our moments have the tensor's size and dtype,
-                    // and the checker found that they do not overlap.
+                by_dtype!(kind, T => {
+                    let step = operands.step::<T>(chunk, kind, c);
+                    // SAFETY: the host's parameter and gradient and what we keep have the tensor's size and the dtypes
+                    // of its kind, and the checker found that they do not overlap.
                     unsafe {
                         match (zeros, with_momentum) {
-                            (false, false) => drive(chunk, UpdateKernel::<T, false, false> { p, g, m, v, s }),
-                            (true, false) => drive(chunk, UpdateKernel::<T, true, false> { p, g, m, v, s }),
-                            (false, true) => drive(chunk, UpdateKernel::<T, false, true> { p, g, m, v, s }),
-                            (true, true) => drive(chunk, UpdateKernel::<T, true, true> { p, g, m, v, s }),
+                            (false, false) => drive(chunk, UpdateKernel::<T, false, false>(step)),
+                            (true, false) => drive(chunk, UpdateKernel::<T, true, false>(step)),
+                            (false, true) => drive(chunk, UpdateKernel::<T, false, true>(step)),
+                            (true, true) => drive(chunk, UpdateKernel::<T, true, true>(step)),
                         }
                     }
                 })
@@ -120,7 +201,7 @@ impl StepPasses for Cpu {
         let updated = || self.tensors().filter(|&t| coefficients[t].is_some());
         for tensor in updated() {
             let [param, exp_avg, exp_avg_sq, exp_avg_zeros, _] = self.chunks.total::<5>(tensor);
-            out[tensor] = state([param, exp_avg, exp_avg_sq, exp_avg_zeros]);
+            out[tensor] = state_sums([param, exp_avg, exp_avg_sq, exp_avg_zeros]);
         }
         if let Some(momentum) = momentum {
             for tensor in updated() {
@@ -130,23 +211,14 @@ impl StepPasses for Cpu {
     }
 
     fn update_plain(&mut self, params: &Params, grads: &Grads, coefficients: &[Option<Coefficients>]) {
-        let moments = self.moments();
-        let (p, g) = (Shared(params.pointers()), Shared(grads.pointers()));
+        let operands =
+            Operands { params: Shared(params.pointers()), grads: Shared(grads.pointers()), state: self.state() };
         self.pass(
             |tensor| coefficients[tensor].is_some(),
-            |chunk, dtype| {
+            |chunk, kind| {
                 let c = coefficients[chunk.tensor].as_ref().expect("a wanted tensor");
-                by_dtype!(dtype, T => {
-                    let kernel = PlainKernel::<T> {
-                        p: start_mut(p.at(chunk.tensor), chunk),
-                        g: start(g.at(chunk.tensor), chunk),
-                        m: moments.m(chunk),
-                        v: moments.v(chunk),
-                        s: Scalars::new(c),
-                    };
-                    // SAFETY: as in `update`.
-                    unsafe { drive(chunk, kernel) }
-                })
+                // SAFETY: as in `update`.
+                by_dtype!(kind, T => unsafe { drive(chunk, PlainKernel(operands.step::<T>(chunk, kind, c))) })
             },
         );
     }
@@ -156,27 +228,29 @@ impl StepPasses for Cpu {
         self.exp_avg_sq.clear();
     }
 
-    fn read_moment(&self, moment: Moment, tensor: usize, offset: usize, out: &mut [u8]) {
-        let storage = match moment {
-            Moment::ExpAvg => &self.exp_avg,
-            Moment::ExpAvgSq => &self.exp_avg_sq,
+    fn read(&self, part: Part, tensor: usize, offset: usize, out: &mut [u8]) {
+        let storage = match part {
+            Part::ExpAvg => &self.exp_avg,
+            Part::ExpAvgSq => &self.exp_avg_sq,
+            Part::Master => &self.masters,
         };
         out.copy_from_slice(&storage.bytes(tensor)[offset..offset + out.len()]);
     }
 
-    fn write_moment(&mut self, moment: Moment, tensor: usize, offset: usize, bytes: &[u8]) {
-        let storage = match moment {
-            Moment::ExpAvg => &mut self.exp_avg,
-            Moment::ExpAvgSq => &mut self.exp_avg_sq,
+    fn write(&mut self, part: Part, tensor: usize, offset: usize, bytes: &[u8]) {
+        let storage = match part {
+            Part::ExpAvg => &mut self.exp_avg,
+            Part::ExpAvgSq => &mut self.exp_avg_sq,
+            Part::Master => &mut self.masters,
         };
         storage.bytes_mut(tensor)[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 }
 
-fn gradient([square, with_momentum, zeros]: [f64; 3]) -> GradientSums {
+fn gradient_sums([square, with_momentum, zeros]: [f64; 3]) -> GradientSums {
     GradientSums { square, with_momentum, zeros }
 }
 
-fn state([param, exp_avg, exp_avg_sq, exp_avg_zeros]: [f64; 4]) -> StateSums {
+fn state_sums([param, exp_avg, exp_avg_sq, exp_avg_zeros]: [f64; 4]) -> StateSums {
     StateSums { param, exp_avg, exp_avg_sq, exp_avg_zeros }
 }

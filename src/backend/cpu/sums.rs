@@ -32,6 +32,12 @@ impl Sum {
         lanes[0]
     }
 
+    /// += a number.
+    #[inline(always)]
+    pub fn add_one(&mut self, number: f64) {
+        self.0[0] += number;
+    }
+
     /// += a·b, lane by lane.
     #[inline(always)]
     fn add(&mut self, a: &[f64; LANES], b: &[f64; LANES]) {
@@ -105,8 +111,8 @@ pub fn zeros<A: Float>(a: &[A], sum: &mut Sum) {
     let (a, rest) = a.as_chunks::<LANES>();
     let mut lanes = *sum;
     for a in a {
-        for lane in 0..LANES {
-            lanes.0[lane] += one(a[lane]);
+        for (lane, a) in lanes.0.iter_mut().zip(a) {
+            *lane += one(*a);
         }
     }
     // Whole numbers: the lane does not matter.

@@ -310,6 +310,46 @@ impl Queue<'_> {
     }
 }
 
+/// A host's tensor, now and then.
+impl Device {
+    fn reach(&self, stream: Handle, param: *const c_void) -> Result<(Queue<'_>, Address)> {
+        let address = param.addr() as Address;
+        self.owns(address)
+            .map_err(|got| Error::range("param", got, format!("memory of CUDA device {}", self.ordinal)))?;
+        let queue = self.queue(Stream(stream))?;
+        if queue.is_capturing()? {
+            return Err(Error::Capturing { what: "copying a parameter" });
+        }
+        Ok((queue, address))
+    }
+
+    /// Copies a parameter out and waits for it.
+    ///
+    /// # Errors
+    /// Memory that is not the device's; a capture under way; the driver's, also for a range that is not all there.
+    pub fn peek(&self, stream: Handle, param: *const c_void, out: &mut [u8]) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (queue, address) = self.reach(stream, param)?;
+        // SAFETY: the caller's parameter has as many bytes.
+        unsafe { queue.download(address, out) }
+    }
+
+    /// Copies a parameter in.
+    ///
+    /// # Errors
+    /// As for [`Self::peek`].
+    pub fn poke(&self, stream: Handle, param: *mut c_void, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (queue, address) = self.reach(stream, param)?;
+        // SAFETY: the caller's parameter has as many bytes.
+        unsafe { queue.upload(address, bytes) }
+    }
+}
+
 /// Device memory of our own.
 #[derive(Debug)]
 pub struct Memory {

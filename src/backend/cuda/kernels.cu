@@ -31,21 +31,29 @@ typedef unsigned long long u64;
 
 // ---- What lives on the device ------------------------------------------------------------------------------------
 
-// How a tensor's elements are stored: parameter, gradient.
-enum Kind { F32 = 0, F64 = 1 };
+enum Type { F32 = 0, F64 = 1, BF16 = 2, F16 = 3 };
+// How a 16-bit parameter keeps precision: config.rs.
+enum Precision { NEAREST = 0, MASTER = 1, REMAINDER = 2, STOCHASTIC = 3 };
 
 struct Tensor {
     u64 numel;
     u64 exp_avg, exp_avg_sq; // first elements of the moments
+    u64 master;              // and of masters or remainders; 0 without
     double max_square;       // of a gradient that leaves the second moment finite
     u32 first_chunk, chunks;
     u32 param_group, group;
-    u32 kind, reserved;
+    u32 dtype, grad_dtype, moment_dtype, precision; // Type, and Precision
+    u32 kind, reserved;                             // Kind
 };
+
+// Usual combinations of types, for which the hot loops are compiled by themselves: all float32; bfloat16 parameter and
+// gradient, float32 moments, by precision.
+enum Kind { ANY = 0, FLOATS = 1, HALVES = 2 }; // HALVES + Precision
 
 struct Coefficients { // of one tensor in this step; the mirror of update.rs
     double gradient, beta1, beta2, second_moment, eps, step_size, decay;
-    u64 active;
+    u64 key;    // of the random bits
+    u64 active; // it has a gradient
 };
 
 struct Hyper { // of a param group
@@ -97,6 +105,9 @@ struct World {
     const u64* params;
     const u64* grads;
     const double* fixed; // ln(numel + 1), is a bias, depth
+    const u64* keys;     // of the random bits
+    u32* mastered;       // its masters have begun, or it has none
+    u32* begin;          // they begin in this step with what the host has
     u64* steps;
     Coefficients* coefficients;
     Kept* kept;
@@ -128,82 +139,399 @@ struct World {
 };
 
 // ---- Elements ----------------------------------------------------------------------------------------------------
+//
+// What is computed in is A: double for float64 tensors, else float. Memory may hold any Type. It is read in two moves, first
+// the bits of all operands, then their values: else each operand's conversion would wait for its own memory.
 
-template <class T> struct Arithmetic { typedef float type; };
-template <> struct Arithmetic<double> { typedef double type; };
-
-__device__ inline float widen(float x) { return x; }
-__device__ inline double widen(double x) { return x; }
-__device__ inline void narrow(float x, float* to) { *to = x; }
-__device__ inline void narrow(double x, float* to) { *to = (float)x; }
-__device__ inline void narrow(double x, double* to) { *to = x; }
+__device__ inline u32 bits_of(float x) { return __float_as_uint(x); }
+__device__ inline float float_of(u32 bits) { return __uint_as_float(bits); }
+__device__ inline double from_bits(u64 bits) { return __longlong_as_double((long long)bits); }
+__device__ inline u64 bits_of(double x) { return (u64)__double_as_longlong(x); }
 
 __device__ inline float root(float x) { return sqrtf(x); }
 __device__ inline double root(double x) { return sqrt(x); }
 
-// 16 bytes of elements: one access.
-template <class T> struct __align__(16) Word { T v[16 / sizeof(T)]; };
+// -- 16-bit floats: half.rs, operation by operation.
 
-template <class T> __device__ inline bool is_wide(const T* p) { return (u64)p % 16 == 0; }
+#define SIGN 0x80000000u
+#define INFINITE 0x7F800000u
 
-// A pack is what a thread handles at a time: the fewest elements that fill 16 bytes of the parameter and the gradient.
-template <class P, class G> struct Pack {
-    enum { N = 16 / (sizeof(P) < sizeof(G) ? sizeof(P) : sizeof(G)) };
+__device__ inline bool is_nan(float x) { return (bits_of(x) & ~SIGN) > INFINITE; }
+
+__device__ inline float bf16_widen(u16 bits) { return float_of((u32)bits << 16); }
+// Adds `carry` below the upper half and cuts it off. To a NaN nothing may be carried.
+__device__ inline u16 bf16_cut(float x, u32 carry) {
+    u32 rounded = (bits_of(x) + (is_nan(x) ? 0u : carry)) >> 16;
+    return (u16)(rounded | (is_nan(x) ? 0x40u : 0u));
+}
+__device__ inline u16 bf16_round(float x) { return bf16_cut(x, 0x7FFFu + ((bits_of(x) >> 16) & 1u)); }
+__device__ inline u16 bf16_of_master(float x) { return bf16_cut(x, 0x8000u); }
+
+// A float32 master in 2 + 2 bytes.
+__device__ inline u16 low_of_master(float x) { return is_nan(x) ? (u16)0 : (u16)(bits_of(x) & 0xFFFFu); }
+__device__ inline float join(u16 shown, u16 low) {
+    u32 with_sign = (u32)low - (((u32)low & 0x8000u) << 1);
+    return float_of(((u32)shown << 16) + with_sign);
+}
+
+#define F16_SMALLEST_NORMAL 0x38800000u
+#define F16_TOO_LARGE 0x47800000u
+
+__device__ __noinline__ float f16_widen(u16 half) {
+    u32 bits = half, magnitude = (bits & 0x7FFFu) << 13;
+    u32 normal = magnitude + (112u << 23);
+    u32 special = (magnitude + (224u << 23)) | (magnitude > 0x0F800000u ? 0x00400000u : 0u);
+    u32 subnormal = bits_of(float_of(magnitude + F16_SMALLEST_NORMAL) - float_of(F16_SMALLEST_NORMAL));
+    u32 finite = magnitude < 0x00800000u ? subnormal : normal;
+    return float_of((magnitude >= 0x0F800000u ? special : finite) | ((bits & 0x8000u) << 16));
+}
+__device__ inline u32 f16_cut(u32 magnitude, u32 carry) {
+    u32 rounded = ((magnitude + carry) >> 13) - (112u << 10);
+    u32 large = magnitude > INFINITE ? 0x7E00u | ((magnitude >> 13) & 0x3FFu) : 0x7C00u;
+    return magnitude >= F16_TOO_LARGE ? large : rounded;
+}
+__device__ inline u16 f16_signed(float x, u32 magnitude) { return (u16)(magnitude | ((bits_of(x) & SIGN) >> 16)); }
+__device__ __noinline__ u16 f16_round(float x) {
+    u32 magnitude = bits_of(x) & ~SIGN;
+    u32 normal = f16_cut(magnitude, 0xFFFu + ((magnitude >> 13) & 1u));
+    u32 subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
+    return f16_signed(x, magnitude < F16_SMALLEST_NORMAL ? subnormal : normal);
+}
+__device__ __noinline__ u16 f16_round_by(float x, u32 noise) {
+    u32 magnitude = bits_of(x) & ~SIGN;
+    u32 normal = f16_cut(magnitude, noise >> 3);
+    bool tiny = magnitude < F16_SMALLEST_NORMAL;
+    float units = float_of(tiny ? magnitude : 0u) * 16777216.0f;
+    int whole = (int)units;
+    int rest = (int)((units - (float)whole) * 65536.0f);
+    u32 subnormal = (u32)whole + (rest + (int)noise > 0xFFFF ? 1u : 0u);
+    return f16_signed(x, tiny ? subnormal : normal);
+}
+
+__device__ inline float widen_half(u16 bits, u32 type) { return type == BF16 ? bf16_widen(bits) : f16_widen(bits); }
+__device__ inline u16 round_half(float x, u32 type) { return type == BF16 ? bf16_round(x) : f16_round(x); }
+__device__ inline u16 half_of_master(float x, u32 type) { return type == BF16 ? bf16_of_master(x) : f16_round(x); }
+__device__ inline u16 round_half_by(float x, u32 noise, u32 type) {
+    return type == BF16 ? bf16_cut(x, noise) : f16_round_by(x, noise);
+}
+__device__ inline bool is_half(u32 type) { return type >= BF16; }
+
+// -- Random bits: noise.rs, operation by operation.
+
+#define SPAN 32768
+#define APART 256
+enum Use { FOR_PARAM = 0, FOR_MOMENTS = 1 };
+
+__device__ inline u64 mix(u64 x) {
+    x ^= x >> 32;
+    x *= 0xD6E8FEB86659FD93ull;
+    x ^= x >> 32;
+    x *= 0xD6E8FEB86659FD93ull;
+    return x ^ (x >> 32);
+}
+
+// 16 bits for each of N elements from the `element`-th of a tensor on; N divides APART and `element`.
+template <int N> __device__ inline void random_bits(u64 key, u64 element, u64 use, u32 (&out)[N]) {
+    u64 keys = mix(key ^ mix((element / SPAN) << 1 | use));
+    u32 within = (u32)(element % SPAN), offset = within % (2 * APART);
+    u32 first = (within - offset) / 2 + offset % APART;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        u32 x = (first + i) ^ (u32)keys;
+        x ^= x >> 16;
+        x = x * 0x7FEB352Du + (u32)(keys >> 32);
+        x ^= x >> 15;
+        x *= 0x846CA68Bu;
+        x ^= x >> 16;
+        out[i] = offset < APART ? x & 0xFFFFu : x >> 16;
+    }
+}
+
+// -- Packs: what a thread handles at a time. 16 bytes of what is computed in; of narrower types, one access of 4 or 8 bytes.
+
+template <class A> struct Pack {
+    enum { N = 16 / sizeof(A) };
 };
 
-// The first `count` of N elements. Which thread handles an element does not hang on the width of the accesses.
-template <int N, class T, class A> __device__ inline void load(A (&to)[N], const T* from, int count) {
-    if (count == N && is_wide(from)) {
-        enum { W = 16 / sizeof(T) };
-#pragma unroll
-        for (int w = 0; w < N / W; w++) {
-            Word<T> word = ((const Word<T>*)from)[w];
-#pragma unroll
-            for (int i = 0; i < W; i++) to[w * W + i] = widen(word.v[i]);
-        }
+struct __align__(8) Two { u32 v[2]; };
+struct __align__(16) Four { u32 v[4]; };
+
+// The bits of a pack. Elements that are wider than A are here already rounded to A.
+struct Bits { u32 v[4]; };
+
+// `bytes`: 4, 8 or 16.
+__device__ inline Bits read_wide(const void* from, int bytes) {
+    Bits bits = {};
+    if (bytes == 16) {
+        Four x = *(const Four*)from;
+        bits.v[0] = x.v[0], bits.v[1] = x.v[1], bits.v[2] = x.v[2], bits.v[3] = x.v[3];
+    } else if (bytes == 8) {
+        Two x = *(const Two*)from;
+        bits.v[0] = x.v[0], bits.v[1] = x.v[1];
     } else {
-#pragma unroll
-        for (int i = 0; i < N; i++) to[i] = i < count ? widen(from[i]) : A(0);
+        bits.v[0] = *(const u32*)from;
+    }
+    return bits;
+}
+
+__device__ inline void write_wide(void* to, int bytes, const Bits& bits) {
+    if (bytes == 16) {
+        Four x = {{bits.v[0], bits.v[1], bits.v[2], bits.v[3]}};
+        *(Four*)to = x;
+    } else if (bytes == 8) {
+        Two x = {{bits.v[0], bits.v[1]}};
+        *(Two*)to = x;
+    } else {
+        *(u32*)to = bits.v[0];
     }
 }
 
-template <int N, class T> __device__ inline void store(T* to, const T (&from)[N], int count) {
-    if (count == N && is_wide(to)) {
-        enum { W = 16 / sizeof(T) };
+__device__ inline void put_half(Bits& bits, int i, u16 half) {
+    bits.v[i / 2] = i % 2 ? (bits.v[i / 2] & 0xFFFFu) | (u32)half << 16 : (bits.v[i / 2] & 0xFFFF0000u) | half;
+}
+__device__ inline u16 get_half(const Bits& bits, int i) {
+    return (u16)(i % 2 ? bits.v[i / 2] >> 16 : bits.v[i / 2] & 0xFFFFu);
+}
+__device__ inline void put(Bits& bits, int i, float x) { bits.v[i] = bits_of(x); }
+__device__ inline void put(Bits& bits, int i, double x) {
+    bits.v[2 * i] = (u32)bits_of(x);
+    bits.v[2 * i + 1] = (u32)(bits_of(x) >> 32);
+}
+__device__ inline void get(const Bits& bits, int i, float& x) { x = float_of(bits.v[i]); }
+__device__ inline void get(const Bits& bits, int i, double& x) {
+    x = from_bits((u64)bits.v[2 * i + 1] << 32 | bits.v[2 * i]);
+}
+
+template <class A> struct Own { enum { TYPE = sizeof(A) == 8 ? F64 : F32 }; };
+
+__device__ inline int size_of(u32 type) { return type == F64 ? 8 : type == F32 ? 4 : 2; }
+
+// Elements in memory.
+struct Operand {
+    u64 address; // of the chunk's first
+    u32 type;
+};
+
+__device__ inline Operand operand(u64 base, u32 type, u64 start) {
+    Operand o;
+    o.address = base + start * size_of(type);
+    o.type = type;
+    return o;
+}
+
+// Element by element: at the end of a chunk, from an address that is not aligned to packs, and where they are wider than A.
+template <class A> __device__ __noinline__ Bits fetch_some(u64 from, u32 type, int count) {
+    Bits bits = {};
 #pragma unroll
-        for (int w = 0; w < N / W; w++) {
-            Word<T> word;
+    for (int i = 0; i < Pack<A>::N; i++) {
+        if (i >= count) continue;
+        if (type == F64)
+            put(bits, i, (A)((const double*)from)[i]);
+        else if (type == F32)
+            bits.v[i] = ((const u32*)from)[i];
+        else
+            put_half(bits, i, ((const u16*)from)[i]);
+    }
+    return bits;
+}
+
+template <class A> __device__ __noinline__ void write_some(u64 to, u32 type, int count, const Bits bits) {
 #pragma unroll
-            for (int i = 0; i < W; i++) word.v[i] = from[w * W + i];
-            ((Word<T>*)to)[w] = word;
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            if (i < count) to[i] = from[i];
+    for (int i = 0; i < Pack<A>::N; i++) {
+        if (i >= count) continue;
+        if (type == F64)
+            ((u64*)to)[i] = (u64)bits.v[(2 * i + 1) % 4] << 32 | bits.v[2 * i % 4];
+        else if (type == F32)
+            ((u32*)to)[i] = bits.v[i];
+        else
+            ((u16*)to)[i] = get_half(bits, i);
     }
 }
+
+// The first `count` of N elements from the `at`-th on; 0 beyond. Which thread handles an element does not hang on the
+// width of accesses.
+template <class A> __device__ inline Bits fetch(const Operand& o, u32 at, int count) {
+    enum { N = Pack<A>::N };
+    int bytes = N * size_of(o.type);
+    u64 from = o.address + (u64)at * size_of(o.type);
+    if (count < N || from % bytes != 0 || bytes > 16) return fetch_some<A>(from, o.type, count);
+    return read_wide((const void*)from, bytes);
+}
+
+template <class A> __device__ inline void values(const Bits& bits, u32 type, A (&to)[Pack<A>::N]) {
+    enum { N = Pack<A>::N };
+    if (is_half(type)) {
+#pragma unroll
+        for (int i = 0; i < N; i++) to[i] = (A)widen_half(get_half(bits, i), type);
+    } else if (sizeof(A) == 8 && type == F32) {
+#pragma unroll
+        for (int i = 0; i < N; i++) to[i] = (A)float_of(bits.v[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; i++) get(bits, i, to[i]);
+    }
+}
+
+template <class A> __device__ inline void read(A (&to)[Pack<A>::N], const Operand& o, u32 at, int count) {
+    values<A>(fetch<A>(o, at, count), o.type, to);
+}
+
+// Writes bits that are of the operand's type.
+template <class A> __device__ inline void write_bits(const Operand& o, u32 at, int count, const Bits& bits) {
+    enum { N = Pack<A>::N };
+    int bytes = N * size_of(o.type);
+    u64 to = o.address + (u64)at * size_of(o.type);
+    if (count < N || to % bytes != 0)
+        write_some<A>(to, o.type, count, bits);
+    else
+        write_wide((void*)to, bytes, bits);
+}
+
+template <class A> __device__ inline void write(const Operand& o, u32 at, int count, const A (&from)[Pack<A>::N]) {
+    Bits bits = {};
+#pragma unroll
+    for (int i = 0; i < Pack<A>::N; i++) put(bits, i, from[i]);
+    write_bits<A>(o, at, count, bits);
+}
+
+// Rounds to a 16-bit type, writes, and leaves what was written. ROUND: round(i, float) → bits.
+template <class A, class ROUND>
+__device__ inline void write_halves(const Operand& o, u32 at, int count, A (&x)[Pack<A>::N], ROUND round) {
+    Bits bits = {};
+#pragma unroll
+    for (int i = 0; i < Pack<A>::N; i++) {
+        u16 half = round(i, (float)x[i]);
+        put_half(bits, i, half);
+        x[i] = (A)widen_half(half, o.type);
+    }
+    write_bits<A>(o, at, count, bits);
+}
+
+// A parameter, and what is kept beside it for precision's sake: operand.rs.
+struct Weights {
+    Operand host, beside;
+    u32 precision;
+
+    __device__ Weights(const Tensor& t, u64 params, u64 start)
+        : host(operand(params, t.dtype, start)),
+          beside(operand(t.master, t.precision == MASTER ? (u32)F32 : t.dtype, start)), precision(t.precision) {}
+
+    __device__ bool has_master() const { return precision == MASTER || precision == REMAINDER; }
+
+    // The bits of what an update starts from: the masters where there are any, unless the host's are `shown`.
+    template <class A> __device__ inline void fetch_both(u32 at, int count, bool shown, Bits& p, Bits& low) const {
+        bool master = precision == MASTER && !shown;
+        p = fetch<A>(master ? beside : host, at, count);
+        if (precision == REMAINDER && !shown) low = fetch<A>(beside, at, count);
+    }
+    template <class A>
+    __device__ inline void values_of(const Bits& p, const Bits& low, bool shown, A (&to)[Pack<A>::N]) const {
+        if (precision == REMAINDER && !shown) {
+#pragma unroll
+            for (int i = 0; i < Pack<A>::N; i++) to[i] = (A)join(get_half(p, i), get_half(low, i));
+        } else {
+            values<A>(p, precision == MASTER && !shown ? (u32)F32 : host.type, to);
+        }
+    }
+    template <class A> __device__ inline void load(A (&to)[Pack<A>::N], u32 at, int count, bool shown) const {
+        Bits p = {}, low = {};
+        fetch_both<A>(at, count, shown, p, low);
+        values_of<A>(p, low, shown, to);
+    }
+
+    // Stores what was made of such values. Without masters, they then are what was stored.
+    template <class A>
+    __device__ inline void store(A (&x)[Pack<A>::N], u32 at, int count, u64 key, u64 element) const {
+        enum { N = Pack<A>::N };
+        u32 type = host.type;
+        if (!is_half(type)) {
+            write<A>(host, at, count, x);
+        } else if (precision == NEAREST) {
+            write_halves<A>(host, at, count, x, [=](int, float v) { return round_half(v, type); });
+        } else if (precision == STOCHASTIC) {
+            u32 noise[N];
+            random_bits<N>(key, element, FOR_PARAM, noise);
+            write_halves<A>(host, at, count, x, [&](int i, float v) { return round_half_by(v, noise[i], type); });
+        } else {
+            A shown[N];
+            Bits low = {};
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                shown[i] = x[i];
+                put_half(low, i, low_of_master((float)x[i]));
+            }
+            write_halves<A>(host, at, count, shown, [=](int, float v) { return half_of_master(v, type); });
+            if (precision == REMAINDER)
+                write_bits<A>(beside, at, count, low);
+            else
+                write<A>(beside, at, count, x);
+        }
+    }
+
+    // What the host would see: rounded to nearest, as a master is shown where there is one.
+    template <class A> __device__ inline void round_as_shown(A (&x)[Pack<A>::N], bool master) const {
+        if (!is_half(host.type)) return;
+#pragma unroll
+        for (int i = 0; i < Pack<A>::N; i++) {
+            float v = (float)x[i];
+            x[i] = (A)widen_half(master ? half_of_master(v, host.type) : round_half(v, host.type), host.type);
+        }
+    }
+
+    // Writes to the host's parameter, rounded to nearest.
+    template <class A> __device__ inline void show(A (&x)[Pack<A>::N], u32 at, int count) const {
+        u32 type = host.type;
+        if (is_half(type))
+            write_halves<A>(host, at, count, x, [=](int, float v) { return round_half(v, type); });
+        else
+            write<A>(host, at, count, x);
+    }
+};
+
+// Both moments. Bfloat16 ones are rounded by chance.
+struct Moments {
+    Operand m, v;
+
+    __device__ Moments(const Tensor& t, u64 start)
+        : m(operand(t.exp_avg, t.moment_dtype, start)), v(operand(t.exp_avg_sq, t.moment_dtype, start)) {}
+
+    template <class A>
+    __device__ inline void store(A (&ms)[Pack<A>::N], A (&vs)[Pack<A>::N], u32 at, int count, u64 key, u64 element) const {
+        enum { N = Pack<A>::N };
+        if (m.type == Own<A>::TYPE) {
+            write<A>(m, at, count, ms);
+            write<A>(v, at, count, vs);
+        } else {
+            u32 noise[N];
+            random_bits<N>(key, element, FOR_MOMENTS, noise);
+            write_halves<A>(m, at, count, ms, [&](int i, float x) { return bf16_cut(x, noise[i]); });
+            write_halves<A>(v, at, count, vs, [&](int i, float x) { return bf16_cut(x, noise[i]); });
+        }
+    }
+};
 
 // A tensor's coefficients in its arithmetic; each rounded at most once.
 template <class A> struct Scalars {
     A gradient;
     double beta1, one_minus_beta1;
     A beta2, one_minus_beta2, second_moment, eps, step_size, decay;
+    u64 key;
 
     __device__ Scalars() {}
     __device__ explicit Scalars(const Coefficients& c)
         : gradient((A)c.gradient), beta1(c.beta1), one_minus_beta1(1.0 - c.beta1), beta2((A)c.beta2),
           one_minus_beta2((A)(1.0 - c.beta2)), second_moment((A)c.second_moment), eps((A)c.eps),
-          step_size((A)c.step_size), decay((A)c.decay) {}
+          step_size((A)c.step_size), decay((A)c.decay), key(c.key) {}
 
-    // m is rounded once: its cosine with g is a feature, and small differences of it decide there.
-    __device__ inline void moments(A g, A& m, A& v) const {
+    // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. For an m that
+    // bfloat16 keeps it would be wasted.
+    __device__ inline void moments(A g, A& m, A& v, bool exact) const {
         g = g * gradient;
-        m = (A)(beta1 * (double)m + one_minus_beta1 * (double)g);
+        m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : (A)beta1 * m + (A)one_minus_beta1 * g;
         v = beta2 * v + one_minus_beta2 * (g * g);
     }
     __device__ inline A ratio(A m, A v) const { return m / (root(v) * second_moment + eps); }
-    __device__ inline A param(A p, A m, A v) const { return p - (step_size * ratio(m, v) + decay * p); }
+    __device__ inline A param(A p, A ratio) const { return p - (step_size * ratio + decay * p); }
 };
 
 // ---- Sums --------------------------------------------------------------------------------------------------------
@@ -240,23 +568,24 @@ struct Piece {
     u32 len;
 };
 
-#define BY_KIND(kind, call)                                                                                            \
-    switch (kind) {                                                                                                    \
-    case F32: {                                                                                                        \
-        typedef float P;                                                                                               \
-        typedef float G;                                                                                               \
-        call;                                                                                                          \
-        break;                                                                                                         \
-    }                                                                                                                  \
-    case F64: {                                                                                                        \
-        typedef double P;                                                                                              \
-        typedef double G;                                                                                              \
-        call;                                                                                                          \
-        break;                                                                                                         \
-    }                                                                                                                  \
+// The same tensor with what its kind says as constants.
+template <int KIND> __device__ inline Tensor known(const Tensor& t) {
+    Tensor out = t;
+    if (KIND != ANY) {
+        out.dtype = KIND == FLOATS ? F32 : BF16;
+        out.grad_dtype = out.dtype;
+        out.moment_dtype = F32;
+        out.precision = KIND == FLOATS ? NEAREST : KIND - HALVES;
     }
+    return out;
+}
 
-// Calls work.chunk<P, G> for every chunk that work.wants, and hands its sums to work.put.
+#define OF_KIND(KIND)                                                                                                  \
+    if ((int)Work::KINDS > (int)(KIND) && t.kind == (u32)(KIND))                                                       \
+        work.template chunk<float>(w, known<KIND>(t), piece, sums);                                                    \
+    else
+
+// Calls work.chunk<A> for every chunk that work.wants, and hands its sums to work.put.
 template <class Work> __device__ inline void over_chunks(const World& w, const Work& work) {
     SHARED_ARRAY(double, shared, Work::SUMS * WARPS);
     for (u32 chunk = blockIdx.x; chunk < w.chunk_count; chunk += gridDim.x) {
@@ -269,7 +598,11 @@ template <class Work> __device__ inline void over_chunks(const World& w, const W
         u64 rest = t.numel - piece.start;
         piece.len = rest < w.chunk_size ? (u32)rest : w.chunk_size;
         double sums[Work::SUMS] = {};
-        BY_KIND(t.kind, (work.template chunk<P, G>(w, t, piece, sums)))
+        if (t.dtype == F64)
+            work.template chunk<double>(w, t, piece, sums);
+        else
+            OF_KIND(FLOATS) OF_KIND(HALVES + NEAREST) OF_KIND(HALVES + MASTER) OF_KIND(HALVES + REMAINDER)
+            OF_KIND(HALVES + STOCHASTIC) work.template chunk<float>(w, t, piece, sums);
         if (work.sums()) {
             block_sums(sums, shared);
             if (threadIdx.x == 0) work.put(w, chunk, sums);
@@ -281,8 +614,6 @@ template <class Work> __device__ inline void over_chunks(const World& w, const W
 template <int N, class F> __device__ inline void packs(u32 len, F f) {
     for (u32 at = threadIdx.x * N; at < len; at += BLOCK * N) f(at, len - at < N ? (int)(len - at) : N);
 }
-
-#define ADDRESS(T, address, piece) ((T*)(address) + (piece).start)
 
 // A tensor's Σ θ², Σ m², Σ v², zeros of m: one definition, so that carried sums have the bits of recomputed ones.
 template <int N, class A>
@@ -310,14 +641,20 @@ enum Flags {
     STATE_IF_STALE = 4, // the same unless they are carried
     MOMENTUM = 8,       // Σ g·m too
     UNSEEN = 16,        // no statistics were taken
+    CHANGED = 32,       // the host changed its parameters: what it has is what counts
 };
 
+// Whether a tensor's masters, if it has any, are to begin with what the host has.
+__device__ inline bool is_shown(const World& w, u32 tensor, u32 flags) {
+    return flags & CHANGED || !w.mastered[tensor];
+}
+
 __device__ inline bool wants_state(const World& w, u32 flags) {
-    return flags & STATE || (flags & STATE_IF_STALE && !w.state->carried);
+    return flags & (STATE | CHANGED) || (flags & STATE_IF_STALE && !w.state->carried);
 }
 
 struct Gradients {
-    enum { SUMS = GRADIENT_SUMS };
+    enum { SUMS = GRADIENT_SUMS, KINDS = 3 };
     u32 momentum;
 
     __device__ bool wants(const World& w, u32 tensor) const { return w.grads[tensor] != 0; }
@@ -325,17 +662,18 @@ struct Gradients {
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
         for (int k = 0; k < SUMS; k++) w.gradient_slots[(u64)chunk * SUMS + k] = sums[k];
     }
-    template <class P, class G>
+    template <class A>
     __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        typedef typename Arithmetic<P>::type A;
-        enum { N = Pack<P, G>::N };
-        const G* g = ADDRESS(const G, w.grads[piece.tensor], piece);
-        const A* m = ADDRESS(const A, t.exp_avg, piece);
+        enum { N = Pack<A>::N };
+        Operand g = operand(w.grads[piece.tensor], t.grad_dtype, piece.start);
+        Operand m = operand(t.exp_avg, t.moment_dtype, piece.start);
         u32 counted = w.zeros, with = momentum, zeros = 0;
         packs<N>(piece.len, [&](u32 at, int count) {
             A gs[N], ms[N];
-            load(gs, g + at, count);
-            if (with) load(ms, m + at, count);
+            Bits g_bits = fetch<A>(g, at, count), m_bits = {};
+            if (with) m_bits = fetch<A>(m, at, count);
+            values<A>(g_bits, g.type, gs);
+            if (with) values<A>(m_bits, m.type, ms);
 #pragma unroll
             for (int i = 0; i < N; i++) {
                 sums[0] += (double)gs[i] * (double)gs[i];
@@ -348,26 +686,29 @@ struct Gradients {
 };
 
 struct StateOf {
-    enum { SUMS = 4 };
+    enum { SUMS = 4, KINDS = 1 };
+    u32 flags;
 
     __device__ bool wants(const World&, u32) const { return true; }
     __device__ bool sums() const { return true; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
         for (int k = 0; k < SUMS; k++) w.state_slots[(u64)chunk * STATE_SUMS + k] = sums[k];
     }
-    template <class P, class G>
+    template <class A>
     __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        typedef typename Arithmetic<P>::type A;
-        enum { N = Pack<P, G>::N };
-        const P* p = ADDRESS(const P, w.params[piece.tensor], piece);
-        const A* m = ADDRESS(const A, t.exp_avg, piece);
-        const A* v = ADDRESS(const A, t.exp_avg_sq, piece);
+        enum { N = Pack<A>::N };
+        Weights p(t, w.params[piece.tensor], piece.start);
+        Moments moments(t, piece.start);
+        bool shown = is_shown(w, piece.tensor, flags);
         u32 counted = w.zeros, zeros = 0;
         packs<N>(piece.len, [&](u32 at, int count) {
             A ps[N], ms[N], vs[N];
-            load(ps, p + at, count);
-            load(ms, m + at, count);
-            load(vs, v + at, count);
+            Bits p_bits = {}, low = {};
+            p.template fetch_both<A>(at, count, shown, p_bits, low);
+            Bits m_bits = fetch<A>(moments.m, at, count), v_bits = fetch<A>(moments.v, at, count);
+            p.template values_of<A>(p_bits, low, shown, ps);
+            values<A>(m_bits, moments.m.type, ms);
+            values<A>(v_bits, moments.v.type, vs);
             add_state(ps, ms, vs, sums);
             if (counted) zeros += count_zeros(ms, count);
         });
@@ -382,54 +723,84 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_statistics(const World* 
         work.momentum = flags & MOMENTUM;
         over_chunks(w, work);
     }
-    if (wants_state(w, flags)) over_chunks(w, StateOf());
+    if (wants_state(w, flags)) {
+        StateOf work;
+        work.flags = flags;
+        over_chunks(w, work);
+    }
+}
+
+// Makes the masters what the host's parameter says.
+template <class A> __device__ inline void begin_masters(const Weights& p, u32 len) {
+    enum { N = Pack<A>::N };
+    packs<N>(len, [&](u32 at, int count) {
+        A ps[N];
+        Bits nothing = {};
+        if (p.precision == MASTER) {
+            p.template load<A>(ps, at, count, true);
+            write<A>(p.beside, at, count, ps);
+        } else {
+            write_bits<A>(p.beside, at, count, nothing);
+        }
+    });
 }
 
 // WANTED: how many sums of what it leaves: none, Σ θ², Σ m² and Σ v², or also the zeros of m and Σ g·m of the effective
 // gradient with the new m.
 template <int WANTED> struct Update {
-    enum { SUMS = WANTED > 0 ? WANTED : 1 };
+    enum { SUMS = WANTED > 0 ? WANTED : 1, KINDS = WANTED == 3 ? 6 : 1 };
 
-    __device__ bool wants(const World& w, u32 tensor) const { return w.coefficients[tensor].active != 0; }
+    __device__ bool wants(const World& w, u32 tensor) const {
+        return w.coefficients[tensor].active != 0 || w.begin[tensor] != 0;
+    }
     __device__ bool sums() const { return WANTED > 0; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
+        if (!w.coefficients[w.chunk_tensor[chunk]].active) return; // it only began
         for (int k = 0; k < SUMS; k++) w.state_slots[(u64)chunk * STATE_SUMS + k] = sums[k];
     }
-    template <class P, class G>
+    template <class A>
     __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        typedef typename Arithmetic<P>::type A;
-        enum { N = Pack<P, G>::N };
+        enum { N = Pack<A>::N };
+        bool begins = w.begin[piece.tensor] != 0;
+        Weights p(t, w.params[piece.tensor], piece.start);
+        if (!w.coefficients[piece.tensor].active) {
+            begin_masters<A>(p, piece.len);
+            return;
+        }
         // Not in registers: too few would be left for the elements.
         SHARED_ARRAY(Scalars<A>, scalars, 1);
         __syncthreads();
         if (threadIdx.x == 0) scalars[0] = Scalars<A>(w.coefficients[piece.tensor]);
         __syncthreads();
-        P* p = ADDRESS(P, w.params[piece.tensor], piece);
-        const G* g = ADDRESS(const G, w.grads[piece.tensor], piece);
-        A* m = ADDRESS(A, t.exp_avg, piece);
-        A* v = ADDRESS(A, t.exp_avg_sq, piece);
+        Operand g = operand(w.grads[piece.tensor], t.grad_dtype, piece.start);
+        Moments moments(t, piece.start);
+        bool exact = t.moment_dtype == Own<A>::TYPE;
         u32 zeros = 0;
         packs<N>(piece.len, [&](u32 at, int count) {
             A ps[N], gs[N], ms[N], vs[N];
-            load(ps, p + at, count);
-            load(gs, g + at, count);
-            load(ms, m + at, count);
-            load(vs, v + at, count);
+            Bits p_bits = {}, low = {};
+            p.template fetch_both<A>(at, count, begins, p_bits, low);
+            Bits g_bits = fetch<A>(g, at, count);
+            Bits m_bits = fetch<A>(moments.m, at, count), v_bits = fetch<A>(moments.v, at, count);
+            p.template values_of<A>(p_bits, low, begins, ps);
+            values<A>(g_bits, g.type, gs);
+            values<A>(m_bits, moments.m.type, ms);
+            values<A>(v_bits, moments.v.type, vs);
             READ_AGAIN;
             const Scalars<A>& s = scalars[0];
-            P stored[N];
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                s.moments(gs[i], ms[i], vs[i]);
-                narrow(s.param(ps[i], ms[i], vs[i]), &stored[i]);
-                ps[i] = widen(stored[i]);
-                if (WANTED > 4) sums[4 % SUMS] += (double)(gs[i] * s.gradient) * (double)ms[i];
+                s.moments(gs[i], ms[i], vs[i], exact);
+                ps[i] = s.param(ps[i], s.ratio(ms[i], vs[i]));
             }
-            store(p + at, stored, count);
-            store(m + at, ms, count);
-            store(v + at, vs, count);
+            p.template store<A>(ps, at, count, s.key, piece.start + at);
+            moments.template store<A>(ms, vs, at, count, s.key, piece.start + at);
             if (WANTED > 0) add_state(ps, ms, vs, sums);
-            if (WANTED > 3) zeros += count_zeros(ms, count);
+            if (WANTED > 3) {
+                zeros += count_zeros(ms, count);
+#pragma unroll
+                for (int i = 0; i < N; i++) sums[4 % SUMS] += (double)(gs[i] * s.gradient) * (double)ms[i];
+            }
         });
         if (WANTED > 3) sums[3 % SUMS] = zeros;
     }
@@ -520,8 +891,6 @@ struct Shared {
 __device__ inline bool is_finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 __device__ inline double at_least_tiny(double x) { return x < 1e-8 ? 1e-8 : x; }
 
-__device__ inline double from_bits(u64 bits) { return __longlong_as_double((long long)bits); }
-
 // math.rs, operation by operation: x = n ln 2 + r.
 __device__ inline u64 reduce(double x, double& r) {
     const double magic = 6755399441055744.0;
@@ -544,7 +913,7 @@ __device__ inline double exp_near_zero(double r) {
 __device__ inline double power_of_two(u64 n) { return from_bits((n + 1023) << 52); }
 
 // eˣ.
-__device__ double exponential(double x) {
+__device__ __noinline__ double exponential(double x) {
     double r;
     x = x < -746.0 ? -746.0 : x;
     x = x > 710.0 ? 710.0 : x;
@@ -553,17 +922,17 @@ __device__ double exponential(double x) {
 }
 
 // eˣ for x ≤ 0.
-__device__ double exp_of_negative(double x) {
+__device__ __noinline__ double exp_of_negative(double x) {
     double r;
     x = x < -708.0 ? -708.0 : x;
     u64 n = reduce(x, r);
     return exp_near_zero(r) * power_of_two(n);
 }
 
-__device__ double sigmoid(double x) { return 1.0 / (1.0 + exponential(-x)); }
+__device__ __noinline__ double sigmoid(double x) { return 1.0 / (1.0 + exponential(-x)); }
 
 // xⁿ: math.rs.
-__device__ double power(double x, u64 n) {
+__device__ __noinline__ double power(double x, u64 n) {
     double result = 1.0, square = x;
     for (;;) {
         if (n & 1) result *= square;
@@ -886,7 +1255,7 @@ __device__ Effective look(const World& w, double unscale, bool unseen, const Sha
 }
 
 // The scalars of every tensor that has a gradient (update.rs), its count, and what `reference` keeps.
-__device__ void prepare_update(const World& w, double factor) {
+__device__ void prepare_update(const World& w, double factor, u32 flags) {
     for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
         Coefficients c = {};
         if (w.grads[i] != 0) {
@@ -904,10 +1273,14 @@ __device__ void prepare_update(const World& w, double factor) {
             c.eps = h.eps;
             c.step_size = h.lr * alpha / correction1;
             c.decay = w.reference ? decay / correction1 : decay;
+            c.key = mix(w.keys[i] ^ mix(step));
             c.active = 1;
             w.steps[i] = step;
         }
         w.coefficients[i] = c;
+        u32 precision = w.tensors[i].precision;
+        w.begin[i] = (precision == MASTER || precision == REMAINDER) && is_shown(w, i, flags);
+        w.mastered[i] = 1;
         if (w.reference) {
             const double* g = w.gradient_totals + (u64)i * GRADIENT_SUMS;
             Kept kept = {};
@@ -964,13 +1337,15 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     if (e.reason == NOT_SKIPPED && w.modulation) e.reason = evaluate(w, e.factor, steps + 1, shared);
     bool apply = e.reason == NOT_SKIPPED;
     if (apply) {
-        prepare_update(w, e.factor);
+        prepare_update(w, e.factor, flags);
         if (w.modulation) {
             u32 groups = w.group_count;
             for (u32 i = threadIdx.x; i < groups * w.dim; i += DECIDER) w.features[i] = w.next_features[i];
             for (u32 i = threadIdx.x; i < groups * OUTPUTS; i += DECIDER) w.factors[i] = w.next_factors[i];
         }
     }
+    if (!apply && flags & CHANGED) // it was told once and holds for the next step
+        for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) w.mastered[i] = 0;
     __syncthreads(); // everyone has read the state
     if (threadIdx.x != 0) return;
     state.decided += 1;
@@ -1016,15 +1391,15 @@ struct Direction { // w = train2·g′ + train1·g
 };
 
 struct Meta { // one a tensor each
-    const u64* saved;   // θ
-    const u64* kept[3]; // gradients: g of B1, g′ of B2, that of B2 at θ′ + r·w
+    const u64* saved;   // θ as the host had it
+    const u64* kept[2]; // gradients: g of B1, g′ of B2
     const Move* moves;
     const Direction* directions;
 };
 
 // What a pass of the meta-update starts from; sums go where the gradients' go.
 struct Pass {
-    enum { SUMS = GRADIENT_SUMS };
+    enum { SUMS = GRADIENT_SUMS, KINDS = 1 };
     const Meta* meta;
 
     __device__ bool wants(const World&, u32) const { return true; }
@@ -1034,94 +1409,94 @@ struct Pass {
     }
 };
 
-// θ′ in the tensor's dtype: the same bits whenever it is asked for.
-template <class P, class G> struct Origin {
-    typedef typename Arithmetic<P>::type A;
-    enum { N = Pack<P, G>::N };
-    const P* p;
-    const G* g;
-    const A* m;
-    const A* v;
+// θ′ as it would be stored: rounded to nearest also where a step rounds by chance; where there are masters, what the
+// moved master shows. The same bits whenever it is asked for.
+template <class A> struct Origin {
+    enum { N = Pack<A>::N };
+    Weights p;
+    Operand g;
+    Moments moments;
     u64 how;
+    bool exact;
     Scalars<A> s;
 
     __device__ Origin(const Meta& meta, const Tensor& t, const Piece& piece)
-        : p(ADDRESS(const P, meta.saved[piece.tensor], piece)), g(0), m(ADDRESS(const A, t.exp_avg, piece)),
-          v(ADDRESS(const A, t.exp_avg_sq, piece)), how(meta.moves[piece.tensor].how),
-          s(meta.moves[piece.tensor].coefficients) {
-        if (how == STEP) g = ADDRESS(const G, meta.kept[0][piece.tensor], piece);
-    }
+        : p(t, meta.saved[piece.tensor], piece.start),
+          g(operand(meta.kept[0][piece.tensor], t.grad_dtype, piece.start)), moments(t, piece.start),
+          how(meta.moves[piece.tensor].how), exact(t.moment_dtype == Own<A>::TYPE),
+          s(meta.moves[piece.tensor].coefficients) {}
 
-    __device__ void moved(u32 at, int count, P (&out)[N]) const {
-        A ps[N], gs[N], ms[N], vs[N];
-        load(ps, p + at, count);
-        if (how != STAY) {
-            load(ms, m + at, count);
-            load(vs, v + at, count);
-            if (how == STEP) load(gs, g + at, count);
+    // θ or its masters, m′/(√v̂′ + ε), and θ′.
+    __device__ void point(u32 at, int count, A (&ps)[N], A (&ratio)[N], A (&moved)[N]) const {
+        p.template load<A>(ps, at, count, how == STAY);
+        if (how == STAY) {
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                moved[i] = ps[i];
+                ratio[i] = A(0);
+            }
+            return;
         }
+        A gs[N], ms[N], vs[N];
+        read<A>(ms, moments.m, at, count);
+        read<A>(vs, moments.v, at, count);
+        if (how == STEP) read<A>(gs, g, at, count);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            if (how == STEP) s.moments(gs[i], ms[i], vs[i]);
-            narrow(how == STAY ? ps[i] : s.param(ps[i], ms[i], vs[i]), &out[i]);
+            if (how == STEP) s.moments(gs[i], ms[i], vs[i], exact);
+            ratio[i] = s.ratio(ms[i], vs[i]);
+            moved[i] = s.param(ps[i], ratio[i]);
         }
+        p.template round_as_shown<A>(moved, p.has_master());
     }
 };
 
 // The direction w, in float64.
-template <class P, class G> struct Way {
-    enum { N = Pack<P, G>::N };
-    const G* g;
-    const G* g2;
+template <class A> struct Way {
+    enum { N = Pack<A>::N };
+    Operand g, g2;
     double train1, train2;
 
-    __device__ Way(const Meta& meta, const Piece& piece)
-        : g(ADDRESS(const G, meta.kept[0][piece.tensor], piece)), g2(ADDRESS(const G, meta.kept[1][piece.tensor], piece)),
+    __device__ Way(const Meta& meta, const Tensor& t, const Piece& piece)
+        : g(operand(meta.kept[0][piece.tensor], t.grad_dtype, piece.start)),
+          g2(operand(meta.kept[1][piece.tensor], t.grad_dtype, piece.start)),
           train1(meta.directions[piece.tensor].train1), train2(meta.directions[piece.tensor].train2) {}
 
     __device__ void w(u32 at, int count, double (&out)[N]) const {
-        typename Arithmetic<G>::type a[N], b[N];
-        load(a, g + at, count);
-        load(b, g2 + at, count);
+        A a[N], b[N];
+        read<A>(a, g, at, count);
+        read<A>(b, g2, at, count);
 #pragma unroll
         for (int i = 0; i < N; i++) out[i] = train2 * (double)b[i] + train1 * (double)a[i];
     }
 };
 
-// θ′ + radius·w, rounded to the dtype.
-template <class P> __device__ inline P stored(P moved, double w, double radius) {
-    P out;
-    narrow((double)widen(moved) + radius * w, &out);
-    return out;
-}
-
 struct Moved : Pass {
-    template <class P, class G>
+    template <class A>
     __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<P, G>::N };
-        Origin<P, G> origin(*meta, t, piece);
-        P* out = ADDRESS(P, w.params[piece.tensor], piece);
+        enum { N = Pack<A>::N };
+        Origin<A> origin(*meta, t, piece);
+        Weights out(t, w.params[piece.tensor], piece.start);
         packs<N>(piece.len, [&](u32 at, int count) {
-            P ps[N];
-            origin.moved(at, count, ps);
-            store(out + at, ps, count);
+            A ps[N], ratio[N], moved[N];
+            origin.point(at, count, ps, ratio, moved);
             for (int i = 0; i < N; i++)
-                if (i < count) sums[0] += (double)widen(ps[i]) * (double)widen(ps[i]);
+                if (i < count) sums[0] += (double)moved[i] * (double)moved[i];
+            out.template show<A>(moved, at, count);
         });
     }
 };
 
 struct Alignment : Pass {
-    template <class P, class G>
-    __device__ void chunk(const World&, const Tensor&, const Piece& piece, double (&sums)[SUMS]) const {
-        typedef typename Arithmetic<G>::type A;
-        enum { N = Pack<P, G>::N };
-        const G* g = ADDRESS(const G, meta->kept[0][piece.tensor], piece);
-        const G* g2 = ADDRESS(const G, meta->kept[1][piece.tensor], piece);
+    template <class A>
+    __device__ void chunk(const World&, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        enum { N = Pack<A>::N };
+        Operand g = operand(meta->kept[0][piece.tensor], t.grad_dtype, piece.start);
+        Operand g2 = operand(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
         packs<N>(piece.len, [&](u32 at, int count) {
             A a[N], b[N];
-            load(a, g + at, count);
-            load(b, g2 + at, count);
+            read<A>(a, g, at, count);
+            read<A>(b, g2, at, count);
             for (int i = 0; i < N; i++) {
                 sums[0] += (double)b[i] * (double)b[i];
                 sums[1] += (double)a[i] * (double)b[i];
@@ -1131,10 +1506,10 @@ struct Alignment : Pass {
 };
 
 struct DirectionSquare : Pass {
-    template <class P, class G>
-    __device__ void chunk(const World&, const Tensor&, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<P, G>::N };
-        Way<P, G> way(*meta, piece);
+    template <class A>
+    __device__ void chunk(const World&, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        enum { N = Pack<A>::N };
+        Way<A> way(*meta, t, piece);
         packs<N>(piece.len, [&](u32 at, int count) {
             double ws[N];
             way.w(at, count, ws);
@@ -1143,89 +1518,84 @@ struct DirectionSquare : Pass {
     }
 };
 
-struct Perturbed : Pass {
+struct Neighbour : Pass {
     double radius;
 
-    __device__ bool sums() const { return false; }
-    template <class P, class G>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&)[SUMS]) const {
-        enum { N = Pack<P, G>::N };
-        Origin<P, G> origin(*meta, t, piece);
-        Way<P, G> way(*meta, piece);
-        P* out = ADDRESS(P, w.params[piece.tensor], piece);
+    template <class A>
+    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        enum { N = Pack<A>::N };
+        Origin<A> origin(*meta, t, piece);
+        Way<A> way(*meta, t, piece);
+        Weights out(t, w.params[piece.tensor], piece.start);
         double r = radius;
         packs<N>(piece.len, [&](u32 at, int count) {
-            P ps[N];
+            A ps[N], ratio[N], moved[N], stored[N];
             double ws[N];
-            origin.moved(at, count, ps);
+            origin.point(at, count, ps, ratio, moved);
             way.w(at, count, ws);
-            for (int i = 0; i < N; i++) ps[i] = stored(ps[i], ws[i], r);
-            store(out + at, ps, count);
-        });
-    }
-};
-
-struct StepMade : Pass {
-    double plus, minus;
-
-    template <class P, class G>
-    __device__ void chunk(const World&, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<P, G>::N };
-        Origin<P, G> origin(*meta, t, piece);
-        Way<P, G> way(*meta, piece);
-        double r = plus, back = minus;
-        packs<N>(piece.len, [&](u32 at, int count) {
-            P ps[N];
-            double ws[N];
-            origin.moved(at, count, ps);
-            way.w(at, count, ws);
-            for (int i = 0; i < N; i++) { // w is 0 beyond `count`
-                double step = (double)widen(stored(ps[i], ws[i], r)) - (double)widen(stored(ps[i], ws[i], back));
-                if (i < count) sums[0] += step * ws[i];
-            }
+            for (int i = 0; i < N; i++) stored[i] = (A)((double)moved[i] + r * ws[i]);
+            out.template round_as_shown<A>(stored, false);
+            for (int i = 0; i < N; i++) // w is 0 beyond `count`
+                if (i < count) sums[0] += ((double)stored[i] - (double)moved[i]) * ws[i];
+            out.template show<A>(stored, at, count);
         });
     }
 };
 
 struct Project : Pass {
-    u32 of; // NOTHING: x = host·b; else x = kept·(that gradient) − host·b
-    double kept, host;
-    enum { NOTHING = 3 };
+    u32 differs; // x = host·b − train2·g′; else host·b
+    double host, train2;
 
-    template <class P, class G>
+    template <class A>
     __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        typedef typename Arithmetic<P>::type A;
-        typedef typename Arithmetic<G>::type B;
-        enum { N = Pack<P, G>::N };
-        const Move& move = meta->moves[piece.tensor];
-        const Scalars<double> s(move.coefficients);
-        const P* p = ADDRESS(const P, meta->saved[piece.tensor], piece);
-        const A* m = ADDRESS(const A, t.exp_avg, piece);
-        const A* v = ADDRESS(const A, t.exp_avg_sq, piece);
-        const G* g = move.how == STEP ? ADDRESS(const G, meta->kept[0][piece.tensor], piece) : 0;
-        const G* a = of != NOTHING ? ADDRESS(const G, meta->kept[of][piece.tensor], piece) : 0;
-        const G* b = w.grads[piece.tensor] ? ADDRESS(const G, w.grads[piece.tensor], piece) : 0;
-        double times_a = kept, times_b = host;
+        enum { N = Pack<A>::N };
+        Origin<A> origin(*meta, t, piece);
+        Operand b = operand(w.grads[piece.tensor], t.grad_dtype, piece.start);
+        Operand g2 = operand(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
+        bool has = w.grads[piece.tensor] != 0, two = differs;
+        double times_b = host, times_g2 = train2;
         packs<N>(piece.len, [&](u32 at, int count) {
-            A ps[N], ms[N], vs[N];
-            B gs[N], as[N], bs[N];
-            load(ps, p + at, count);
-            load(ms, m + at, count);
-            load(vs, v + at, count);
-            if (g) load(gs, g + at, count);
-            if (a) load(as, a + at, count);
-            if (b) load(bs, b + at, count);
+            A ps[N], ratio[N], moved[N], bs[N], g2s[N];
+            origin.point(at, count, ps, ratio, moved);
+            if (has) read<A>(bs, b, at, count);
+            if (two) read<A>(g2s, g2, at, count);
             for (int i = 0; i < N; i++) {
-                double x = b ? times_b * (double)bs[i] : 0.0;
-                if (a) x = times_a * (double)as[i] - x;
-                double mi = ms[i], vi = vs[i];
-                if (g) s.moments((double)gs[i], mi, vi);
-                if (i < count) {
-                    sums[0] += x * x;
-                    sums[1] += x * s.ratio(mi, vi);
+                double x = has ? times_b * (double)bs[i] : 0.0;
+                if (two) x -= times_g2 * (double)g2s[i];
+                if (i >= count) continue;
+                sums[0] += x * x;
+                if (origin.how != STAY) {
+                    sums[1] += x * (double)ratio[i];
                     sums[2] += x * (double)ps[i];
                 }
             }
+        });
+    }
+};
+
+// Makes the masters of the tensors in `begin` what the host's parameters say.
+struct Begin : Pass {
+    __device__ bool wants(const World& w, u32 tensor) const { return w.begin[tensor] != 0; }
+    __device__ bool sums() const { return false; }
+    template <class A>
+    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&)[SUMS]) const {
+        begin_masters<A>(Weights(t, w.params[piece.tensor], piece.start), piece.len);
+    }
+};
+
+// The number of elements that are not what their masters show. Of remainders nobody can tell.
+struct Strangers : Pass {
+    template <class A>
+    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        enum { N = Pack<A>::N };
+        Weights p(t, w.params[piece.tensor], piece.start);
+        if (p.precision != MASTER) return;
+        packs<N>(piece.len, [&](u32 at, int count) {
+            Bits host = fetch<A>(p.host, at, count);
+            A masters[N];
+            read<A>(masters, p.beside, at, count);
+            for (int i = 0; i < N; i++)
+                if (i < count && half_of_master((float)masters[i], p.host.type) != get_half(host, i)) sums[0] += 1.0;
         });
     }
 };
@@ -1251,31 +1621,33 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_direction_square(const W
     over_chunks(*world, work);
 }
 
-// Writes θ′ + radius·w.
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_perturbed(const World* world, const Meta* meta, double radius) {
-    Perturbed work;
+// Writes θ′ + radius·w; ⟨δ, w⟩, δ = what was written − θ′.
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_neighbour(const World* world, const Meta* meta, double radius) {
+    Neighbour work;
     work.meta = meta;
     work.radius = radius;
     over_chunks(*world, work);
 }
 
-// ⟨δ, w⟩, δ = stored(θ′ + plus·w) − stored(θ′ + minus·w).
+// Σ x², Σ x·r, Σ x·θ.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    maw_step_made(const World* world, const Meta* meta, double plus, double minus) {
-    StepMade work;
+    maw_project(const World* world, const Meta* meta, u32 differs, double host, double train2) {
+    Project work;
     work.meta = meta;
-    work.plus = plus;
-    work.minus = minus;
+    work.differs = differs;
+    work.host = host;
+    work.train2 = train2;
     over_chunks(*world, work);
 }
 
-// Σ x², Σ x·r, Σ x·θ.
-extern "C" __global__ void __launch_bounds__(BLOCK)
-    maw_project(const World* world, const Meta* meta, u32 of, double kept, double host) {
-    Project work;
-    work.meta = meta;
-    work.of = of;
-    work.kept = kept;
-    work.host = host;
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_begin(const World* world) {
+    Begin work;
+    work.meta = 0;
+    over_chunks(*world, work);
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_strangers(const World* world) {
+    Strangers work;
+    work.meta = 0;
     over_chunks(*world, work);
 }

@@ -19,6 +19,9 @@ use crate::modulation::Modulation;
 pub struct Places {
     /// All of [`World`] but the tables of pointers.
     pub world: World,
+    pub keys: Array<u64>,
+    pub mastered: Array<u32>,
+    pub begin: Array<u32>,
     pub steps: Array<u64>,
     pub coefficients: Array<Coefficients>,
     pub kept: Array<Kept>,
@@ -40,6 +43,7 @@ pub struct Model<'a> {
     pub modulation: Option<&'a Modulation>,
     pub exp_avg: &'a [Address],
     pub exp_avg_sq: &'a [Address],
+    pub masters: &'a [Address],
 }
 
 impl Model<'_> {
@@ -69,6 +73,9 @@ impl Model<'_> {
         let mut plan = Plan::default();
         let tensor_table = plan.array::<world::Tensor>(n)?;
         let fixed = plan.array::<f64>(3 * n)?;
+        let keys = plan.array(n)?;
+        let mastered = plan.array(n)?;
+        let begin = plan.array(n)?;
         let steps = plan.array(n)?;
         let coefficients = plan.array(n)?;
         let kept = plan.array(n)?;
@@ -98,6 +105,9 @@ impl Model<'_> {
         let (first, members) = (first.within(m), members.within(m));
         let mut places = Places {
             world: World::zeroed(),
+            keys: keys.within(m),
+            mastered: mastered.within(m),
+            begin: begin.within(m),
             steps: steps.within(m),
             coefficients: coefficients.within(m),
             kept: kept.within(m),
@@ -121,6 +131,9 @@ impl Model<'_> {
         places.world = World {
             tensors: tensor_table.address,
             fixed: fixed.address,
+            keys: places.keys.address,
+            mastered: places.mastered.address,
+            begin: places.begin.address,
             steps: places.steps.address,
             coefficients: places.coefficients.address,
             kept: places.kept.address,
@@ -173,12 +186,17 @@ impl Model<'_> {
             numel: tensor.numel as u64,
             exp_avg: self.exp_avg[i],
             exp_avg_sq: self.exp_avg_sq[i],
-            max_square: tensor.spec.dtype.max_square(),
+            master: self.masters[i],
+            max_square: tensor.moment_dtype.max_square(),
             first_chunk: first_chunk as u32,
             chunks: chunks as u32,
             param_group: tensor.param_group as u32,
             group: self.groups.of_tensor[i] as u32,
-            kind: world::kind(tensor.spec.dtype),
+            dtype: world::dtype(tensor.spec.dtype),
+            grad_dtype: world::dtype(tensor.spec.grad_dtype),
+            moment_dtype: world::dtype(tensor.moment_dtype),
+            precision: world::precision(tensor.precision),
+            kind: world::kind(tensor),
             reserved: 0,
         }
     }

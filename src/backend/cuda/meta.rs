@@ -8,10 +8,11 @@ use super::driver::Address;
 use super::memory::{Array, Plan};
 use super::step::flags;
 use super::world::{self, GRADIENT_SUMS};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Probe, Projection};
+use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection, StepPasses};
 use crate::buffers::{Grads, Params};
 use crate::error::Result;
 use crate::groups::Tensor;
+use crate::stats::GradientSums;
 
 /// What a meta-update holds beside the moments.
 #[derive(Debug)]
@@ -19,15 +20,12 @@ pub struct MetaMemory {
     /// θ of each tensor.
     saved: Vec<Address>,
     /// Gradients of each tensor, by [`Kept`]; θ's addresses where none is kept and no kernel reads.
-    kept: [Vec<Address>; 3],
+    kept: [Vec<Address>; 2],
     on_device: Array<world::Meta>,
     moves: Array<world::Move>,
     directions: Array<world::Direction>,
     _memory: Memory,
 }
-
-/// `Project::NOTHING`.
-const NOTHING: u32 = 3;
 
 impl MetaMemory {
     fn new(cuda: &Cuda, queue: &Queue, slots: &[Kept]) -> Result<Self> {
@@ -37,11 +35,11 @@ impl MetaMemory {
             cuda.sizes.iter().map(|s| plan.array::<u8>(bytes(s))).collect::<Result<Vec<_>>>()
         };
         let saved = buffers(|s| s.param)?;
-        let mut kept = [None, None, None];
+        let mut kept = [None, None];
         for slot in slots {
             kept[*slot as usize] = Some(buffers(|s| s.grad)?);
         }
-        let tables = plan.array::<Address>(4 * n)?;
+        let tables = plan.array::<Address>(3 * n)?;
         let (on_device, moves, directions) = (plan.array(1)?, plan.array(n)?, plan.array(n)?);
         let memory = plan.allocate(&cuda.device)?;
 
@@ -60,10 +58,10 @@ impl MetaMemory {
             kept,
             _memory: memory,
         };
-        tables.write(queue, 0, &[&new.saved[..], &new.kept[0], &new.kept[1], &new.kept[2]].concat())?;
+        tables.write(queue, 0, &[&new.saved[..], &new.kept[0], &new.kept[1]].concat())?;
         let meta = world::Meta {
             saved: table(0),
-            kept: [table(1), table(2), table(3)],
+            kept: [table(1), table(2)],
             moves: new.moves.address,
             directions: new.directions.address,
         };
@@ -133,21 +131,17 @@ impl MetaPasses for Cuda {
         self.meta = None;
     }
 
-    fn keep(&mut self, grads: &Grads, slot: Kept) {
-        self.attempt(|cuda, queue| {
-            let to = &cuda.meta().kept[slot as usize];
-            for ((to, host), size) in to.iter().zip(grads.pointers()).zip(&cuda.sizes) {
-                // SAFETY: as in `restore`.
-                unsafe {
-                    if host.is_null() {
-                        queue.zero(*to, size.grad)?;
-                    } else {
-                        queue.copy(*to, host.addr() as Address, size.grad)?;
-                    }
-                }
-            }
-            Ok(())
-        });
+    fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]) {
+        self.keep(grads, Kept::Train1);
+        self.gradient_sums(grads, true, &|_| true, out);
+    }
+
+    fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]) {
+        self.keep(grads, Kept::Train2);
+        let sums = self.meta_sums(self.kernels.alignment, &[], |_, _| Ok(()));
+        for (out, sums) in out.iter_mut().zip(sums.chunks_exact(GRADIENT_SUMS)) {
+            *out = Alignment { square: sums[0], product: sums[1] };
+        }
     }
 
     fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]) {
@@ -158,50 +152,32 @@ impl MetaPasses for Cuda {
         first(&sums, out);
     }
 
-    fn alignment(&mut self, out: &mut [Alignment]) {
-        let sums = self.meta_sums(self.kernels.alignment, &[], |_, _| Ok(()));
-        for (out, sums) in out.iter_mut().zip(sums.chunks_exact(GRADIENT_SUMS)) {
-            *out = Alignment { square: sums[0], product: sums[1] };
-        }
-    }
-
     fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]) {
         let kernel = self.kernels.direction_square;
         let sums = self.meta_sums(kernel, &[], |cuda, queue| cuda.write_directions(queue, directions));
         first(&sums, out);
     }
 
-    fn write_perturbed(&mut self, params: &Params, moves: &[Move], directions: &[Direction], radius: f64) {
-        self.attempt(|cuda, queue| {
+    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]) {
+        let sums = self.meta_sums(self.kernels.neighbour, &[neighbour.radius], |cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
             cuda.write_moves(queue, moves)?;
-            cuda.write_directions(queue, directions)?;
-            let meta = cuda.meta().on_device.address;
-            // SAFETY: the arguments are those of kernels.cu.
-            unsafe { cuda.pass(queue, cuda.kernels.perturbed, &[from_ref(&meta).cast(), from_ref(&radius).cast()])? };
-            queue.wait()
+            cuda.write_directions(queue, neighbour.directions)
         });
-    }
-
-    fn step_made(&mut self, moves: &[Move], directions: &[Direction], plus: f64, minus: f64, out: &mut [f64]) {
-        let sums = self.meta_sums(self.kernels.step_made, &[plus, minus], |cuda, queue| {
-            cuda.write_moves(queue, moves)?;
-            cuda.write_directions(queue, directions)
-        });
-        first(&sums, out);
+        first(&sums, made);
     }
 
     fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
-        let (of, kept, host) = match probe {
-            Probe::Host(host) => (NOTHING, 0.0, host),
-            Probe::Difference { of, kept, host } => (of as u32, kept, host),
+        let (differs, host, train2) = match probe {
+            Probe::Host(host) => (0_u32, host, 0.0),
+            Probe::Difference { host, train2 } => (1, host, train2),
         };
         let sums = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, None, Some(grads))?;
             cuda.write_moves(queue, moves)?;
             let meta = cuda.meta().on_device.address;
             let arguments =
-                [from_ref(&meta).cast(), from_ref(&of).cast(), from_ref(&kept).cast(), from_ref(&host).cast()];
+                [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&host).cast(), from_ref(&train2).cast()];
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.project, &arguments)? };
             cuda.totals(queue, flags::GRADIENTS)
@@ -214,6 +190,24 @@ impl MetaPasses for Cuda {
 }
 
 impl Cuda {
+    /// Copies the host's gradients; zeros where one is missing.
+    fn keep(&mut self, grads: &Grads, slot: Kept) {
+        self.attempt(|cuda, queue| {
+            let to = &cuda.meta().kept[slot as usize];
+            for ((to, host), size) in to.iter().zip(grads.pointers()).zip(&cuda.sizes) {
+                // SAFETY: both are buffers of the gradient's size, one the host's (checked) and one ours.
+                unsafe {
+                    if host.is_null() {
+                        queue.zero(*to, size.grad)?;
+                    } else {
+                        queue.copy(*to, host.addr() as Address, size.grad)?;
+                    }
+                }
+            }
+            Ok(())
+        });
+    }
+
     fn begin_with(&mut self, params: &Params, kept: &[Kept]) -> Result<()> {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;

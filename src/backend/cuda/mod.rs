@@ -25,7 +25,6 @@ mod world;
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use bytemuck::Zeroable;
 use parking_lot::Mutex;
 
 pub use self::buffer::{Buffer, is_available};
@@ -36,10 +35,10 @@ pub use self::driver::Driver;
 use self::layout::{Model, Places};
 use self::memory::{Array, Plan};
 use self::meta::MetaMemory;
-use self::world::{Hyper, Report, Settings, State, World};
+use self::world::{Report, Settings, World};
 use crate::backend::{Backend, DeviceStep};
 use crate::buffers::{Grads, Params};
-use crate::config::{NonFinite, Options, ParamGroup};
+use crate::config::{DType, NonFinite, Options};
 use crate::error::{Error, Result};
 use crate::groups::{Groups, Tensor};
 use crate::modulation::Modulation;
@@ -60,7 +59,11 @@ pub struct Cuda {
     /// Of every tensor.
     exp_avg: Vec<Address>,
     exp_avg_sq: Vec<Address>,
-    moments: Memory,
+    /// Of every tensor; nothing is there of those without.
+    masters: Vec<Address>,
+    /// Both moments, then the masters.
+    kept: Memory,
+    moment_bytes: usize,
     places: Places,
     _fixed: Memory,
     report: Shared<Report>,
@@ -86,10 +89,14 @@ pub struct Cuda {
 struct Sizes {
     /// Bytes of a moment.
     moment: usize,
+    /// Bytes of what is kept beside the parameter.
+    master: usize,
     /// Bytes of the parameter.
     param: usize,
     /// Bytes of the gradient.
     grad: usize,
+    /// Whether it is bfloat16.
+    is_bf16: bool,
 }
 
 /// What the options make a step do.
@@ -116,9 +123,10 @@ struct Kernels {
     moved: Kernel,
     alignment: Kernel,
     direction_square: Kernel,
-    perturbed: Kernel,
-    step_made: Kernel,
+    neighbour: Kernel,
     project: Kernel,
+    begin: Kernel,
+    strangers: Kernel,
 }
 
 impl Kernels {
@@ -133,9 +141,10 @@ impl Kernels {
             moved: device.kernel("maw_moved")?,
             alignment: device.kernel("maw_alignment")?,
             direction_square: device.kernel("maw_direction_square")?,
-            perturbed: device.kernel("maw_perturbed")?,
-            step_made: device.kernel("maw_step_made")?,
+            neighbour: device.kernel("maw_neighbour")?,
             project: device.kernel("maw_project")?,
+            begin: device.kernel("maw_begin")?,
+            strangers: device.kernel("maw_strangers")?,
         })
     }
 }
@@ -197,7 +206,6 @@ impl Cuda {
         device: &Arc<Device>,
         stream: *mut c_void,
         options: &Options,
-        param_groups: &[ParamGroup],
         tensors: &[Tensor],
         groups: &Groups,
         modulation: Option<&Modulation>,
@@ -209,19 +217,30 @@ impl Cuda {
         }
         let sizes: Vec<Sizes> = tensors.iter().map(Sizes::new).collect();
         let mut plan = Plan::default();
-        let mut reserve =
-            || sizes.iter().map(|s| plan.array::<u8>(s.moment)).collect::<Result<Vec<memory::Planned<u8>>>>();
-        let (exp_avg, exp_avg_sq) = (reserve()?, reserve()?);
-        let moments = plan.allocate(device)?;
-        let place = |planned: Vec<memory::Planned<u8>>| -> Vec<Address> {
-            planned.into_iter().map(|p| p.within(&moments).address).collect()
+        let mut reserve = |of: fn(&Sizes) -> usize| {
+            sizes.iter().map(|s| plan.array::<u8>(of(s))).collect::<Result<Vec<memory::Planned<u8>>>>()
         };
-        let (exp_avg, exp_avg_sq) = (place(exp_avg), place(exp_avg_sq));
+        let (exp_avg, exp_avg_sq) = (reserve(|s| s.moment)?, reserve(|s| s.moment)?);
+        let masters = reserve(|s| s.master)?;
+        let kept = plan.allocate(device)?;
+        let place = |planned: Vec<memory::Planned<u8>>| -> Vec<Address> {
+            planned.into_iter().map(|p| p.within(&kept).address).collect()
+        };
+        let (exp_avg, exp_avg_sq, masters) = (place(exp_avg), place(exp_avg_sq), place(masters));
+        let moment_bytes = masters.first().map_or(0, |first| (first - kept.address()) as usize);
         // SAFETY: the memory is as large.
-        unsafe { queue.zero(moments.address(), moments.bytes())? };
+        unsafe { queue.zero(kept.address(), kept.bytes())? };
 
         let report = Shared::<Report>::new(device)?;
-        let model = Model { options, tensors, groups, modulation, exp_avg: &exp_avg, exp_avg_sq: &exp_avg_sq };
+        let model = Model {
+            options,
+            tensors,
+            groups,
+            modulation,
+            exp_avg: &exp_avg,
+            exp_avg_sq: &exp_avg_sq,
+            masters: &masters,
+        };
         let (fixed, places) = model.lay_out(device, &queue, report.pointer().addr() as Address)?;
         let tables = Tables::new(device, &queue, tensors.len(), places.world)?;
         let passing = Tables::new(device, &queue, tensors.len(), places.world)?;
@@ -233,7 +252,9 @@ impl Cuda {
             sizes,
             exp_avg,
             exp_avg_sq,
-            moments,
+            masters,
+            kept,
+            moment_bytes,
             places,
             _fixed: fixed,
             report,
@@ -246,11 +267,6 @@ impl Cuda {
             failure: Mutex::new(None),
             meta: None,
         };
-        cuda.places.hyper.write(&queue, 0, &param_groups.iter().map(Hyper::from).collect::<Vec<_>>())?;
-        cuda.write_settings(&queue, options)?;
-        let mut state = State::zeroed();
-        state.set_last_skip(None);
-        cuda.places.state.write(&queue, 0, &[state])?;
         queue.wait()?;
         cuda.busy = false;
         Ok(cuda)
@@ -344,8 +360,13 @@ impl Backend for Cuda {
 
 impl Sizes {
     fn new(tensor: &Tensor) -> Self {
-        let bytes = tensor.numel * tensor.spec.dtype.size();
-        Self { moment: bytes, param: bytes, grad: bytes }
+        Self {
+            moment: tensor.numel * tensor.moment_dtype.size(),
+            master: tensor.master_dtype().map_or(0, |dtype| tensor.numel * dtype.size()),
+            param: tensor.bytes(),
+            grad: tensor.gradient_bytes(),
+            is_bf16: tensor.spec.dtype == DType::BF16,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Single passes that the host waits for: of a step that it drives itself, and access to the moments.
+//! Single passes that the host waits for: of a step that it drives itself, and access to what is kept.
 //!
 //! Such a pass cannot fail by its signature. What the driver refuses is kept, sums are NaN from then on, and whoever
 //! made the passes asks [`crate::backend::Backend::health`] before their results count.
@@ -11,9 +11,10 @@ use super::driver::Address;
 use super::step::flags;
 use super::world::{self, Coefficients};
 use super::{BLOCK, Cuda, DECIDER};
-use crate::backend::{Moment, StepPasses};
+use crate::backend::{Part, StepPasses};
 use crate::buffers::{Gradient, Grads, Params};
 use crate::error::Result;
+use crate::half::{self, BF16, F16, Half};
 use crate::stats::{GradientSums, StateSums};
 use crate::update;
 
@@ -96,6 +97,7 @@ impl Cuda {
         let table: Vec<Coefficients> =
             coefficients.iter().map(|c| c.as_ref().map_or_else(Coefficients::default, Into::into)).collect();
         self.places.coefficients.write(queue, 0, &table)?;
+        self.places.begin.write(queue, 0, &vec![0; table.len()])?;
         let mut state = self.places.state.read(queue)?[0];
         (state.apply, state.momentum) = (1, 0);
         self.places.state.write(queue, 0, &[state])?;
@@ -103,10 +105,13 @@ impl Cuda {
         unsafe { self.pass(queue, kernel, &[]) }
     }
 
-    fn moment(&self, moment: Moment, tensor: usize) -> Address {
-        match moment {
-            Moment::ExpAvg => self.exp_avg[tensor],
-            Moment::ExpAvgSq => self.exp_avg_sq[tensor],
+    /// Where something is kept of a tensor, and its size.
+    fn part(&self, part: Part, tensor: usize) -> (Address, usize) {
+        let size = self.sizes[tensor];
+        match part {
+            Part::ExpAvg => (self.exp_avg[tensor], size.moment),
+            Part::ExpAvgSq => (self.exp_avg_sq[tensor], size.moment),
+            Part::Master => (self.masters[tensor], size.master),
         }
     }
 }
@@ -134,9 +139,11 @@ impl StepPasses for Cuda {
             .map_or(NO_GRADIENT_SUMS, |sums| sums[tensor])
     }
 
-    fn state_sums(&mut self, params: &Params, out: &mut [StateSums]) {
+    fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]) {
         let totals = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
+            let mastered: Vec<u32> = shown.iter().map(|shown| u32::from(!shown)).collect();
+            cuda.places.mastered.write(queue, 0, &mastered)?;
             let which = flags::STATE;
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.statistics, &[from_ref(&which).cast()])? };
@@ -146,6 +153,53 @@ impl StepPasses for Cuda {
             let own = i * world::STATE_SUMS..(i + 1) * world::STATE_SUMS;
             *out = totals.as_ref().map_or(NO_STATE_SUMS, |totals| world::state_sums(&totals[own]));
         }
+    }
+
+    fn begin_masters(&mut self, params: &Params, wanted: &[bool]) {
+        self.attempt(|cuda, queue| {
+            cuda.pass_over(queue, Some(params), None)?;
+            let begin: Vec<u32> =
+                wanted.iter().zip(&cuda.sizes).map(|(wanted, size)| u32::from(*wanted && size.master > 0)).collect();
+            cuda.places.begin.write(queue, 0, &begin)?;
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { cuda.pass(queue, cuda.kernels.begin, &[]) }
+        });
+    }
+
+    fn stranger(&mut self, params: &Params, wanted: &[bool]) -> Option<usize> {
+        let counts = self.attempt(|cuda, queue| {
+            cuda.pass_over(queue, Some(params), None)?;
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { cuda.pass(queue, cuda.kernels.strangers, &[])? };
+            cuda.totals(queue, flags::GRADIENTS)
+        })?;
+        wanted.iter().zip(counts.chunks_exact(world::GRADIENT_SUMS)).position(|(wanted, sums)| *wanted && sums[0] > 0.0)
+    }
+
+    fn read_masters(&self, tensor: usize, shown: &[u16], out: &mut [f32]) {
+        if self.sizes[tensor].master == size_of_val(out) {
+            self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(out));
+            return;
+        }
+        let mut low = vec![0_u16; out.len()];
+        self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(&mut low));
+        for ((out, shown), low) in out.iter_mut().zip(shown).zip(low) {
+            *out = half::join(*shown, low);
+        }
+    }
+
+    fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) {
+        if self.sizes[tensor].master == size_of_val(values) {
+            self.write(Part::Master, tensor, 0, bytemuck::cast_slice(values));
+            let show = if self.sizes[tensor].is_bf16 { BF16::of_master } else { F16::of_master };
+            shown.iter_mut().zip(values).for_each(|(shown, value)| *shown = show(*value));
+            return;
+        }
+        let mut low = vec![0_u16; values.len()];
+        for ((low, shown), value) in low.iter_mut().zip(shown).zip(values) {
+            (*shown, *low) = half::split(*value);
+        }
+        self.write(Part::Master, tensor, 0, bytemuck::cast_slice(&low));
     }
 
     fn update(
@@ -179,25 +233,27 @@ impl StepPasses for Cuda {
     }
 
     fn reset_moments(&mut self) {
-        let (address, bytes) = (self.moments.address(), self.moments.bytes());
-        // SAFETY: the memory is as large.
+        let (address, bytes) = (self.kept.address(), self.moment_bytes);
+        // SAFETY: the moments lie at the start of the memory.
         self.attempt(|_, queue| unsafe { queue.zero(address, bytes) });
     }
 
-    fn read_moment(&self, moment: Moment, tensor: usize, offset: usize, out: &mut [u8]) {
-        let from = self.moment(moment, tensor) + offset as Address;
-        assert!(offset + out.len() <= self.sizes[tensor].moment, "within the moment");
-        // SAFETY: the part lies within the moment.
+    fn read(&self, part: Part, tensor: usize, offset: usize, out: &mut [u8]) {
+        let (from, size) = self.part(part, tensor);
+        assert!(offset + out.len() <= size, "within what is kept");
+        let from = from + offset as Address;
+        // SAFETY: the part lies within what is kept.
         let read = self.device.queue(self.stream).and_then(|queue| unsafe { queue.download(from, out) });
         if let Err(error) = read {
             self.failure.lock().get_or_insert(error);
         }
     }
 
-    fn write_moment(&mut self, moment: Moment, tensor: usize, offset: usize, bytes: &[u8]) {
-        let to = self.moment(moment, tensor) + offset as Address;
-        assert!(offset + bytes.len() <= self.sizes[tensor].moment, "within the moment");
-        // SAFETY: the part lies within the moment.
+    fn write(&mut self, part: Part, tensor: usize, offset: usize, bytes: &[u8]) {
+        let (to, size) = self.part(part, tensor);
+        assert!(offset + bytes.len() <= size, "within what is kept");
+        let to = to + offset as Address;
+        // SAFETY: the part lies within what is kept.
         self.attempt(|_, queue| unsafe { queue.upload(to, bytes) });
     }
 }

@@ -22,6 +22,7 @@ pub mod flags {
     pub const STATE_IF_STALE: u32 = 4;
     pub const MOMENTUM: u32 = 8;
     pub const UNSEEN: u32 = 16;
+    pub const CHANGED: u32 = 32;
 }
 
 impl Cuda {
@@ -68,12 +69,11 @@ impl Cuda {
     fn enqueue_step(&mut self, queue: &Queue, options: &StepOptions) -> Result<()> {
         let world = self.tables[self.current].world.address;
         let (policy, k) = (self.policy, self.kernels);
-        let flags = if policy.unseen {
-            flags::UNSEEN
-        } else {
-            let momentum = if policy.momentum { flags::MOMENTUM } else { 0 };
-            let state = if options.params_changed { flags::STATE } else { flags::STATE_IF_STALE };
-            flags::GRADIENTS | state | momentum
+        let changed = if options.params_changed { flags::CHANGED } else { 0 };
+        let momentum = if policy.momentum { flags::MOMENTUM } else { 0 };
+        let flags = match policy.unseen {
+            true => flags::UNSEEN | changed,
+            false => flags::GRADIENTS | flags::STATE_IF_STALE | momentum | changed,
         };
         let scale = options.grad_scale;
         let (device_scale, found_inf) = (options.device_grad_scale, options.found_inf);
@@ -174,6 +174,7 @@ impl DeviceStep for Cuda {
         unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &[from_ref(&world).cast(), from_ref(&all).cast()])? };
         let state = self.read_state(&queue)?;
         let steps = self.places.steps.read(&queue)?;
+        let mastered = self.places.mastered.read(&queue)?;
         let totals = self.places.state_totals.read(&queue)?;
         let kept = self.places.kept.read(&queue)?;
         let (features, factors) = (self.places.features.read(&queue)?, self.places.factors.read(&queue)?);
@@ -183,6 +184,7 @@ impl DeviceStep for Cuda {
         mirror.skips.by_reason = state.skips;
         mirror.skips.last = state.last_skip();
         mirror.tensor_steps.copy_from_slice(&steps);
+        mirror.mastered.iter_mut().zip(mastered).for_each(|(own, begun)| *own = begun != 0);
         *mirror.carried = state.carried != 0;
         for (sums, totals) in mirror.state.iter_mut().zip(totals.chunks_exact(world::STATE_SUMS)) {
             *sums = world::state_sums(totals);
@@ -209,7 +211,10 @@ impl DeviceStep for Cuda {
         state.carried = (*mirror.carried).into();
         state.momentum = 0; // `kept` has it
         let kept: Vec<Kept> = mirror.kept.iter().map(|sums| Kept::from(*sums)).collect();
+        let mastered: Vec<u32> = mirror.mastered.iter().map(|begun| u32::from(*begun)).collect();
         self.places.steps.write(&queue, 0, mirror.tensor_steps)?;
+        self.places.mastered.write(&queue, 0, &mastered)?;
+        self.places.keys.write(&queue, 0, mirror.keys)?;
         self.places.kept.write(&queue, 0, &kept)?;
         if let Some(modulation) = mirror.modulation {
             self.places.phi.write(&queue, 0, modulation.attention.values())?;

@@ -3,16 +3,38 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::driver::Address;
-use crate::config::{DType, FeatureVersion, ParamGroup, Semantics};
+use crate::config::{DType, FeatureVersion, ParamGroup, Precision, Semantics};
+use crate::groups;
 use crate::stats::{GradientSums, StateSums};
 use crate::step::Skip;
 use crate::update;
 
-/// `Kind`.
-pub fn kind(dtype: DType) -> u32 {
+/// `Type`.
+pub fn dtype(dtype: DType) -> u32 {
     match dtype {
         DType::F32 => 0,
         DType::F64 => 1,
+        DType::BF16 => 2,
+        DType::F16 => 3,
+    }
+}
+
+/// `Precision`.
+pub fn precision(precision: Precision) -> u32 {
+    match precision {
+        Precision::Nearest => 0,
+        Precision::Master => 1,
+        Precision::Remainder => 2,
+        Precision::Stochastic => 3,
+    }
+}
+
+/// `Kind`: which of the usual combinations of types a tensor has.
+pub fn kind(tensor: &groups::Tensor) -> u32 {
+    match (tensor.spec.dtype, tensor.spec.grad_dtype, tensor.moment_dtype) {
+        (DType::F32, DType::F32, DType::F32) => 1,
+        (DType::BF16, DType::BF16, DType::F32) => 2 + precision(tensor.precision),
+        _ => 0,
     }
 }
 
@@ -22,11 +44,16 @@ pub struct Tensor {
     pub numel: u64,
     pub exp_avg: Address,
     pub exp_avg_sq: Address,
+    pub master: Address,
     pub max_square: f64,
     pub first_chunk: u32,
     pub chunks: u32,
     pub param_group: u32,
     pub group: u32,
+    pub dtype: u32,
+    pub grad_dtype: u32,
+    pub moment_dtype: u32,
+    pub precision: u32,
     pub kind: u32,
     pub reserved: u32,
 }
@@ -41,6 +68,7 @@ pub struct Coefficients {
     pub eps: f64,
     pub step_size: f64,
     pub decay: f64,
+    pub key: u64,
     pub active: u64,
 }
 
@@ -54,6 +82,7 @@ impl From<&update::Coefficients> for Coefficients {
             eps: c.eps,
             step_size: c.step_size,
             decay: c.decay,
+            key: c.key,
             active: 1,
         }
     }
@@ -195,6 +224,9 @@ pub struct World {
     pub params: Address,
     pub grads: Address,
     pub fixed: Address,
+    pub keys: Address,
+    pub mastered: Address,
+    pub begin: Address,
     pub steps: Address,
     pub coefficients: Address,
     pub kept: Address,
@@ -294,7 +326,7 @@ pub struct Direction {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Meta {
     pub saved: Address,
-    pub kept: [Address; 3],
+    pub kept: [Address; 2],
     pub moves: Address,
     pub directions: Address,
 }

@@ -1,0 +1,166 @@
+//! Random bits for rounding by chance: a function of (seed, tensor, step, element) and of nothing else.
+//!
+//! A counter, not a sequence: any thread computes any element's bits, and a resumed run computes the same. The tensor
+//! counts by its name, so the order of registration does not matter. In a chunk, 32 bits for two elements come from two
+//! rounds of multiply and shift, which become vector code.
+
+/// Elements that share one pair of keys; the CPU's chunk.
+pub const SPAN: usize = 32_768;
+
+/// Elements that share one word are so far apart: loops then run over neighbours.
+const APART: usize = 256;
+
+/// What the bits are for: each use has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Rounding the parameter.
+    Param,
+    /// Rounding the moments, both of an element by the same bits: the mean of each is right.
+    Moments,
+}
+
+/// Mixes 64 bits: each bit of the input changes half of the output.
+fn mix(mut x: u64) -> u64 {
+    x ^= x >> 32;
+    x = x.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    x ^= x >> 32;
+    x = x.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    x ^ (x >> 32)
+}
+
+/// The key of a tensor.
+#[must_use]
+pub fn tensor_key(seed: u64, name: &str) -> u64 {
+    // FNV-1a of the name.
+    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
+    mix(mix(seed ^ 0x9E37_79B9_7F4A_7C15) ^ hash)
+}
+
+/// The key of a tensor's `step`-th update.
+#[must_use]
+pub fn step_key(tensor: u64, step: u64) -> u64 {
+    mix(tensor ^ mix(step))
+}
+
+/// The bits of [`SPAN`] elements of one update.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    first: u32,
+    second: u32,
+}
+
+impl Noise {
+    /// For the elements from `span`·[`SPAN`] on of the update with this key.
+    #[must_use]
+    pub fn new(key: u64, span: usize, purpose: Use) -> Self {
+        let keys = mix(key ^ mix((span as u64) << 1 | purpose as u64));
+        Self { first: keys as u32, second: (keys >> 32) as u32 }
+    }
+
+    /// The `i`-th 32 bits.
+    #[inline(always)]
+    fn word(self, i: u32) -> u32 {
+        let mut x = i ^ self.first;
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x7FEB_352D).wrapping_add(self.second);
+        x ^= x >> 15;
+        x = x.wrapping_mul(0x846C_A68B);
+        x ^ (x >> 16)
+    }
+
+    /// 16 bits for each of at most 512 elements, from the `start`-th on, a multiple of 512: of a word, the low half goes to
+    /// one element and the high half to the one 256 further.
+    #[inline(always)]
+    pub fn fill(self, start: usize, out: &mut [u32]) {
+        debug_assert!(start.is_multiple_of(2 * APART) && out.len() <= 2 * APART);
+        let (low, high) = out.split_at_mut(out.len().min(APART));
+        let first = (start / 2) as u32;
+        for (i, out) in low.iter_mut().enumerate() {
+            *out = self.word(first + i as u32);
+        }
+        for (out, word) in high.iter_mut().zip(&*low) {
+            *out = word >> 16;
+        }
+        for out in low {
+            *out &= 0xFFFF;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bits(key: u64, span: usize, purpose: Use) -> Vec<u32> {
+        let (mut bits, noise) = (vec![0; SPAN], Noise::new(key, span, purpose));
+        bits.chunks_mut(512).enumerate().for_each(|(i, part)| noise.fill(512 * i, part));
+        bits
+    }
+
+    /// The share of equal bits minus ½, in standard deviations.
+    fn agreement(a: impl Iterator<Item = u32>, b: impl Iterator<Item = u32>) -> f64 {
+        let (mut equal, mut n) = (0, 0);
+        for (a, b) in a.zip(b) {
+            equal += (!(a ^ b) & 0xFFFF).count_ones();
+            n += 16;
+        }
+        (f64::from(equal) - f64::from(n) / 2.0) / (f64::from(n) / 4.0).sqrt()
+    }
+
+    #[test]
+    fn neighbours_uses_steps_tensors_and_seeds_have_nothing_in_common() {
+        let key = |seed, name, step| step_key(tensor_key(seed, name), step);
+        let one = bits(key(0, "a.weight", 1), 0, Use::Param);
+        let others = [
+            ("the other use", bits(key(0, "a.weight", 1), 0, Use::Moments)),
+            ("the next span", bits(key(0, "a.weight", 1), 1, Use::Param)),
+            ("the next step", bits(key(0, "a.weight", 2), 0, Use::Param)),
+            ("another tensor", bits(key(0, "b.weight", 1), 0, Use::Param)),
+            ("another seed", bits(key(1, "a.weight", 1), 0, Use::Param)),
+        ];
+        for (what, other) in &others {
+            assert!(agreement(one.iter().copied(), other.iter().copied()).abs() < 4.0, "{what}");
+        }
+        for distance in [1, 2, 3, 16, 256, 512] {
+            let shifted = one.iter().skip(distance).copied();
+            assert!(agreement(one.iter().copied(), shifted).abs() < 4.0, "elements {distance} apart");
+        }
+    }
+
+    #[test]
+    fn both_bytes_are_uniform() {
+        // χ² over 256 buckets has mean 255 and standard deviation 22.6.
+        for step in 1..40 {
+            let all = bits(step_key(tensor_key(3, "w"), step), 5, Use::Moments);
+            for shift in [0, 8] {
+                let mut buckets = [0_u32; 256];
+                all.iter().for_each(|x| buckets[(x >> shift & 255) as usize] += 1);
+                let expected = SPAN as f64 / 256.0;
+                let chi: f64 = buckets.iter().map(|n| (f64::from(*n) - expected).powi(2) / expected).sum();
+                assert!((150.0..380.0).contains(&chi), "step {step}, bits from {shift} on: {chi}");
+            }
+        }
+    }
+
+    /// Computed apart from this code; a resume with another version of the library goes on with these.
+    #[test]
+    fn the_bits_are_a_promise() {
+        let key = step_key(tensor_key(7, "layers.0.weight"), 3);
+        assert_eq!(key, 5_459_098_498_441_677_116);
+        let all = bits(key, 2, Use::Moments);
+        for (element, expected) in [(0, 64_353), (255, 15_645), (256, 61_366), (1_000, 24_313), (32_767, 1_539)] {
+            assert_eq!(all[element], expected, "element {element}");
+        }
+    }
+
+    #[test]
+    fn a_part_has_the_bits_of_the_whole() {
+        let noise = Noise::new(5, 0, Use::Param);
+        let all = bits(5, 0, Use::Param);
+        for (start, length) in [(0, 1), (512, 17), (1024, 512), (32_256, 300)] {
+            let mut part = vec![0; length];
+            noise.fill(start, &mut part);
+            assert_eq!(part, all[start..start + length]);
+        }
+    }
+}
