@@ -303,14 +303,14 @@ impl Cpu {
 
     fn projections(&self, out: &mut [Projection]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [square, ratio, param] = self.chunks.total(tensor);
-            *out = Projection { square, ratio, param };
+            let [ratio, param] = self.chunks.total(tensor);
+            *out = Projection { ratio, param };
         }
     }
 
     fn made(&self, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [_, _, _, made] = self.chunks.total(tensor);
+            let [_, _, made] = self.chunks.total(tensor);
             *out = made;
         }
     }

@@ -28,7 +28,7 @@ impl<T> Buffer<T> {
     /// # Safety
     /// The caller writes every one before it reads any.
     #[inline(always)]
-    unsafe fn of(&mut self, len: usize) -> &mut [T] {
+    pub unsafe fn of(&mut self, len: usize) -> &mut [T] {
         let whole = &mut self.0[..len];
         // SAFETY: the caller's promise; T is a plain number.
         unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), len) }
@@ -66,15 +66,6 @@ impl<T: Float> Buffer<T> {
         for ((to, shown), low) in to.iter_mut().zip(shown).zip(low) {
             *to = T::from_f32(half::join(*shown, *low));
         }
-        to
-    }
-
-    /// Zeros.
-    #[inline(always)]
-    pub fn zeros(&mut self, len: usize) -> &mut [T] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.of(len) };
-        to.fill(T::ZERO);
         to
     }
 
