@@ -205,9 +205,10 @@ impl Sight {
         // SAFETY: all are written below.
         let x = unsafe { out.of(len) };
         match self.host {
-            // SAFETY: the caller's promise.
             Some(read) => {
-                for (x, g) in x.iter_mut().zip(unsafe { read.tile(at, len, &mut host) }) {
+                // SAFETY: the caller's promise.
+                let host = unsafe { read.tile(at, len, &mut host) };
+                for (x, g) in x.iter_mut().zip(host) {
                     *x = self.host_factor * g.widen();
                 }
             }
@@ -215,7 +216,8 @@ impl Sight {
         }
         if let Some(read) = self.train2 {
             // SAFETY: the caller's promise.
-            for (x, g) in x.iter_mut().zip(unsafe { read.tile(at, len, &mut train2) }) {
+            let train2 = unsafe { read.tile(at, len, &mut train2) };
+            for (x, g) in x.iter_mut().zip(train2) {
                 *x -= self.train2_factor * g.widen();
             }
         }
