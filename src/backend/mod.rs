@@ -161,7 +161,7 @@ pub trait MetaPasses: StepPasses {
     /// Writes θ back, bit for bit.
     fn restore(&mut self, params: &Params);
 
-    /// Gives the memory of a meta-update back.
+    /// The memory of a meta-update is no longer needed: it is given back, or the system may take it when it needs some.
     fn end_meta(&mut self);
 
     /// Keeps the host's gradients as g (0 where one is missing), and gives their sums as

@@ -45,6 +45,8 @@ pub struct Cpu {
     /// Whether `enhanced` features want zeros counted.
     zeros: bool,
     meta: Option<MetaStorage>,
+    /// The last meta-update's memory, lent to the system: fresh pages would cost more than their use.
+    lent: Option<MetaStorage>,
 }
 
 /// What a tensor's elements are.
@@ -114,6 +116,7 @@ impl Cpu {
             threads: Threads::new(if small { 1 } else { threads }),
             zeros,
             meta: None,
+            lent: None,
         })
     }
 
