@@ -193,20 +193,28 @@ fn to_nearest_each_step_is_the_float32_step_rounded() {
 
 #[test]
 fn gradients_of_any_dtype_count_by_their_values() {
-    for (dtype, grad_dtype) in DTYPES.into_iter().flat_map(|d| DTYPES.map(|g| (d, g))) {
-        let model = Model { most: 600, ..Model::new(dtype, grad_dtype, MAW_PRECISION_NEAREST) };
-        // What it is computed in.
-        let wide = if dtype == MAW_FLOAT64 { MAW_FLOAT64 } else { MAW_FLOAT32 };
-        let same = Model { grad_dtype: wide, ..model.clone() };
-        let (mut a, mut p) = (model.handle(), model.start());
-        let (mut b, mut q) = (same.handle(), same.start());
-        for step in 0..6 {
-            let grads = model.gradients(step);
-            let wide: Vec<_> = grads.iter().map(|g| g.as_ref().map(|g| Tensor::new(wide, &g.values()))).collect();
-            a.step(&mut p, &grads).expect("a step");
-            b.step(&mut q, &wide).expect("a step");
-            assert_eq!(bits(&p), bits(&q), "dtypes {dtype}, {grad_dtype}, step {step}");
-            assert_eq!(seen(&a), seen(&b));
+    let nearest = DTYPES.map(|dtype| (dtype, MAW_PRECISION_NEAREST));
+    for (dtype, precision) in nearest.into_iter().chain(PRECISIONS) {
+        for (grad_dtype, moment_dtype) in DTYPES.into_iter().flat_map(|g| [(g, 0), (g, MAW_BFLOAT16)]) {
+            if dtype == MAW_FLOAT64 && moment_dtype != 0 {
+                continue;
+            }
+            let mut model = Model { most: 1100, ..Model::new(dtype, grad_dtype, precision) };
+            model.group.moment_dtype = moment_dtype;
+            // What it is computed in.
+            let wide = if dtype == MAW_FLOAT64 { MAW_FLOAT64 } else { MAW_FLOAT32 };
+            let same = Model { grad_dtype: wide, ..model.clone() };
+            let (mut a, mut p) = (model.handle(), model.start());
+            let (mut b, mut q) = (same.handle(), same.start());
+            for step in 0..5 {
+                let grads = model.gradients(step);
+                let wide: Vec<_> = grads.iter().map(|g| g.as_ref().map(|g| Tensor::new(wide, &g.values()))).collect();
+                a.step(&mut p, &grads).expect("a step");
+                b.step(&mut q, &wide).expect("a step");
+                assert!(bits(&p) == bits(&q), "dtypes {dtype}, {grad_dtype}, {:?}, step {step}", model.group);
+                assert_eq!(seen(&a), seen(&b));
+            }
+            assert!(model.state_bits(&mut a) == same.state_bits(&mut b), "{:?}", model.group);
         }
     }
 }

@@ -3,10 +3,12 @@
 
 mod chunks;
 mod float;
+mod fused;
 mod kernels;
 mod meta;
 mod meta_kernels;
 mod operand;
+mod short_sums;
 mod step;
 mod storage;
 mod sums;

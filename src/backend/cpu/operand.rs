@@ -35,6 +35,35 @@ impl<T> Buffer<T> {
     }
 }
 
+impl<T> Buffer<T> {
+    /// All of it.
+    ///
+    /// # Safety
+    /// The caller writes every element before it reads any.
+    #[inline(always)]
+    pub unsafe fn whole(&mut self) -> &mut [T; TILE] {
+        // SAFETY: the caller's promise; T is a plain number.
+        unsafe { &mut *self.0.as_mut_ptr().cast() }
+    }
+
+    /// Nothing of it.
+    #[inline(always)]
+    pub fn none(&self) -> &[T] {
+        &[]
+    }
+}
+
+impl Buffer<u32> {
+    /// The chance of a whole tile.
+    #[inline(always)]
+    pub fn noise(&mut self, noise: Noise, at: usize) -> &[u32; TILE] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.whole() };
+        noise.fill(at, to);
+        to
+    }
+}
+
 impl<T: Float> Buffer<T> {
     /// 16-bit elements, widened.
     #[inline(always)]
@@ -105,6 +134,14 @@ pub struct Read {
 unsafe fn slice<'a, T>(base: *const c_void, at: usize, len: usize) -> &'a [T] {
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts(base.cast::<T>().add(at), len) }
+}
+
+/// # Safety
+/// A tile of elements of type T from `at` on is readable and writable, through this array alone, for `'a`.
+#[inline(always)]
+pub unsafe fn array<'a, T>(base: *mut c_void, at: usize) -> &'a mut [T; TILE] {
+    // SAFETY: the caller's promise.
+    unsafe { &mut *base.cast::<T>().add(at).cast() }
 }
 
 /// # Safety
