@@ -210,7 +210,7 @@ fn halves(scale: usize) -> Times {
     ];
     let mut times = Times::default();
     for _ in 0..PLACEMENTS {
-        let mut contestants = kinds.clone().map(|(name, dtype, group)| {
+        let mut contestants = kinds.map(|(name, dtype, group)| {
             (name, Model::new(&sizes, dtype), optimizer(base(), group, specs(&sizes, dtype)))
         });
         for round in 0..4 {
