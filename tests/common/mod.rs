@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod golden;
 pub mod handle;
 pub mod loss;
+pub mod model;
 pub mod report;
 pub mod saved;
 pub mod tensor;
