@@ -4,6 +4,8 @@
 //! millions can be given: `cargo bench --bench checkpoint -- 10`, or METAADAMW_BENCH_SCALE=10. The file is written to
 //! target/, or to the folder METAADAMW_BENCH_FOLDER.
 
+mod common;
+
 use metaadamw::checkpoint::{Contents, Winner};
 use metaadamw::config::{DType, LayerKind};
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
@@ -12,7 +14,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use common::{extra_memory, median};
+
 const ROUNDS: usize = 5;
+const MIB: f64 = 1048576.0;
 
 /// GPT-2's tensors, shrunk to about `millions` of parameters.
 fn specs(millions: f64) -> Vec<TensorSpec> {
@@ -75,27 +80,6 @@ fn seconds(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// A line of /proc/self/status in MiB; 0 where there is none.
-fn status(field: &str) -> f64 {
-    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-    let kib = line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>();
-    kib.unwrap_or(0.0) / 1024.0
-}
-
-/// Memory that `work` takes at its peak beyond what there was before, in MiB.
-fn extra_memory(work: impl FnOnce()) -> f64 {
-    let reset = fs::write("/proc/self/clear_refs", "5"); // the peak starts anew
-    let before = if reset.is_ok() { status("VmRSS") } else { status("VmHWM") };
-    work();
-    status("VmHWM") - before
-}
-
 fn main() {
     let given = std::env::args().skip(1).find_map(|a| a.parse().ok());
     let scale = || std::env::var("METAADAMW_BENCH_SCALE").ok().and_then(|s| s.parse().ok());
@@ -130,13 +114,13 @@ fn main() {
     let save_memory = extra_memory(|| optimizer.save_file(&ours, Contents::Run).expect("saved"));
     let load_memory = extra_memory(|| optimizer.load_file(&ours, Contents::Run, Winner::Nobody).expect("loaded"));
 
-    let [save, write, load, read] = times.map(median);
+    let [save, write, load, read] = times.map(|times| median(&times));
     println!("{:<28} {:>9} {:>9} {:>7} {:>7} {:>13}", "", "ours", "plain", "ratio", "target", "extra memory");
     let row = |what: &str, ours: f64, plain: f64, target: f64, memory: f64| {
         println!("{what:<28} {ours:>7.3} s {plain:>7.3} s {:>7.2} {target:>7.1} {memory:>9.1} MiB", ours / plain);
     };
-    row("save | write, fsync", save, write, 1.3, save_memory);
-    row("load | read, page cache warm", load, read, 2.2, load_memory);
+    row("save | write, fsync", save, write, 1.3, save_memory / MIB);
+    row("load | read, page cache warm", load, read, 2.2, load_memory / MIB);
     for path in [ours, plain] {
         fs::remove_file(path).expect("ours");
     }

@@ -1,27 +1,26 @@
 //! The table of docs/performance.md: this library's step against its peers, all in one run, alternating.
 //!
-//! `cargo bench --bench peers` (or `make bench`, which installs PyTorch into target/peers first) prints it and writes
-//! target/bench/peers.json. Ratios matter; absolute times on a shared machine do not. METAADAMW_BENCH_SCALE divides the
-//! large model's size for a quick look.
+//! `cargo bench --bench peers` (or `make bench`, which gets the peers into target/peers first) prints it and writes
+//! target/bench/peers.json. Ratios matter; absolute times on a shared machine do not. Where pages happen to lie moves a
+//! time by half, so everything is set up anew a few times. METAADAMW_BENCH_SCALE divides the large model's width for a
+//! quick look.
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use metaadamw::config::{DType, LayerKind, NonFinite};
-use metaadamw::meta::{Answer, Kind};
-use metaadamw::{
-    Gradient, Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec,
-};
+use common::{Model, Sizes, even, extra_memory, median, milliseconds, optimizer, resident, specs};
+use metaadamw::config::{DType, NonFinite, Precision};
+use metaadamw::simd::{self, Level};
+use metaadamw::{Gradient, Optimizer, Options, ParamGroup};
 
 const THREADS: usize = 2;
-const ROUNDS: usize = 6;
-const STEPS: usize = 3;
-
-/// Names and sizes of a model's tensors.
-type Sizes = Vec<(String, usize)>;
+/// So often everything is set up anew.
+const PLACEMENTS: usize = 3;
 
 /// GPT-2's 124 M parameters in 148 tensors.
 fn gpt2(scale: usize) -> Sizes {
@@ -50,80 +49,25 @@ fn gpt2(scale: usize) -> Sizes {
 
 /// 83 k parameters in 40 tensors of at most 12 groups.
 fn small() -> Sizes {
-    (0..40).map(|i| (format!("layers.{}.mlp.{}.{}", i / 4, i % 4, ["weight", "bias"][i % 2]), 2075)).collect()
+    even(83_000, 40)
 }
 
-struct Model {
-    params: Vec<Vec<f32>>,
-    grads: Vec<Vec<f32>>,
+/// The paper's smallest encoder.
+fn base() -> Options {
+    Options { threads: THREADS, attn_layers: 8, attn_hidden_dim: 16, ..Options::default() }
 }
 
-impl Model {
-    fn new(sizes: &Sizes) -> Self {
-        let gradient = |n: usize| (0..n).map(|i| ((i * 37) % 101) as f32 * 1e-3 - 0.05).collect();
-        Self {
-            params: sizes.iter().map(|(_, n)| vec![0.1; *n]).collect(),
-            grads: sizes.iter().map(|(_, n)| gradient(*n)).collect(),
-        }
-    }
+fn ours(sizes: &Sizes, options: Options) -> Optimizer {
+    optimizer(options, ParamGroup::default(), specs(sizes, DType::F32))
 }
 
-struct Ours {
-    optimizer: Optimizer,
-    observe: bool,
-    /// Milliseconds of announcing, beside those of the steps.
-    observing: Vec<f64>,
-}
-
-impl Ours {
-    fn new(sizes: &Sizes, options: Options, observe: bool) -> Self {
-        let mut optimizer = Optimizer::new(options).expect("valid options");
-        let specs = sizes.iter().map(|(name, n)| TensorSpec {
-            name: Name::new("name", name.as_bytes()).expect("a name"),
-            shape: vec![*n as u64],
-            dtype: DType::F32,
-            grad_dtype: DType::F32,
-            layer_kind: LayerKind::Unknown,
-            modulation_group: None,
-        });
-        optimizer.add_param_group(ParamGroup::default(), specs.collect()).expect("valid tensors");
-        optimizer.prepare().expect("memory");
-        Self { optimizer, observe, observing: Vec::new() }
+/// Announces all gradients; milliseconds.
+fn observe(model: &Model, optimizer: &mut Optimizer) -> f64 {
+    let start = Instant::now();
+    for (i, gradient) in model.gradients().enumerate() {
+        optimizer.observe_gradient(i, &Gradient::new(gradient)).expect("a gradient");
     }
-
-    fn steps(&mut self, model: &mut Model, count: usize) -> Vec<f64> {
-        (0..count)
-            .map(|_| {
-                if self.observe {
-                    let start = Instant::now();
-                    for (i, g) in model.grads.iter().enumerate() {
-                        self.optimizer.observe_gradient(i, &Gradient::new(Slice::F32(g))).expect("a gradient");
-                    }
-                    self.observing.push(milliseconds(start));
-                }
-                let params = Params::new(model.params.iter_mut().map(|p| SliceMut::F32(p)));
-                let grads = Grads::new(model.grads.iter().map(|g| Some(Slice::F32(g))));
-                let start = Instant::now();
-                self.optimizer.step(&params, &grads, &StepOptions::default()).expect("a step");
-                milliseconds(start)
-            })
-            .collect()
-    }
-
-    /// The library's own part of one meta-update: the host answers at once.
-    fn meta_update(&mut self, model: &mut Model) -> f64 {
-        let mut params = Params::new(model.params.iter_mut().map(|p| SliceMut::F32(p)));
-        let grads = Grads::new(model.grads.iter().map(|g| Some(Slice::F32(g))));
-        let start = Instant::now();
-        let mut request = self.optimizer.meta_begin(&params).expect("a meta-update");
-        while let Some(open) = request {
-            let answer = Answer { request_id: open.id, loss: 1.0, grad_scale: 1.0 };
-            let grads = (open.kind == Kind::Gradient).then_some(&grads);
-            request = self.optimizer.meta_tell(&answer, &params, grads).expect("an answer");
-        }
-        let _ = &mut params;
-        milliseconds(start)
-    }
+    milliseconds(start)
 }
 
 struct Torch {
@@ -161,14 +105,15 @@ impl Torch {
         self.line().expect("the peer answers")
     }
 
-    fn setup(&mut self, kind: &str, sizes: &Sizes) {
+    fn setup(&mut self, sizes: &Sizes) {
         let lengths: Vec<String> = sizes.iter().map(|(_, n)| n.to_string()).collect();
-        self.command(&format!("setup {kind} {}", lengths.join(",")));
+        self.command(&format!("setup {}", lengths.join(",")));
     }
 
-    fn steps(&mut self, count: usize) -> Vec<f64> {
-        let answer = self.command(&format!("steps {count}"));
-        answer.as_array().expect("times").iter().filter_map(serde_json::Value::as_f64).collect()
+    /// `steps` or `clip_steps`; milliseconds of each.
+    fn steps(&mut self, command: &str, count: usize) -> Vec<f64> {
+        let answer = self.command(&format!("{command} {count}"));
+        serde_json::from_value(answer).expect("times")
     }
 }
 
@@ -177,16 +122,6 @@ impl Drop for Torch {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn milliseconds(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    if sorted.is_empty() { f64::NAN } else { sorted[sorted.len() / 2] }
 }
 
 /// An in-place loop a[i] = a[i]·c over `bytes` bytes of float32 with the step's threads, in milliseconds.
@@ -201,54 +136,135 @@ fn copy(memory: &mut [f32]) -> f64 {
     milliseconds(start)
 }
 
-/// Medians of everything that is measured at one size, by name.
-fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize) -> BTreeMap<String, f64> {
-    let base = Options { threads: THREADS, attn_layers: 8, attn_hidden_dim: 16, ..Options::default() };
-    let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base.clone() };
-    let clip = Options { max_grad_norm: 1.0, ..base.clone() };
-    let mut medians = BTreeMap::new();
-    let contestants = [
-        ("plain", Some((plain, false)), "fused"),
-        ("step", Some((base.clone(), false)), "fused"),
-        ("clip", Some((clip, false)), "clip_fused"),
-        ("observed", Some((base, true)), "fused"),
-    ];
-    let mut model = Model::new(sizes);
-    for (name, ours, peer) in contestants {
-        let (options, observe) = ours.expect("always ours");
-        let mut ours = Ours::new(sizes, options, observe);
+/// Times by name.
+#[derive(Default)]
+struct Times(BTreeMap<&'static str, Vec<f64>>);
+
+impl Times {
+    fn add(&mut self, name: &'static str, times: impl IntoIterator<Item = f64>) {
+        self.0.entry(name).or_default().extend(times);
+    }
+
+    /// NaN where nothing was measured.
+    fn median(&self, name: &str) -> f64 {
+        self.0.get(name).map_or(f64::NAN, |times| median(times))
+    }
+
+    fn print(&self, what: &str) {
+        for (name, times) in &self.0 {
+            let low = times.iter().copied().fold(f64::INFINITY, f64::min);
+            println!("{what:6} {name:14} {:>10.3} ms, at least {low:>10.3}, {} times", median(times), times.len());
+        }
+    }
+}
+
+/// Steps of PyTorch and of ours in four ways, in turn, `rounds` times a placement; the first round of each is not counted.
+fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize) -> Times {
+    let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base() };
+    let clip = Options { max_grad_norm: 1.0, ..base() };
+    let mut times = Times::default();
+    for _ in 0..PLACEMENTS {
+        let mut model = Model::new(sizes, DType::F32);
+        let [mut plain, mut step, mut clip, mut observed] =
+            [plain.clone(), base(), clip.clone(), base()].map(|options| ours(sizes, options));
         if let Some(torch) = torch {
-            torch.setup(peer, sizes);
+            torch.setup(sizes);
         }
-        let (mut own, mut theirs, mut meta) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=rounds {
-            let mine = ours.steps(&mut model, steps);
-            let other = torch.as_mut().map(|torch| torch.steps(steps)).unwrap_or_default();
-            if name == "step" && round % 2 == 1 {
-                meta.push(ours.meta_update(&mut model));
+            let mut now = Times::default();
+            now.add("plain", model.steps(&mut plain, steps));
+            now.add("step", model.steps(&mut step, steps));
+            if let Some(torch) = torch {
+                now.add("torch", torch.steps("steps", steps));
             }
+            for _ in 0..steps {
+                now.add("observing", [observe(&model, &mut observed)]);
+                now.add("observed", [model.step(&mut observed)]);
+            }
+            now.add("clip", model.steps(&mut clip, steps));
+            if let Some(torch) = torch {
+                now.add("torch clip", torch.steps("clip_steps", steps));
+            }
+            now.add("meta", [model.meta_update(&mut step)]);
             if round > 0 {
-                own.extend(mine);
-                theirs.extend(other);
+                now.0.into_iter().for_each(|(name, new)| times.add(name, new));
             }
-        }
-        medians.insert(format!("{name} ms"), median(&own));
-        medians.insert(format!("{name} peer ms"), median(&theirs));
-        if name == "step" {
-            medians.insert("meta ms".into(), median(&meta));
-        }
-        if observe {
-            medians.insert("observing ms".into(), median(&ours.observing[steps..]));
         }
         if let Some(torch) = torch {
             torch.command("free");
         }
     }
-    medians
+    times
 }
 
-fn attention_milliseconds() -> f64 {
+/// The step over 30 M parameters of 16 bits, and of 32 beside them.
+fn halves(scale: usize) -> Times {
+    let sizes = even(30_000_000 / scale, 40);
+    let group = |precision, moment_dtype| ParamGroup { precision, moment_dtype, ..ParamGroup::default() };
+    let kinds = [
+        ("float32", DType::F32, group(Precision::Nearest, None)),
+        ("nearest", DType::BF16, group(Precision::Nearest, None)),
+        ("moments", DType::BF16, group(Precision::Stochastic, Some(DType::BF16))),
+        ("master", DType::BF16, group(Precision::Master, None)),
+        ("remainder", DType::BF16, group(Precision::Remainder, None)),
+    ];
+    let mut times = Times::default();
+    for _ in 0..PLACEMENTS {
+        let mut contestants = kinds.map(|(name, dtype, group)| {
+            (name, Model::new(&sizes, dtype), optimizer(base(), group, specs(&sizes, dtype)))
+        });
+        for round in 0..4 {
+            for (name, model, optimizer) in &mut contestants {
+                let new = model.steps(optimizer, 2);
+                if round > 0 {
+                    times.add(name, new);
+                }
+            }
+        }
+    }
+    times
+}
+
+/// 3 M parameters, this library and libtorch's C++ AdamW in turn. `None` where there is no libtorch.
+fn libtorch() -> Option<f64> {
+    let (sizes, mut own, mut theirs) = (even(3_000_000, 40), Vec::new(), Vec::new());
+    for _ in 0..PLACEMENTS {
+        let output = Command::new(Path::new("target/peers/libtorch_peer")).arg(THREADS.to_string()).output().ok()?;
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        theirs.push(answer["milliseconds"].as_f64()?);
+        if theirs.len() == 1 {
+            println!("peer: libtorch {}", answer["libtorch"]);
+        }
+        let (mut model, mut optimizer) = (Model::new(&sizes, DType::F32), ours(&sizes, base()));
+        model.steps(&mut optimizer, 5);
+        own.push(median(&model.steps(&mut optimizer, 30)));
+    }
+    println!("3 M parameters: libtorch {theirs:.2?} ms, ours {own:.2?} ms");
+    Some(median(&own) / median(&theirs))
+}
+
+/// Resident memory beyond the host's after some steps, in units of the two moments; and what a meta-update takes at its
+/// peak beyond that, in units of an element a parameter.
+fn memory(sizes: &Sizes) -> [f64; 2] {
+    let element = 4.0 * sizes.iter().map(|(_, n)| *n as f64).sum::<f64>();
+    let mut model = Model::new(sizes, DType::F32);
+    let before = resident();
+    let mut optimizer = ours(sizes, base());
+    model.steps(&mut optimizer, 3);
+    let moments = (resident() - before) / (2.0 * element);
+    let meta = extra_memory(|| {
+        model.meta_update(&mut optimizer);
+    });
+    [moments, meta / element]
+}
+
+/// The encoder at its largest promised size.
+fn attention_milliseconds(level: Level) -> f64 {
     use metaadamw::attention::{Attention, Init, OUTPUTS, Shape, Workspace};
+    if !simd::available().contains(&level) {
+        return f64::NAN;
+    }
+    simd::force(Some(level));
     let shape =
         Shape { groups: 24, dim: 6, heads: 6, layers: 128, hidden: 64, embed_dim: 0, gates: false, log_vars: false };
     let attention = Attention::new(shape, Init::Xavier, 1, 0.0);
@@ -261,49 +277,66 @@ fn attention_milliseconds() -> f64 {
             milliseconds(start)
         })
         .collect();
+    simd::force(None);
     median(&times)
 }
 
 fn main() {
     let scale = std::env::var("METAADAMW_BENCH_SCALE").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let sizes = gpt2(scale);
+    let elements: usize = sizes.iter().map(|(_, n)| n).sum();
+    // First, while nothing of what others freed can be taken again.
+    let [memory_moments, memory_meta] = memory(&sizes);
     let mut torch = Torch::start();
     if torch.is_none() {
         println!("peer: PyTorch is missing (make bench installs it into target/peers)");
     }
-    let sizes = gpt2(scale);
-    let elements: usize = sizes.iter().map(|(_, n)| n).sum();
+    let libtorch = libtorch();
+    if libtorch.is_none() {
+        println!("peer: libtorch is missing (make bench compiles benches/peers/libtorch_peer.cpp where it finds it)");
+    }
     println!("{elements} float32 parameters in {} tensors, {THREADS} threads", sizes.len());
-    let large = compare(&sizes, &mut torch, ROUNDS, STEPS);
-    let little = compare(&small(), &mut torch, 20, 50);
-    let mut memory = vec![1.0_f32; (500_000_000 / scale).max(1_000_000)];
-    let copies: Vec<f64> = (0..9).map(|_| copy(&mut memory)).collect();
-    let copy_rate = 8.0 * memory.len() as f64 / median(&copies);
-    let rate = 36.0 * elements as f64 / large["step ms"];
+    let large = compare(&sizes, &mut torch, 2, 2);
+    let little = compare(&small(), &mut torch, 10, 50);
+    drop(torch);
+    let half = halves(scale);
+    let mut array = vec![1.0_f32; (500_000_000 / scale).max(1_000_000)];
+    let copies: Vec<f64> = (0..9).map(|_| copy(&mut array)).collect();
+    let copy_rate = 8.0 * array.len() as f64 / median(&copies);
+    let rate = 36.0 * elements as f64 / large.median("step");
+    let over = |times: &Times, a: &str, b: &str| times.median(a) / times.median(b);
 
     let rows = [
-        ("plain_over_torch_fused", large["plain ms"] / large["plain peer ms"], "≤ 1.0"),
-        ("step_over_torch_fused", large["step ms"] / large["step peer ms"], "≤ 1.4"),
-        ("clip_over_torch_clip_fused", large["clip ms"] / large["clip peer ms"], "≤ 0.85"),
-        ("observed_step_over_torch_fused", large["observed ms"] / large["observed peer ms"], "≤ 1.1"),
+        ("plain_over_torch_fused", over(&large, "plain", "torch"), "≤ 1.0"),
+        ("step_over_torch_fused", over(&large, "step", "torch"), "≤ 1.4"),
+        ("clip_over_torch_clip_fused", over(&large, "clip", "torch clip"), "≤ 0.85"),
+        ("observed_step_over_torch_fused", over(&large, "observed", "torch"), "≤ 1.1"),
         (
             "observing_and_step_over_torch_fused",
-            (large["observing ms"] + large["observed ms"]) / large["observed peer ms"],
+            over(&large, "observing", "torch") + over(&large, "observed", "torch"),
             "≤ 1.45",
         ),
+        ("step_3m_over_libtorch", libtorch.unwrap_or(f64::NAN), "≤ 0.4"),
+        ("small_over_torch_fused", over(&little, "step", "torch"), "≤ 0.5"),
         ("bandwidth_over_copy", rate / copy_rate, "≥ 0.85"),
-        ("small_over_torch_fused", little["step ms"] / little["step peer ms"], "≤ 0.5"),
-        ("attention_ms", attention_milliseconds(), "≤ 1"),
-        ("meta_over_step", large["meta ms"] / large["step ms"], "≤ 6"),
+        ("attention_ms", attention_milliseconds(Level::Avx2), "≤ 1"),
+        ("attention_avx512_ms", attention_milliseconds(Level::Avx512), "–"),
+        ("meta_over_step", over(&large, "meta", "step"), "≤ 6"),
+        ("memory_moments", memory_moments, "≤ 1.01"),
+        ("memory_meta", memory_meta, "≤ 4"),
+        ("bf16_over_float32", over(&half, "nearest", "float32"), "≤ 0.85"),
+        ("bf16_moments_over_float32", over(&half, "moments", "float32"), "≤ 0.60"),
+        ("bf16_master_over_float32", over(&half, "master", "float32"), "–"),
+        ("bf16_remainder_over_float32", over(&half, "remainder", "float32"), "–"),
     ];
     println!("{:38} {:>10}  target", "", "measured");
     for (key, value, target) in rows {
-        println!("{key:38} {value:>10.3}  {target}");
+        let value = if value.is_nan() { "missing".to_owned() } else { format!("{value:.3}") };
+        println!("{key:38} {value:>10}  {target}");
     }
-    for (what, values) in [("large", &large), ("small", &little)] {
-        for (key, value) in values {
-            println!("{what:6} {key:20} {value:>10.3}");
-        }
-    }
+    large.print("large");
+    little.print("small");
+    half.print("bf16");
     println!("copy loop {:.1} GB/s, step {:.1} GB/s", copy_rate * 1e-6, rate * 1e-6);
     let json: BTreeMap<&str, Option<f64>> =
         rows.iter().map(|(key, value, _)| (*key, value.is_finite().then_some(*value))).collect();

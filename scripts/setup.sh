@@ -22,6 +22,14 @@ if $testing; then
             exit 1
         fi
     done
+    # Nothing here can run it, but the library must compile for it.
+    if ! has rustup; then
+        echo "setup: rustup is missing; without its target aarch64-unknown-linux-gnu that platform is not checked" >&2
+    elif ! rustup target list --installed | grep -qx aarch64-unknown-linux-gnu \
+        && ! rustup target add aarch64-unknown-linux-gnu; then
+        echo "setup: the target aarch64-unknown-linux-gnu is missing and not checked; install it with" >&2
+        echo "    rustup target add aarch64-unknown-linux-gnu" >&2
+    fi
     # Distributions' Go is often too old for go.mod.
     if ! has go; then
         echo "setup: go is missing; install Go 1.26 or later from https://go.dev/dl" >&2

@@ -19,6 +19,12 @@ section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --loc
 section "release library" cargo build --release --locked
 section "exports of the release library" \
     env METAADAMW_LIBRARY="${CARGO_TARGET_DIR:-target}/release/libmetaadamw.so" cargo test --locked --test exports
+aarch64=$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu/lib
+if [ -d "$aarch64" ]; then
+    section "library for aarch64, compiled" cargo check --lib --locked --target aarch64-unknown-linux-gnu
+else
+    section "library for aarch64, NOT checked: the target aarch64-unknown-linux-gnu is missing" true
+fi
 section "demo, compiled" scripts/build-c.sh examples/c/forecast.c build/forecast
 section "demo, a short run" build/forecast --epochs 2 --seeds 1
 section "demo, compiled with sanitizers" scripts/build-c.sh examples/c/forecast.c build/sanitized/forecast \

@@ -7,6 +7,7 @@
 //! ```text
 //! ffi            handles, status, structs that grow: every foreign pointer
 //! optimizer      what a handle owns, setters, getters    step         one step, read top to bottom
+//!                                                      tensor_state one tensor's moments and masters
 //!                                                      meta         the meta-update, ask and tell
 //!                                                      checkpoint   the state ⇄ a safetensors file
 //!                                                      dump         the state as JSON
@@ -48,6 +49,7 @@ pub mod optimizer;
 pub mod simd;
 pub mod stats;
 pub mod step;
+mod tensor_state;
 pub mod update;
 
 pub use buffers::{Gradient, Grads, Params, Slice, SliceMut};

@@ -194,6 +194,12 @@ fn threads_are_told_apart() {
 }
 
 #[test]
+fn a_forked_child_steps_with_the_same_bits_and_does_not_hang() {
+    passes("fork", &["fork"], Build::Plain);
+    passes("fork", &["fork"], Build::Sanitized);
+}
+
+#[test]
 fn the_sanitizers_are_really_on() {
     let (plain, sanitized) = (folder("deliberate", Build::Plain), folder("deliberate", Build::Sanitized));
     let plain = program(&plain, &["deliberate"], Build::Plain);

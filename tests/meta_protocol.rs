@@ -352,3 +352,24 @@ fn a_meta_update_discards_gradients_that_were_announced_before_it() {
     };
     assert_eq!(run(true), run(false));
 }
+
+#[test]
+fn a_gradient_that_is_missing_counts_as_0_also_where_the_last_meta_update_kept_one() {
+    let phi_after = |missing: bool| {
+        let (toy, mut handle, mut params) = trained(&small_options());
+        toy.meta_update(&mut handle, &mut params).expect("the first, with every gradient");
+        let second = handle.meta_update(&mut params, |request, params| {
+            let mut answer = toy.answer(request, params);
+            if request.batch == MAW_BATCH_TRAIN_2
+                && let Some(grads) = &mut answer.grads
+            {
+                let zeros = |g: &Tensor| Tensor::new(g.dtype(), &vec![0.0; g.len()]);
+                grads[3] = if missing { None } else { grads[3].as_ref().map(zeros) };
+            }
+            answer
+        });
+        assert_eq!(second.expect("the second").outcome, MAW_OUTCOME_UPDATED);
+        phi_bits(&handle)
+    };
+    assert_eq!(phi_after(true), phi_after(false));
+}

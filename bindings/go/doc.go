@@ -41,11 +41,11 @@
 //
 // # Slices
 //
-// Parameters and gradients are given to each call: [Float32s], [Float64s], or [Mixed] for tensors of both types, one slice
-// for each tensor in the order of registration. They are pinned while the call runs, used in place, and not kept; the next
-// call may bring others. Any memory will do, Go's, mapped or C's. Lengths and types are checked against the registered
-// tensors first. A nil slice among gradients means: no gradient this time. Row-major or not is the host's affair: the
-// library treats a tensor as a list of elements.
+// Parameters and gradients are given to each call: [Float32s], [Float64s], [BFloat16s] and [Float16s] (as bits), or
+// [Mixed] for tensors of several types, one slice for each tensor in the order of registration. They are pinned while the
+// call runs, used in place, and not kept; the next call may bring others. Any memory will do, Go's, mapped or C's. Lengths
+// and types are checked against the registered tensors first. A nil slice among gradients means: no gradient this time.
+// Row-major or not is the host's affair: the library treats a tensor as a list of elements.
 //
 // # Errors
 //

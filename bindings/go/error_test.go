@@ -38,7 +38,7 @@ func TestEveryStatusHasAText(t *testing.T) {
 
 func TestNamesOfNumbers(t *testing.T) {
 	for want, got := range map[string]fmt.Stringer{
-		"float32": DType(0), "float64": Float64, "unknown dtype": DType(9),
+		"float32": DType(0), "float64": Float64, "bfloat16": BFloat16, "float16": Float16, "unknown dtype": DType(9),
 		"none": SkipNone, "factor": SkipFactor, "unknown 6": SkipReason(6),
 		"meta-gradient not finite": OutcomeMetaGradientNotFinite, "unknown -1": Outcome(-1),
 		"train 1": Train1, "validation": Validation,

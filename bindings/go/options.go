@@ -10,7 +10,7 @@ import "math"
 // A field that is left out means its default. Where 0 is a value of its own and not the default, the field is a
 // pointer, so that 0 can be told from nothing: AlphaRange: new(0.0).
 type Options struct {
-	// Seed of the attention module's initial values: the same on every platform.
+	// Seed of the attention module's initial values and of rounding by chance: the same on every platform.
 	Seed uint64
 	// TotalSteps of the whole run for the time feature; 0 = unknown: then 2·sigmoid(step/1000) − 1.
 	TotalSteps int
@@ -162,6 +162,16 @@ const (
 	NonfinitePropagate Nonfinite = C.MAW_NONFINITE_PROPAGATE
 )
 
+// Precision says how 16-bit parameters keep the precision that updates need.
+type Precision int32
+
+const (
+	PrecisionNearest    Precision = C.MAW_PRECISION_NEAREST    // they do not: each new value is rounded to nearest
+	PrecisionMaster     Precision = C.MAW_PRECISION_MASTER     // float32 masters in the library
+	PrecisionRemainder  Precision = C.MAW_PRECISION_REMAINDER  // the same in 2 + 2 bytes, beside bfloat16
+	PrecisionStochastic Precision = C.MAW_PRECISION_STOCHASTIC // each new value is rounded by chance: right in the mean
+)
+
 // A ParamGroup is what tensors share. As in [Options], the zero value is the defaults, and 0 is told from nothing by a
 // pointer: ParamGroup{LR: new(1e-3), WeightDecay: new(0.0)}.
 type ParamGroup struct {
@@ -171,10 +181,14 @@ type ParamGroup struct {
 	Beta1 *float64
 	// Beta2 is the decay of the second moment, 0 ≤ beta2 < 1. Default 0.999.
 	Beta2 *float64
-	// Eps is added to the root of the second moment, > 0 in the tensors' dtype. Default 1e-8.
+	// Eps is added to the root of the second moment, > 0 in what the tensors are computed in. Default 1e-8.
 	Eps float64
 	// WeightDecay is decoupled, ≥ 0. Default 1e-2.
 	WeightDecay *float64
+	// Precision of 16-bit parameters.
+	Precision Precision
+	// MomentDType of both moments: 0 = Float64 for Float64 tensors, else Float32; or BFloat16, rounded by chance.
+	MomentDType DType
 }
 
 // toC starts from the library's own defaults, so that they stand in one place.
@@ -237,6 +251,8 @@ func (g *ParamGroup) toC() (c C.maw_param_group) {
 	if g.Eps != 0 {
 		c.eps = C.double(g.Eps)
 	}
+	c.precision = C.int32_t(g.Precision)
+	c.moment_dtype = C.int32_t(g.MomentDType)
 	return c
 }
 

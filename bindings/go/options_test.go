@@ -69,9 +69,10 @@ func TestEveryFieldReachesTheLibrary(t *testing.T) {
 			t.Errorf("%s is %s, the default is %s", name, value, defaults[name])
 		}
 	}
-	group := fieldsOf((&ParamGroup{new(1.0), new(2.0), new(3.0), 4, new(5.0)}).toC())
+	group := fieldsOf((&ParamGroup{new(1.0), new(2.0), new(3.0), 4, new(5.0), PrecisionRemainder, BFloat16}).toC())
 	delete(group, "struct_size")
-	want := map[string]string{"lr": "1", "beta1": "2", "beta2": "3", "eps": "4", "weight_decay": "5"}
+	want := map[string]string{"lr": "1", "beta1": "2", "beta2": "3", "eps": "4", "weight_decay": "5",
+		"precision": "2", "moment_dtype": "3"}
 	if !reflect.DeepEqual(group, want) {
 		t.Errorf("got %v", group)
 	}

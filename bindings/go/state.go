@@ -102,8 +102,8 @@ func (o *Optimizer) bytes(f func(handle *C.maw_optimizer, made **C.maw_bytes, fa
 	return copied, err
 }
 
-// TensorState copies the moments of a tensor into slices of its dtype and length, so that a run can move to another Adam,
-// and returns how often the tensor was updated. A slice that is not wanted may be nil.
+// TensorState copies the moments of a tensor into slices of its length, F64 for a Float64 tensor and else F32, so that a run
+// can move to another Adam, and returns how often the tensor was updated. A slice that is not wanted may be nil.
 func (o *Optimizer) TensorState(tensor int, expAvg, expAvgSq Slice) (step int, err error) {
 	var count C.uint64_t
 	err = o.moments(tensor, expAvg, expAvgSq, func(handle *C.maw_optimizer, t *registered, m, v unsafe.Pointer, failure **C.maw_error) C.maw_status {
@@ -135,7 +135,7 @@ func (o *Optimizer) moments(tensor int, expAvg, expAvgSq Slice, f func(handle *C
 			if s == nil || s.buffer().address == nil {
 				return nil, nil
 			}
-			return t.pin(&pinner, what, tensor, s.buffer())
+			return t.pin(&pinner, what, tensor, s.buffer(), t.stateDType())
 		}
 		m, err := address("expAvg", expAvg)
 		if err != nil {
@@ -146,5 +146,44 @@ func (o *Optimizer) moments(tensor int, expAvg, expAvgSq Slice, f func(handle *C
 			return C.MAW_OK, err
 		}
 		return f(handle, t, m, v, failure), nil
+	})
+}
+
+// Masters copies the float32 masters of a tensor, under [PrecisionMaster] or [PrecisionRemainder], into a slice of its
+// length. param is the tensor's parameter: half of each master is in it under [PrecisionRemainder].
+func (o *Optimizer) Masters(tensor int, param Slice, values []float32) error {
+	return o.masters(tensor, param, values, func(handle *C.maw_optimizer, t *registered, param, values unsafe.Pointer, failure **C.maw_error) C.maw_status {
+		return C.maw_master_get(handle, C.size_t(tensor), param, (*C.float)(values), C.size_t(t.length), failure)
+	})
+}
+
+// SetMasters sets the float32 masters of a tensor, so that a run can start from float32 weights, and writes what they show
+// into param, the tensor's parameter.
+func (o *Optimizer) SetMasters(tensor int, values []float32, param Slice) error {
+	return o.masters(tensor, param, values, func(handle *C.maw_optimizer, t *registered, param, values unsafe.Pointer, failure **C.maw_error) C.maw_status {
+		return C.maw_master_set(handle, C.size_t(tensor), (*C.float)(values), param, C.size_t(t.length), failure)
+	})
+}
+
+func (o *Optimizer) masters(tensor int, param Slice, values []float32, f func(handle *C.maw_optimizer, t *registered, param, values unsafe.Pointer, failure **C.maw_error) C.maw_status) error {
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
+		t, err := o.tensor(tensor)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		if param == nil {
+			return C.MAW_OK, invalid("param ('%s') is nil", t.name)
+		}
+		shown, err := t.pin(&pinner, "param", tensor, param.buffer(), t.dtype)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		masters, err := t.pin(&pinner, "values", tensor, F32(values).buffer(), Float32)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		return f(handle, t, shown, masters, failure), nil
 	})
 }

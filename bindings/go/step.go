@@ -115,7 +115,7 @@ func (o *Optimizer) ObserveGradient(tensor int, gradient Slice) error {
 		if gradient == nil || gradient.buffer().address == nil {
 			return C.MAW_OK, invalid("gradient of '%s' is nil", t.name)
 		}
-		address, err := t.pin(&pinner, "gradient", tensor, gradient.buffer())
+		address, err := t.pin(&pinner, "gradient", tensor, gradient.buffer(), t.gradDType)
 		if err != nil {
 			return C.MAW_OK, err
 		}

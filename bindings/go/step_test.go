@@ -11,7 +11,7 @@ func TestWithoutModulationItIsAdamW(t *testing.T) {
 	o, err := New(Options{DisableModulation: true})
 	must(t, err)
 	defer o.Close()
-	_, err = o.AddParamGroup(ParamGroup{new(lr), new(beta1), new(beta2), eps, new(decay)},
+	_, err = o.AddParamGroup(ParamGroup{LR: new(lr), Beta1: new(beta1), Beta2: new(beta2), Eps: eps, WeightDecay: new(decay)},
 		Tensor{Name: "w", Shape: []int{3}, DType: Float64})
 	must(t, err)
 	got, want, m, v := []float64{1, -2, 3}, []float64{1, -2, 3}, [3]float64{}, [3]float64{}

@@ -10,12 +10,14 @@ import (
 	"unsafe"
 )
 
-// DType is the type of a tensor's elements, of its gradient and of its moments.
+// DType is the type of a tensor's elements, of its gradient or of its moments.
 type DType int32
 
 const (
-	Float32 DType = C.MAW_FLOAT32 // also what 0 means
-	Float64 DType = C.MAW_FLOAT64
+	Float32  DType = C.MAW_FLOAT32 // also what 0 means
+	Float64  DType = C.MAW_FLOAT64
+	BFloat16 DType = C.MAW_BFLOAT16 // the upper half of a float32
+	Float16  DType = C.MAW_FLOAT16  // IEEE binary16
 )
 
 func (d DType) String() string {
@@ -24,6 +26,10 @@ func (d DType) String() string {
 		return "float32"
 	case Float64:
 		return "float64"
+	case BFloat16:
+		return "bfloat16"
+	case Float16:
+		return "float16"
 	}
 	return "unknown dtype"
 }
@@ -47,6 +53,8 @@ type Tensor struct {
 	Shape []int
 	// DType of the elements; 0 = Float32.
 	DType DType
+	// GradDType of the gradients; 0 = DType.
+	GradDType DType
 	// LayerKind, where Name does not tell it.
 	LayerKind LayerKind
 	// ModulationGroup of the tensor, under GroupingCustom.
@@ -55,13 +63,22 @@ type Tensor struct {
 
 // registered is what a call's slices are checked against.
 type registered struct {
-	name   string
-	length uint64
-	dtype  DType
+	name      string
+	length    uint64
+	dtype     DType
+	gradDType DType
 }
 
-// Slices are the buffers of all tensors, one slice for each in the order of registration: [Float32s], [Float64s], or
-// [Mixed] where both types occur. They are used in place and not kept. Elements of a call's parameters overlap neither
+// stateDType is the type of the moments as they are read and set.
+func (t *registered) stateDType() DType {
+	if t.dtype == Float64 {
+		return Float64
+	}
+	return Float32
+}
+
+// Slices are the buffers of all tensors, one slice for each in the order of registration: [Float32s], [Float64s],
+// [BFloat16s], [Float16s], or [Mixed] where several types occur. They are used in place and not kept. Elements of a call's parameters overlap neither
 // each other nor a gradient.
 type Slices interface {
 	count() int
@@ -74,11 +91,17 @@ type Float32s [][]float32
 // Float64s are the buffers of tensors that are all float64. A nil slice among gradients means: none this time.
 type Float64s [][]float64
 
-// Mixed are the buffers of tensors of both types: Mixed{F32(weight), F64(head)}. A nil among gradients means: none this
-// time.
+// BFloat16s are the buffers of tensors that are all bfloat16, as bits. A nil slice among gradients means: none this time.
+type BFloat16s [][]uint16
+
+// Float16s are the buffers of tensors that are all float16, as bits. A nil slice among gradients means: none this time.
+type Float16s [][]uint16
+
+// Mixed are the buffers of tensors of several types: Mixed{BF16(weight), F32(norm)}. A nil among gradients means: none
+// this time.
 type Mixed []Slice
 
-// A Slice is the buffer of one tensor: [F32] or [F64].
+// A Slice is the buffer of one tensor: [F32], [F64], [BF16] or [F16].
 type Slice interface{ buffer() buffer }
 
 // F32 is the buffer of a float32 tensor.
@@ -87,18 +110,28 @@ type F32 []float32
 // F64 is the buffer of a float64 tensor.
 type F64 []float64
 
-// buffer is a slice of either type; its address is nil for a nil slice only.
+// BF16 is the buffer of a bfloat16 tensor: the upper halves of float32 numbers.
+type BF16 []uint16
+
+// F16 is the buffer of a float16 tensor: the bits of IEEE binary16 numbers.
+type F16 []uint16
+
+// buffer is a slice of any type; its address is nil for a nil slice only.
 type buffer struct {
 	address unsafe.Pointer
 	length  int
 	dtype   DType
 }
 
-func (s Float32s) count() int      { return len(s) }
-func (s Float64s) count() int      { return len(s) }
-func (s Mixed) count() int         { return len(s) }
-func (s Float32s) at(i int) buffer { return F32(s[i]).buffer() }
-func (s Float64s) at(i int) buffer { return F64(s[i]).buffer() }
+func (s Float32s) count() int       { return len(s) }
+func (s Float64s) count() int       { return len(s) }
+func (s Mixed) count() int          { return len(s) }
+func (s BFloat16s) count() int      { return len(s) }
+func (s Float16s) count() int       { return len(s) }
+func (s Float32s) at(i int) buffer  { return F32(s[i]).buffer() }
+func (s Float64s) at(i int) buffer  { return F64(s[i]).buffer() }
+func (s BFloat16s) at(i int) buffer { return BF16(s[i]).buffer() }
+func (s Float16s) at(i int) buffer  { return F16(s[i]).buffer() }
 func (s Mixed) at(i int) buffer {
 	if s[i] == nil {
 		return buffer{}
@@ -114,13 +147,21 @@ func (s F64) buffer() buffer {
 	return buffer{unsafe.Pointer(unsafe.SliceData(s)), len(s), Float64}
 }
 
+func (s BF16) buffer() buffer {
+	return buffer{unsafe.Pointer(unsafe.SliceData(s)), len(s), BFloat16}
+}
+
+func (s F16) buffer() buffer {
+	return buffer{unsafe.Pointer(unsafe.SliceData(s)), len(s), Float16}
+}
+
 // noElements is where the gradient of a tensor without elements stands: not nil, which would mean "no gradient".
 var noElements float64
 
 // pin holds a buffer where it is until the pinner lets go, after checking it against its tensor.
-func (t *registered) pin(pinner *runtime.Pinner, what string, i int, b buffer) (unsafe.Pointer, error) {
-	if b.dtype != t.dtype {
-		return nil, invalid("%s[%d] ('%s') is %v, expected %v", what, i, t.name, b.dtype, t.dtype)
+func (t *registered) pin(pinner *runtime.Pinner, what string, i int, b buffer, dtype DType) (unsafe.Pointer, error) {
+	if b.dtype != dtype {
+		return nil, invalid("%s[%d] ('%s') is %v, expected %v", what, i, t.name, b.dtype, dtype)
 	}
 	if uint64(b.length) != t.length {
 		return nil, invalid("%s[%d] ('%s') has %d elements, expected %d", what, i, t.name, b.length, t.length)
@@ -146,7 +187,7 @@ func pinParams(pinner *runtime.Pinner, tensors []registered, params Slices, poin
 		if b.address == nil {
 			return pointers, invalid("params[%d] ('%s') is nil", i, t.name)
 		}
-		pointer, err := t.pin(pinner, "params", i, b)
+		pointer, err := t.pin(pinner, "params", i, b, t.dtype)
 		if err != nil {
 			return pointers, err
 		}
@@ -166,7 +207,7 @@ func pinGrads(pinner *runtime.Pinner, tensors []registered, grads Slices, pointe
 			pointers = append(pointers, nil)
 			continue
 		}
-		pointer, err := tensors[i].pin(pinner, "grads", i, b)
+		pointer, err := tensors[i].pin(pinner, "grads", i, b, tensors[i].gradDType)
 		if err != nil {
 			return pointers, err
 		}
@@ -222,8 +263,13 @@ func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error
 	if t.DType != 0 {
 		c.dtype = C.int32_t(t.DType)
 	}
+	gradDType := DType(c.dtype)
+	if t.GradDType != 0 {
+		gradDType = t.GradDType
+		c.grad_dtype = C.int32_t(t.GradDType)
+	}
 	c.layer_kind = C.int32_t(t.LayerKind)
-	return registered{t.Name, length, DType(c.dtype)}, nil
+	return registered{t.Name, length, DType(c.dtype), gradDType}, nil
 }
 
 // text is s as C reads it, in Go memory. A NUL would end it early.

@@ -75,12 +75,10 @@ pub struct Neighbour<'a> {
     pub radius: f64,
 }
 
-/// Products of a [`Probe`] x with what θ′ is made of, of one tensor.
+/// Products of a [`Probe`] x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Projection {
-    /// Σ x².
-    pub square: f64,
-    /// Σ x·r, r = m′/(√v̂′ + ε).
+    /// Σ x·r, r = m′/(√v̂′ + ε); 0 where the tensor stays.
     pub ratio: f64,
     /// Σ x·θ.
     pub param: f64,
@@ -172,7 +170,7 @@ pub trait MetaPasses: StepPasses {
     /// Writes θ back, bit for bit.
     fn restore(&mut self, params: &Params);
 
-    /// Gives the memory of a meta-update back.
+    /// The memory of a meta-update is no longer needed: it is given back, or the system may take it when it needs some.
     fn end_meta(&mut self);
 
     /// Keeps the host's gradients as g (0 where one is missing), and gives their sums as
@@ -191,7 +189,7 @@ pub trait MetaPasses: StepPasses {
     /// Writes a neighbour of θ′, rounded to each tensor's dtype. `made`: ⟨δ, w⟩ of each tensor, δ = what was written − θ′.
     fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]);
 
-    /// Products of x with what θ′ is made of; those with r and θ only for tensors that move, 0 for others.
+    /// Products of x with what θ′ is made of.
     fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]);
 
     /// [`MetaPasses::project`], then [`MetaPasses::write_neighbour`], in one pass over memory where that is cheaper.

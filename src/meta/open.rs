@@ -307,7 +307,11 @@ impl Open {
 }
 
 fn finite(projections: Vec<Projection>) -> std::result::Result<Vec<Projection>, Outcome> {
-    if projections.iter().all(|x| x.square.is_finite()) { Ok(projections) } else { Err(Outcome::GradientNotFinite) }
+    if projections.iter().all(|x| x.ratio.is_finite() && x.param.is_finite()) {
+        Ok(projections)
+    } else {
+        Err(Outcome::GradientNotFinite)
+    }
 }
 
 /// s of the paper's finite differences: the coarsest dtype decides.

@@ -9,6 +9,7 @@ pub mod device;
 pub mod golden;
 pub mod handle;
 pub mod loss;
+pub mod model;
 pub mod report;
 pub mod saved;
 pub mod tensor;

@@ -125,6 +125,23 @@ enum class Difference : std::int32_t {
     first_order = MAW_DIFFERENCE_FIRST_ORDER,
 };
 
+/// `MAW_FLOAT32` …; `automatic` is the library's choice.
+enum class DType : std::int32_t {
+    automatic = 0,
+    float32 = MAW_FLOAT32,
+    float64 = MAW_FLOAT64,
+    bfloat16 = MAW_BFLOAT16,
+    float16 = MAW_FLOAT16,
+};
+
+/// `MAW_PRECISION_…`: how 16-bit parameters keep precision.
+enum class Precision : std::int32_t {
+    nearest = MAW_PRECISION_NEAREST,
+    master = MAW_PRECISION_MASTER,
+    remainder = MAW_PRECISION_REMAINDER,
+    stochastic = MAW_PRECISION_STOCHASTIC,
+};
+
 /// `MAW_NONFINITE_…`.
 enum class Nonfinite : std::int32_t {
     skip = MAW_NONFINITE_SKIP,
@@ -276,6 +293,39 @@ class [[nodiscard]] Result<void> {
     std::optional<Error> error_;
 };
 
+/// The bits of a bfloat16, for programs without a type of their own for it.
+struct bfloat16 {
+    std::uint16_t bits;
+};
+
+/// The bits of a 16-bit IEEE float, likewise.
+struct float16 {
+    std::uint16_t bits;
+};
+
+/// What elements of type `T` are to the library. To be specialised for a program's own types of the same layout:
+/// `template <> struct metaadamw::Element<c10::BFloat16> : metaadamw::Element<metaadamw::bfloat16> {};`
+template <class T>
+struct Element {
+    static constexpr DType dtype = DType::automatic;  // is none
+};
+template <>
+struct Element<float> {
+    static constexpr DType dtype = DType::float32;
+};
+template <>
+struct Element<double> {
+    static constexpr DType dtype = DType::float64;
+};
+template <>
+struct Element<bfloat16> {
+    static constexpr DType dtype = DType::bfloat16;
+};
+template <>
+struct Element<float16> {
+    static constexpr DType dtype = DType::float16;
+};
+
 namespace detail {
 
 /// Not deduced from, so that `nullptr` fits beside a pointer that says what `T` is.
@@ -287,10 +337,33 @@ template <class T>
 using same_t = typename same<T>::type;
 
 template <class T>
-using if_element = std::enable_if_t<std::is_same_v<T, float> || std::is_same_v<T, double>, int>;
+using if_element = std::enable_if_t<Element<T>::dtype != DType::automatic, int>;
+
+/// Two types of elements that differ: a parameter's and its gradient's.
+template <class T, class G>
+using if_elements = std::enable_if_t<Element<T>::dtype != DType::automatic && Element<G>::dtype != DType::automatic &&
+                                         !std::is_same_v<T, G>,
+                                     int>;
+
+/// The type of a tensor's moments as they are read and set.
+template <class T>
+using if_state = std::enable_if_t<std::is_same_v<T, float> || std::is_same_v<T, double>, int>;
 
 template <class T>
-constexpr std::int32_t dtype = std::is_same_v<T, float> ? MAW_FLOAT32 : MAW_FLOAT64;
+constexpr std::int32_t dtype = static_cast<std::int32_t>(Element<T>::dtype);
+
+inline char const* name_of(std::int32_t dtype) noexcept {
+    switch (dtype) {
+    case MAW_FLOAT32:
+        return "float";
+    case MAW_FLOAT64:
+        return "double";
+    case MAW_BFLOAT16:
+        return "bfloat16";
+    default:
+        return "float16";
+    }
+}
 
 /// Calls the library with a place for an error object, and takes what came.
 template <class Call>
@@ -417,12 +490,22 @@ class ParamGroup {
     ParamGroup& beta2(double value) noexcept { return set(group_.beta2, value); }
     ParamGroup& eps(double value) noexcept { return set(group_.eps, value); }
     ParamGroup& weight_decay(double value) noexcept { return set(group_.weight_decay, value); }
+    ParamGroup& precision(Precision value) noexcept {
+        group_.precision = static_cast<std::int32_t>(value);
+        return *this;
+    }
+    ParamGroup& moment_dtype(DType value) noexcept {
+        group_.moment_dtype = static_cast<std::int32_t>(value);
+        return *this;
+    }
 
     [[nodiscard]] double lr() const noexcept { return group_.lr; }
     [[nodiscard]] double beta1() const noexcept { return group_.beta1; }
     [[nodiscard]] double beta2() const noexcept { return group_.beta2; }
     [[nodiscard]] double eps() const noexcept { return group_.eps; }
     [[nodiscard]] double weight_decay() const noexcept { return group_.weight_decay; }
+    [[nodiscard]] Precision precision() const noexcept { return static_cast<Precision>(group_.precision); }
+    [[nodiscard]] DType moment_dtype() const noexcept { return static_cast<DType>(group_.moment_dtype); }
 
     [[nodiscard]] maw_param_group const& capi() const noexcept { return group_; }
 
@@ -435,15 +518,22 @@ class ParamGroup {
     maw_param_group group_{};
 };
 
-/// A parameter tensor: its name, where its values and gradient are (float or double), its shape.
+/// A parameter tensor: its name, where its values and gradient are, its shape. Elements are float, double, `bfloat16`,
+/// `float16` or types of which `Element` knows; a gradient's may be others than the parameter's.
 ///
 /// `Tensor{"layers.0.weight", w, grad_w, {64, 96}}`; `{}` is the shape of a scalar. Without a gradient `nullptr`.
 class Tensor {
   public:
     template <class T, detail::if_element<T> = 0>
     Tensor(std::string name, T* param, detail::same_t<T> const* gradient, std::vector<std::uint64_t> shape)
-        : name_(std::move(name)), shape_(std::move(shape)), param_(param), gradient_(gradient),
-          dtype_(detail::dtype<T>) {}
+        : Tensor(std::move(name), param, gradient, std::move(shape), detail::dtype<T>) {}
+
+    /// With a gradient of another type. Without one: a null pointer of that type.
+    template <class T, class G, detail::if_elements<T, G> = 0>
+    Tensor(std::string name, T* param, G const* gradient, std::vector<std::uint64_t> shape)
+        : Tensor(std::move(name), param, gradient, std::move(shape), detail::dtype<T>) {
+        grad_dtype_ = detail::dtype<G>;
+    }
 
 #ifdef __cpp_lib_span
     /// The spans' lengths are compared with the shape when the tensor is registered. An empty gradient: none.
@@ -478,11 +568,15 @@ class Tensor {
   private:
     friend class Optimizer;
 
+    Tensor(std::string name, void* param, void const* gradient, std::vector<std::uint64_t> shape, std::int32_t dtype)
+        : name_(std::move(name)), shape_(std::move(shape)), param_(param), gradient_(gradient), dtype_(dtype),
+          grad_dtype_(dtype) {}
+
     std::string name_;
     std::vector<std::uint64_t> shape_;
     void* param_;
     void const* gradient_;
-    std::int32_t dtype_;
+    std::int32_t dtype_, grad_dtype_;
     LayerKind layer_kind_ = LayerKind::unknown;
     std::optional<std::string> modulation_group_;
     std::optional<std::pair<std::size_t, std::size_t>> lengths_;  // of both buffers, where they are known
@@ -647,12 +741,13 @@ class Optimizer {
             c[t].shape = tensor.shape_.data();
             c[t].ndim = static_cast<std::uint32_t>(std::min<std::size_t>(tensor.shape_.size(), UINT32_MAX));
             c[t].dtype = tensor.dtype_;
+            c[t].grad_dtype = tensor.grad_dtype_;
             c[t].layer_kind = static_cast<std::int32_t>(tensor.layer_kind_);
             c[t].modulation_group = tensor.modulation_group_ ? tensor.modulation_group_->c_str() : nullptr;
             all.numbers.emplace(tensor.name_, all.params.size());
             all.params.push_back(tensor.param_);
             all.gradients.push_back(tensor.gradient_);
-            all.kinds.push_back({tensor.dtype_, elements(tensor.shape_)});
+            all.kinds.push_back({tensor.dtype_, tensor.grad_dtype_, elements(tensor.shape_)});
         }
         auto added = detail::value<std::uint32_t>(0, [&](std::uint32_t* index, maw_error** error) {
             return maw_add_param_group(capi(), &group.capi(), c.data(), c.size(), index, error);
@@ -690,12 +785,20 @@ class Optimizer {
     }
     template <class T, detail::if_element<T> = 0>
     Result<void> try_rebind(std::size_t tensor, T* param, detail::same_t<T> const* gradient) {
-        auto checked = fits(tensor, detail::dtype<T>, std::nullopt);
-        if (checked) {
-            tensors_.params[tensor] = param;
-            tensors_.gradients[tensor] = gradient;
-        }
-        return checked;
+        return rebind_to(tensor, param, gradient, detail::dtype<T>, gradient == nullptr ? 0 : detail::dtype<T>);
+    }
+    /// The same where the gradient is of another type.
+    template <class T, class G, detail::if_elements<T, G> = 0>
+    void rebind(std::string_view name, T* param, G const* gradient) {
+        rebind(tensor_index(name), param, gradient);
+    }
+    template <class T, class G, detail::if_elements<T, G> = 0>
+    void rebind(std::size_t tensor, T* param, G const* gradient) {
+        try_rebind(tensor, param, gradient).value();
+    }
+    template <class T, class G, detail::if_elements<T, G> = 0>
+    Result<void> try_rebind(std::size_t tensor, T* param, G const* gradient) {
+        return rebind_to(tensor, param, gradient, detail::dtype<T>, detail::dtype<G>);
     }
 
     /// The tensor's gradient is elsewhere from now on.
@@ -709,7 +812,7 @@ class Optimizer {
     }
     template <class T, detail::if_element<std::remove_const_t<T>> = 0>
     Result<void> try_set_gradient(std::size_t tensor, T* gradient) {
-        auto checked = fits(tensor, detail::dtype<std::remove_const_t<T>>, std::nullopt);
+        auto checked = fits_gradient(tensor, detail::dtype<std::remove_const_t<T>>);
         if (checked)
             tensors_.gradients[tensor] = gradient;
         return checked;
@@ -936,14 +1039,14 @@ class Optimizer {
         return std::string(json->data(), json->data() + json->size());
     }
 
-    /// `maw_tensor_state_get`; `T` is the tensor's type.
-    template <class T, detail::if_element<T> = 0>
+    /// `maw_tensor_state_get`; `T` is double for a tensor of double, else float.
+    template <class T, detail::if_state<T> = 0>
     [[nodiscard]] TensorState<T> tensor_state(std::size_t tensor) {
         return try_tensor_state<T>(tensor).value();
     }
-    template <class T, detail::if_element<T> = 0>
+    template <class T, detail::if_state<T> = 0>
     [[nodiscard]] Result<TensorState<T>> try_tensor_state(std::size_t tensor) {
-        auto const known = fits(tensor, detail::dtype<T>, std::nullopt);
+        auto const known = fits_state(tensor, detail::dtype<T>, std::nullopt);
         if (!known)
             return known.error();
         auto const length = static_cast<std::size_t>(tensors_.kinds[tensor].elements.value_or(0));
@@ -957,18 +1060,43 @@ class Optimizer {
         return state;
     }
     /// `maw_tensor_state_set`.
-    template <class T, detail::if_element<T> = 0>
+    template <class T, detail::if_state<T> = 0>
     void set_tensor_state(std::size_t tensor, TensorState<T> const& state) {
         try_set_tensor_state(tensor, state).value();
     }
-    template <class T, detail::if_element<T> = 0>
+    template <class T, detail::if_state<T> = 0>
     Result<void> try_set_tensor_state(std::size_t tensor, TensorState<T> const& state) {
-        auto const known = fits(tensor, detail::dtype<T>, std::pair(state.exp_avg.size(), state.exp_avg_sq.size()));
+        auto const known = fits_state(tensor, detail::dtype<T>, std::pair(state.exp_avg.size(), state.exp_avg_sq.size()));
         if (!known)
             return known;
         return detail::call([&](maw_error** error) {
             return maw_tensor_state_set(capi(), tensor, state.exp_avg.data(), state.exp_avg_sq.data(),
                                         state.exp_avg.size(), state.step, error);
+        });
+    }
+
+    /// `maw_master_get`: the float32 masters of a 16-bit tensor.
+    [[nodiscard]] std::vector<float> masters(std::size_t tensor) { return try_masters(tensor).value(); }
+    [[nodiscard]] Result<std::vector<float>> try_masters(std::size_t tensor) {
+        auto const known = fits(tensor, std::nullopt, std::nullopt);
+        if (!known)
+            return known.error();
+        std::vector<float> values(static_cast<std::size_t>(tensors_.kinds[tensor].elements.value_or(0)));
+        auto const called = detail::call([&](maw_error** error) {
+            return maw_master_get(capi(), tensor, tensors_.params[tensor], values.data(), values.size(), error);
+        });
+        if (!called)
+            return called.error();
+        return values;
+    }
+    /// `maw_master_set`: a run starts from float32 weights, and the parameter shows them.
+    void set_masters(std::size_t tensor, std::vector<float> const& values) { try_set_masters(tensor, values).value(); }
+    Result<void> try_set_masters(std::size_t tensor, std::vector<float> const& values) {
+        auto const known = fits(tensor, std::nullopt, std::pair(values.size(), values.size()));
+        if (!known)
+            return known;
+        return detail::call([&](maw_error** error) {
+            return maw_master_set(capi(), tensor, values.data(), tensors_.params[tensor], values.size(), error);
         });
     }
 
@@ -1096,9 +1224,9 @@ class Optimizer {
     }
 
   private:
-    /// A tensor's dtype and how many elements it has, where that can be said in 64 bits.
+    /// A tensor's dtypes and how many elements it has, where that can be said in 64 bits.
     struct Kind {
-        std::int32_t dtype;
+        std::int32_t dtype, grad_dtype;
         std::optional<std::uint64_t> elements;
     };
     /// All tensors in the order of registration.
@@ -1170,12 +1298,48 @@ class Optimizer {
                                                 std::to_string(tensors_.kinds.size()));
         Kind const& kind = tensors_.kinds[tensor];
         if (dtype && *dtype != kind.dtype)
-            return Error(Status::invalid_argument, "tensor " + std::to_string(tensor) + " was registered as " +
-                                                       (kind.dtype == MAW_FLOAT32 ? "float" : "double"));
+            return wrong_type("tensor " + std::to_string(tensor), kind.dtype);
         if (lengths)
             if (auto error = wrong_length("tensor " + std::to_string(tensor), kind.elements, *lengths))
                 return *std::move(error);
         return {};
+    }
+
+    static Error wrong_type(std::string const& whose, std::int32_t registered) {
+        return Error(Status::invalid_argument, whose + " was registered as " + detail::name_of(registered));
+    }
+
+    /// The tensor exists and its gradients have this dtype.
+    Result<void> fits_gradient(std::size_t tensor, std::int32_t dtype) const {
+        auto const known = fits(tensor, std::nullopt, std::nullopt);
+        if (known && dtype != tensors_.kinds[tensor].grad_dtype)
+            return wrong_type("the gradient of tensor " + std::to_string(tensor), tensors_.kinds[tensor].grad_dtype);
+        return known;
+    }
+
+    /// The tensor exists, and its moments are told in this dtype and are so many.
+    Result<void> fits_state(std::size_t tensor, std::int32_t dtype,
+                            std::optional<std::pair<std::size_t, std::size_t>> lengths) const {
+        auto const known = fits(tensor, std::nullopt, lengths);
+        if (!known)
+            return known;
+        std::int32_t const wide = tensors_.kinds[tensor].dtype == MAW_FLOAT64 ? MAW_FLOAT64 : MAW_FLOAT32;
+        if (dtype != wide)
+            return wrong_type("the state of tensor " + std::to_string(tensor), wide);
+        return {};
+    }
+
+    /// `grad_dtype` 0: there is no gradient whose type could be wrong.
+    Result<void> rebind_to(std::size_t tensor, void* param, void const* gradient, std::int32_t dtype,
+                           std::int32_t grad_dtype) {
+        auto checked = fits(tensor, dtype, std::nullopt);
+        if (checked && grad_dtype != 0)
+            checked = fits_gradient(tensor, grad_dtype);
+        if (checked) {
+            tensors_.params[tensor] = param;
+            tensors_.gradients[tensor] = gradient;
+        }
+        return checked;
     }
 
 #ifdef __cpp_lib_span

@@ -11,7 +11,7 @@ const TARGET = normpath(joinpath(@__DIR__, "..", "src", "raw.jl"))
 
 const SCALARS = Dict(
     "int32_t" => "Int32", "uint32_t" => "UInt32", "uint64_t" => "UInt64", "uint8_t" => "UInt8",
-    "size_t" => "Csize_t", "double" => "Cdouble", "void" => "Cvoid",
+    "size_t" => "Csize_t", "double" => "Cdouble", "float" => "Cfloat", "void" => "Cvoid",
 )
 
 "The Julia type of a C type such as \"const void *const *\"; `known`: typedefs read so far."

@@ -23,6 +23,7 @@ import Random
 include("raw.jl")
 include("errors.jl")
 include("library.jl")
+include("half.jl")
 include("rule.jl")
 include("walk.jl")
 include("log.jl")
@@ -51,7 +52,7 @@ end
     eval(Expr(:public, :Rule, :setup, :State, :update!, :adjust!, :freeze!, :thaw!, :meta_due, :meta_update!, :Request,
               :meta_result, :report, :save, :load!, :dump_state, :factors, :features, :attention, :set_attention!,
               :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :tensor_state,
-              :set_tensor_state!, :step_count, :learning_rates, :weight_decays, :priorities, :trainable, :unwrap,
+              :set_tensor_state!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count, :learning_rates, :weight_decays, :priorities, :trainable, :unwrap,
               :optimisers_rule, :library_path, :library_version, :MetaAdamWError, :Raw))
 end
 

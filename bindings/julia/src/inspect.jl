@@ -153,11 +153,11 @@ end
 """
     tensor_state(state, name)
 
-The moments of one tensor as arrays of its type and size, and the number of its updates: `(exp_avg, exp_avg_sq, step)`.
+The moments of one tensor as arrays of its size, of Float64 for a tensor of Float64 and else of Float32, and the number of its updates: `(exp_avg, exp_avg_sq, step)`.
 """
 function tensor_state(state::State, name::AbstractString)
     tensor = tensor_number(state, name)
-    exp_avg, exp_avg_sq = (Array{state.types[tensor]}(undef, state.sizes[tensor]) for _ in 1:2)
+    exp_avg, exp_avg_sq = (Array{state_type(state.types[tensor])}(undef, state.sizes[tensor]) for _ in 1:2)
     step = Ref{UInt64}()
     locked(state) do handle
         call(Raw.maw_tensor_state_get, handle, tensor - 1, exp_avg, exp_avg_sq, length(exp_avg), step)
@@ -176,9 +176,50 @@ function set_tensor_state!(state::State, name::AbstractString; exp_avg::Abstract
     size(exp_avg) == size(exp_avg_sq) == state.sizes[tensor] || throw(DimensionMismatch(
         "the moments of $name have sizes $(size(exp_avg)) and $(size(exp_avg_sq)), the parameter " *
         "$(state.sizes[tensor])"))
-    first, second = (convert(Array{state.types[tensor]}, moment) for moment in (exp_avg, exp_avg_sq))
+    first, second = (convert(Array{state_type(state.types[tensor])}, moment) for moment in (exp_avg, exp_avg_sq))
     locked(state) do handle
         call(Raw.maw_tensor_state_set, handle, tensor - 1, first, second, length(first), step)
     end
     return nothing
+end
+
+"""
+    masters(state, name, parameter)
+
+The Float32 masters of a 16-bit tensor under `precision = :master` or `:remainder`; `parameter` is its array in the model, in
+which half of each remainder's master is.
+"""
+function masters(state::State, name::AbstractString, parameter::AbstractArray)
+    tensor = checked_parameter(state, name, parameter)
+    values = Array{Float32}(undef, state.sizes[tensor])
+    locked(state) do handle
+        GC.@preserve parameter call(
+            Raw.maw_master_get, handle, tensor - 1, address(parameter, name), values, length(values))
+    end
+    return values
+end
+
+"""
+    set_masters!(state, name, parameter, values)
+
+Sets the masters, so that a run can start from Float32 weights, and writes what they show into `parameter`.
+"""
+function set_masters!(state::State, name::AbstractString, parameter::AbstractArray, values::AbstractArray)
+    tensor = checked_parameter(state, name, parameter)
+    size(values) == state.sizes[tensor] ||
+        throw(DimensionMismatch("the masters have size $(size(values)), $name $(state.sizes[tensor])"))
+    wide = convert(Array{Float32}, values)
+    locked(state) do handle
+        GC.@preserve parameter call(
+            Raw.maw_master_set, handle, tensor - 1, wide, address(parameter, name), length(wide))
+    end
+    return nothing
+end
+
+function checked_parameter(state::State, name, parameter)
+    tensor = tensor_number(state, name)
+    eltype(parameter) === state.types[tensor] && size(parameter) == state.sizes[tensor] && contiguous(parameter) ||
+        throw(ArgumentError("$name is registered as $(state.types[tensor]) of size $(state.sizes[tensor]), not as a " *
+                            "$(typeof(parameter)) of size $(size(parameter))"))
+    return tensor
 end

@@ -108,14 +108,37 @@ const MAW_FLOAT32 = 1
 const MAW_FLOAT64 = 2
 
 """
-bfloat16; answers `MAW_UNSUPPORTED` in this version.
+bfloat16: the upper half of a 32-bit float. As `uint16_t`.
 """
 const MAW_BFLOAT16 = 3
 
 """
-16-bit IEEE float; answers `MAW_UNSUPPORTED` in this version.
+16-bit IEEE float. As `uint16_t`.
 """
 const MAW_FLOAT16 = 4
+
+"""
+Each new value of a 16-bit parameter is rounded to nearest, and an update below half a unit of its last place is lost.
+"""
+const MAW_PRECISION_NEAREST = 0
+
+"""
+The library keeps float32 masters, which the updates move; the host's 16-bit parameter shows them, rounded to nearest.
+4 bytes more an element.
+"""
+const MAW_PRECISION_MASTER = 1
+
+"""
+The same float32 masters, bit for bit, in 2 + 2 bytes: the host's bfloat16 parameter, and in the library the 16 bits that
+it lacks. bfloat16 only; 2 bytes more an element.
+"""
+const MAW_PRECISION_REMAINDER = 2
+
+"""
+Each new value of a 16-bit parameter is rounded up or down by chance, so that the mean is right: no more memory. The
+chance depends on `maw_options.seed`, the tensor's name, its step and the element alone.
+"""
+const MAW_PRECISION_STOCHASTIC = 3
 
 """
 Host memory.
@@ -470,7 +493,7 @@ The optimizer's options, fixed at creation except where a setter exists. `maw_op
 struct maw_options
     # `sizeof(maw_options)` of the caller; set by `maw_options_init`.
     struct_size::Csize_t
-    # Seed of the attention module's initial values: the same on every platform. Default 0.
+    # Seed of the attention module's initial values and of rounding by chance: the same on every platform. Default 0.
     seed::UInt64
     # Steps of the whole run for the time feature, or 0 if unknown (default): then 2·sigmoid(step/1000) − 1.
     total_steps::UInt64
@@ -496,7 +519,8 @@ struct maw_options
     huw_initial_log_var::Cdouble
     # |s| is kept at or below this after each meta-update, ≥ 0; 0 = no limit, as the paper. Default 10.
     log_var_limit::Cdouble
-    # Relative size of the step for the Hessian product; 0 (default) = 6e-6 for float64 (forward: 1.5e-8), 3e-3 for float32.
+    # Relative size of the step for the Hessian product; 0 (default) = 6e-6 for float64 (forward: 1.5e-8), 3e-3 for float32,
+    # 3e-2 for 16-bit parameters.
     difference_scale::Cdouble
     # Gradients are scaled down to this global norm as by torch's clip_grad_norm_; 0 (default) = no clipping.
     max_grad_norm::Cdouble
@@ -558,10 +582,15 @@ struct maw_param_group
     beta1::Cdouble
     # Decay of the second moment, 0 ≤ beta2 < 1. Default 0.999.
     beta2::Cdouble
-    # Added to the root of the second moment, > 0 in the tensors' dtype. Default 1e-8.
+    # Added to the root of the second moment, > 0 in what the tensors are computed in. Default 1e-8.
     eps::Cdouble
     # Decoupled weight decay, ≥ 0. Default 1e-2.
     weight_decay::Cdouble
+    # `MAW_PRECISION_…`: how 16-bit parameters keep precision; for other tensors `MAW_PRECISION_NEAREST`, the default.
+    precision::Int32
+    # Of both moments: 0 (default) = float64 for float64 tensors, else float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, rounded
+    # by chance as under `MAW_PRECISION_STOCHASTIC`.
+    moment_dtype::Int32
 end
 
 """
@@ -578,9 +607,9 @@ struct maw_tensor
     modulation_group::Cstring
     # Number of dimensions, at most 64.
     ndim::UInt32
-    # `MAW_FLOAT32` or `MAW_FLOAT64`; also the moments' dtype.
+    # The parameter's dtype, `MAW_FLOAT32` …; float64 is computed in float64, all else in float32.
     dtype::Int32
-    # The gradient's dtype: 0 (default) = `dtype`. Another one is `MAW_UNSUPPORTED` in this version.
+    # The gradient's dtype: 0 (default) = `dtype`, or any other.
     grad_dtype::Int32
     # `MAW_LAYER_…`: what the tensor belongs to, where its name does not tell. Default `MAW_LAYER_UNKNOWN`.
     layer_kind::Int32
@@ -879,7 +908,8 @@ Registers tensors that share hyper-parameters.
 `tensors`: `count` descriptions, at least one; names and shapes are copied. Each later call passes one pointer for
 every registered tensor, in the order of registration over all groups. `index`: out, the group's number from 0 on;
 may be NULL.
-`MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, or both groups of a duplicate name; `MAW_UNSUPPORTED` for a dtype;
+`MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, and the tensor that it does not suit, or both groups of a duplicate
+name; `MAW_UNSUPPORTED` for a field of a newer header;
 `MAW_INVALID_STATE` after registration ended. On failure none of the tensors is registered.
 
     maw_status maw_add_param_group(
@@ -900,7 +930,8 @@ const POINTER_maw_prepare = Ref{Ptr{Cvoid}}(C_NULL)
 Ends registration: forms the modulation groups, draws the attention module from the seed, allocates everything.
 
 The first step or meta-update does it by itself; a second call does nothing. Afterwards a step with `threads` = 1
-allocates nothing. Memory: two moments in each tensor's dtype, and little more.
+allocates nothing. Memory: two moments of float32 (float64 for float64 tensors; bfloat16 where the group says so),
+masters or remainders where the group has them, and little more.
 `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 `feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
 
@@ -916,7 +947,7 @@ const POINTER_maw_step = Ref{Ptr{Cvoid}}(C_NULL)
 One step: updates, in place, every parameter whose gradient is given.
 
 `params`, `grads`: `count` pointers each, one a tensor in registration order, to contiguous elements of the tensor's
-dtype, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
+`dtype` and `grad_dtype`, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
 tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
 neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
 `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
@@ -1572,8 +1603,8 @@ const POINTER_maw_tensor_state_get = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Copies the moments and the step count of one tensor, so that a run can move to another Adam.
 
-`tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` elements of the tensor's dtype; may be
-NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
+`tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64 tensor,
+whatever the moments' own dtype; may be NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
 `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open.
 
     maw_status maw_tensor_state_get(
@@ -1595,8 +1626,8 @@ const POINTER_maw_tensor_state_set = Ref{Ptr{Cvoid}}(C_NULL)
 Sets the moments and the step count of one tensor, so that a run can move here from another Adam. The optimizer's own
 step count becomes at least `step`. Prepares an optimizer that is not.
 
-`tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` elements of the tensor's dtype, finite, the
-second ≥ 0; copied. `step`: updates of this tensor so far, at most 2^53.
+`tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor, finite,
+the second ≥ 0; copied, and rounded to nearest where the moments are bfloat16. `step`: updates of this tensor so far, at most 2^53.
 `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open. On
 failure nothing is changed.
 
@@ -1613,6 +1644,52 @@ maw_tensor_state_set(optimizer, tensor, exp_avg, exp_avg_sq, count, step, error)
     ccall(POINTER_maw_tensor_state_set[], maw_status,
           (Ptr{maw_optimizer}, Csize_t, Ptr{Cvoid}, Ptr{Cvoid}, Csize_t, UInt64, Ptr{Ptr{maw_error}}),
           optimizer, tensor, exp_avg, exp_avg_sq, count, step, error)
+
+const POINTER_maw_master_set = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets the float32 masters of one tensor, so that a run can start from float32 weights, and writes the 16-bit parameter that
+shows them. Under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`. Prepares an optimizer that is not.
+
+`tensor`: its number in registration order. `values`: `count` finite floats, copied; `count` must be the number of its
+elements. `param`: out, the host's parameter as in `maw_step`.
+`MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE`
+while a meta-update is open. On failure nothing is changed.
+
+    maw_status maw_master_set(
+        maw_optimizer *optimizer,
+        size_t tensor,
+        const float *values,
+        void *param,
+        size_t count,
+        maw_error **error);
+"""
+maw_master_set(optimizer, tensor, values, param, count, error) =
+    ccall(POINTER_maw_master_set[], maw_status,
+          (Ptr{maw_optimizer}, Csize_t, Ptr{Cfloat}, Ptr{Cvoid}, Csize_t, Ptr{Ptr{maw_error}}),
+          optimizer, tensor, values, param, count, error)
+
+const POINTER_maw_master_get = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Copies the float32 masters of one tensor, under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`.
+
+`tensor`: its number in registration order. `param`: the host's parameter as in `maw_step`, read under
+`MAW_PRECISION_REMAINDER`, whose masters are half in it; else it may be NULL. `values`: out, `count` floats; `count` must be
+the number of its elements.
+`MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before they have
+begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open.
+
+    maw_status maw_master_get(
+        maw_optimizer *optimizer,
+        size_t tensor,
+        const void *param,
+        float *values,
+        size_t count,
+        maw_error **error);
+"""
+maw_master_get(optimizer, tensor, param, values, count, error) =
+    ccall(POINTER_maw_master_get[], maw_status,
+          (Ptr{maw_optimizer}, Csize_t, Ptr{Cvoid}, Ptr{Cfloat}, Csize_t, Ptr{Ptr{maw_error}}),
+          optimizer, tensor, param, values, count, error)
 
 const POINTER_maw_error_code = Ref{Ptr{Cvoid}}(C_NULL)
 """
@@ -1719,6 +1796,8 @@ const FUNCTIONS = (
     (:maw_dump_state, POINTER_maw_dump_state),
     (:maw_tensor_state_get, POINTER_maw_tensor_state_get),
     (:maw_tensor_state_set, POINTER_maw_tensor_state_set),
+    (:maw_master_set, POINTER_maw_master_set),
+    (:maw_master_get, POINTER_maw_master_get),
     (:maw_error_code, POINTER_maw_error_code),
     (:maw_error_message, POINTER_maw_error_message),
     (:maw_error_free, POINTER_maw_error_free),

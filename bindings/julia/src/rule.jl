@@ -17,6 +17,9 @@ const ENUMERATIONS = Dict{Symbol, NamedTuple}(
                     first_order = Raw.MAW_DIFFERENCE_FIRST_ORDER),
     :nonfinite => (skip = Raw.MAW_NONFINITE_SKIP, error = Raw.MAW_NONFINITE_ERROR,
                    propagate = Raw.MAW_NONFINITE_PROPAGATE),
+    :precision => (nearest = Raw.MAW_PRECISION_NEAREST, master = Raw.MAW_PRECISION_MASTER,
+                   remainder = Raw.MAW_PRECISION_REMAINDER, stochastic = Raw.MAW_PRECISION_STOCHASTIC),
+    :moment_dtype => (automatic = Int32(0), float32 = Raw.MAW_FLOAT32, bfloat16 = Raw.MAW_BFLOAT16),
     :device => (cpu = Raw.MAW_CPU, cuda = Raw.MAW_CUDA),
 )
 
@@ -68,7 +71,8 @@ end
 
 How to optimize. The keywords, all optional, are
 
-- a param group's hyper-parameters: `lr` (5e-4), `beta1`, `beta2`, `eps`, `weight_decay` (1e-2);
+- a param group's hyper-parameters: `lr` (5e-4), `beta1`, `beta2`, `eps`, `weight_decay` (1e-2); for 16-bit parameters
+  `precision` (`:nearest`, `:master`, `:remainder`, `:stochastic`); `moment_dtype` (`:automatic`, `:float32`, `:bfloat16`);
 - the options of the library, by their C names: `meta_interval`, `total_steps`, `seed`, `alpha_range`, `modulation` …
 
 Enumerations are Symbols, the C constants in lower case without their prefix: `feature_version = :basic_plus`,

@@ -19,6 +19,7 @@ mutable struct State
     first_index::Int
     names::Vector{String}           # of the tensors, in the order of registration
     types::Vector{DataType}
+    gradient_type::Any              # function
     sizes::Vector{Any}
     entries::Vector{Int}            # tensor -> number of the array in a walk
     lookup::Dict{String, Int}       # every name, further places of shared arrays included -> tensor
@@ -27,7 +28,7 @@ mutable struct State
     report::Raw.maw_step_report
 
     function State(handle::Ptr{Raw.maw_optimizer}, log)
-        state = new(handle, Threads.Atomic{Bool}(false), false, log, LogQueue([]), trainable, 1, [], [], [], [],
+        state = new(handle, Threads.Atomic{Bool}(false), false, log, LogQueue([]), trainable, 1, [], [], identity, [], [],
                     Dict{String, Int}(), falses(0), falses(0), defaults(Raw.maw_step_report, Raw.maw_step_report_init))
         return finalizer(free, state)
     end
@@ -110,7 +111,7 @@ chosen(predicate::Function, name) = predicate(name)::Bool
     setup(rule, model; keywords…) -> State
 
 Registers the arrays of `model`: nested NamedTuples, tuples, structs, Dicts and arrays of such; parameters are the
-`Array{Float32}` and `Array{Float64}` (and contiguous views) in it. An array that occurs in several places (`===`) is
+arrays of Float32, Float64, Float16 and [`BFloat16`](@ref) (and contiguous views) in it. An array that occurs in several places (`===`) is
 registered once, and its gradients are summed. [`trainable`](@ref) can be overloaded to leave fields of a struct out.
 
 Names are paths: `"layers.1.weight"`. They matter to the modulation groups, [`freeze!`](@ref) and checkpoints.
@@ -122,15 +123,16 @@ Names are paths: `"layers.1.weight"`. They matter to the modulation groups, [`fr
   the tensors are group 1, those given here follow (a group without tensors is left out).
 - `modulation_group = nothing`: function from the name to a modulation group's name; with `Rule(grouping = :custom)`.
 - `layer_kind = nothing`: function from the name to `:linear`, `:embedding`, `:attention`, `:layernorm` or `:unknown`.
+- `gradient_type = identity`: function from the type of a parameter's elements to that of its gradients: `T -> Float32`.
 - `log`: function of a level (`:info`, `:warning`) and a message, run after the call that caused the message;
   by default Julia's logging, `nothing` for silence.
 - `trainable = MetaAdamW.trainable`: used instead of that function.
 """
 function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, groups = (), modulation_group = nothing,
-               layer_kind = nothing, log = log_to_julia, trainable = trainable)
+               layer_kind = nothing, gradient_type = identity, log = log_to_julia, trainable = trainable)
     found = walk(model; trainable = trainable, first_index = Int(first_index))
     isempty(found.arrays) &&
-        throw(ArgumentError("the model has no array of Float32 or Float64: there is nothing to train"))
+        throw(ArgumentError("the model has no array of Float32, Float64, Float16 or bfloat16: there is nothing to train"))
     name(path) = String(rename(spelled(path, found.first_index)))
     names = map(name, found.paths)
     for (array, its_name) in zip(found.arrays, names)
@@ -145,6 +147,11 @@ function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, g
         state.entries = entries
         state.names = names[entries]
         state.types = eltype.(found.arrays[entries])
+        state.gradient_type = gradient_type
+        for type in unique(state.types)
+            is_element(gradient_type(type)) ||
+                throw(ArgumentError("gradient_type($type) is $(gradient_type(type)): no type of gradients"))
+        end
         state.sizes = size.(found.arrays[entries])
         state.tied, state.frozen = falses(length(entries)), falses(length(entries))
         tensor_of = invperm(entries)
@@ -198,7 +205,8 @@ function register(state::State, settings, members, modulation_group, layer_kind)
                    name = text(names[i]),
                    shape = pointer(shapes[i]),
                    ndim = length(shapes[i]),
-                   dtype = state.types[tensor] === Float32 ? Raw.MAW_FLOAT32 : Raw.MAW_FLOAT64,
+                   dtype = element_dtype(state.types[tensor]),
+                   grad_dtype = element_dtype(state.gradient_type(state.types[tensor])),
                    modulation_group = modulation_group === nothing ? Cstring(C_NULL) : text(modulation_groups[i]),
                    layer_kind = layer_kind === nothing ? Raw.MAW_LAYER_UNKNOWN :
                                 enumerated("layer_kind of $(names[i])", LAYER_KINDS, layer_kind(names[i])))

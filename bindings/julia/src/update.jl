@@ -2,7 +2,8 @@
 
 "Arrays and gradients of a model in the order of registration, checked against what was registered."
 function matched(state::State, model, gradient)
-    found = walk(model, gradient; trainable = state.trainable, first_index = state.first_index)
+    found = walk(model, gradient; trainable = state.trainable, gradient_type = state.gradient_type,
+                 first_index = state.first_index)
     length(found.arrays) == length(state.names) || throw(ArgumentError(
         "the model has $(length(found.arrays)) arrays; $(length(state.names)) were registered by setup"))
     arrays, gradients = found.arrays[state.entries], found.gradients[state.entries]
@@ -79,8 +80,9 @@ function observe_gradient!(state::State, name::AbstractString, gradient::Abstrac
     tensor = tensor_number(state, name)
     state.tied[tensor] &&
         throw(ArgumentError("$name is shared by several places, so its gradient is known only when they are summed"))
-    eltype(gradient) === state.types[tensor] && contiguous(gradient) || throw(ArgumentError(
-        "the gradient of $name is a $(typeof(gradient)); a contiguous array of $(state.types[tensor]) is expected"))
+    type = state.gradient_type(state.types[tensor])
+    eltype(gradient) === type && contiguous(gradient) || throw(ArgumentError(
+        "the gradient of $name is a $(typeof(gradient)); a contiguous array of $type is expected"))
     size(gradient) == state.sizes[tensor] || throw(DimensionMismatch(
         "the gradient of $name has size $(size(gradient)), the parameter $(state.sizes[tensor])"))
     (state.frozen[tensor] || isempty(gradient)) && return nothing

@@ -1,8 +1,10 @@
 # The walk over a model and, beside it, its gradient: which arrays are parameters, in which order, under which names.
 #
 #   node                                  what is done
-#   DenseArray{Float32 or Float64}        a parameter
-#   contiguous view of one                a parameter
+#   DenseArray of Float32, Float64,
+#     Float16 or a bfloat16               a parameter
+#   contiguous view or reinterpretation
+#     of such                             a parameter
 #   Transpose, Adjoint, PermutedDimsArray,
 #     reshaped array                      its parent, under the wrapper's own name
 #   other array of floats                 refused, with its name: it cannot be updated in place
@@ -12,7 +14,6 @@
 #     number generators, arrays of
 #     integers, `nothing` …               left out
 
-const Element = Union{Float32, Float64}
 const Inexact = Union{AbstractFloat, Complex}
 const Transposed{T} = Union{LinearAlgebra.Transpose{T}, LinearAlgebra.Adjoint{T}}
 const Wrapper{T} = Union{Transposed{T}, PermutedDimsArray{T}, Base.ReshapedArray{T}}
@@ -60,6 +61,7 @@ unwrap(gradient::Base.RefValue) = unwrap(gradient[])
 "What a walk finds: an entry for each distinct array, in order."
 struct Walk
     trainable::Any                          # function
+    gradient_type::Any                      # function: a parameter's type -> its gradient's
     first_index::Int
     arrays::Vector{Any}
     gradients::Vector{Any}                  # each an array like its parameter, or nothing
@@ -68,8 +70,8 @@ struct Walk
     seen::IdDict{Any, Int}
 end
 
-function walk(model, gradient = nothing; trainable = trainable, first_index = 1)
-    found = Walk(trainable, first_index, [], [], [], [], IdDict{Any, Int}())
+function walk(model, gradient = nothing; trainable = trainable, gradient_type = identity, first_index = 1)
+    found = Walk(trainable, gradient_type, first_index, [], [], [], [], IdDict{Any, Int}())
     visit!(found, model, gradient, nothing)
     return found
 end
@@ -79,16 +81,16 @@ place(found::Walk, path) = spelled(path, found.first_index)
 function visit!(found::Walk, x, dx, path)
     if x isa Plain
         return
-    elseif x isa DenseArray{<:Element}
+    elseif x isa DenseArray && is_element(eltype(x))
         leaf!(found, x, dx, path)
-    elseif x isa Wrapper{<:Element}
+    elseif x isa Wrapper && is_element(eltype(x))
         visit!(found, parent(x), parent_gradient(found, x, unwrap(dx), path), path)
-    elseif x isa SubArray{<:Element} && contiguous(x)
+    elseif x isa Union{SubArray, Base.ReinterpretArray} && is_element(eltype(x)) && contiguous(x)
         leaf!(found, x, dx, path)
     elseif x isa AbstractArray{<:Number}
         eltype(x) <: Inexact && !(x isa AbstractRange) && throw(ArgumentError(
             "$(place(found, path)) is a $(typeof(x)), which cannot be trained in place: parameters are contiguous " *
-            "arrays of Float32 or Float64; leave it out by a method of MetaAdamW.trainable, or make it an Array"))
+            "arrays of Float32, Float64, Float16 or bfloat16; leave it out by a method of MetaAdamW.trainable, or make it an Array"))
     else
         branch!(found, x, unwrap(dx), path)
     end
@@ -119,7 +121,7 @@ function leaf!(found::Walk, x, dx, path)
         push!(found.ties, entry => path)
         sum = found.gradients[entry]
         gradient === nothing ||
-            (found.gradients[entry] = sum === nothing ? gradient : convert(Array{eltype(x)}, sum .+ gradient))
+            (found.gradients[entry] = sum === nothing ? gradient : convert(Array{found.gradient_type(eltype(x))}, sum .+ gradient))
     end
     return
 end
@@ -131,8 +133,9 @@ function leaf_gradient(found, x, dx, path)
         "the gradient of $(place(found, path)) is a $(typeof(dx)); an array of numbers or `nothing` is expected"))
     size(dx) == size(x) || throw(DimensionMismatch(
         "the gradient of $(place(found, path)) has size $(size(dx)), the parameter $(size(x))"))
-    dx isa AbstractArray{eltype(x)} && contiguous(dx) && return dx
-    return convert(Array{eltype(x)}, collect(dx))
+    type = found.gradient_type(eltype(x))
+    eltype(dx) === type && contiguous(dx) && return dx
+    return convert(Array{type}, collect(dx))
 end
 
 "A wrapper's gradient as one of its parent."

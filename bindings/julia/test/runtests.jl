@@ -5,7 +5,7 @@ using Test
 
 include("common.jl")
 
-const THEMES = ["raw", "library", "rule", "walk", "update", "meta", "lifetime", "log", "checkpoint", "inspect",
+const THEMES = ["raw", "library", "rule", "walk", "update", "half", "meta", "lifetime", "log", "checkpoint", "inspect",
                 "extension", "readme"]
 
 for argument in ARGS

@@ -100,8 +100,8 @@ end
     @test throws(() -> new_state((layers = (view(matrix, 1:2, :),),)), ArgumentError, "layers.1 is a SubArray")
     @test throws(() -> new_state((w = view(flat, 1:2:9),)), ArgumentError, "w is a SubArray")
     @test throws(() -> new_state((w = view(flat, [3, 1]),)), ArgumentError, "w is a SubArray")
-    @test throws(() -> new_state((w = Float16[1],)), ArgumentError, "w is a Array{Float16,1}") ||
-          throws(() -> new_state((w = Float16[1],)), ArgumentError, "w is a Vector{Float16}")
+    @test throws(() -> new_state((w = BigFloat[1],)), ArgumentError, "w is a Array{BigFloat,1}") ||
+          throws(() -> new_state((w = BigFloat[1],)), ArgumentError, "w is a Vector{BigFloat}")
     @test throws(() -> new_state((w = Complex{Float32}[1],)), ArgumentError, "cannot be trained in place")
     @test throws(() -> new_state((w = Diagonal([1.0, 2.0]),)), ArgumentError, "w is a Diagonal")
     @test fails(() -> (m = (a = view(flat, 1:4), b = view(flat, 3:6)); MetaAdamW.update!(new_state(m), m, nothing)),

@@ -8,8 +8,12 @@
 use std::marker::PhantomData;
 
 use super::float::Float;
-use super::operand::{Buffer, Moments, Read, Weights};
+use super::fused::{self, Cell, Chance, Master, Nearest, Places, Remainder, Values};
+use super::operand::{Buffer, Moments, Read, Weights, array};
+use super::short_sums::{short_square, short_square_and_dot};
 use super::sums::{LANES, Sum, dot, square, square_and_dot, zeros};
+use crate::config::{DType, Precision};
+use crate::half::{BF16, F16, Half};
 use crate::noise::Noise;
 use crate::simd::Kernel;
 use crate::update::Coefficients;
@@ -144,9 +148,17 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
         // SAFETY: the caller's promise.
         let g = unsafe { self.g.tile(at, len, &mut g) };
         let [squares, products, _] = sums;
+        let short = self.m.dtype == DType::BF16;
         if MOMENTUM {
             // SAFETY: the caller's promise.
-            square_and_dot(g, unsafe { self.m.tile(at, len, &mut m) }, squares, products);
+            let m = unsafe { self.m.tile(at, len, &mut m) };
+            if short {
+                short_square_and_dot(g, m, squares, products);
+            } else {
+                square_and_dot(g, m, squares, products);
+            }
+        } else if short {
+            short_square::<T, 0>(g, squares);
         } else {
             square(g, squares);
         }
@@ -156,12 +168,18 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
     }
 }
 
-/// Σ θ², Σ m², Σ v², zeros of m.
+/// Σ θ², Σ m², Σ v², zeros of m. `moments`: their dtype, see [`super::short_sums`].
 #[inline(always)]
-fn state_sums<T: Float, const ZEROS: bool>(p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
-    square(p, &mut sums[0]);
-    square(m, &mut sums[1]);
-    square(v, &mut sums[2]);
+fn state_sums<T: Float, const ZEROS: bool>(moments: DType, p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
+    if moments == DType::BF16 {
+        short_square::<T, 0>(p, &mut sums[0]);
+        short_square::<T, 0>(m, &mut sums[1]);
+        short_square::<T, 48>(v, &mut sums[2]);
+    } else {
+        square(p, &mut sums[0]);
+        square(m, &mut sums[1]);
+        square(v, &mut sums[2]);
+    }
     if ZEROS {
         zeros(m, &mut sums[3]);
     }
@@ -184,7 +202,7 @@ impl<T: Float, const ZEROS: bool> Tiles<4> for StateKernel<T, ZEROS> {
         let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
         let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
-        state_sums::<T, ZEROS>(p, m, v, sums);
+        state_sums::<T, ZEROS>(self.moments.dtype, p, m, v, sums);
     }
 }
 
@@ -244,7 +262,67 @@ impl<T: Float> Step<T> {
         }
         Stepped { g, p, m, v }
     }
+
+    /// The same without telling the gradient, in one loop where tile and dtypes allow it.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[inline(always)]
+    unsafe fn quick_tile<'a>(&self, at: usize, len: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
+        macro_rules! choose {
+            ($($dtype:ident, $precision:ident => $cell:ty;)*) => {
+                match (self.p.dtype, self.p.precision) {
+                    $(
+                        // SAFETY: the caller's promise; the types are those of the dtypes.
+                        (DType::$dtype, Precision::$precision) => unsafe { self.fused::<$cell, $dtype>(at, buffers) },
+                    )*
+                    // SAFETY: the caller's promise.
+                    _ => unsafe { self.tile(at, len, buffers) },
+                }
+            };
+        }
+        let short = T::DTYPE == DType::F32 && self.moments.dtype == DType::BF16;
+        if short && len == TILE && self.g.dtype == self.p.dtype {
+            choose! {
+                BF16, Nearest => Nearest<BF16>;
+                BF16, Stochastic => Chance<BF16>;
+                BF16, Master => Master<BF16>;
+                BF16, Remainder => Remainder;
+                F16, Nearest => Nearest<F16>;
+                F16, Stochastic => Chance<F16>;
+                F16, Master => Master<F16>;
+            }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.tile(at, len, buffers) }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Tiles::tile`], for a whole tile of elements of these types, with moments of bfloat16.
+    #[inline(always)]
+    unsafe fn fused<'a, P: Cell, G: Half>(&self, at: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
+        let [p, unused, m, v] = &mut buffers.0;
+        let (mut noise_p, mut noise_m) = (Buffer::new(), Buffer::new());
+        // SAFETY: the caller's promise; `step` writes every value.
+        unsafe {
+            let noise_p = if P::CHANCE { noise_p.noise(self.noise[0], at) } else { &NO_NOISE };
+            let (p, m, v) = (p.whole(), m.whole(), v.whole());
+            let places = Places::<P> {
+                host: array(self.p.host, at),
+                beside: array(self.p.beside, at),
+                g: array(self.g.at.cast_mut(), at),
+                m: array(self.moments.m, at),
+                v: array(self.moments.v, at),
+            };
+            fused::step::<T, P, G>(self.s, places, (noise_p, noise_m.noise(self.noise[1], at)), Values { p, m, v });
+            Stepped { g: unused.none(), p, m, v }
+        }
+    }
 }
+
+/// Where nothing is rounded by chance.
+static NO_NOISE: [u32; TILE] = [0; TILE];
 
 /// The AdamW step; sums of the state that it leaves, and Σ g·m of the effective gradient with the new m.
 #[derive(Clone, Copy, Debug)]
@@ -255,8 +333,10 @@ impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKerne
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
         let (mut buffers, mut effective) = (Buffers::new(), Buffer::new());
         // SAFETY: the caller's promise.
-        let Stepped { g, p, m, v } = unsafe { self.0.tile(at, len, &mut buffers) };
-        state_sums::<T, ZEROS>(p, m, v, sums);
+        let Stepped { g, p, m, v } = unsafe {
+            if MOMENTUM { self.0.tile(at, len, &mut buffers) } else { self.0.quick_tile(at, len, &mut buffers) }
+        };
+        state_sums::<T, ZEROS>(self.0.moments.dtype, p, m, v, sums);
         if MOMENTUM {
             dot(effective.scaled(g, self.0.s.gradient), m, &mut sums[4]);
         }
@@ -272,7 +352,7 @@ impl<T: Float> Tiles<0> for PlainKernel<T> {
     unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
         let mut buffers = Buffers::new();
         // SAFETY: the caller's promise.
-        unsafe { self.0.tile(at, len, &mut buffers) };
+        unsafe { self.0.quick_tile(at, len, &mut buffers) };
     }
 }
 

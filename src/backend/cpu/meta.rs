@@ -26,6 +26,20 @@ pub struct MetaStorage {
 }
 
 impl MetaStorage {
+    /// One optimizer's options decide what is kept, so that every meta-update of it can use the same memory.
+    fn new(tensors: &[Tensor], kept: &[Kept]) -> Result<Self> {
+        let mut storage = Self { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None] };
+        for slot in kept {
+            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::gradient_bytes))?);
+        }
+        Ok(storage)
+    }
+
+    /// Lets the system have all of it; false where it must be given back instead.
+    fn lend(&mut self) -> bool {
+        self.saved.lend() && self.kept.iter_mut().flatten().all(Storage::lend)
+    }
+
     /// The kept gradient's buffer, or NULL, which no kernel reads.
     fn kept(&self, slot: Kept, tensor: usize) -> *mut c_void {
         self.kept[slot as usize].as_ref().map_or(std::ptr::null_mut(), |kept| kept.pointer(tensor))
@@ -145,10 +159,10 @@ impl Cpu {
 
 impl MetaPasses for Cpu {
     fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
-        let mut storage = MetaStorage { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None] };
-        for slot in kept {
-            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::gradient_bytes))?);
-        }
+        let storage = match self.lent.take() {
+            Some(lent) => lent,
+            None => MetaStorage::new(tensors, kept)?,
+        };
         let p = Shared(params.pointers());
         let saved = Shared(storage.saved.pointers());
         self.copy(|kind| kind.dtype, |tensor| p.at(tensor).cast_const(), |tensor| saved.at(tensor));
@@ -163,7 +177,7 @@ impl MetaPasses for Cpu {
     }
 
     fn end_meta(&mut self) {
-        self.meta = None;
+        self.lent = self.meta.take().and_then(|mut meta| meta.lend().then_some(meta));
     }
 
     fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]) {
@@ -177,7 +191,7 @@ impl MetaPasses for Cpu {
     fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]) {
         self.keep(grads, Kept::Train2, |view, chunk, kind| view.kept(Kept::Train1, chunk, kind));
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [square, product] = if grads.has(tensor) { self.chunks.total(tensor) } else { [0.0; 2] };
+            let [square, product] = self.chunks.total(tensor);
             *out = Alignment { square, product };
         }
     }
@@ -237,22 +251,25 @@ impl MetaPasses for Cpu {
 }
 
 impl Cpu {
-    /// Keeps gradients, which begin as zeros, and takes their products with another vector.
+    /// Keeps gradients (0 where one is missing) and takes their products with another vector.
     fn keep(&self, grads: &Grads, slot: Kept, other: impl Fn(View, Chunk, Kind) -> Read + Sync) {
         let (view, g) = (self.view(), Shared(grads.pointers()));
         self.pass(
-            |tensor| !g.at(tensor).is_null(),
+            |_| true,
             |chunk, kind| {
-                let kept = view.kept(slot, chunk, kind);
-                let kernel = (
-                    Read { at: from(g.at(chunk.tensor).cast_mut(), kind.grad, chunk), dtype: kind.grad },
-                    Write { at: kept.at.cast_mut(), dtype: kind.grad },
-                    other(view, chunk, kind),
-                );
+                let host = g.at(chunk.tensor).cast_mut();
+                let kept = Write { at: view.kept(slot, chunk, kind).at.cast_mut(), dtype: kind.grad };
+                if host.is_null() {
+                    // SAFETY: our buffer has the tensor's size and gradient's dtype; a chunk belongs to one thread.
+                    unsafe { kept.at.cast::<u8>().write_bytes(0, chunk.len * kind.grad.size()) };
+                    return [0.0; 3];
+                }
+                let g = Read { at: from(host, kind.grad, chunk), dtype: kind.grad };
+                let other = other(view, chunk, kind);
                 by_dtype!(kind, T => {
-                    let (g, kept, other) = kernel;
+                    let kernel = KeepKernel::<T> { g, kept, other, compute: PhantomData };
                     // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
-                    unsafe { drive(chunk, KeepKernel::<T> { g, kept, other, compute: PhantomData }) }
+                    unsafe { drive(chunk, kernel) }
                 })
             },
         );
@@ -303,14 +320,14 @@ impl Cpu {
 
     fn projections(&self, out: &mut [Projection]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [square, ratio, param] = self.chunks.total(tensor);
-            *out = Projection { square, ratio, param };
+            let [ratio, param] = self.chunks.total(tensor);
+            *out = Projection { ratio, param };
         }
     }
 
     fn made(&self, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [_, _, _, made] = self.chunks.total(tensor);
+            let [_, _, made] = self.chunks.total(tensor);
             *out = made;
         }
     }

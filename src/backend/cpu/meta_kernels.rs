@@ -84,7 +84,9 @@ impl<T: Float> Origin<T> {
         }
         // SAFETY: the caller's promise.
         let (p, (m, v)) = unsafe { (self.p.tile(at, len, p), self.moments.tiles(at, len, (m, v))) };
-        let (ratio, moved, s) = (ratio.zeros(len), moved.zeros(len), self.s);
+        // SAFETY: all are written below.
+        let (ratio, moved) = unsafe { (ratio.of(len), moved.of(len)) };
+        let s = self.s;
         if MODE == STEP {
             // SAFETY: the caller's promise.
             let g = unsafe { self.g.tile(at, len, g) };
@@ -160,7 +162,8 @@ impl<T: Float> Way<T> {
         let (mut g, mut g2) = (Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
         let (g, g2) = unsafe { (self.g.tile(at, len, &mut g), self.g2.tile(at, len, &mut g2)) };
-        let w = out.zeros(len);
+        // SAFETY: all are written below.
+        let w = unsafe { out.of(len) };
         for ((w, g), g2) in w.iter_mut().zip(g).zip(g2) {
             *w = self.train2 * g2.widen() + self.train1 * g.widen();
         }
@@ -199,16 +202,22 @@ impl Sight {
     #[inline(always)]
     unsafe fn x<'a, T: Float>(&self, at: usize, len: usize, out: &'a mut Buffer<f64>) -> &'a mut [f64] {
         let (mut host, mut train2) = (Buffer::<T>::new(), Buffer::<T>::new());
-        let x = out.zeros(len);
-        if let Some(read) = self.host {
-            // SAFETY: the caller's promise.
-            for (x, g) in x.iter_mut().zip(unsafe { read.tile(at, len, &mut host) }) {
-                *x = self.host_factor * g.widen();
+        // SAFETY: all are written below.
+        let x = unsafe { out.of(len) };
+        match self.host {
+            Some(read) => {
+                // SAFETY: the caller's promise.
+                let host = unsafe { read.tile(at, len, &mut host) };
+                for (x, g) in x.iter_mut().zip(host) {
+                    *x = self.host_factor * g.widen();
+                }
             }
+            None => x.fill(0.0),
         }
         if let Some(read) = self.train2 {
             // SAFETY: the caller's promise.
-            for (x, g) in x.iter_mut().zip(unsafe { read.tile(at, len, &mut train2) }) {
+            let train2 = unsafe { read.tile(at, len, &mut train2) };
+            for (x, g) in x.iter_mut().zip(train2) {
                 *x -= self.train2_factor * g.widen();
             }
         }
@@ -227,7 +236,7 @@ pub struct Visit<T> {
     pub out: Write,
 }
 
-/// With LOOK Σ x², Σ x·r, Σ x·θ. With VISIT writes θ′ + radius·w; ⟨what was written − θ′, w⟩.
+/// With LOOK Σ x·r and Σ x·θ. With VISIT writes θ′ + radius·w; ⟨what was written − θ′, w⟩.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeKernel<T, const MODE: u8, const LOOK: bool, const VISIT: bool> {
     /// Where θ′ comes from.
@@ -238,9 +247,9 @@ pub struct ProbeKernel<T, const MODE: u8, const LOOK: bool, const VISIT: bool> {
     pub visit: Visit<T>,
 }
 
-impl<T: Float, const MODE: u8, const LOOK: bool, const VISIT: bool> Tiles<4> for ProbeKernel<T, MODE, LOOK, VISIT> {
+impl<T: Float, const MODE: u8, const LOOK: bool, const VISIT: bool> Tiles<3> for ProbeKernel<T, MODE, LOOK, VISIT> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 4]) {
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
         let mut buffers = Buffers([const { Buffer::new() }; 6]);
         // SAFETY: the caller's promise.
         let Point { p, ratio, moved } = unsafe { self.origin.point::<MODE>(at, len, &mut buffers) };
@@ -248,25 +257,23 @@ impl<T: Float, const MODE: u8, const LOOK: bool, const VISIT: bool> Tiles<4> for
             let mut x = Buffer::new();
             // SAFETY: the caller's promise.
             let x = unsafe { self.sight.x::<T>(at, len, &mut x) };
-            square(x, &mut sums[0]);
             if MODE != STAY {
-                dot(x, ratio, &mut sums[1]);
-                dot(x, p, &mut sums[2]);
+                dot(x, ratio, &mut sums[0]);
             }
+            dot(x, p, &mut sums[1]);
         }
         if VISIT {
             let (mut w, mut stored, mut made) = (Buffer::new(), Buffer::<T>::new(), Buffer::<f64>::new());
-            // SAFETY: the caller's promise.
-            let w = unsafe { self.visit.way.w(at, len, &mut w) };
-            let (stored, made) = (stored.copy(moved), made.zeros(len));
-            for (stored, w) in stored.iter_mut().zip(&*w) {
-                *stored = T::round(stored.widen() + self.visit.radius * w);
+            // SAFETY: the caller's promise; the rest is written below.
+            let (w, stored, made) = unsafe { (self.visit.way.w(at, len, &mut w), stored.of(len), made.of(len)) };
+            for ((stored, moved), w) in stored.iter_mut().zip(&*moved).zip(&*w) {
+                *stored = T::round(moved.widen() + self.visit.radius * w);
             }
             self.origin.p.as_shown().round_as_shown(stored);
             for ((made, stored), moved) in made.iter_mut().zip(&*stored).zip(&*moved) {
                 *made = stored.widen() - moved.widen();
             }
-            dot(made, w, &mut sums[3]);
+            dot(made, w, &mut sums[2]);
             // SAFETY: the caller's promise.
             unsafe { self.visit.out.put(at, stored) };
         }

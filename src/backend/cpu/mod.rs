@@ -3,10 +3,12 @@
 
 mod chunks;
 mod float;
+mod fused;
 mod kernels;
 mod meta;
 mod meta_kernels;
 mod operand;
+mod short_sums;
 mod step;
 mod storage;
 mod sums;
@@ -46,6 +48,8 @@ pub struct Cpu {
     /// Whether `enhanced` features want zeros counted.
     zeros: bool,
     meta: Option<MetaStorage>,
+    /// The last meta-update's memory, lent to the system: fresh pages would cost more than their use.
+    lent: Option<MetaStorage>,
 }
 
 /// What a tensor's elements are.
@@ -115,6 +119,7 @@ impl Cpu {
             threads: Threads::new(if small { 1 } else { threads }),
             zeros,
             meta: None,
+            lent: None,
         })
     }
 

@@ -28,10 +28,39 @@ impl<T> Buffer<T> {
     /// # Safety
     /// The caller writes every one before it reads any.
     #[inline(always)]
-    unsafe fn of(&mut self, len: usize) -> &mut [T] {
+    pub unsafe fn of(&mut self, len: usize) -> &mut [T] {
         let whole = &mut self.0[..len];
         // SAFETY: the caller's promise; T is a plain number.
         unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), len) }
+    }
+}
+
+impl<T> Buffer<T> {
+    /// All of it.
+    ///
+    /// # Safety
+    /// The caller writes every element before it reads any.
+    #[inline(always)]
+    pub unsafe fn whole(&mut self) -> &mut [T; TILE] {
+        // SAFETY: the caller's promise; T is a plain number.
+        unsafe { &mut *self.0.as_mut_ptr().cast() }
+    }
+
+    /// Nothing of it.
+    #[inline(always)]
+    pub fn none(&self) -> &[T] {
+        &[]
+    }
+}
+
+impl Buffer<u32> {
+    /// The chance of a whole tile.
+    #[inline(always)]
+    pub fn noise(&mut self, noise: Noise, at: usize) -> &[u32; TILE] {
+        // SAFETY: all are written below.
+        let to = unsafe { self.whole() };
+        noise.fill(at, to);
+        to
     }
 }
 
@@ -66,15 +95,6 @@ impl<T: Float> Buffer<T> {
         for ((to, shown), low) in to.iter_mut().zip(shown).zip(low) {
             *to = T::from_f32(half::join(*shown, *low));
         }
-        to
-    }
-
-    /// Zeros.
-    #[inline(always)]
-    pub fn zeros(&mut self, len: usize) -> &mut [T] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.of(len) };
-        to.fill(T::ZERO);
         to
     }
 
@@ -114,6 +134,14 @@ pub struct Read {
 unsafe fn slice<'a, T>(base: *const c_void, at: usize, len: usize) -> &'a [T] {
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts(base.cast::<T>().add(at), len) }
+}
+
+/// # Safety
+/// A tile of elements of type T from `at` on is readable and writable, through this array alone, for `'a`.
+#[inline(always)]
+pub unsafe fn array<'a, T>(base: *mut c_void, at: usize) -> &'a mut [T; TILE] {
+    // SAFETY: the caller's promise.
+    unsafe { &mut *base.cast::<T>().add(at).cast() }
 }
 
 /// # Safety

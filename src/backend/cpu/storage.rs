@@ -73,6 +73,20 @@ impl Storage {
         &mut self.memory[range]
     }
 
+    /// Lets the system have the memory back when it needs some, and says whether it will. The elements are then zeros
+    /// or what they were, tile by tile, until they are written.
+    pub fn lend(&mut self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: no reference into the memory lives, and any bytes are valid elements; who uses the buffers again
+            // writes before it reads.
+            #[allow(unsafe_code, reason = "the promise above")]
+            unsafe { self.memory.unchecked_advise(memmap2::UncheckedAdvice::Free) }.is_ok()
+        }
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+
     /// All zeros again.
     pub fn clear(&mut self) {
         self.memory.fill(0);

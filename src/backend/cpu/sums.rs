@@ -38,6 +38,14 @@ impl Sum {
         self.0[0] += number;
     }
 
+    /// += both halves of these lanes, times a factor.
+    #[inline(always)]
+    pub fn add_halves(&mut self, lanes: &[f32; 2 * LANES], factor: f64) {
+        for lane in 0..LANES {
+            self.0[lane] += (f64::from(lanes[lane]) + f64::from(lanes[LANES + lane])) * factor;
+        }
+    }
+
     /// += a·b, lane by lane.
     #[inline(always)]
     fn add(&mut self, a: &[f64; LANES], b: &[f64; LANES]) {

@@ -1,4 +1,7 @@
 //! Work on numbered items by an explicit number of threads: the caller's alone, or a pool of the handle's own.
+//!
+//! After `fork` the child has the pool's memory without its threads: to wait for them would be for ever. There the
+//! caller's thread does the work, and the pool is left as it lies.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +11,8 @@ pub const THREAD_NAME: &str = "metaadamw-";
 /// A handle's threads. The host's own pools are never touched.
 pub struct Threads {
     pool: Option<rayon::ThreadPool>,
+    /// The process that made the pool, the only one in which it has threads.
+    process: u32,
 }
 
 impl std::fmt::Debug for Threads {
@@ -33,16 +38,21 @@ impl Threads {
                     .ok()
             })
             .flatten();
-        Self { pool }
+        Self { pool, process: std::process::id() }
     }
 
     fn count(&self) -> usize {
         self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
     }
 
+    /// The pool, where it has threads.
+    fn pool(&self) -> Option<&rayon::ThreadPool> {
+        self.pool.as_ref().filter(|_| self.process == std::process::id())
+    }
+
     /// Calls `work(0) … work(items − 1)`, in any order. One fork and one join, whatever the number of items.
     pub fn run(&self, items: usize, work: impl Fn(usize) + Sync) {
-        match &self.pool {
+        match self.pool() {
             Some(pool) if items > 1 => {
                 let next = AtomicUsize::new(0);
                 pool.broadcast(|_| {
@@ -56,6 +66,15 @@ impl Threads {
                 });
             }
             _ => (0..items).for_each(work),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if self.pool().is_none() {
+            // Ending a pool takes its locks, which a thread may have held at the time of the fork.
+            std::mem::forget(self.pool.take());
         }
     }
 }

@@ -1563,11 +1563,8 @@ struct Project : Pass {
                 double x = has ? times_b * (double)bs[i] : 0.0;
                 if (two) x -= times_g2 * (double)g2s[i];
                 if (i >= count) continue;
-                sums[0] += x * x;
-                if (origin.how != STAY) {
-                    sums[1] += x * (double)ratio[i];
-                    sums[2] += x * (double)ps[i];
-                }
+                if (origin.how != STAY) sums[0] += x * (double)ratio[i];
+                sums[1] += x * (double)ps[i];
             }
         });
     }
@@ -1629,7 +1626,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_neighbour(const World* w
     over_chunks(*world, work);
 }
 
-// Σ x², Σ x·r, Σ x·θ.
+// Σ x·r, Σ x·θ.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     maw_project(const World* world, const Meta* meta, u32 differs, double host, double train2) {
     Project work;

@@ -184,7 +184,7 @@ impl MetaPasses for Cuda {
         });
         let sums = sums.unwrap_or_else(|| vec![f64::NAN; self.sizes.len() * GRADIENT_SUMS]);
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact(GRADIENT_SUMS)) {
-            *out = Projection { square: sums[0], ratio: sums[1], param: sums[2] };
+            *out = Projection { ratio: sums[0], param: sums[1] };
         }
     }
 }

@@ -1,0 +1,52 @@
+# Types of elements: what they are to the library, and a bfloat16 where Julia has none.
+
+"""
+    BFloat16
+
+The upper half of a Float32: the type of parameters and gradients that `reinterpret(MetaAdamW.BFloat16, bits)` makes of an
+array of UInt16, without a copy. It knows conversions, comparison and the four operations (in Float32), no more; Core's
+and, by a method of [`element_dtype`](@ref), another package's will do as well.
+"""
+primitive type BFloat16 <: AbstractFloat 16 end
+
+Base.Float32(x::BFloat16) = reinterpret(Float32, UInt32(reinterpret(UInt16, x)) << 16)
+function BFloat16(x::Float32)
+    bits = reinterpret(UInt32, x)
+    isnan(x) && return reinterpret(BFloat16, UInt16(bits >> 16) | 0x0040)
+    return reinterpret(BFloat16, UInt16(((UInt64(bits) + 0x7fff + ((bits >> 16) & 1)) >> 16) & 0xffff))
+end
+BFloat16(x::BFloat16) = x
+BFloat16(x::Real) = BFloat16(Float32(x))
+(::Type{T})(x::BFloat16) where {T <: Union{Float64, Float16, Integer}} = T(Float32(x))
+Base.promote_rule(::Type{BFloat16}, ::Type{T}) where {T <: Union{Float32, Float64}} = T
+Base.promote_rule(::Type{BFloat16}, ::Type{<:Union{Float16, Integer}}) = Float32
+for op in (:+, :-, :*, :/)
+    @eval Base.$op(a::BFloat16, b::BFloat16) = BFloat16($op(Float32(a), Float32(b)))
+end
+Base.:-(a::BFloat16) = BFloat16(-Float32(a))
+Base.:(==)(a::BFloat16, b::BFloat16) = Float32(a) == Float32(b)
+Base.:<(a::BFloat16, b::BFloat16) = Float32(a) < Float32(b)
+Base.isnan(a::BFloat16) = isnan(Float32(a))
+Base.show(io::IO, a::BFloat16) = print(io, "BFloat16(", Float32(a), ")")
+
+"""
+    element_dtype(T)
+
+The library's number for arrays of `T`, or 0 for what is no parameter. To be overloaded for a type of the same layout:
+
+    MetaAdamW.element_dtype(::Type{BFloat16s.BFloat16}) = MetaAdamW.Raw.MAW_BFLOAT16
+"""
+element_dtype(::Type) = Int32(0)
+element_dtype(::Type{Float32}) = Raw.MAW_FLOAT32
+element_dtype(::Type{Float64}) = Raw.MAW_FLOAT64
+element_dtype(::Type{Float16}) = Raw.MAW_FLOAT16
+element_dtype(::Type{BFloat16}) = Raw.MAW_BFLOAT16
+@static if isdefined(Core, :BFloat16)
+    element_dtype(::Type{Core.BFloat16}) = Raw.MAW_BFLOAT16
+end
+element_dtype(::Type{Union{}}) = Int32(0)
+
+is_element(T) = element_dtype(T) != 0
+
+"The type in which moments are read and set."
+state_type(T) = T === Float64 ? Float64 : Float32

@@ -1,0 +1,61 @@
+# 16-bit parameters: which arrays they are, masters, gradients of another type.
+
+const BF16 = MetaAdamW.BFloat16
+
+half_rule(; keywords...) = MetaAdamW.Rule(; meta_interval = 2, attn_layers = 2, threads = 1, keywords...)
+
+@testset "a bfloat16 is the upper half of a Float32, rounded to nearest" begin
+    for bits in 0x0000:0xffff
+        x = reinterpret(BF16, bits)
+        isnan(x) || @test reinterpret(UInt16, BF16(Float32(x))) == bits
+    end
+    @test reinterpret(UInt16, BF16(1.0f0 + 2.0f0^-8)) == 0x3f80            # ties to even
+    @test reinterpret(UInt16, BF16(1.0f0 + 3 * 2.0f0^-8)) == 0x3f82
+    @test isnan(BF16(NaN32)) && BF16(3) == BF16(3.0) && BF16(1) + BF16(2) == BF16(3) && BF16(1) < BF16(2)
+    @test Float32[1] .+ [BF16(1)] == Float32[2] && sprint(show, BF16(2)) == "BFloat16(2.0)"
+end
+
+@testset "Float16 arrays and reinterpreted UInt16 are parameters" begin
+    bits = reinterpret(UInt16, BF16.([1.0 2.0; 3.0 4.0]))
+    bits = collect(bits)
+    model = (weight = reinterpret(BF16, bits), bias = Float16[1, 2], norm = Float32[1])
+    state = MetaAdamW.setup(half_rule(), model; log = quiet)
+    @test MetaAdamW.tensor_names(state) == ["weight", "bias", "norm"]
+    MetaAdamW.update!(state, model, (weight = ones(2, 2), bias = ones(2), norm = ones(1)))
+    @test bits != reinterpret(UInt16, BF16.([1.0 2.0; 3.0 4.0])) || model.bias != [1, 2]
+    @test eltype(MetaAdamW.tensor_state(state, "weight").exp_avg) === Float32
+    result = MetaAdamW.meta_update!(state, model) do request
+        answer((weight = Float32.(model.weight), bias = Float32.(model.bias), norm = model.norm), request)
+    end
+    @test result.outcome === :updated
+end
+
+@testset "masters are trained as Float32 with precision = $precision" for precision in (:master, :remainder)
+    start = Float32[1, -2, 0.5, 3]
+    bits = collect(reinterpret(UInt16, BF16.(start)))
+    model, plain = (w = reinterpret(BF16, bits),), (w = copy(start),)
+    state = MetaAdamW.setup(half_rule(; precision), model; gradient_type = T -> Float32, log = quiet)
+    oracle = MetaAdamW.setup(half_rule(), plain; log = quiet)
+    @test fails(() -> MetaAdamW.masters(state, "w", model.w), :invalid_state)
+    for step in 1:10
+        gradient = (w = Float32[0.1, -0.2, 0.3, step],)
+        MetaAdamW.update!(state, model, gradient)
+        MetaAdamW.update!(oracle, plain, gradient)
+    end
+    @test MetaAdamW.masters(state, "w", model.w) == plain.w
+    @test all(abs.(Float32.(model.w) .- plain.w) .<= abs.(plain.w) ./ 256)
+    MetaAdamW.set_masters!(state, "w", model.w, [1, 0.1, 2, 3])
+    @test MetaAdamW.masters(state, "w", model.w) == Float32[1, 0.1, 2, 3] && bits[3] == 0x4000
+    @test throws(() -> MetaAdamW.masters(state, "w", plain.w), ArgumentError, "w is registered as")
+    @test throws(() -> MetaAdamW.set_masters!(state, "w", model.w, [1.0]), DimensionMismatch, "the masters have size")
+end
+
+@testset "what does not fit is refused" begin
+    @test fails(() -> MetaAdamW.setup(half_rule(precision = :master), (w = Float32[1],); log = quiet),
+                :invalid_argument, "'w' is float32")
+    @test throws(() -> MetaAdamW.setup(half_rule(), (w = Float16[1],); gradient_type = T -> Int, log = quiet),
+                 ArgumentError, "gradient_type(Float16) is Int64")
+    @test throws(() -> half_rule(precision = :exact), ArgumentError, "precision = :exact")
+    @test sprint(show, MetaAdamW.Rule(precision = :remainder, moment_dtype = :bfloat16)) ==
+          "MetaAdamW.Rule(precision = :remainder, moment_dtype = :bfloat16)"
+end

@@ -1,0 +1,93 @@
+/* A handle with four threads is made before a fork: the child, which has none of them, must take the parent's next step
+ * to the same bits and must be able to free the handle. Who hangs is killed by an alarm, which is a failure. */
+#include <metaadamw.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LENGTH = 300000, SECONDS = 60 }; /* a step uses its threads from 262,144 elements on */
+
+static float values[LENGTH], grads[LENGTH], of_the_child[LENGTH];
+
+static void check(int right, const char *what) {
+    if (!right) {
+        fprintf(stderr, "fork.c: %s\n", what);
+        _exit(EXIT_FAILURE);
+    }
+}
+
+static maw_optimizer *make_optimizer(void) {
+    static const uint64_t length[] = {LENGTH};
+    maw_optimizer *optimizer = NULL;
+    maw_options options;
+    maw_param_group group;
+    maw_tensor tensor;
+    check(maw_options_init(&options, sizeof options) == MAW_OK, "options");
+    options.threads = 4;
+    check(maw_optimizer_create(&options, &optimizer, NULL) == MAW_OK, "create");
+    check(maw_param_group_init(&group, sizeof group) == MAW_OK, "group");
+    check(maw_tensor_init(&tensor, sizeof tensor) == MAW_OK, "tensor");
+    tensor.name = "mlp.weight";
+    tensor.shape = length;
+    tensor.ndim = 1;
+    check(maw_add_param_group(optimizer, &group, &tensor, 1, NULL, NULL) == MAW_OK, "add");
+    return optimizer;
+}
+
+static void step(maw_optimizer *optimizer) {
+    void *params[] = {values};
+    const void *gradients[] = {grads};
+    check(maw_step(optimizer, params, gradients, 1, NULL, NULL, NULL) == MAW_OK, "step");
+}
+
+/* All bytes through the pipe, whatever the size of its buffer. */
+static void send(int pipe, const char *bytes, size_t count) {
+    while (count > 0) {
+        ssize_t sent = write(pipe, bytes, count);
+        check(sent > 0, "write");
+        bytes += sent, count -= (size_t)sent;
+    }
+}
+
+static void receive(int pipe, char *bytes, size_t count) {
+    while (count > 0) {
+        ssize_t got = read(pipe, bytes, count);
+        check(got > 0, "the child ended or hung before it had sent its parameters");
+        bytes += got, count -= (size_t)got;
+    }
+}
+
+int main(void) {
+    int pipes[2], status = 0;
+    for (int i = 0; i < LENGTH; i++)
+        values[i] = (float)(i % 1000) * 1e-3f, grads[i] = (float)(i * 37 % 1009) * 1e-3f - 0.5f;
+    maw_optimizer *optimizer = make_optimizer();
+    step(optimizer);
+    check(pipe(pipes) == 0, "pipe");
+    const pid_t child = fork();
+    check(child >= 0, "fork");
+    alarm(SECONDS); /* a child does not inherit it */
+    for (int i = 0; i < 3; i++)
+        step(optimizer);
+    if (child == 0) {
+        maw_optimizer_free(optimizer);
+        maw_optimizer *other = make_optimizer(); /* one of the child's own has threads */
+        memcpy(of_the_child, values, sizeof values);
+        step(other);
+        maw_optimizer_free(other);
+        send(pipes[1], (const char *)of_the_child, sizeof of_the_child);
+        _exit(EXIT_SUCCESS);
+    }
+    close(pipes[1]);
+    receive(pipes[0], (char *)of_the_child, sizeof of_the_child);
+    check(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed");
+    check(memcmp(values, of_the_child, sizeof values) == 0, "parent and child differ");
+    step(optimizer); /* the child's end did the parent no harm */
+    maw_optimizer_free(optimizer);
+    return EXIT_SUCCESS;
+}
