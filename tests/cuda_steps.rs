@@ -175,6 +175,51 @@ fn without_modulation_the_parameters_have_the_bits_of_the_cpu() {
 }
 
 #[test]
+fn every_dtype_and_precision_has_the_bits_of_the_cpu() {
+    let _alone = alone();
+    let mut random = Random(11);
+    let precisions = [
+        (MAW_BFLOAT16, MAW_PRECISION_NEAREST),
+        (MAW_BFLOAT16, MAW_PRECISION_MASTER),
+        (MAW_BFLOAT16, MAW_PRECISION_REMAINDER),
+        (MAW_BFLOAT16, MAW_PRECISION_STOCHASTIC),
+        (MAW_FLOAT16, MAW_PRECISION_NEAREST),
+        (MAW_FLOAT16, MAW_PRECISION_MASTER),
+        (MAW_FLOAT16, MAW_PRECISION_STOCHASTIC),
+        (MAW_FLOAT32, MAW_PRECISION_NEAREST),
+        (MAW_FLOAT64, MAW_PRECISION_NEAREST),
+    ];
+    // Several chunks, and several spans of random bits.
+    let shape = [33_333_u64];
+    for (dtype, precision) in precisions {
+        for grad_dtype in [MAW_BFLOAT16, MAW_FLOAT16, MAW_FLOAT32, MAW_FLOAT64] {
+            for moment_dtype in [0, MAW_BFLOAT16] {
+                if dtype == MAW_FLOAT64 && moment_dtype != 0 {
+                    continue;
+                }
+                let spec = Spec { grad_dtype, ..Spec::new("w", &shape, dtype) };
+                let group = maw_param_group { lr: 0.02, precision, moment_dtype, ..param_group() };
+                let start = vec![Tensor::new(dtype, &random.values(spec.len(), 0.5))];
+                let grads = vec![Some(Tensor::new(grad_dtype, &random.values(spec.len(), 0.01)))];
+                let run = |options: &maw_options| {
+                    let (mut handle, mut params) = (Handle::new(options).expect("good options"), start.clone());
+                    handle.add(&group, std::slice::from_ref(&spec)).expect("good tensors");
+                    for _ in 0..2 {
+                        handle.step(&mut params, &grads).expect("a step");
+                    }
+                    let masters =
+                        handle.masters(0, &params[0]).map(|m| m.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+                    (bits(&params), handle.tensor_state(0, &spec).expect("a state").bits(), masters.ok())
+                };
+                let with = |o: maw_options| maw_options { modulation: 0, ..o };
+                let same = run(&with(cuda())) == run(&with(cpu()));
+                assert!(same, "dtype {dtype}, gradient {grad_dtype}, precision {precision}, moments {moment_dtype}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_host_that_decides_and_a_device_that_does_have_the_same_bits() {
     let _alone = alone();
     let toy = Toy::small();
