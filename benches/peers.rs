@@ -158,7 +158,7 @@ impl Times {
     }
 }
 
-/// Steps of PyTorch and of ours in four ways, in turn, `rounds` times a placement; the first round of each is not counted.
+/// Steps of PyTorch and of ours in four ways, in turn, `rounds` times a placement; the first round is not counted.
 fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize) -> Times {
     let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base() };
     let clip = Options { max_grad_norm: 1.0, ..base() };

@@ -74,30 +74,51 @@ fn to_nearest_each_step_is_the_float32_step_rounded() {
     }
 }
 
+/// Gradients that both 16-bit formats hold.
+fn coarse_gradients(model: &Model, step: usize) -> Vec<Option<Tensor>> {
+    let coarse = |x: f64| if x.abs() < 1e-3 { 0.0 } else { f64::from(half::bf16::from_f64(x)) };
+    let of = |g: Tensor| Tensor::new(MAW_FLOAT64, &g.values().into_iter().map(coarse).collect::<Vec<_>>());
+    Model { grad_dtype: MAW_FLOAT64, ..model.clone() }.gradients(step).into_iter().map(|g| g.map(of)).collect()
+}
+
+/// Parameters, states and features after some steps with gradients of the same values in this dtype.
+fn with_gradients_in(model: &Model, grad_dtype: i32) -> (Vec<Tensor>, Run) {
+    let model = Model { grad_dtype, ..model.clone() };
+    let (mut handle, mut params) = (model.handle(), model.start());
+    for step in 0..5 {
+        let grads: Vec<_> = coarse_gradients(&model, step)
+            .iter()
+            .map(|g| g.as_ref().map(|g| Tensor::new(grad_dtype, &g.values())))
+            .collect();
+        handle.step(&mut params, &grads).expect("a step");
+    }
+    let run = (bits(&params), model.state_bits(&mut handle), seen(&handle).0);
+    (params, run)
+}
+
+/// With gradients of 16 bits m is computed in float32, with wider ones by way of float64: its last bit may differ.
 #[test]
 fn gradients_of_any_dtype_count_by_their_values() {
     let nearest = DTYPES.map(|dtype| (dtype, MAW_PRECISION_NEAREST));
     for (dtype, precision) in nearest.into_iter().chain(PRECISIONS) {
-        for (grad_dtype, moment_dtype) in DTYPES.into_iter().flat_map(|g| [(g, 0), (g, MAW_BFLOAT16)]) {
+        for moment_dtype in [0, MAW_BFLOAT16] {
             if dtype == MAW_FLOAT64 && moment_dtype != 0 {
                 continue;
             }
-            let mut model = Model { most: 1100, ..Model::new(dtype, grad_dtype, precision) };
+            let mut model = Model { most: 1100, ..Model::new(dtype, 0, precision) };
             model.group.moment_dtype = moment_dtype;
-            // What it is computed in.
-            let wide = if dtype == MAW_FLOAT64 { MAW_FLOAT64 } else { MAW_FLOAT32 };
-            let same = Model { grad_dtype: wide, ..model.clone() };
-            let (mut a, mut p) = (model.handle(), model.start());
-            let (mut b, mut q) = (same.handle(), same.start());
-            for step in 0..5 {
-                let grads = model.gradients(step);
-                let wide: Vec<_> = grads.iter().map(|g| g.as_ref().map(|g| Tensor::new(wide, &g.values()))).collect();
-                a.step(&mut p, &grads).expect("a step");
-                b.step(&mut q, &wide).expect("a step");
-                assert!(bits(&p) == bits(&q), "dtypes {dtype}, {grad_dtype}, {:?}, step {step}", model.group);
-                assert_eq!(seen(&a), seen(&b));
+            let [(wide, in_float32), (_, in_float64), (half, in_bfloat16), (_, in_float16)] =
+                [MAW_FLOAT32, MAW_FLOAT64, MAW_BFLOAT16, MAW_FLOAT16].map(|g| with_gradients_in(&model, g));
+            assert!(in_float32 == in_float64, "dtype {dtype}, {:?}", model.group);
+            assert!(in_bfloat16 == in_float16, "dtype {dtype}, {:?}", model.group);
+            let unit = match dtype {
+                MAW_BFLOAT16 => 1.0 / 128.0,
+                MAW_FLOAT16 => 1.0 / 1024.0,
+                _ => 1e-6,
+            };
+            for (a, b) in wide.iter().zip(&half).flat_map(|(a, b)| a.values().into_iter().zip(b.values())) {
+                assert!((a - b).abs() <= unit * a.abs().max(0.1), "dtype {dtype}, {:?}: {a}, {b}", model.group);
             }
-            assert!(model.state_bits(&mut a) == same.state_bits(&mut b), "{:?}", model.group);
         }
     }
 }
@@ -251,6 +272,7 @@ fn a_loss_scale_that_grows_and_shrinks_trains_as_without_one() {
     let (mut handle, mut params) = (scaled.handle(), scaled.start());
     let (mut oracle, mut expected) = (plain.handle(), plain.start());
     let (mut scale, mut good, mut skipped, mut largest) = (65_536.0_f64, 0, 0, 0.0_f64);
+    let far = |(a, b): (&u64, &u64)| a.abs_diff(*b) > 1;
     let mut step = 0;
     while step < 60 {
         // Gradients of about 1: at 65,536 they overflow float16, at 2¹⁵ some do, at 2¹⁴ none.
@@ -273,7 +295,9 @@ fn a_loss_scale_that_grows_and_shrinks_trains_as_without_one() {
         let unscaled: Vec<_> =
             grads.iter().map(|g| g.as_ref().map(|g| Tensor::new(MAW_FLOAT32, &g.scaled_values(1.0 / scale)))).collect();
         oracle.step(&mut expected, &unscaled).expect("a step");
-        assert_eq!(bits(&params), bits(&expected), "step {step} with scale {scale}");
+        // The oracle's m goes by way of float64, as its gradients are wide: a last bit may differ.
+        let apart = bits(&params).iter().zip(&bits(&expected)).flat_map(|(a, b)| a.iter().zip(b)).any(far);
+        assert!(!apart, "step {step} with scale {scale}");
         good += 1;
         if good == 10 {
             (scale, good) = (scale * 2.0, 0);

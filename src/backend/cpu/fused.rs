@@ -1,4 +1,4 @@
-//! A step on a whole tile of 16-bit parameters, gradients and moments in one loop: what is read stays in registers until it
+//! A step on a whole tile of 16-bit parameters and gradients in one loop: what is read stays in registers until it
 //! is rounded and written. The bits are those of `operand.rs`, whose buffers cost more stores than the step itself.
 
 use super::float::Float;
@@ -78,18 +78,57 @@ impl Cell for Remainder {
     }
 }
 
+/// How a moment is read and written.
+pub trait Moment {
+    /// As it lies in memory.
+    type Stored: Copy;
+    /// Whether it is rounded by chance.
+    const CHANCE: bool;
+    /// Widened.
+    fn load(stored: Self::Stored) -> f32;
+    /// What is written, and its value.
+    fn store(value: f32, noise: u32) -> (Self::Stored, f32);
+}
+
+impl Moment for f32 {
+    type Stored = f32;
+    const CHANCE: bool = false;
+    #[inline(always)]
+    fn load(stored: f32) -> f32 {
+        stored
+    }
+    #[inline(always)]
+    fn store(value: f32, _: u32) -> (f32, f32) {
+        (value, value)
+    }
+}
+
+impl Moment for BF16 {
+    type Stored = u16;
+    const CHANCE: bool = true;
+    #[inline(always)]
+    fn load(stored: u16) -> f32 {
+        BF16::widen(stored)
+    }
+    #[inline(always)]
+    fn store(value: f32, noise: u32) -> (u16, f32) {
+        let bits = BF16::round_by(value, noise);
+        (bits, BF16::widen(bits))
+    }
+}
+
 /// What is in memory.
-pub struct Places<'a, P: Cell> {
+pub struct Places<'a, P: Cell, M: Moment> {
     /// The host's parameter.
     pub host: &'a mut [u16; TILE],
     /// What is beside it.
     pub beside: &'a mut [P::Beside; TILE],
     /// Gradient.
     pub g: &'a [u16; TILE],
-    /// First moment, bfloat16.
-    pub m: &'a mut [u16; TILE],
-    /// Second moment, bfloat16.
-    pub v: &'a mut [u16; TILE],
+    /// First moment.
+    pub m: &'a mut [M::Stored; TILE],
+    /// Second moment.
+    pub v: &'a mut [M::Stored; TILE],
 }
 
 /// The values that memory then holds: parameter, or master, and moments.
@@ -104,41 +143,44 @@ pub struct Values<'a, T> {
 
 /// The step, T being f32. `noise`: of the parameter and of the moments.
 #[inline(always)]
-pub fn step<T: Float, P: Cell, G: Half>(
+pub fn step<T: Float, P: Cell, G: Half, M: Moment>(
     s: Scalars<T>,
-    places: Places<P>,
+    places: Places<P, M>,
     noise: (&[u32; TILE], &[u32; TILE]),
     values: Values<T>,
 ) {
     let Places { host, beside, g, m, v } = places;
-    body::<T, P, G>(s, host, beside, g, m, v, noise.0, noise.1, values.p, values.m, values.v);
+    body::<T, P, G, M>(s, host, beside, g, m, v, noise.0, noise.1, values.p, values.m, values.v);
 }
 
 /// Every array a parameter of its own, so that the compiler knows that none overlaps another.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "see above")]
-fn body<T: Float, P: Cell, G: Half>(
+fn body<T: Float, P: Cell, G: Half, M: Moment>(
     s: Scalars<T>,
     host: &mut [u16; TILE],
     beside: &mut [P::Beside; TILE],
     g: &[u16; TILE],
-    m: &mut [u16; TILE],
-    v: &mut [u16; TILE],
+    m: &mut [M::Stored; TILE],
+    v: &mut [M::Stored; TILE],
     noise_p: &[u32; TILE],
     noise_m: &[u32; TILE],
     value_p: &mut [T; TILE],
     value_m: &mut [T; TILE],
     value_v: &mut [T; TILE],
 ) {
-    let moment = |bits: u16| T::from_f32(BF16::widen(bits));
     for i in 0..TILE {
-        let (new_m, new_v) = s.moments::<false>(T::from_f32(G::widen(g[i])), moment(m[i]), moment(v[i]));
+        let (old_m, old_v) = (T::from_f32(M::load(m[i])), T::from_f32(M::load(v[i])));
+        let (new_m, new_v) = s.moments::<false>(T::from_f32(G::widen(g[i])), old_m, old_v);
         let new_p = s.param(T::from_f32(P::load(host[i], beside[i])), s.ratio(new_m, new_v));
         let stored;
         (host[i], beside[i], stored) = P::store(new_p.to_f32(), noise_p[i]);
         value_p[i] = T::from_f32(stored);
-        m[i] = BF16::round_by(new_m.to_f32(), noise_m[i]);
-        v[i] = BF16::round_by(new_v.to_f32(), noise_m[i]);
-        (value_m[i], value_v[i]) = (moment(m[i]), moment(v[i]));
+        let stored;
+        (m[i], stored) = M::store(new_m.to_f32(), noise_m[i]);
+        value_m[i] = T::from_f32(stored);
+        let stored;
+        (v[i], stored) = M::store(new_v.to_f32(), noise_m[i]);
+        value_v[i] = T::from_f32(stored);
     }
 }

@@ -8,7 +8,7 @@
 use std::marker::PhantomData;
 
 use super::float::Float;
-use super::fused::{self, Cell, Chance, Master, Nearest, Places, Remainder, Values};
+use super::fused::{self, Cell, Chance, Master, Moment, Nearest, Places, Remainder, Values};
 use super::operand::{Buffer, Moments, Read, Weights, array};
 use super::short_sums::{short_square, short_square_and_dot};
 use super::sums::{LANES, Sum, dot, square, square_and_dot, zeros};
@@ -96,7 +96,7 @@ impl<T: Float> Scalars<T> {
     }
 
     /// The new first and second moment. An EXACT m is rounded once: its cosine with g is a feature, and small differences
-    /// of it decide there. For an m that bfloat16 keeps it would be wasted.
+    /// of it decide there. Where g or m has 16 bits it would be wasted.
     #[inline(always)]
     pub fn moments<const EXACT: bool>(&self, g: T, m: T, v: T) -> (T, T) {
         let g = g * self.gradient;
@@ -137,6 +137,8 @@ pub struct GradientKernel<T, const MOMENTUM: bool, const ZEROS: bool> {
     pub g: Read,
     /// First moment, read with MOMENTUM.
     pub m: Read,
+    /// See [`Moments::short`].
+    pub short: bool,
     /// What is computed in.
     pub compute: PhantomData<T>,
 }
@@ -148,16 +150,15 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
         // SAFETY: the caller's promise.
         let g = unsafe { self.g.tile(at, len, &mut g) };
         let [squares, products, _] = sums;
-        let short = self.m.dtype == DType::BF16;
         if MOMENTUM {
             // SAFETY: the caller's promise.
             let m = unsafe { self.m.tile(at, len, &mut m) };
-            if short {
+            if self.short {
                 short_square_and_dot(g, m, squares, products);
             } else {
                 square_and_dot(g, m, squares, products);
             }
-        } else if short {
+        } else if self.short {
             short_square::<T, 0>(g, squares);
         } else {
             square(g, squares);
@@ -168,10 +169,10 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
     }
 }
 
-/// Σ θ², Σ m², Σ v², zeros of m. `moments`: their dtype, see [`super::short_sums`].
+/// Σ θ², Σ m², Σ v², zeros of m.
 #[inline(always)]
-fn state_sums<T: Float, const ZEROS: bool>(moments: DType, p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
-    if moments == DType::BF16 {
+fn state_sums<T: Float, const ZEROS: bool>(short: bool, p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
+    if short {
         short_square::<T, 0>(p, &mut sums[0]);
         short_square::<T, 0>(m, &mut sums[1]);
         short_square::<T, 48>(v, &mut sums[2]);
@@ -202,7 +203,7 @@ impl<T: Float, const ZEROS: bool> Tiles<4> for StateKernel<T, ZEROS> {
         let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
         let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
-        state_sums::<T, ZEROS>(self.moments.dtype, p, m, v, sums);
+        state_sums::<T, ZEROS>(self.moments.short, p, m, v, sums);
     }
 }
 
@@ -250,10 +251,10 @@ impl<T: Float> Step<T> {
         // SAFETY: the caller's promise.
         let (p, g, (m, v)) =
             unsafe { (self.p.tile(at, len, p), self.g.tile(at, len, g), self.moments.tiles(at, len, (m, v))) };
-        if self.moments.dtype == T::DTYPE {
-            self.s.update::<true>(p, g, m, v);
-        } else {
+        if self.moments.short {
             self.s.update::<false>(p, g, m, v);
+        } else {
+            self.s.update::<true>(p, g, m, v);
         }
         // SAFETY: the caller's promise; these are their tiles.
         unsafe {
@@ -271,18 +272,23 @@ impl<T: Float> Step<T> {
     unsafe fn quick_tile<'a>(&self, at: usize, len: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
         macro_rules! choose {
             ($($dtype:ident, $precision:ident => $cell:ty;)*) => {
-                match (self.p.dtype, self.p.precision) {
+                match (self.p.dtype, self.p.precision, self.moments.dtype) {
                     $(
                         // SAFETY: the caller's promise; the types are those of the dtypes.
-                        (DType::$dtype, Precision::$precision) => unsafe { self.fused::<$cell, $dtype>(at, buffers) },
+                        (DType::$dtype, Precision::$precision, DType::BF16) => unsafe {
+                            self.fused::<$cell, $dtype, BF16>(at, buffers)
+                        },
+                        // SAFETY: as above.
+                        (DType::$dtype, Precision::$precision, _) => unsafe {
+                            self.fused::<$cell, $dtype, f32>(at, buffers)
+                        },
                     )*
                     // SAFETY: the caller's promise.
                     _ => unsafe { self.tile(at, len, buffers) },
                 }
             };
         }
-        let short = T::DTYPE == DType::F32 && self.moments.dtype == DType::BF16;
-        if short && len == TILE && self.g.dtype == self.p.dtype {
+        if T::DTYPE == DType::F32 && len == TILE && self.g.dtype == self.p.dtype {
             choose! {
                 BF16, Nearest => Nearest<BF16>;
                 BF16, Stochastic => Chance<BF16>;
@@ -299,23 +305,24 @@ impl<T: Float> Step<T> {
     }
 
     /// # Safety
-    /// As for [`Tiles::tile`], for a whole tile of elements of these types, with moments of bfloat16.
+    /// As for [`Tiles::tile`], for a whole tile of elements of these types.
     #[inline(always)]
-    unsafe fn fused<'a, P: Cell, G: Half>(&self, at: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
+    unsafe fn fused<'a, P: Cell, G: Half, M: Moment>(&self, at: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
         let [p, unused, m, v] = &mut buffers.0;
         let (mut noise_p, mut noise_m) = (Buffer::new(), Buffer::new());
         // SAFETY: the caller's promise; `step` writes every value.
         unsafe {
             let noise_p = if P::CHANCE { noise_p.noise(self.noise[0], at) } else { &NO_NOISE };
             let (p, m, v) = (p.whole(), m.whole(), v.whole());
-            let places = Places::<P> {
+            let noise_m = if M::CHANCE { noise_m.noise(self.noise[1], at) } else { &NO_NOISE };
+            let places = Places::<P, M> {
                 host: array(self.p.host, at),
                 beside: array(self.p.beside, at),
                 g: array(self.g.at.cast_mut(), at),
                 m: array(self.moments.m, at),
                 v: array(self.moments.v, at),
             };
-            fused::step::<T, P, G>(self.s, places, (noise_p, noise_m.noise(self.noise[1], at)), Values { p, m, v });
+            fused::step::<T, P, G, M>(self.s, places, (noise_p, noise_m), Values { p, m, v });
             Stepped { g: unused.none(), p, m, v }
         }
     }
@@ -336,7 +343,7 @@ impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKerne
         let Stepped { g, p, m, v } = unsafe {
             if MOMENTUM { self.0.tile(at, len, &mut buffers) } else { self.0.quick_tile(at, len, &mut buffers) }
         };
-        state_sums::<T, ZEROS>(self.0.moments.dtype, p, m, v, sums);
+        state_sums::<T, ZEROS>(self.0.moments.short, p, m, v, sums);
         if MOMENTUM {
             dot(effective.scaled(g, self.0.s.gradient), m, &mut sums[4]);
         }

@@ -90,7 +90,7 @@ impl<T: Float> Origin<T> {
         if MODE == STEP {
             // SAFETY: the caller's promise.
             let g = unsafe { self.g.tile(at, len, g) };
-            if self.moments.dtype == T::DTYPE {
+            if !self.moments.short {
                 ratios::<T, true>(s, ratio, g, m, v);
             } else {
                 ratios::<T, false>(s, ratio, g, m, v);

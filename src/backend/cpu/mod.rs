@@ -161,6 +161,11 @@ impl Cpu {
 impl Backend for Cpu {}
 
 impl Kind {
+    /// Whether moments or gradients have 16 bits.
+    fn is_short(self) -> bool {
+        self.dtype != DType::F64 && (self.grad.is_half() || self.moments.is_half())
+    }
+
     fn new(tensor: &Tensor) -> Self {
         Self {
             dtype: tensor.spec.dtype,
@@ -191,7 +196,7 @@ fn from(base: *mut c_void, dtype: DType, chunk: Chunk) -> *mut c_void {
 impl State<'_> {
     fn moments(&self, kind: Kind, chunk: Chunk) -> Moments {
         let at = |storage: &Storage| from(storage.pointer(chunk.tensor), kind.moments, chunk);
-        Moments { m: at(self.exp_avg), v: at(self.exp_avg_sq), dtype: kind.moments }
+        Moments { m: at(self.exp_avg), v: at(self.exp_avg_sq), dtype: kind.moments, short: kind.is_short() }
     }
 
     fn weights(&self, kind: Kind, chunk: Chunk, host: *mut c_void) -> Weights {

@@ -389,6 +389,8 @@ pub struct Moments {
     pub v: *mut c_void,
     /// Their type.
     pub dtype: DType,
+    /// Whether they, or the gradients that they are made of, have 16 bits: float32 is then good for all that is computed.
+    pub short: bool,
 }
 
 impl Moments {

@@ -1,7 +1,7 @@
-//! Sums where the moments are bfloat16: within a tile in float32, in 32 lanes; from tile to tile in float64.
+//! Sums where gradients or moments have 16 bits: within a tile in float32, in 32 lanes; from tile to tile in float64.
 //!
-//! A lane adds up 16 products, so the error is some 1e-7 of the sum, far below what bfloat16 moments are exact to, and no
-//! element needs to be widened. Where float32 might not hold the products, a tile is done in float64 (`sums.rs`).
+//! A lane adds up 16 products, so the error is some 1e-7 of the sum, far below what 16 bits are exact to, and no element
+//! needs to be widened. Where float32 might not hold the products, a tile is done in float64 (`sums.rs`).
 
 use super::float::Float;
 use super::sums::{LANES, Sum, square, square_and_dot};

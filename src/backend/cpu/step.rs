@@ -26,14 +26,14 @@ impl Cpu {
             by_dtype!(kind, T => {
                 let g = gradient(host, chunk, kind);
                 let m = state.moments(kind, chunk).first();
-                let compute = PhantomData;
+                let (short, compute) = (kind.is_short(), PhantomData);
                 // SAFETY: the host's gradient and our moment have the tensor's size and the dtypes of its kind.
                 unsafe {
                     match (with_momentum, zeros) {
-                        (false, false) => drive(chunk, GradientKernel::<T, false, false> { g, m, compute }),
-                        (false, true) => drive(chunk, GradientKernel::<T, false, true> { g, m, compute }),
-                        (true, false) => drive(chunk, GradientKernel::<T, true, false> { g, m, compute }),
-                        (true, true) => drive(chunk, GradientKernel::<T, true, true> { g, m, compute }),
+                        (false, false) => drive(chunk, GradientKernel::<T, false, false> { g, m, short, compute }),
+                        (false, true) => drive(chunk, GradientKernel::<T, false, true> { g, m, short, compute }),
+                        (true, false) => drive(chunk, GradientKernel::<T, true, false> { g, m, short, compute }),
+                        (true, true) => drive(chunk, GradientKernel::<T, true, true> { g, m, short, compute }),
                     }
                 }
             })
