@@ -523,8 +523,8 @@ template <class A> struct Scalars {
           one_minus_beta2((A)(1.0 - c.beta2)), second_moment((A)c.second_moment), eps((A)c.eps),
           step_size((A)c.step_size), decay((A)c.decay), key(c.key) {}
 
-    // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. For an m that
-    // bfloat16 keeps it would be wasted.
+    // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. Where g or m
+    // has 16 bits it would be wasted.
     __device__ inline void moments(A g, A& m, A& v, bool exact) const {
         g = g * gradient;
         m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : (A)beta1 * m + (A)one_minus_beta1 * g;
@@ -567,6 +567,8 @@ struct Piece {
     u64 start;
     u32 len;
 };
+
+__device__ inline bool is_exact(const Tensor& t) { return !is_half(t.grad_dtype) && !is_half(t.moment_dtype); }
 
 // The same tensor with what its kind says as constants.
 template <int KIND> __device__ inline Tensor known(const Tensor& t) {
@@ -774,7 +776,7 @@ template <int WANTED> struct Update {
         __syncthreads();
         Operand g = operand(w.grads[piece.tensor], t.grad_dtype, piece.start);
         Moments moments(t, piece.start);
-        bool exact = t.moment_dtype == Own<A>::TYPE;
+        bool exact = is_exact(t);
         u32 zeros = 0;
         packs<N>(piece.len, [&](u32 at, int count) {
             A ps[N], gs[N], ms[N], vs[N];
@@ -1423,7 +1425,7 @@ template <class A> struct Origin {
     __device__ Origin(const Meta& meta, const Tensor& t, const Piece& piece)
         : p(t, meta.saved[piece.tensor], piece.start),
           g(operand(meta.kept[0][piece.tensor], t.grad_dtype, piece.start)), moments(t, piece.start),
-          how(meta.moves[piece.tensor].how), exact(t.moment_dtype == Own<A>::TYPE),
+          how(meta.moves[piece.tensor].how), exact(is_exact(t)),
           s(meta.moves[piece.tensor].coefficients) {}
 
     // θ or its masters, m′/(√v̂′ + ε), and θ′.
