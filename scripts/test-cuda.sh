@@ -8,15 +8,18 @@ cd "$(dirname "$0")/.."
 run() {
     METAADAMW_TEST_DEVICE=cuda cargo test --locked "$@"
 }
+on_any_backend="--test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume
+    --test checkpoints --test state --test same_bits --test adamw --test mixed_precision --test mixed_state
+    --test mixed_moves --test mixed_meta"
 if [ "${1:-}" = --device ]; then
-    run --test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume --test checkpoints \
-        --test state --test same_bits --test adamw --test cuda_steps --test cuda_graphs --test cuda_errors
+    # shellcheck disable=SC2086 # several words
+    run $on_any_backend --test cuda_steps --test cuda_graphs
     exit
 fi
 folder=$(scripts/build-cuda-emulator.sh)
 export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-run --test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume --test checkpoints \
-    --test state --test same_bits --test adamw
+# shellcheck disable=SC2086
+run $on_any_backend
 for order in descending 7; do
     CUDA_EMULATOR_ORDER=$order run --test golden --test meta_protocol --test same_bits
 done

@@ -905,7 +905,8 @@ Frees an optimizer and all that it lent; does nothing for NULL.
 
 `MAW_OK`; `MAW_BUSY` while another call runs, and nothing is freed then; `MAW_INVALID_ARGUMENT` for a handle that was
 freed before, where that can be told. A meta-update that is open leaves the host's parameters where they are: call
-`maw_meta_abort` first.
+`maw_meta_abort` first. On CUDA the stream's work is waited for, so it must not be being captured, and a graph with a
+step of this optimizer must not be replayed afterwards.
 
     maw_status maw_optimizer_free(maw_optimizer *optimizer);
 """

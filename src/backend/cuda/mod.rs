@@ -296,8 +296,11 @@ impl Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        // What is enqueued still uses the memory; freeing waits for it, except for the host's own.
-        if let Ok(queue) = self.device.queue(self.stream) {
+        // What is enqueued still uses the memory; freeing waits for it, except for the host's own. To wait for a stream
+        // that is being captured would spoil the capture.
+        if let Ok(queue) = self.device.queue(self.stream)
+            && matches!(queue.is_capturing(), Ok(false))
+        {
             let _ = queue.wait();
         }
     }
