@@ -4,8 +4,9 @@
 //! There are no intrinsics here. A [`Kernel`] is inlined into a thin `#[target_feature]` shell and the compiler
 //! vectorises it with what that shell may use. Bits stay equal because vectorising never changes the arithmetic: Rust
 //! neither reorders a sum nor contracts `a * b + c` into a fused operation by itself, so an order of summation that is
-//! written down holds at every width. [`Lanes`] is how kernels write it down. Hence the two rules for a kernel: no
-//! `mul_add`, and no function of the platform's libm ([`crate::math`] has ours; `sqrt` is exact by IEEE 754).
+//! written down holds at every width. [`Lanes`] is how the attention module writes it down, `sums.rs` how the passes over
+//! tensors do. Hence the two rules for a kernel: no `mul_add`, and no function of the platform's libm ([`crate::math`]
+//! has ours; `sqrt` is exact by IEEE 754).
 //! NaNs stay NaNs at every level; which of two NaN operands gives the payload is the hardware's choice.
 #![expect(unsafe_code, reason = "calls of #[target_feature] functions, and a cast from lanes to their numbers")]
 

@@ -30,7 +30,7 @@ impl Optimizer {
             let mut halves = vec![0_u16; known.numel];
             p.backend.read(moment, tensor, 0, bytemuck::cast_slice_mut(&mut halves));
             for (out, half) in out.as_chunks_mut().0.iter_mut().zip(halves) {
-                *out = BF16::widen(half).to_le_bytes();
+                *out = BF16::widen(half).to_ne_bytes();
             }
         } else {
             p.backend.read(moment, tensor, 0, out);

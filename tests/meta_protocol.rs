@@ -373,3 +373,21 @@ fn a_gradient_that_is_missing_counts_as_0_also_where_the_last_meta_update_kept_o
     };
     assert_eq!(phi_after(true), phi_after(false));
 }
+
+#[test]
+fn the_features_of_a_meta_update_count_the_zeros_of_b1s_gradient() {
+    let (toy, mut handle, mut params) =
+        trained(&maw_options { feature_version: MAW_FEATURES_ENHANCED, ..small_options() });
+    let result = handle.meta_update(&mut params, |request, params| {
+        let mut answer = toy.answer(request, params);
+        if request.batch == MAW_BATCH_TRAIN_1
+            && let Some(Some(Tensor::F32(embedding))) = answer.grads.as_mut().map(|grads| &mut grads[0])
+        {
+            embedding[..12].fill(0.0);
+        }
+        answer
+    });
+    assert_eq!(result.expect("a meta-update").outcome, MAW_OUTCOME_UPDATED);
+    // Mean share of zeros in g of the first group, whose one tensor has 15 elements.
+    assert_eq!(handle.features().expect("evaluated")[4], 12.0 / 15.0);
+}

@@ -124,18 +124,12 @@ func (o *Optimizer) SetTensorState(tensor int, expAvg, expAvgSq Slice, step int)
 }
 
 func (o *Optimizer) moments(tensor int, expAvg, expAvgSq Slice, f func(handle *C.maw_optimizer, t *registered, m, v unsafe.Pointer, failure **C.maw_error) C.maw_status) error {
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
-	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
-		t, err := o.tensor(tensor)
-		if err != nil {
-			return C.MAW_OK, err
-		}
+	return o.withTensor(tensor, func(handle *C.maw_optimizer, t *registered, pinner *runtime.Pinner, failure **C.maw_error) (C.maw_status, error) {
 		address := func(what string, s Slice) (unsafe.Pointer, error) {
 			if s == nil || s.buffer().address == nil {
 				return nil, nil
 			}
-			return t.pin(&pinner, what, tensor, s.buffer(), t.stateDType())
+			return t.pin(pinner, what, tensor, s.buffer(), t.stateDType())
 		}
 		m, err := address("expAvg", expAvg)
 		if err != nil {
@@ -166,21 +160,15 @@ func (o *Optimizer) SetMasters(tensor int, values []float32, param Slice) error 
 }
 
 func (o *Optimizer) masters(tensor int, param Slice, values []float32, f func(handle *C.maw_optimizer, t *registered, param, values unsafe.Pointer, failure **C.maw_error) C.maw_status) error {
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
-	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
-		t, err := o.tensor(tensor)
-		if err != nil {
-			return C.MAW_OK, err
-		}
+	return o.withTensor(tensor, func(handle *C.maw_optimizer, t *registered, pinner *runtime.Pinner, failure **C.maw_error) (C.maw_status, error) {
 		if param == nil {
 			return C.MAW_OK, invalid("param ('%s') is nil", t.name)
 		}
-		shown, err := t.pin(&pinner, "param", tensor, param.buffer(), t.dtype)
+		shown, err := t.pin(pinner, "param", tensor, param.buffer(), t.dtype)
 		if err != nil {
 			return C.MAW_OK, err
 		}
-		masters, err := t.pin(&pinner, "values", tensor, F32(values).buffer(), Float32)
+		masters, err := t.pin(pinner, "values", tensor, F32(values).buffer(), Float32)
 		if err != nil {
 			return C.MAW_OK, err
 		}

@@ -125,6 +125,20 @@ func reportOf(report *C.maw_step_report) Report {
 // The gradient is final: it must be unchanged when it is passed to the step. Any call but this one, the step and those
 // that only read discards what was announced.
 func (o *Optimizer) ObserveGradient(tensor int, gradient Slice) error {
+	return o.withTensor(tensor, func(handle *C.maw_optimizer, t *registered, pinner *runtime.Pinner, failure **C.maw_error) (C.maw_status, error) {
+		if gradient == nil || gradient.buffer().address == nil {
+			return C.MAW_OK, invalid("gradient of '%s' is nil", t.name)
+		}
+		address, err := t.pin(pinner, "gradient", tensor, gradient.buffer(), t.gradDType)
+		if err != nil {
+			return C.MAW_OK, err
+		}
+		return C.maw_observe_gradient(handle, C.size_t(tensor), address, failure), nil
+	})
+}
+
+// withTensor calls f with a registered tensor; what f pins stays where it is until f returns.
+func (o *Optimizer) withTensor(tensor int, f func(handle *C.maw_optimizer, t *registered, pinner *runtime.Pinner, failure **C.maw_error) (C.maw_status, error)) error {
 	var pinner runtime.Pinner
 	defer pinner.Unpin()
 	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
@@ -132,14 +146,7 @@ func (o *Optimizer) ObserveGradient(tensor int, gradient Slice) error {
 		if err != nil {
 			return C.MAW_OK, err
 		}
-		if gradient == nil || gradient.buffer().address == nil {
-			return C.MAW_OK, invalid("gradient of '%s' is nil", t.name)
-		}
-		address, err := t.pin(&pinner, "gradient", tensor, gradient.buffer(), t.gradDType)
-		if err != nil {
-			return C.MAW_OK, err
-		}
-		return C.maw_observe_gradient(handle, C.size_t(tensor), address, failure), nil
+		return f(handle, t, &pinner, failure)
 	})
 }
 

@@ -109,9 +109,10 @@ impl Open {
             Stage::ValidationMoved => {
                 self.losses.validation_moved = answer.loss;
                 let look = (grads.expect("checked"), Probe::Host(unscale));
-                let (projections, next) = match self.find_radius(world)? {
-                    true => (self.visit(Some(look), self.radius, world, p)?, Next::Ask(Stage::Plus)),
-                    false => (self.project(look, p)?, Next::Finish),
+                let (projections, next) = if self.find_radius(world)? {
+                    (self.visit(Some(look), self.radius, world, p)?, Next::Ask(Stage::Plus))
+                } else {
+                    (self.project(look, p)?, Next::Finish)
                 };
                 self.d_loss_decrease = PathDerivative::new(&p.groups, &self.slopes, &projections, 1.0);
                 return Ok(next);
@@ -129,7 +130,7 @@ impl Open {
             Stage::Minus => {
                 let mut difference = std::mem::take(&mut self.plus);
                 let minus = self.project((grads.expect("checked"), Probe::Host(unscale)), p)?;
-                // Sums in float64 of gradients that differ by far more than its rounding: nothing of it is lost.
+                // The gradients differ by far more than these float64 sums are rounded by.
                 for (d, minus) in difference.iter_mut().zip(minus) {
                     d.ratio -= minus.ratio;
                     d.param -= minus.param;

@@ -1142,7 +1142,8 @@ const POINTER_maw_meta_begin = Ref{Ptr{Cvoid}}(C_NULL)
 Begins a meta-update, due or not, and says what to evaluate first.
 
 `params`: as in `maw_step`; copied, and written to from now on. `request`: out; its comment shows the loop.
-Memory during a meta-update: up to four copies of the parameters.
+Memory during a meta-update: a copy of the parameters and up to two of the gradients. Afterwards it is the system's
+to take when it needs some (`MADV_FREE`; such pages count as resident until then), and the next meta-update's.
 `MAW_OK`, also when the state is not finite and the request is `MAW_META_DONE` at once; `MAW_INVALID_ARGUMENT`;
 `MAW_INVALID_STATE` when one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
 `MAW_OUT_OF_MEMORY`. On failure nothing is begun.

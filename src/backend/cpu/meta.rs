@@ -128,29 +128,16 @@ impl Cpu {
         View { state: self.state(), meta: self.meta.as_ref().expect("the optimizer calls begin_meta first") }
     }
 
-    /// Copies chunk by chunk from `from` to `to`, elements of the type that `dtype` tells; zeros where `from` is NULL.
-    fn copy(
-        &self,
-        dtype: impl Fn(Kind) -> DType + Sync,
-        from: impl Fn(usize) -> *const c_void + Sync,
-        to: impl Fn(usize) -> *mut c_void + Sync,
-    ) {
+    /// Copies parameters chunk by chunk.
+    fn copy(&self, from: Shared<*mut c_void>, to: Shared<*mut c_void>) {
         self.pass(
             |_| true,
             |chunk, kind| {
-                let bytes = dtype(kind).size();
-                let at = chunk.start * bytes;
-                let source = from(chunk.tensor);
-                // SAFETY: both are buffers of the tensor's size (host's, checked, or ours) and do not overlap, since
-                // one is the host's and the other ours; a chunk belongs to one thread.
-                unsafe {
-                    let target = to(chunk.tensor).cast::<u8>().add(at);
-                    if source.is_null() {
-                        target.write_bytes(0, chunk.len * bytes);
-                    } else {
-                        target.copy_from_nonoverlapping(source.cast::<u8>().add(at), chunk.len * bytes);
-                    }
-                }
+                let place = |base| output(base, chunk, kind);
+                let (from, to) = (place(from.at(chunk.tensor)), place(to.at(chunk.tensor)));
+                // SAFETY: both are buffers of the tensor's size and dtype (host's, checked, and ours) and do not overlap; a
+                // chunk belongs to one thread.
+                unsafe { Read { at: from.at, dtype: kind.dtype }.copy_to(to, 0, chunk.len) };
                 []
             },
         );
@@ -165,7 +152,7 @@ impl MetaPasses for Cpu {
         };
         let p = Shared(params.pointers());
         let saved = Shared(storage.saved.pointers());
-        self.copy(|kind| kind.dtype, |tensor| p.at(tensor).cast_const(), |tensor| saved.at(tensor));
+        self.copy(p, saved);
         self.meta = Some(storage);
         Ok(())
     }
@@ -173,7 +160,7 @@ impl MetaPasses for Cpu {
     fn restore(&mut self, params: &Params) {
         let p = Shared(params.pointers());
         let saved = Shared(self.view().meta.saved.pointers());
-        self.copy(|kind| kind.dtype, |tensor| saved.at(tensor).cast_const(), |tensor| p.at(tensor));
+        self.copy(saved, p);
     }
 
     fn end_meta(&mut self) {
@@ -183,8 +170,8 @@ impl MetaPasses for Cpu {
     fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]) {
         self.keep(grads, Kept::Train1, |view, chunk, kind| view.state.moments(kind, chunk).first());
         for tensor in self.tensors().filter(|&t| grads.has(t)) {
-            let [square, with_momentum] = self.chunks.total(tensor);
-            out[tensor] = GradientSums { square, with_momentum, zeros: 0.0 };
+            let [square, with_momentum, zeros] = self.chunks.total(tensor);
+            out[tensor] = GradientSums { square, with_momentum, zeros };
         }
     }
 
@@ -253,7 +240,7 @@ impl MetaPasses for Cpu {
 impl Cpu {
     /// Keeps gradients (0 where one is missing) and takes their products with another vector.
     fn keep(&self, grads: &Grads, slot: Kept, other: impl Fn(View, Chunk, Kind) -> Read + Sync) {
-        let (view, g) = (self.view(), Shared(grads.pointers()));
+        let (view, g, zeros) = (self.view(), Shared(grads.pointers()), self.zeros);
         self.pass(
             |_| true,
             |chunk, kind| {
@@ -267,9 +254,14 @@ impl Cpu {
                 let g = Read { at: from(host, kind.grad, chunk), dtype: kind.grad };
                 let other = other(view, chunk, kind);
                 by_dtype!(kind, T => {
-                    let kernel = KeepKernel::<T> { g, kept, other, compute: PhantomData };
                     // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
-                    unsafe { drive(chunk, kernel) }
+                    unsafe {
+                        if zeros {
+                            drive(chunk, KeepKernel::<T, true> { g, kept, other, compute: PhantomData })
+                        } else {
+                            drive(chunk, KeepKernel::<T, false> { g, kept, other, compute: PhantomData })
+                        }
+                    }
                 })
             },
         );
@@ -331,9 +323,7 @@ impl Cpu {
             *out = made;
         }
     }
-}
 
-impl Cpu {
     /// The first sum of every tensor.
     fn totals(&self, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {

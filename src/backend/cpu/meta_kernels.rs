@@ -8,11 +8,11 @@ use std::marker::PhantomData;
 use super::float::Float;
 use super::kernels::{Scalars, Tiles};
 use super::operand::{Buffer, Moments, Read, Weights, Write};
-use super::sums::{Sum, dot, square, square_and_dot};
+use super::sums::{Sum, dot, square, square_and_dot, zeros};
 
-/// Keeps a gradient; Σ g² and Σ g·(another vector).
+/// Keeps a gradient; Σ g², Σ g·(another vector), zeros of g.
 #[derive(Clone, Copy, Debug)]
-pub struct KeepKernel<T> {
+pub struct KeepKernel<T, const ZEROS: bool> {
     /// The host's gradient.
     pub g: Read,
     /// Where it is kept, in the same dtype.
@@ -23,15 +23,19 @@ pub struct KeepKernel<T> {
     pub compute: PhantomData<T>,
 }
 
-impl<T: Float> Tiles<3> for KeepKernel<T> {
+impl<T: Float, const ZEROS: bool> Tiles<3> for KeepKernel<T, ZEROS> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
         let (mut g, mut other) = (Buffer::<T>::new(), Buffer::<T>::new());
-        let [squares, products, _] = sums;
         // SAFETY: the caller's promise.
-        unsafe {
-            square_and_dot(self.g.tile(at, len, &mut g), self.other.tile(at, len, &mut other), squares, products);
+        let (g, other) = unsafe {
             self.g.copy_to(self.kept, at, len);
+            (self.g.tile(at, len, &mut g), self.other.tile(at, len, &mut other))
+        };
+        let [squares, products, count] = sums;
+        square_and_dot(g, other, squares, products);
+        if ZEROS {
+            zeros(g, count);
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 
 /// Where each buffer begins: a cache line.
 const ALIGN: usize = 64;
-/// Pages of this size make the step faster by a third where the system gives them: its four streams then cross a page
-/// border, where a CPU's prefetching stops, 512 times less often.
+/// With pages of this size, where the system gives them, the step's streams cross a page border, at which a CPU's
+/// prefetching stops, 512 times less often.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// One buffer a tensor, all in one piece of memory that never moves. The system zeroes it, page by page when they are
@@ -74,7 +74,7 @@ impl Storage {
     }
 
     /// Lets the system have the memory back when it needs some, and says whether it will. The elements are then zeros
-    /// or what they were, tile by tile, until they are written.
+    /// or what they were, page by page, until they are written.
     pub fn lend(&mut self) -> bool {
         #[cfg(target_os = "linux")]
         {
