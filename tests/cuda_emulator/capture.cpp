@@ -131,6 +131,14 @@ Result refuse_legacy_work(const Context& context) {
     return refused;
 }
 
+bool legacy_would_wait(const Context& context) {
+    const auto& all = objects.streams.all();
+    return std::any_of(all.begin(), all.end(), [&](const auto& entry) {
+        const Stream& stream = *entry.second;
+        return stream.context == &context && stream.blocking() && stream.capture;
+    });
+}
+
 Result refuse_if_captured(const Event& event) {
     if (!event.capture) return refuse_while_capturing();
     return invalidate(*event.capture, CAPTURED_EVENT, "an event of a captured stream cannot be waited for");

@@ -42,6 +42,8 @@ Result refuse_while_capturing();
 Result refuse_if_captured(Stream&);
 /// For work in the legacy stream, which would wait for captured streams.
 Result refuse_legacy_work(const Context&);
+/// Whether it would; to ask does no harm.
+bool legacy_would_wait(const Context&);
 /// For calls that wait for this event.
 Result refuse_if_captured(const Event&);
 

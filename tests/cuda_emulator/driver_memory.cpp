@@ -163,7 +163,7 @@ EMU_EXPORT Result cuMemsetD8_v2(DevicePointer to, unsigned char value, size_t co
 }
 
 EMU_EXPORT Result cuPointerGetAttribute(void* out, int attribute, DevicePointer address) {
-    return after_init(__func__, [&]() -> Result {
+    return in_context(__func__, [&](Context&) -> Result {
         enum { CONTEXT = 1, MEMORY_TYPE, DEVICE_POINTER, IS_MANAGED = 8, DEVICE_ORDINAL, RANGE_START = 11, RANGE_SIZE };
         enum { HOST = 1, DEVICE };
         if (!out) return INVALID_VALUE;

@@ -146,8 +146,8 @@ EMU_EXPORT Result cuStreamEndCapture(void* handle, void** out) {
 EMU_EXPORT Result cuStreamIsCapturing(void* handle, int* status) {
     return in_stream(__func__, handle, [&](Stream& stream) {
         if (!status) return INVALID_VALUE;
-        if (stream.legacy())
-            if (Result refused = refuse_legacy_work(*stream.context)) return refused;
+        if (stream.legacy() && legacy_would_wait(*stream.context))
+            return control.refuse(STREAM_CAPTURE_IMPLICIT, "a stream that the legacy one waits for is captured");
         *status = status_of(stream);
         return SUCCESS;
     });
