@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::driver::{Address, Driver, Handle, call};
+use super::driver::{Address, Driver, Handle, INVALID_VALUE, call, named};
 use crate::error::{Error, Result};
 
 /// The kernels as every driver can compile them for its device; made from `kernels.cu` by `scripts/ptx.sh`.
@@ -314,8 +314,7 @@ impl Queue<'_> {
 impl Device {
     fn reach(&self, stream: Handle, param: *const c_void) -> Result<(Queue<'_>, Address)> {
         let address = param.addr() as Address;
-        self.owns(address)
-            .map_err(|got| Error::range("param", got, format!("memory of CUDA device {}", self.ordinal)))?;
+        self.check(address, || "param".to_owned())?;
         let queue = self.queue(Stream(stream))?;
         if queue.is_capturing()? {
             return Err(Error::Capturing { what: "copying a parameter" });
@@ -446,22 +445,34 @@ const IS_MANAGED: c_int = 8;
 const ORDINAL: c_int = 9;
 
 impl Device {
-    /// Whether the address leads to memory that this device's kernels may use, and if not, what it leads to.
-    pub fn owns(&self, address: Address) -> std::result::Result<(), String> {
+    /// Checks that an address, which the host gave as `argument`, leads to memory that this device's kernels may use.
+    ///
+    /// # Errors
+    /// What it leads to instead; the driver's, of whatever ran before.
+    pub fn check(&self, address: Address, argument: impl FnOnce() -> String) -> Result<()> {
+        let _current = self.make_current()?; // a thread without a context may not ask
+        let got = match self.place_of(address)? {
+            None => "a pointer to host memory, or to none".to_owned(),
+            Some(ordinal) if ordinal == self.ordinal => return Ok(()),
+            Some(ordinal) => format!("a pointer to memory of CUDA device {ordinal}"),
+        };
+        Err(Error::range(argument(), got, format!("memory of CUDA device {}", self.ordinal)))
+    }
+
+    /// Number of the device whose memory is there, if any is.
+    fn place_of(&self, address: Address) -> Result<Option<i32>> {
         let attribute = |which: c_int| {
             let mut value: c_int = 0;
             // SAFETY: each of the three attributes is an int.
-            let failed = unsafe { (self.driver.pointer_attribute)((&raw mut value).cast(), which, address) };
-            (failed == 0).then_some(value)
+            match unsafe { (self.driver.pointer_attribute)((&raw mut value).cast(), which, address) } {
+                INVALID_VALUE => Ok(None), // memory that the driver does not know
+                result => self.driver.check(named::pointer_attribute, result).map(|()| Some(value)),
+            }
         };
         // Managed memory moves to where it is used.
-        if attribute(IS_MANAGED).is_some_and(|managed| managed & 0xff != 0) {
-            return Ok(());
-        }
-        match (attribute(MEMORY_TYPE), attribute(ORDINAL)) {
-            (Some(DEVICE_MEMORY), Some(ordinal)) if ordinal == self.ordinal => Ok(()),
-            (Some(DEVICE_MEMORY), Some(ordinal)) => Err(format!("a pointer to memory of CUDA device {ordinal}")),
-            _ => Err("a pointer to host memory, or to none".to_owned()),
+        if attribute(IS_MANAGED)?.is_some_and(|managed| managed & 0xff != 0) {
+            return Ok(Some(self.ordinal));
         }
     }
 }
+        if attribute(MEMORY_TYPE)? == Some(DEVICE_MEMORY) { attribute(ORDINAL) } else { Ok(None) }

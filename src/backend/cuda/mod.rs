@@ -313,10 +313,7 @@ impl Backend for Cuda {
                 if address == *seen || address == 0 || tensors[i].numel == 0 {
                     continue;
                 }
-                self.device.owns(address).map_err(|got| {
-                    let expected = format!("memory of CUDA device {}", self.device.ordinal());
-                    Error::range(format!("{argument}[{i}] (tensor '{}')", tensors[i].name()), got, expected)
-                })?;
+                self.device.check(address, || format!("{argument}[{i}] (tensor '{}')", tensors[i].name()))?;
                 *seen = address;
             }
             Ok(())

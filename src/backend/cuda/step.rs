@@ -59,9 +59,7 @@ impl Cuda {
         if !address.is_multiple_of(4) {
             return Err(Error::range(name, "a misaligned pointer", "a multiple of 4"));
         }
-        self.device
-            .owns(address)
-            .map_err(|got| Error::range(name, got, format!("memory of CUDA device {}", self.device.ordinal())))?;
+        self.device.check(address, || name.to_owned())?;
         self.checked.others[which] = address;
         Ok(())
     }
