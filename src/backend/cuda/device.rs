@@ -23,6 +23,8 @@ const CAPABILITY: c_int = 75;
 const OLDEST_CAPABILITY: c_int = 7;
 /// `CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP`.
 const PORTABLE_AND_MAPPED: c_uint = 3;
+/// `CU_STREAM_CAPTURE_MODE_RELAXED`.
+const RELAXED: c_int = 2;
 /// Up to so many bytes of pageable memory the driver takes along with the command and does not wait for the stream.
 const TAKEN_ALONG: usize = 1 << 16;
 
@@ -87,7 +89,7 @@ impl Device {
         let image = CString::new(PTX).expect("PTX is text");
         let mut module = std::ptr::null_mut();
         {
-            let _current = new.make_current()?;
+            let _beside = new.beside()?;
             // SAFETY: the image ends with a NUL.
             unsafe { call!(driver.load_module(&raw mut module, image.as_ptr().cast()))? };
         }
@@ -130,6 +132,18 @@ impl Device {
         unsafe { call!(driver.function(&raw mut function, self.module, name.as_ptr()))? };
         Ok(Kernel(function))
     }
+    /// The same for what is no work in a stream, such as allocating: whoever captures a stream is not disturbed by it.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn beside(&self) -> Result<Beside> {
+        let (driver, mut mode) = (self.driver, RELAXED);
+        let current = self.make_current()?;
+        // SAFETY: the pointer is valid.
+        unsafe { call!(driver.exchange_capture_mode(&raw mut mode))? };
+        Ok(Beside { before: mode, current })
+    }
+
 }
 
 impl Drop for Device {
@@ -138,7 +152,7 @@ impl Drop for Device {
         // SAFETY: both were given to us and are not used any more.
         unsafe {
             if !self.module.is_null()
-                && let Ok(_current) = self.make_current()
+                && let Ok(_beside) = self.beside()
             {
                 (self.driver.unload_module)(self.module);
             }
@@ -171,6 +185,21 @@ unsafe impl Send for Kernel {}
 /// A stream of the host's: never created, never destroyed here. NULL is the legacy default stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream(pub Handle);
+
+/// While it lives, a device's context is current and this thread's calls forbid no capture.
+#[must_use]
+struct Beside {
+    /// The thread's `CUstreamCaptureMode`.
+    before: c_int,
+    current: Current,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is valid; it is the mode that was there before.
+        unsafe { (self.current.driver.exchange_capture_mode)(&raw mut self.before) };
+    }
+}
 
 // SAFETY: as for `Device`.
 unsafe impl Send for Stream {}
@@ -364,7 +393,7 @@ impl Memory {
     /// [`Error::OutOfDeviceMemory`]; the driver's.
     pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Self> {
         let (driver, mut address) = (device.driver, 0);
-        let _current = device.make_current()?;
+        let _beside = device.beside()?;
         // SAFETY: the pointer is valid. The driver refuses to allocate nothing.
         unsafe { call!(driver.allocate(&raw mut address, bytes.max(1)))? };
         Ok(Self { device: device.clone(), address, bytes })
@@ -388,7 +417,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Ok(_current) = self.device.make_current() {
+        if let Ok(_beside) = self.device.beside() {
             // SAFETY: it was allocated by us. The driver waits for kernels that use it.
             unsafe { (self.device.driver.free)(self.address) };
         }
@@ -412,7 +441,7 @@ impl<T: Copy + bytemuck::Zeroable> Shared<T> {
     /// [`Error::OutOfDeviceMemory`]; the driver's.
     pub fn new(device: &Arc<Device>) -> Result<Self> {
         let (driver, mut pointer) = (device.driver, std::ptr::null_mut());
-        let _current = device.make_current()?;
+        let _beside = device.beside()?;
         // SAFETY: the pointer is valid; the memory is page-aligned and as large as T.
         unsafe {
             call!(driver.allocate_host(&raw mut pointer, size_of::<T>(), PORTABLE_AND_MAPPED))?;
@@ -429,7 +458,7 @@ impl<T: Copy + bytemuck::Zeroable> Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        if let Ok(_current) = self.device.make_current() {
+        if let Ok(_beside) = self.device.beside() {
             // SAFETY: it was allocated by us.
             unsafe { (self.device.driver.free_host)(self.pointer.cast()) };
         }

@@ -76,6 +76,7 @@ functions! {
     );
     capturing: "cuStreamIsCapturing" (Handle, *mut c_int);
     synchronize: "cuStreamSynchronize" (Handle);
+    exchange_capture_mode: "cuThreadExchangeStreamCaptureMode" (*mut c_int);
     error_name: "cuGetErrorName" (c_int, *mut *const c_char);
     error_text: "cuGetErrorString" (c_int, *mut *const c_char);
 }
