@@ -231,7 +231,7 @@ pub enum Error {
         what: String,
     },
     /// There is no CUDA that will do.
-    #[error("options.device = MAW_CUDA is not possible: {why}")]
+    #[error("CUDA is not available: {why}")]
     NoCuda {
         /// What is missing or too old.
         why: String,
@@ -256,6 +256,12 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
+    /// The legacy default stream would wait for a stream that is being captured.
+    #[error(
+        "a stream that the legacy default stream waits for is being captured into a CUDA graph, and this call is for the \
+         default stream (an optimizer's until maw_set_stream)"
+    )]
+    CapturingBeside,
     /// The handle is inside another call.
     #[error("the optimizer is busy with another call")]
     Busy,
@@ -291,7 +297,7 @@ impl Error {
             | Self::WrongBuffer { .. }
             | Self::AnnouncedGradientMissing { .. }
             | Self::WrongRequest { .. } => Status::InvalidArgument,
-            Self::State { .. } | Self::Capturing { .. } => Status::InvalidState,
+            Self::State { .. } | Self::Capturing { .. } | Self::CapturingBeside => Status::InvalidState,
             Self::Unsupported { .. } | Self::UnknownFields { .. } | Self::NoCuda { .. } => Status::Unsupported,
             Self::NotFound { .. } => Status::NotFound,
             Self::NotFinite { .. } => Status::NotFinite,

@@ -103,7 +103,7 @@ impl Optimizer {
         options.validate()?;
         let cuda = match options.device {
             Place::Cpu => None,
-            Place::Cuda(index) => Some(Device::open(index)?),
+            Place::Cuda(index) => Some(Device::open("options.device_index", index)?),
         };
         Ok(Self {
             options,

@@ -51,16 +51,17 @@ fn without_a_driver_or_a_device_that_will_do_creation_says_what_is_missing() {
     fs::create_dir_all(&no_driver).expect("a folder");
     fs::write(no_driver.join("libcuda.so.1"), "no library").expect("a file");
     let told = created_with(&no_driver, &[]);
-    assert!(told.starts_with("-3 options.device = MAW_CUDA is not possible: the CUDA driver's library"), "{told}");
+    assert!(told.starts_with("-3 CUDA is not available: the CUDA driver's library"), "{told}");
     assert!(told.ends_with("(available: 0)"), "{told}");
     for (setting, value, expected) in [
-        ("CUDA_EMULATOR_DEVICES", "0", "-3 options.device = MAW_CUDA is not possible: there is no CUDA device"),
-        ("CUDA_EMULATOR_INIT", "999", "-3 options.device = MAW_CUDA is not possible: the CUDA driver does not start"),
+        ("CUDA_EMULATOR_DEVICES", "0", "-3 CUDA is not available: there is no CUDA device"),
+        ("CUDA_EMULATOR_INIT", "999", "-3 CUDA is not available: the CUDA driver does not start"),
         ("CUDA_EMULATOR_VERSION", "11040", "it is for CUDA 11.4, 11.8 is the oldest that will do"),
         ("CUDA_EMULATOR_COMPUTE", "61", "CUDA device 0 has compute capability 6.1; 7.0 is the least"),
     ] {
         let told = created_with(&emulator, &[(setting, value)]);
         assert!(told.contains(expected), "{setting}={value}: {told}");
+        assert!(told.ends_with("(available: 0)"), "{setting}={value}: {told}");
     }
     assert_eq!(created_with(&emulator, &[]), "created (available: 1)");
 }

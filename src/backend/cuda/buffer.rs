@@ -1,7 +1,7 @@
 //! Device memory lent to hosts that have no CUDA of their own.
 
-use super::device::{Device, Memory, Stream};
-use super::driver::Address;
+use super::device::{Device, Memory, Queue, Stream};
+use super::driver::{Address, Driver};
 use crate::error::{Error, Result};
 
 /// Device memory that a host fills, reads and passes to steps.
@@ -19,9 +19,9 @@ impl Buffer {
     /// # Errors
     /// [`Error::NoCuda`]; no such device; [`Error::OutOfDeviceMemory`]; the driver's.
     pub fn new(device: i32, bytes: usize) -> Result<Self> {
-        let device = Device::open(device)?;
+        let device = Device::open("device_index", device)?;
+        let queue = free(&device)?;
         let memory = Memory::new(&device, bytes)?;
-        let queue = device.queue(DEFAULT)?;
         // SAFETY: the memory is as large.
         unsafe { queue.zero(memory.address(), bytes)? };
         queue.wait()?;
@@ -55,7 +55,7 @@ impl Buffer {
     /// A part beyond the end; the driver's, of whatever ran before.
     pub fn upload(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
         let to = self.part(offset, bytes.len())?;
-        let queue = self.memory.device().queue(DEFAULT)?;
+        let queue = free(self.memory.device())?;
         // SAFETY: the part lies within the memory.
         unsafe { queue.upload(to, bytes)? };
         queue.wait()
@@ -67,14 +67,23 @@ impl Buffer {
     /// As for [`Self::upload`].
     pub fn download(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let from = self.part(offset, bytes.len())?;
-        let queue = self.memory.device().queue(DEFAULT)?;
+        let queue = free(self.memory.device())?;
         // SAFETY: the part lies within the memory.
         unsafe { queue.download(from, bytes) }
     }
 }
 
+/// The default stream, unless the capture of another stream forbids its use, which would spoil that capture.
+fn free(device: &Device) -> Result<Queue<'_>> {
+    let queue = device.queue(DEFAULT)?;
+    queue.is_capturing()?;
+    Ok(queue)
+}
+
 /// Whether there is a CUDA device that will do.
 #[must_use]
 pub fn is_available() -> bool {
-    super::Driver::get().and_then(super::Driver::devices).is_ok_and(|count| count > 0)
+    Driver::get().is_ok_and(|driver| {
+        driver.devices().is_ok_and(|count| (0..count).any(|ordinal| Device::find(driver, ordinal).is_ok()))
+    })
 }

@@ -46,16 +46,16 @@ unsafe impl Send for Device {}
 unsafe impl Sync for Device {}
 
 impl Device {
-    /// The device of that number, opened once for all that hold it.
+    /// The device of that number, which the host gave as `argument`, opened once for all that hold it.
     ///
     /// # Errors
     /// [`Error::NoCuda`]; no such device; the driver's.
-    pub fn open(ordinal: i32) -> Result<Arc<Self>> {
+    pub fn open(argument: &str, ordinal: i32) -> Result<Arc<Self>> {
         static OPENED: Mutex<Option<HashMap<i32, Weak<Device>>>> = Mutex::new(None);
         let driver = Driver::get()?;
         let count = driver.devices()?;
         if !(0..count).contains(&ordinal) {
-            return Err(Error::range("options.device_index", ordinal, format!("0 to {} (CUDA devices)", count - 1)));
+            return Err(Error::range(argument, ordinal, format!("0 to {} (CUDA devices)", count - 1)));
         }
         let mut opened = OPENED.lock();
         let opened = opened.get_or_insert_default();
@@ -67,22 +67,33 @@ impl Device {
         Ok(device)
     }
 
-    fn new(driver: &'static Driver, ordinal: i32) -> Result<Self> {
-        let (mut device, mut major, mut minor, mut processors) = (0, 0, 0, 0);
-        let mut context = std::ptr::null_mut();
+    /// The driver's name of the device of that number, if it will do.
+    ///
+    /// # Errors
+    /// [`Error::NoCuda`] for a device that is too old; the driver's.
+    pub fn find(driver: &'static Driver, ordinal: i32) -> Result<c_int> {
+        let (mut device, mut major, mut minor) = (0, 0, 0);
         // SAFETY: the pointers are valid.
         unsafe {
             call!(driver.device(&raw mut device, ordinal))?;
             call!(driver.attribute(&raw mut major, CAPABILITY, device))?;
             call!(driver.attribute(&raw mut minor, CAPABILITY + 1, device))?;
-            call!(driver.attribute(&raw mut processors, PROCESSORS, device))?;
         }
         if major < OLDEST_CAPABILITY {
             let why = format!("CUDA device {ordinal} has compute capability {major}.{minor}; 7.0 is the least");
             return Err(Error::NoCuda { why });
         }
-        // SAFETY: as above.
-        unsafe { call!(driver.retain(&raw mut context, device))? };
+        Ok(device)
+    }
+
+    fn new(driver: &'static Driver, ordinal: i32) -> Result<Self> {
+        let (device, mut processors) = (Self::find(driver, ordinal)?, 0);
+        let mut context = std::ptr::null_mut();
+        // SAFETY: the pointers are valid.
+        unsafe {
+            call!(driver.attribute(&raw mut processors, PROCESSORS, device))?;
+            call!(driver.retain(&raw mut context, device))?;
+        }
         // From here on the drop gives back what there is.
         let (module, processors) = (std::ptr::null_mut(), processors.max(1) as u32);
         let mut new = Self { driver, ordinal, device, context, module, processors };

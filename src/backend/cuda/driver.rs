@@ -94,6 +94,9 @@ pub const INVALID_VALUE: c_int = 1;
 /// `CUDA_ERROR_NO_DEVICE`.
 const NO_DEVICE: c_int = 100;
 
+const NO_DEVICE_TEXT: &str = "there is no CUDA device";
+/// `CUDA_ERROR_STREAM_CAPTURE_IMPLICIT`.
+const CAPTURE_IMPLICIT: c_int = 906;
 impl Driver {
     /// The driver, loaded and initialised once for the process.
     ///
@@ -109,7 +112,7 @@ impl Driver {
         // SAFETY: the driver's own functions with valid arguments.
         let failed = unsafe { (self.init)(0) };
         if failed == NO_DEVICE {
-            return Err("there is no CUDA device".to_owned());
+            return Err(NO_DEVICE_TEXT.to_owned());
         }
         if failed != 0 {
             return Err(format!("the CUDA driver does not start: {}", self.describe(failed)));
@@ -127,15 +130,15 @@ impl Driver {
         Ok(self)
     }
 
-    /// CUDA devices at hand.
+    /// CUDA devices at hand, at least one.
     ///
     /// # Errors
-    /// The driver's.
+    /// [`Error::NoCuda`] if there is none; the driver's.
     pub fn devices(&self) -> Result<i32> {
         let mut count = 0;
         // SAFETY: the pointer is valid.
         self.check(named::device_count, unsafe { (self.device_count)(&raw mut count) })?;
-        Ok(count)
+        if count == 0 { Err(Error::NoCuda { why: NO_DEVICE_TEXT.to_owned() }) } else { Ok(count) }
     }
 
     /// A result of the function `call` as an error.
@@ -144,6 +147,7 @@ impl Driver {
             0 => Ok(()),
             OUT_OF_MEMORY => Err(Error::OutOfDeviceMemory { call }),
             code => Err(Error::Cuda { call, what: self.describe(code) }),
+            CAPTURE_IMPLICIT => Err(Error::CapturingBeside),
         }
     }
 
