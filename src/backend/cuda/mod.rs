@@ -181,7 +181,11 @@ impl Tables {
     fn set(&mut self, queue: &Queue, pointers: impl Iterator<Item = Address>) -> Result<()> {
         self.pointers.clear();
         self.pointers.extend(pointers);
-        self.on_device.write(queue, 0, &self.pointers)
+        let written = self.on_device.write(queue, 0, &self.pointers);
+        if written.is_err() {
+            self.pointers.fill(Address::MAX); // nobody knows what stands there: no host's pointers
+        }
+        written
     }
 }
 
