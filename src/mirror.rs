@@ -54,7 +54,7 @@ impl Optimizer {
         }
         device.pull(mirror)?;
         p.launched = 0;
-        let skipped = p.skips.total() - before;
+        let skipped = p.skips.total().saturating_sub(before);
         if skipped > 0 {
             let last = p.skips.last;
             self.log_skipped(skipped, last);

@@ -165,6 +165,7 @@ impl Optimizer {
         let Self { tensors, prepared, .. } = self;
         let p = prepared.as_mut().expect("prepared above");
         p.meta.refuse_while_open("maw_step")?;
+        p.backend.health()?;
         p.checker.check(tensors, params, Some(grads))?;
         p.check_announced(tensors, grads)?;
         p.backend.check_buffers(tensors, params, Some(grads))?;
@@ -183,10 +184,10 @@ impl Optimizer {
             }
         }
         p.backend.ready("a step that the host decides on (verify_params, MAW_NONFINITE_ERROR)")?;
-        let report = self.driven_step(params, grads, options)?;
+        let driven = self.driven_step(params, grads, options);
         let p = self.prepared.as_mut().expect("prepared above");
-        p.backend.health()?;
-        p.last_report = Some(report);
+        p.backend.health()?; // before what its numbers seemed to say
+        p.last_report = Some(driven?);
         Ok(p.last_report)
     }
 
@@ -371,6 +372,7 @@ impl Prepared {
             return Ok(());
         }
         self.backend.state_sums(params, &self.shown, &mut self.fresh);
+        self.backend.health()?; // NaNs of a device that failed are no change
         if verify && !changed {
             let differs = |(old, new): (&StateSums, &StateSums)| old.param.to_bits() != new.param.to_bits();
             let moved = self.carried.then(|| self.state.iter().zip(&self.fresh).position(differs)).flatten();

@@ -8,7 +8,7 @@ use common::cuda::{OnDevice, alone, count, emulator, fail, fail_launch};
 use common::device::{Buffer, is_cuda};
 use common::handle::{Failure, Handle, Outcome, param_group, step_options};
 use common::tensor::bits;
-use common::toy::{Toy, small_options, snapshot};
+use common::toy::{Toy, small_options};
 use metaadamw::ffi::*;
 use std::path::Path;
 use std::process::Command;
@@ -237,25 +237,6 @@ fn a_kernel_that_fails_is_told_by_whatever_waits_and_the_handle_can_be_freed() {
         assert!(failure.message.contains("CUDA_ERROR_LAUNCH_FAILED"), "{waits}: {failure:?}");
         common::cuda::reset();
     }
-}
-
-#[test]
-fn a_failure_in_a_meta_update_is_told_and_leaves_it_open_until_it_is_aborted() {
-    if is_cuda() {
-        return;
-    }
-    let _alone = alone();
-    let toy = Toy::small();
-    let (mut handle, mut params) = (toy.handle(&cuda()), toy.start.clone());
-    toy.train(&mut handle, &mut params, 0, 2);
-    let before = snapshot(&handle, &params);
-    let request = handle.begin(&mut params).expect("begun");
-    let answer = toy.answer(&request, &params);
-    fail("cuLaunchKernel", 1, 701);
-    let failure = handle.tell(request.id, &answer, &mut params).expect_err("a launch fails");
-    assert_eq!(failure.status, MAW_CUDA_ERROR, "{failure:?}");
-    let again = handle.factors().map(drop).and_then(|()| handle.save_bytes(0).map(drop));
-    assert!(again.is_err(), "the handle says that it is broken: {before:?}");
 }
 
 #[test]

@@ -222,7 +222,7 @@ impl Optimizer {
         self.prepared(|optimizer| {
             optimizer.sync()?;
             let request = optimizer.prepared_begin(params)?;
-            optimizer.push()?;
+            optimizer.push_or_close(params)?;
             Ok(request)
         })
     }
@@ -332,7 +332,7 @@ impl Optimizer {
             Ok(Next::Ask(stage)) => {
                 p.times.meta += started.elapsed();
                 let request = p.ask(stage);
-                self.push()?;
+                self.push_or_close(params)?;
                 return Ok(Some(request));
             }
             Ok(Next::Finish) => p.finish(options),
@@ -378,6 +378,15 @@ impl Optimizer {
             .as_ref()
             .and_then(|p| p.meta.gradient.as_ref())
             .ok_or(Error::State { call: "maw_meta_gradient", reason: "no meta-update has been completed yet" })
+    }
+
+    /// A device that failed gets no further question.
+    fn push_or_close(&mut self, params: &Params) -> Result<()> {
+        let pushed = self.push();
+        if pushed.is_err() && self.prepared.as_ref().is_some_and(|p| p.meta.open.is_some()) {
+            self.close(params, Outcome::Aborted);
+        }
+        pushed
     }
 
     /// The one way out: θ back, memory back, the result written.

@@ -118,13 +118,18 @@ impl MetaPasses for Cuda {
     }
 
     fn restore(&mut self, params: &Params) {
+        // Whatever failed before: as long as the device copies, θ comes back.
+        let earlier = self.failure.get_mut().take();
         self.attempt(|cuda, queue| {
             for ((saved, host), size) in cuda.meta().saved.iter().zip(params.pointers()).zip(&cuda.sizes) {
                 // SAFETY: both are buffers of the tensor's size, one the host's (checked) and one ours.
                 unsafe { queue.copy(host.addr() as Address, *saved, size.param)? };
             }
-            Ok(())
+            queue.wait()
         });
+        if let Some(error) = earlier {
+            *self.failure.get_mut() = Some(error);
+        }
     }
 
     fn end_meta(&mut self) {

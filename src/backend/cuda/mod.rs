@@ -292,6 +292,14 @@ impl Cuda {
         self.places.settings.write(queue, 0, &[settings])
     }
 
+    /// Keeps a failure that leaves the device half-way: nothing goes on from there.
+    fn breaks<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if let Err(error) = &outcome {
+            self.failure.get_mut().get_or_insert_with(|| error.clone());
+        }
+        outcome
+    }
+
     /// Refuses what would wait, allocate or read the host's memory later, while the stream is being captured.
     fn refuse_capture(queue: &Queue, what: &'static str) -> Result<()> {
         if queue.is_capturing()? { Err(Error::Capturing { what }) } else { Ok(()) }

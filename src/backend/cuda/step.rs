@@ -64,7 +64,7 @@ impl Cuda {
         Ok(())
     }
 
-    fn enqueue_step(&mut self, queue: &Queue, options: &StepOptions) -> Result<()> {
+    fn enqueue_step(&mut self, queue: &Queue, capturing: bool, options: &StepOptions) -> Result<()> {
         let world = self.tables[self.current].world.address;
         let (policy, k) = (self.policy, self.kernels);
         let changed = if options.params_changed { flags::CHANGED } else { 0 };
@@ -88,13 +88,15 @@ impl Cuda {
             from_ref(&flags).cast(),
         ];
         // SAFETY: the arguments are those of kernels.cu.
-        unsafe {
+        let updates = unsafe {
             if !policy.unseen {
                 queue.launch(k.statistics, self.blocks(), BLOCK, &[arguments[0], arguments[4]])?;
             }
             queue.launch(k.decide, 1, DECIDER, &arguments)?;
             queue.launch(update, self.blocks(), BLOCK, &arguments[..1])
-        }
+        };
+        // The step is counted and not made. In a capture nothing is: the host has to throw the graph away.
+        if capturing { updates } else { self.breaks(updates) }
     }
 
     /// Copies of the device's memory, all after the last step.
@@ -120,7 +122,7 @@ impl DeviceStep for Cuda {
         self.captured |= capturing;
         self.tables[self.current].captured |= capturing;
         self.busy = true;
-        self.enqueue_step(&queue, options)
+        self.enqueue_step(&queue, capturing, options)
     }
 
     fn is_ahead(&self) -> bool {
@@ -202,29 +204,8 @@ impl DeviceStep for Cuda {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "changing the optimizer's state")?;
-        let mut state = self.read_state(&queue)?;
-        state.steps = *mirror.steps;
-        state.skips = mirror.skips.by_reason;
-        state.set_last_skip(mirror.skips.last);
-        state.carried = (*mirror.carried).into();
-        state.momentum = 0; // `kept` has it
-        let kept: Vec<Kept> = mirror.kept.iter().map(|sums| Kept::from(*sums)).collect();
-        let mastered: Vec<u32> = mirror.mastered.iter().map(|begun| u32::from(*begun)).collect();
-        self.places.steps.write(&queue, 0, mirror.tensor_steps)?;
-        self.places.mastered.write(&queue, 0, &mastered)?;
-        self.places.keys.write(&queue, 0, mirror.keys)?;
-        self.places.kept.write(&queue, 0, &kept)?;
-        if let Some(modulation) = mirror.modulation {
-            self.places.phi.write(&queue, 0, modulation.attention.values())?;
-            state.known = modulation.last().is_some().into();
-            if let Some((features, factors)) = modulation.last() {
-                self.places.features.write(&queue, 0, features)?;
-                self.places.factors.write(&queue, 0, &factors.rows().concat())?;
-            }
-        }
-        self.write_settings(&queue, options)?;
-        self.places.hyper.write(&queue, 0, &groups.iter().map(Hyper::from).collect::<Vec<_>>())?;
-        self.places.state.write(&queue, 0, &[state])
+        let pushed = self.push_all(&queue, mirror, options, groups);
+        self.breaks(pushed)
     }
 
     fn set_groups(&mut self, groups: &[ParamGroup]) -> Result<()> {
@@ -232,7 +213,8 @@ impl DeviceStep for Cuda {
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "a setter")?;
         self.busy = true;
-        self.places.hyper.write(&queue, 0, &groups.iter().map(Hyper::from).collect::<Vec<_>>())
+        let written = self.places.hyper.write(&queue, 0, &groups.iter().map(Hyper::from).collect::<Vec<_>>());
+        self.breaks(written)
     }
 
     fn set_phi(&mut self, at: usize, values: &[f64]) -> Result<()> {
@@ -240,6 +222,35 @@ impl DeviceStep for Cuda {
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "a setter")?;
         self.busy = true;
-        self.places.phi.write(&queue, at, values)
+        let written = self.places.phi.write(&queue, at, values);
+        self.breaks(written)
+    }
+}
+
+impl Cuda {
+    fn push_all(&self, queue: &Queue, mirror: Mirror, options: &Options, groups: &[ParamGroup]) -> Result<()> {
+        let mut state = self.read_state(queue)?;
+        state.steps = *mirror.steps;
+        state.skips = mirror.skips.by_reason;
+        state.set_last_skip(mirror.skips.last);
+        state.carried = (*mirror.carried).into();
+        state.momentum = 0; // `kept` has it
+        let kept: Vec<Kept> = mirror.kept.iter().map(|sums| Kept::from(*sums)).collect();
+        let mastered: Vec<u32> = mirror.mastered.iter().map(|begun| u32::from(*begun)).collect();
+        self.places.steps.write(queue, 0, mirror.tensor_steps)?;
+        self.places.mastered.write(queue, 0, &mastered)?;
+        self.places.keys.write(queue, 0, mirror.keys)?;
+        self.places.kept.write(queue, 0, &kept)?;
+        if let Some(modulation) = mirror.modulation {
+            self.places.phi.write(queue, 0, modulation.attention.values())?;
+            state.known = modulation.last().is_some().into();
+            if let Some((features, factors)) = modulation.last() {
+                self.places.features.write(queue, 0, features)?;
+                self.places.factors.write(queue, 0, &factors.rows().concat())?;
+            }
+        }
+        self.write_settings(queue, options)?;
+        self.places.hyper.write(queue, 0, &groups.iter().map(Hyper::from).collect::<Vec<_>>())?;
+        self.places.state.write(queue, 0, &[state])
     }
 }
