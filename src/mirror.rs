@@ -30,8 +30,10 @@ impl Optimizer {
         if self.cuda.is_none() && !stream.is_null() {
             return Err(Error::Unsupported { what: "a stream of an optimizer on the CPU".to_owned() });
         }
-        if let Some(p) = &mut self.prepared {
-            p.backend.set_stream(stream)?;
+        match (&mut self.prepared, &self.cuda) {
+            (Some(p), _) => p.backend.set_stream(stream)?,
+            (None, Some(device)) => device.check_stream(stream)?,
+            (None, None) => {}
         }
         self.stream = Stream(stream);
         Ok(())

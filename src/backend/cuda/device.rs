@@ -233,6 +233,17 @@ impl Device {
     }
 }
 
+/// A host's stream, now and then.
+impl Device {
+    /// Checks that it is one; it may be being captured.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn check_stream(&self, stream: Handle) -> Result<()> {
+        self.queue(Stream(stream))?.is_capturing().map(drop)
+    }
+}
+
 impl Queue<'_> {
     /// Whether the stream is being captured into a graph.
     ///

@@ -350,8 +350,7 @@ impl Backend for Cuda {
     }
 
     fn set_stream(&mut self, stream: *mut c_void) -> Result<()> {
-        let stream = Stream(stream);
-        if stream == self.stream {
+        if stream == self.stream.0 {
             return Ok(());
         }
         if self.busy {
@@ -360,8 +359,8 @@ impl Backend for Cuda {
             queue.wait()?;
             self.busy = false;
         }
-        self.device.queue(stream)?.is_capturing()?; // it is a stream
-        self.stream = stream;
+        self.device.check_stream(stream)?;
+        self.stream = Stream(stream);
         Ok(())
     }
 
