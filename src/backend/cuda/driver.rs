@@ -23,8 +23,6 @@ macro_rules! functions {
         #[allow(missing_docs, reason = "the CUDA manual has them")]
         pub struct Driver {
             $(pub $name: unsafe extern "system" fn($($argument),*) -> c_int,)*
-            /// Keeps the functions where they are.
-            _library: libloading::Library,
         }
 
         impl Driver {
@@ -36,7 +34,10 @@ macro_rules! functions {
                     $(let $name = *library
                         .get(concat!($symbol, "\0").as_bytes())
                         .map_err(|_| format!("the CUDA driver is too old: it has no {}", $symbol))?;)*
-                    Ok(Self { $($name,)* _library: library })
+                    // The functions stay where they are, also if the driver is found to be too old: it may have
+                    // started threads.
+                    std::mem::forget(library);
+                    Ok(Self { $($name,)* })
                 }
             }
         }
