@@ -73,11 +73,44 @@ impl Alone {
 
     /// The context that is current is the one that was before.
     pub fn context_is_kept(&self) -> bool {
-        let mut now = ptr::null_mut();
-        let current: unsafe extern "C" fn(*mut Pointer) -> c_int = function("cuCtxGetCurrent");
+        current_context() == self.context.addr()
+    }
+}
+
+/// The context that is current on this thread, 0 for none.
+pub fn current_context() -> usize {
+    let mut now = ptr::null_mut();
+    let current: unsafe extern "C" fn(*mut Pointer) -> c_int = function("cuCtxGetCurrent");
+    // SAFETY: the pointer is valid.
+    unsafe { done(current(&raw mut now)) };
+    now.addr()
+}
+
+/// Makes this context current on this thread.
+pub fn make_current(context: usize) {
+    let set: unsafe extern "C" fn(usize) -> c_int = function("cuCtxSetCurrent");
+    // SAFETY: the driver checks it.
+    unsafe { done(set(context)) };
+}
+
+/// A context of the host's own, current on this thread; nobody else knows it.
+pub struct Context(Pointer);
+
+impl Context {
+    pub fn new() -> Self {
+        let mut raw = ptr::null_mut();
+        let create: unsafe extern "C" fn(*mut Pointer, u32, c_int) -> c_int = function("cuCtxCreate_v2");
         // SAFETY: the pointer is valid.
-        unsafe { done(current(&raw mut now)) };
-        now == self.context
+        unsafe { done(create(&raw mut raw, 0, 0)) };
+        Self(raw)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        let destroy: unsafe extern "C" fn(Pointer) -> c_int = function("cuCtxDestroy_v2");
+        // SAFETY: it is destroyed once.
+        unsafe { destroy(self.0) };
     }
 }
 
@@ -153,10 +186,19 @@ pub struct Stream(pub Pointer);
 
 impl Stream {
     pub fn new() -> Self {
+        Self::with(1)
+    }
+
+    /// One that the legacy default stream waits for, and that waits for it.
+    pub fn blocking() -> Self {
+        Self::with(0)
+    }
+
+    fn with(flags: u32) -> Self {
         let mut raw = ptr::null_mut();
         let create: unsafe extern "C" fn(*mut Pointer, u32) -> c_int = function("cuStreamCreate");
         // SAFETY: the pointer is valid.
-        unsafe { done(create(&raw mut raw, 1)) };
+        unsafe { done(create(&raw mut raw, flags)) };
         Self(raw)
     }
 

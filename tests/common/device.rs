@@ -22,9 +22,13 @@ pub struct Buffer(*mut maw_device_buffer);
 
 impl Buffer {
     pub fn new(bytes: usize) -> Outcome<Self> {
+        Self::on(0, bytes)
+    }
+
+    pub fn on(device_index: i32, bytes: usize) -> Outcome<Self> {
         let mut raw = ptr::null_mut();
         // SAFETY: the pointers are valid.
-        checked(|error| unsafe { maw_device_buffer_create(0, bytes, &raw mut raw, error) })?;
+        checked(|error| unsafe { maw_device_buffer_create(device_index, bytes, &raw mut raw, error) })?;
         Ok(Self(raw))
     }
 

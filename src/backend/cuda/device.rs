@@ -132,17 +132,6 @@ impl Device {
         Ok(Current { driver, before })
     }
 
-    /// The kernel of that name.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn kernel(&self, name: &str) -> Result<Kernel> {
-        let (driver, mut function) = (self.driver, std::ptr::null_mut());
-        let name = CString::new(name).expect("a kernel's name");
-        // SAFETY: the pointers are valid, the module is loaded.
-        unsafe { call!(driver.function(&raw mut function, self.module, name.as_ptr()))? };
-        Ok(Kernel(function))
-    }
     /// The same for what is no work in a stream, such as allocating: whoever captures a stream is not disturbed by it.
     ///
     /// # Errors
@@ -155,6 +144,17 @@ impl Device {
         Ok(Beside { before: mode, current })
     }
 
+    /// The kernel of that name.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn kernel(&self, name: &str) -> Result<Kernel> {
+        let (driver, mut function) = (self.driver, std::ptr::null_mut());
+        let name = CString::new(name).expect("a kernel's name");
+        // SAFETY: the pointers are valid, the module is loaded.
+        unsafe { call!(driver.function(&raw mut function, self.module, name.as_ptr()))? };
+        Ok(Kernel(function))
+    }
 }
 
 impl Drop for Device {
@@ -186,17 +186,6 @@ impl Drop for Current {
     }
 }
 
-/// A kernel of our module.
-#[derive(Clone, Copy, Debug)]
-pub struct Kernel(Handle);
-
-// SAFETY: as for `Device`, which outlives every use.
-unsafe impl Send for Kernel {}
-
-/// A stream of the host's: never created, never destroyed here. NULL is the legacy default stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream(pub Handle);
-
 /// While it lives, a device's context is current and this thread's calls forbid no capture.
 #[must_use]
 struct Beside {
@@ -211,6 +200,17 @@ impl Drop for Beside {
         unsafe { (self.current.driver.exchange_capture_mode)(&raw mut self.before) };
     }
 }
+
+/// A kernel of our module.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel(Handle);
+
+// SAFETY: as for `Device`, which outlives every use.
+unsafe impl Send for Kernel {}
+
+/// A stream of the host's: never created, never destroyed here. NULL is the legacy default stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream(pub Handle);
 
 // SAFETY: as for `Device`.
 unsafe impl Send for Stream {}
@@ -524,6 +524,6 @@ impl Device {
         if attribute(IS_MANAGED)?.is_some_and(|managed| managed & 0xff != 0) {
             return Ok(Some(self.ordinal));
         }
+        if attribute(MEMORY_TYPE)? == Some(DEVICE_MEMORY) { attribute(ORDINAL) } else { Ok(None) }
     }
 }
-        if attribute(MEMORY_TYPE)? == Some(DEVICE_MEMORY) { attribute(ORDINAL) } else { Ok(None) }

@@ -76,8 +76,8 @@ functions! {
         Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut Handle, *mut Handle
     );
     capturing: "cuStreamIsCapturing" (Handle, *mut c_int);
-    synchronize: "cuStreamSynchronize" (Handle);
     exchange_capture_mode: "cuThreadExchangeStreamCaptureMode" (*mut c_int);
+    synchronize: "cuStreamSynchronize" (Handle);
     error_name: "cuGetErrorName" (c_int, *mut *const c_char);
     error_text: "cuGetErrorString" (c_int, *mut *const c_char);
 }
@@ -88,16 +88,16 @@ impl std::fmt::Debug for Driver {
     }
 }
 
-/// `CUDA_ERROR_OUT_OF_MEMORY`.
-const OUT_OF_MEMORY: c_int = 2;
 /// `CUDA_ERROR_INVALID_VALUE`.
 pub const INVALID_VALUE: c_int = 1;
+/// `CUDA_ERROR_OUT_OF_MEMORY`.
+const OUT_OF_MEMORY: c_int = 2;
 /// `CUDA_ERROR_NO_DEVICE`.
 const NO_DEVICE: c_int = 100;
-
 const NO_DEVICE_TEXT: &str = "there is no CUDA device";
 /// `CUDA_ERROR_STREAM_CAPTURE_IMPLICIT`.
 const CAPTURE_IMPLICIT: c_int = 906;
+
 impl Driver {
     /// The driver, loaded and initialised once for the process.
     ///
@@ -147,8 +147,8 @@ impl Driver {
         match result {
             0 => Ok(()),
             OUT_OF_MEMORY => Err(Error::OutOfDeviceMemory { call }),
-            code => Err(Error::Cuda { call, what: self.describe(code) }),
             CAPTURE_IMPLICIT => Err(Error::CapturingBeside),
+            code => Err(Error::Cuda { call, what: self.describe(code) }),
         }
     }
 
