@@ -71,7 +71,10 @@ func (a *DeviceArray) Close() error {
 func (a *DeviceArray) Len() int { return a.length }
 
 // Pointer is the address in device memory, for the host's own kernels; nil after Close.
-func (a *DeviceArray) Pointer() unsafe.Pointer { return C.maw_device_buffer_pointer(a.native) }
+func (a *DeviceArray) Pointer() unsafe.Pointer {
+	defer runtime.KeepAlive(a)
+	return C.maw_device_buffer_pointer(a.native)
+}
 
 // Upload copies a slice of the same type and length into the array, after the steps that were launched before on the
 // default stream.

@@ -100,6 +100,10 @@ func TestWhatIsWrongOnCUDAIsSaid(t *testing.T) {
 	says(t, a.Download(F64{1}), ErrInvalidArgument, "into is float64 of 1 elements, expected float64 of 2")
 	says(t, a.Upload(a), ErrInvalidArgument, "from is a device array, expected a slice in the host's memory")
 	says(t, o.Launch(Mixed{a}, Mixed{nil}, StepOptions{FoundInf: a}), ErrInvalidArgument, "FoundInf is float64 of 2 elements, expected float32 of 1")
+	onHost := StepOptions{FoundInf: F32{1}}
+	w := device(t, F32{1, 2})
+	says(t, o.Launch(Mixed{w}, Mixed{nil}, onHost), ErrInvalidArgument, "step_options.found_inf is a pointer to host memory, or to none, expected memory of CUDA device 0")
+	says(t, o.Launch(Mixed{w}, Mixed{nil}, StepOptions{DeviceGradScale: F32{1}}), ErrInvalidArgument, "step_options.device_grad_scale is a pointer to host memory, or to none, expected memory of CUDA device 0")
 	must(t, a.Close())
 	must(t, a.Close())
 	wants(t, a.Upload(F64{1, 2}), ErrInvalidState)

@@ -90,14 +90,20 @@ func (o *Optimizer) step(params, grads Slices, options StepOptions, report *C.ma
 	if options.ParamsChanged {
 		told.flags = C.MAW_STEP_PARAMS_CHANGED
 	}
-	var err error
-	if told.device_grad_scale, err = deviceFloat("DeviceGradScale", options.DeviceGradScale); err != nil {
-		return err
+	if options.DeviceGradScale != nil || options.FoundInf != nil {
+		var err error
+		if told.device_grad_scale, err = deviceFloat("DeviceGradScale", options.DeviceGradScale); err != nil {
+			return err
+		}
+		if told.found_inf, err = deviceFloat("FoundInf", options.FoundInf); err != nil {
+			return err
+		}
+		pinner := new(runtime.Pinner) // a slice in the host's memory is for the library to refuse
+		defer pinner.Unpin()
+		pinner.Pin(told.device_grad_scale)
+		pinner.Pin(told.found_inf)
+		defer runtime.KeepAlive(options)
 	}
-	if told.found_inf, err = deviceFloat("FoundInf", options.FoundInf); err != nil {
-		return err
-	}
-	defer runtime.KeepAlive(options)
 	return o.withBuffers(params, grads, func(handle *C.maw_optimizer, params, grads *unsafe.Pointer, failure **C.maw_error) C.maw_status {
 		return C.maw_step(handle, params, grads, C.size_t(len(o.tensors)), &told, report, failure)
 	})
