@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::ptr::from_ref;
 use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use super::device::Queue;
 use super::driver::Address;
@@ -14,6 +15,9 @@ use crate::config::{Options, ParamGroup};
 use crate::error::{Error, Result};
 use crate::modulation::Factors;
 use crate::step::{StepOptions, StepReport};
+
+/// To write a report takes some microseconds, unless the device lets others run meanwhile.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// `Flags` of the kernels.
 pub mod flags {
@@ -144,6 +148,7 @@ impl DeviceStep for Cuda {
         // SAFETY: ours, alive; the device may write it meanwhile, so it is read as it would be from a register of
         // hardware, and again if the device was at it.
         let report = unsafe {
+            let started = Instant::now();
             loop {
                 let done = (&raw const (*pointer).done).read_volatile();
                 fence(Ordering::Acquire);
@@ -151,6 +156,10 @@ impl DeviceStep for Cuda {
                 fence(Ordering::Acquire);
                 if (&raw const (*pointer).begun).read_volatile() == done {
                     break report;
+                }
+                if started.elapsed() > STUCK {
+                    let what = "the device stopped while it wrote a report".to_owned();
+                    return Err(Error::Cuda { call: "maw_decide", what });
                 }
                 std::hint::spin_loop();
             }
