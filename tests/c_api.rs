@@ -53,6 +53,11 @@ fn program(folder: &Path, sources: &[&str], build: Build) -> PathBuf {
 
 /// The program, ready to run as its sanitizers, if it has any, should be.
 fn started(program: &Path, arguments: &[&str]) -> Output {
+    started_with(program, arguments, &[])
+}
+
+/// The same with these settings in its environment.
+fn started_with(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(program.parent().expect("it is in its folder"));
     // To ask for more memory than there is is one of the tests.
@@ -60,6 +65,7 @@ fn started(program: &Path, arguments: &[&str]) -> Output {
     command.env("UBSAN_OPTIONS", "print_stacktrace=1");
     // CUDA is the emulator's, whatever the machine has.
     command.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels.cu", "cuda_emulator_of_kernels"));
+    command.envs(settings.iter().copied());
     command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }
 
@@ -185,6 +191,37 @@ fn an_ordinary_program_works() {
 fn a_program_on_cuda_works() {
     passes("cuda", &["cuda"], Build::Plain);
     passes("cuda", &["cuda"], Build::Sanitized);
+}
+
+#[test]
+fn a_program_on_a_machine_without_cuda_that_will_do_is_told_why_and_nothing_is_printed_beside() {
+    for build in [Build::Plain, Build::Sanitized] {
+        let folder = folder("cuda_missing", build);
+        let program = program(&folder, &["cuda_missing"], build);
+        let broken = folder.join("broken");
+        fs::create_dir(&broken).expect("a folder");
+        fs::write(broken.join("libcuda.so.1"), "no library").expect("a file");
+        let broken = broken.to_str().expect("a path in UTF-8");
+        for (setting, value, expected) in [
+            ("LD_LIBRARY_PATH", broken, "the CUDA driver's library cannot be loaded"),
+            ("CUDA_EMULATOR_DEVICES", "0", "there is no CUDA device"),
+            ("CUDA_EMULATOR_INIT", "999", "the CUDA driver does not start: CUDA_ERROR_UNKNOWN"),
+            ("CUDA_EMULATOR_VERSION", "11040", "the CUDA driver is too old: it is for CUDA 11.4"),
+            ("CUDA_EMULATOR_COMPUTE", "61", "CUDA device 0 has compute capability 6.1"),
+        ] {
+            let output = started_with(&program, &[], &[(setting, value)]);
+            let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success() && complaints.is_empty(), "{setting}={value}: {told}{complaints}");
+            assert!(told.starts_with("available: 0\n"), "{setting}={value}: {told}");
+            for asked in ["optimizer", "buffer"] {
+                let refused = format!("\n{asked}: MAW_UNSUPPORTED: CUDA is not available: {expected}");
+                assert_eq!(told.matches(&refused).count(), 2, "{setting}={value}: {told}");
+            }
+        }
+        let output = started(&program, &[]);
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.starts_with("available: 1\n") && told.matches("MAW_OK").count() == 4, "{told}");
+    }
 }
 
 #[test]
