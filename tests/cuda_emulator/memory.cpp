@@ -35,7 +35,10 @@ DevicePointer page_address(size_t page) { return reinterpret_cast<DevicePointer>
 char* view(DevicePointer address) { return driver_view + (address - reinterpret_cast<DevicePointer>(device_range)); }
 
 void protect(const Allocation& allocation, int protection) {
-    mprotect(device_range + allocation.first_page * PAGE, allocation.pages * PAGE, protection);
+    if (mprotect(device_range + allocation.first_page * PAGE, allocation.pages * PAGE, protection)) {
+        perror("cuda emulator: protection of device memory (each allocation needs two of vm.max_map_count)");
+        abort();
+    }
 }
 
 bool poisoned(const char* from, const char* to) {
