@@ -352,12 +352,30 @@ impl Queue<'_> {
     /// # Errors
     /// The driver's.
     pub unsafe fn zero(&self, to: Address, bytes: usize) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.fill(to, 0, bytes) }
+    }
+
+    /// NaNs, whatever the type: for tests of what is written before it is read.
+    ///
+    /// # Safety
+    /// As for [`Self::zero`].
+    ///
+    /// # Errors
+    /// The driver's.
+    #[cfg(feature = "fault-injection")]
+    pub unsafe fn poison(&self, to: Address, bytes: usize) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.fill(to, 0xff, bytes) }
+    }
+
+    unsafe fn fill(&self, to: Address, value: u8, bytes: usize) -> Result<()> {
         let driver = self.driver;
         if bytes == 0 {
             return Ok(());
         }
         // SAFETY: the caller's promise.
-        unsafe { call!(driver.fill(to, 0, bytes, self.stream.0)) }
+        unsafe { call!(driver.fill(to, value, bytes, self.stream.0)) }
     }
 }
 

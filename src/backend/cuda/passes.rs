@@ -53,11 +53,35 @@ impl Cuda {
         if old == new { Ok(()) } else { self.passing.set(queue, new.into_iter()) }
     }
 
+    /// What a step or a pass must write before anyone reads it, made unusable. (The slots of the state are carried.)
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn poison(&self, queue: &Queue, decides: bool) -> Result<()> {
+        let w = &self.places.world;
+        let (tensors, chunks, groups) = (w.tensor_count as usize, w.chunk_count as usize, w.group_count as usize);
+        let poison = |at: Address, doubles: usize| {
+            // SAFETY: these arrays are as long (layout.rs).
+            unsafe { queue.poison(at, doubles * size_of::<f64>()) }
+        };
+        poison(w.gradient_slots, world::GRADIENT_SUMS * chunks)?;
+        poison(w.gradient_totals, world::GRADIENT_SUMS * tensors)?;
+        poison(w.state_totals, world::STATE_SUMS * tensors)?;
+        if decides {
+            poison(w.statistics, world::STATISTICS * tensors)?;
+            poison(w.next_features, groups * w.dim as usize)?;
+            poison(w.next_factors, 4 * groups)?;
+            poison(w.coefficients, size_of::<Coefficients>() / size_of::<f64>() * tensors)?;
+            poison(self.places.begin.address, self.places.begin.len / 2)?;
+        }
+        Ok(())
+    }
+
     /// One pass over all chunks; `arguments` follow the world.
     ///
     /// # Safety
     /// The arguments are the kernel's.
     pub(super) unsafe fn pass(&self, queue: &Queue, kernel: Kernel, arguments: &[*const c_void]) -> Result<()> {
+        #[cfg(feature = "fault-injection")]
+        self.poison(queue, false)?;
         let world = self.passing.world.address;
         let all: Vec<*const c_void> =
             std::iter::once(from_ref(&world).cast()).chain(arguments.iter().copied()).collect();

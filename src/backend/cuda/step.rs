@@ -91,6 +91,8 @@ impl Cuda {
             from_ref(&found_inf).cast(),
             from_ref(&flags).cast(),
         ];
+        #[cfg(feature = "fault-injection")]
+        self.poison(queue, true)?;
         // SAFETY: the arguments are those of kernels.cu.
         let updates = unsafe {
             if !policy.unseen {
