@@ -1,7 +1,8 @@
 //! Device memory lent to hosts that have no CUDA of their own.
 
-use super::device::{Device, Memory, Queue, Stream};
+use super::device::{Device, Queue, Stream};
 use super::driver::{Address, Driver};
+use super::memory::Memory;
 use crate::error::{Error, Result};
 
 /// Device memory that a host fills, reads and passes to steps.

@@ -1,10 +1,10 @@
-//! A CUDA device as all handles of the process share it: its primary context, our kernels, and memory.
+//! A CUDA device as all handles of the process share it: its primary context, our kernels, and streams.
 //!
 //! The context is the one that the host's own CUDA code uses. It is made current for the length of a call and what was
 //! current before comes back. The library synchronises nothing but the stream that it is told.
 
 use std::collections::HashMap;
-use std::ffi::{CString, c_int, c_uint, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -21,8 +21,6 @@ const PROCESSORS: c_int = 16;
 const CAPABILITY: c_int = 75;
 /// The oldest generation that the kernels' PTX is for: Volta.
 const OLDEST_CAPABILITY: c_int = 7;
-/// `CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP`.
-const PORTABLE_AND_MAPPED: c_uint = 3;
 /// `CU_STREAM_CAPTURE_MODE_RELAXED`.
 const RELAXED: c_int = 2;
 /// Up to so many bytes of pageable memory the driver takes along with the command and does not wait for the stream.
@@ -136,7 +134,7 @@ impl Device {
     ///
     /// # Errors
     /// The driver's.
-    fn beside(&self) -> Result<Beside> {
+    pub fn beside(&self) -> Result<Beside> {
         let (driver, mut mode) = (self.driver, RELAXED);
         let current = self.make_current()?;
         // SAFETY: the pointer is valid.
@@ -188,7 +186,7 @@ impl Drop for Current {
 
 /// While it lives, a device's context is current and this thread's calls forbid no capture.
 #[must_use]
-struct Beside {
+pub struct Beside {
     /// The thread's `CUstreamCaptureMode`.
     before: c_int,
     current: Current,
@@ -415,93 +413,6 @@ impl Device {
         let (queue, address) = self.reach(stream, param)?;
         // SAFETY: the caller's parameter has as many bytes.
         unsafe { queue.upload(address, bytes) }
-    }
-}
-
-/// Device memory of our own.
-#[derive(Debug)]
-pub struct Memory {
-    device: Arc<Device>,
-    address: Address,
-    bytes: usize,
-}
-
-impl Memory {
-    /// So many bytes, with anything in them.
-    ///
-    /// # Errors
-    /// [`Error::OutOfDeviceMemory`]; the driver's.
-    pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Self> {
-        let (driver, mut address) = (device.driver, 0);
-        let _beside = device.beside()?;
-        // SAFETY: the pointer is valid. The driver refuses to allocate nothing.
-        unsafe { call!(driver.allocate(&raw mut address, bytes.max(1)))? };
-        Ok(Self { device: device.clone(), address, bytes })
-    }
-
-    /// Its device.
-    pub fn device(&self) -> &Arc<Device> {
-        &self.device
-    }
-
-    /// Its first byte.
-    pub fn address(&self) -> Address {
-        self.address
-    }
-
-    /// Its size.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if let Ok(_beside) = self.device.beside() {
-            // SAFETY: it was allocated by us. The driver waits for kernels that use it.
-            unsafe { (self.device.driver.free)(self.address) };
-        }
-    }
-}
-
-/// Host memory that the device writes to while the host reads it: pinned, at the same address for both.
-#[derive(Debug)]
-pub struct Shared<T> {
-    device: Arc<Device>,
-    pointer: *mut T,
-}
-
-// SAFETY: owned memory; who reads it while the device writes is told below.
-unsafe impl<T: Send> Send for Shared<T> {}
-
-impl<T: Copy + bytemuck::Zeroable> Shared<T> {
-    /// Zeros.
-    ///
-    /// # Errors
-    /// [`Error::OutOfDeviceMemory`]; the driver's.
-    pub fn new(device: &Arc<Device>) -> Result<Self> {
-        let (driver, mut pointer) = (device.driver, std::ptr::null_mut());
-        let _beside = device.beside()?;
-        // SAFETY: the pointer is valid; the memory is page-aligned and as large as T.
-        unsafe {
-            call!(driver.allocate_host(&raw mut pointer, size_of::<T>(), PORTABLE_AND_MAPPED))?;
-            pointer.cast::<T>().write(T::zeroed());
-        }
-        Ok(Self { device: device.clone(), pointer: pointer.cast() })
-    }
-
-    /// Where host and device find it.
-    pub fn pointer(&self) -> *mut T {
-        self.pointer
-    }
-}
-
-impl<T> Drop for Shared<T> {
-    fn drop(&mut self) {
-        if let Ok(_beside) = self.device.beside() {
-            // SAFETY: it was allocated by us.
-            unsafe { (self.device.driver.free_host)(self.pointer.cast()) };
-        }
     }
 }
 

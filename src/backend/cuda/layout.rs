@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
-use super::device::{Device, Memory, Queue};
+use super::device::{Device, Queue};
 use super::driver::Address;
-use super::memory::{Array, Plan};
+use super::memory::{Array, Memory, Plan};
 use super::world::{self, Coefficients, Hyper, Kept, Settings, State, World};
 use crate::config::Options;
 use crate::error::{Error, Result};

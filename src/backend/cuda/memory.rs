@@ -1,16 +1,106 @@
-//! Arrays side by side in one allocation of device memory.
+//! Memory: of the device, in one allocation for many arrays, and of the host that the device writes to.
 
+use std::ffi::c_uint;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::device::{Device, Memory, Queue};
-use super::driver::Address;
+use super::device::{Device, Queue};
+use super::driver::{Address, call};
 use crate::error::{Error, Result};
 
+/// `CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP`.
+const PORTABLE_AND_MAPPED: c_uint = 3;
 /// What every array begins at a multiple of.
 const ALIGNMENT: usize = 256;
+
+/// Device memory of our own.
+#[derive(Debug)]
+pub struct Memory {
+    device: Arc<Device>,
+    address: Address,
+    bytes: usize,
+}
+
+impl Memory {
+    /// So many bytes, with anything in them.
+    ///
+    /// # Errors
+    /// [`Error::OutOfDeviceMemory`]; the driver's.
+    pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Self> {
+        let (driver, mut address) = (device.driver(), 0);
+        let _beside = device.beside()?;
+        // SAFETY: the pointer is valid. The driver refuses to allocate nothing.
+        unsafe { call!(driver.allocate(&raw mut address, bytes.max(1)))? };
+        Ok(Self { device: device.clone(), address, bytes })
+    }
+
+    /// Its device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Its first byte.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Ok(_beside) = self.device.beside() {
+            // SAFETY: it was allocated by us. The driver waits for kernels that use it.
+            unsafe { (self.device.driver().free)(self.address) };
+        }
+    }
+}
+
+/// Host memory that the device writes to while the host reads it: pinned, at the same address for both.
+#[derive(Debug)]
+pub struct Shared<T> {
+    device: Arc<Device>,
+    pointer: *mut T,
+}
+
+// SAFETY: owned memory; who reads it while the device writes is told below.
+unsafe impl<T: Send> Send for Shared<T> {}
+
+impl<T: Copy + bytemuck::Zeroable> Shared<T> {
+    /// Zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfDeviceMemory`]; the driver's.
+    pub fn new(device: &Arc<Device>) -> Result<Self> {
+        let (driver, mut pointer) = (device.driver(), std::ptr::null_mut());
+        let _beside = device.beside()?;
+        // SAFETY: the pointer is valid; the memory is page-aligned and as large as T.
+        unsafe {
+            call!(driver.allocate_host(&raw mut pointer, size_of::<T>(), PORTABLE_AND_MAPPED))?;
+            pointer.cast::<T>().write(T::zeroed());
+        }
+        Ok(Self { device: device.clone(), pointer: pointer.cast() })
+    }
+
+    /// Where host and device find it.
+    pub fn pointer(&self) -> *mut T {
+        self.pointer
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if let Ok(_beside) = self.device.beside() {
+            // SAFETY: it was allocated by us.
+            unsafe { (self.device.driver().free_host)(self.pointer.cast()) };
+        }
+    }
+}
 
 /// Collects the sizes of arrays, to be allocated together.
 #[derive(Debug, Default)]

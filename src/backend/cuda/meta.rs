@@ -3,9 +3,9 @@
 use std::ptr::from_ref;
 
 use super::Cuda;
-use super::device::{Kernel, Memory, Queue};
+use super::device::{Kernel, Queue};
 use super::driver::Address;
-use super::memory::{Array, Plan};
+use super::memory::{Array, Memory, Plan};
 use super::step::flags;
 use super::world::{self, GRADIENT_SUMS};
 use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection, StepPasses};

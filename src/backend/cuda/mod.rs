@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! driver   the driver's functions            world    the structs of kernels.cu, as Rust
-//! device   context, kernels, streams         memory   arrays in one allocation
+//! device   context, kernels, streams         memory   allocations, and arrays in one
 //! layout   a model in device memory          buffer   memory that is lent
 //! step     a step in two or three launches, and the host's picture of the run
 //! passes   single passes, for a step that the host drives and for meta-updates (meta)
@@ -29,11 +29,11 @@ use parking_lot::Mutex;
 
 pub use self::buffer::{Buffer, is_available};
 pub use self::device::Device;
-use self::device::{Kernel, Memory, Queue, Shared, Stream};
+use self::device::{Kernel, Queue, Stream};
 use self::driver::Address;
 pub use self::driver::Driver;
 use self::layout::{Model, Places};
-use self::memory::{Array, Plan};
+use self::memory::{Array, Memory, Plan, Shared};
 use self::meta::MetaMemory;
 use self::world::{Report, Settings, World};
 use crate::backend::{Backend, DeviceStep};
