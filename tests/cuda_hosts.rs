@@ -75,6 +75,29 @@ fn a_kernels_failure_is_not_told_as_a_wrong_pointer() {
 }
 
 #[test]
+fn device_memory_that_is_too_small_is_refused() {
+    let _alone = alone();
+    let toy = Toy::small();
+    let (mut handle, params, grads) = (toy.handle(&cuda()), OnDevice::new(&toy.start), OnDevice::new(&toy.start));
+    let bytes = toy.start[0].bytes().len();
+    let small = Buffer::new(bytes - 1).expect("memory");
+    let with = |pointers: Vec<_>| [vec![small.pointer()], pointers[1..].to_vec()].concat();
+    for (p, g, name) in [
+        (with(params.pointers()), grads.pointers(), "params[0] (tensor 'embed.weight')"),
+        (params.pointers(), with(grads.pointers()), "grads[0] (tensor 'embed.weight')"),
+    ] {
+        if is_cuda() {
+            continue; // what lies behind it may be memory, too
+        }
+        let failure = handle.launch_at(&p, &g, &step_options(), std::ptr::null_mut()).expect_err("too small");
+        assert_eq!(failure.status, MAW_INVALID_ARGUMENT, "{failure:?}");
+        let expected = format!("{name} is a pointer to fewer than its {bytes} bytes, expected memory of CUDA device 0");
+        assert_eq!(failure.message, expected);
+    }
+    handle.launch(&params, &grads, &step_options()).expect("with enough of it it works");
+}
+
+#[test]
 fn pointers_that_did_not_reach_the_device_are_not_taken_for_known() {
     if is_cuda() {
         return;

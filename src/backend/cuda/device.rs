@@ -379,9 +379,9 @@ impl Queue<'_> {
 
 /// A host's tensor, now and then.
 impl Device {
-    fn reach(&self, stream: Handle, param: *const c_void) -> Result<(Queue<'_>, Address)> {
+    fn reach(&self, stream: Handle, param: *const c_void, bytes: usize) -> Result<(Queue<'_>, Address)> {
         let address = param.addr() as Address;
-        self.check(address, || "param".to_owned())?;
+        self.check(address, bytes, || "param".to_owned())?;
         let queue = self.queue(Stream(stream))?;
         if queue.is_capturing()? {
             return Err(Error::Capturing { what: "copying a parameter" });
@@ -397,7 +397,7 @@ impl Device {
         if out.is_empty() {
             return Ok(());
         }
-        let (queue, address) = self.reach(stream, param)?;
+        let (queue, address) = self.reach(stream, param, out.len())?;
         // SAFETY: the caller's parameter has as many bytes.
         unsafe { queue.download(address, out) }
     }
@@ -410,7 +410,7 @@ impl Device {
         if bytes.is_empty() {
             return Ok(());
         }
-        let (queue, address) = self.reach(stream, param)?;
+        let (queue, address) = self.reach(stream, param, bytes.len())?;
         // SAFETY: the caller's parameter has as many bytes.
         unsafe { queue.upload(address, bytes) }
     }
@@ -425,15 +425,21 @@ const IS_MANAGED: c_int = 8;
 const ORDINAL: c_int = 9;
 
 impl Device {
-    /// Checks that an address, which the host gave as `argument`, leads to memory that this device's kernels may use.
+    /// Checks that an address, which the host gave as `argument`, leads to so many bytes, at least one, of memory that
+    /// this device's kernels may use. Whether others' memory lies between the first and the last nobody can tell.
     ///
     /// # Errors
     /// What it leads to instead; the driver's, of whatever ran before.
-    pub fn check(&self, address: Address, argument: impl FnOnce() -> String) -> Result<()> {
+    pub fn check(&self, address: Address, bytes: usize, argument: impl FnOnce() -> String) -> Result<()> {
         let _current = self.make_current()?; // a thread without a context may not ask
         let got = match self.place_of(address)? {
             None => "a pointer to host memory, or to none".to_owned(),
-            Some(ordinal) if ordinal == self.ordinal => return Ok(()),
+            Some(ordinal) if ordinal == self.ordinal => {
+                if self.place_of(address.saturating_add(bytes as Address - 1))? == Some(ordinal) {
+                    return Ok(());
+                }
+                format!("a pointer to fewer than its {bytes} bytes")
+            }
             Some(ordinal) => format!("a pointer to memory of CUDA device {ordinal}"),
         };
         Err(Error::range(argument(), got, format!("memory of CUDA device {}", self.ordinal)))

@@ -320,20 +320,24 @@ impl Drop for Cuda {
 
 impl Backend for Cuda {
     fn check_buffers(&mut self, tensors: &[Tensor], params: &Params, grads: Option<&Grads>) -> Result<()> {
-        let check = |argument: &str, checked: &mut [Address], pointers: &mut dyn Iterator<Item = Address>| {
-            for (i, (seen, address)) in checked.iter_mut().zip(pointers).enumerate() {
-                if address == *seen || address == 0 || tensors[i].numel == 0 {
-                    continue;
+        type Bytes = fn(&Sizes) -> usize;
+        let check =
+            |argument: &str, bytes: Bytes, checked: &mut [Address], pointers: &mut dyn Iterator<Item = Address>| {
+                for (i, (seen, address)) in checked.iter_mut().zip(pointers).enumerate() {
+                    if address == *seen || address == 0 || tensors[i].numel == 0 {
+                        continue;
+                    }
+                    self.device.check(address, bytes(&self.sizes[i]), || {
+                        format!("{argument}[{i}] (tensor '{}')", tensors[i].name())
+                    })?;
+                    *seen = address;
                 }
-                self.device.check(address, || format!("{argument}[{i}] (tensor '{}')", tensors[i].name()))?;
-                *seen = address;
-            }
-            Ok(())
-        };
+                Ok(())
+            };
         let mut params = params.pointers().iter().map(|p| p.addr() as Address);
-        check("params", &mut self.checked.params, &mut params)?;
+        check("params", |size| size.param, &mut self.checked.params, &mut params)?;
         let mut grads = grads.into_iter().flat_map(Grads::pointers).map(|g| g.addr() as Address);
-        check("grads", &mut self.checked.grads, &mut grads)
+        check("grads", |size| size.grad, &mut self.checked.grads, &mut grads)
     }
 
     fn ready(&self, what: &'static str) -> Result<()> {

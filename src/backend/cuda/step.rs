@@ -63,7 +63,7 @@ impl Cuda {
         if !address.is_multiple_of(4) {
             return Err(Error::range(name, "a misaligned pointer", "a multiple of 4"));
         }
-        self.device.check(address, || name.to_owned())?;
+        self.device.check(address, size_of::<f32>(), || name.to_owned())?;
         self.checked.others[which] = address;
         Ok(())
     }
