@@ -1,6 +1,6 @@
 # Thin: every target is one or two commands that can be typed by hand as well.
 
-.PHONY: help demo demo-c test bench header
+.PHONY: help demo demo-c test test-cuda bench bench-gpu header ptx
 
 # One folder of cargo's for everything that is built in release mode.
 CARGO_FOLDER := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -9,8 +9,11 @@ help:
 	@echo "make demo    build examples/cpp/forecast with CMake, train with AdamW and with MetaAdamW, compare, log, draw"
 	@echo "make demo-c  the same program in C, without the drawing"
 	@echo "make test    format, lints, tests, documentation, the release library's exports, the demo in short"
+	@echo "make test-cuda  the tests that run on any backend, on CUDA, whose driver is an emulator; part of make test"
 	@echo "make bench   time the parts, and the step against PyTorch, which it installs into target/peers"
+	@echo "make bench-gpu  on a machine with an NVIDIA device: the CUDA tests, then the step against PyTorch"
 	@echo "make header  refresh include/metaadamw.h and tests/exports.txt from the sources"
+	@echo "make ptx     compile the CUDA kernels with a compiler that it downloads"
 
 demo:
 	scripts/setup.sh demo
@@ -28,9 +31,18 @@ demo-c:
 test:
 	scripts/test.sh
 
+test-cuda:
+	scripts/test-cuda.sh
+
 bench:
 	scripts/bench.sh
+
+bench-gpu:
+	benches/gpu.sh
 
 header:
 	METAADAMW_BLESS=1 cargo test --locked --test header the_committed_header
 	METAADAMW_BLESS=1 cargo test --locked --test exports the_committed_list
+
+ptx:
+	scripts/ptx.sh

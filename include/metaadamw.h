@@ -146,6 +146,10 @@
 /// A checkpoint belongs to another model or to other options; the message lists the first differences.
 #define MAW_MISMATCH (-12)
 
+/// The CUDA driver refused a call, or tells that a kernel failed; the message names the driver's function and its error.
+/// After a kernel failed, the process cannot use the device any more.
+#define MAW_CUDA_ERROR (-13)
+
 /// 32-bit IEEE float.
 #define MAW_FLOAT32 1
 
@@ -176,7 +180,7 @@
 /// Host memory.
 #define MAW_CPU 0
 
-/// CUDA device memory; answers `MAW_UNSUPPORTED` in this version.
+/// CUDA device memory. Needs a driver for CUDA 11.8 or newer and a device of compute capability 7.0 or newer.
 #define MAW_CUDA 1
 
 /// The paper's equations.
@@ -282,6 +286,9 @@
 /// `maw_step_options.flags`: the host changed parameters since the last step, so that carried sums are recomputed.
 #define MAW_STEP_PARAMS_CHANGED 1
 
+/// `maw_step_report_fetch`: wait for every step that was enqueued.
+#define MAW_FETCH_WAIT 1
+
 /// `maw_reset`: first and second moments and step counts, of every tensor and of the optimizer, back to 0.
 #define MAW_RESET_MOMENTS 1
 
@@ -369,6 +376,10 @@
 /// Bytes that the library made and the caller owns; freed with `maw_bytes_free`.
 typedef struct maw_bytes maw_bytes;
 
+/// Memory of a CUDA device, lent to a host that has no CUDA of its own. Opaque: created by `maw_device_buffer_create`,
+/// freed by `maw_device_buffer_free`. One call at a time.
+typedef struct maw_device_buffer maw_device_buffer;
+
 /// Why a call failed: a status and a text that names the argument, what was expected and what came.
 ///
 /// A function that fails stores one through its last parameter, unless that is NULL; the caller owns it and frees it
@@ -437,7 +448,7 @@ typedef struct {
     int32_t difference;
     /// `MAW_NONFINITE_…`. Default `MAW_NONFINITE_SKIP`.
     int32_t nonfinite;
-    /// `MAW_CPU` (default); `MAW_CUDA` is `MAW_UNSUPPORTED` in this version.
+    /// `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments lie.
     int32_t device;
     /// Index of the CUDA device; 0 on the CPU.
     int32_t device_index;
@@ -516,6 +527,12 @@ typedef struct {
     uint32_t flags;
     /// Must be 0.
     uint32_t reserved;
+    /// CUDA: a float in device memory that takes the place of `grad_scale`, read when the step runs; a value that is not
+    /// above 0 skips the step. Default NULL.
+    const float *device_grad_scale;
+    /// CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0.
+    /// Default NULL: the library's own check alone.
+    const float *found_inf;
 } maw_step_options;
 
 /// What a step did. `maw_step_report_init` sets `struct_size`.
@@ -630,9 +647,6 @@ uint32_t maw_abi_version(void);
 /// The name of a status, "MAW_BUSY", or "unknown status". Static; never NULL.
 const char *maw_status_name(maw_status status);
 
-/// 1 if CUDA tensors can be used, else 0. This version has no CUDA backend: always 0.
-uint32_t maw_cuda_available(void);
-
 /// Fills the defaults of options. `size` is the caller's `sizeof(maw_options)`.
 ///
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` for NULL or a size below version 1's, and nothing is written then. Any thread.
@@ -670,7 +684,8 @@ maw_status maw_optimizer_create(const maw_options *options, maw_optimizer **opti
 ///
 /// `MAW_OK`; `MAW_BUSY` while another call runs, and nothing is freed then; `MAW_INVALID_ARGUMENT` for a handle that was
 /// freed before, where that can be told. A meta-update that is open leaves the host's parameters where they are: call
-/// `maw_meta_abort` first.
+/// `maw_meta_abort` first. On CUDA the stream's work is waited for, so it must not be being captured, and a graph with a
+/// step of this optimizer must not be replayed afterwards.
 maw_status maw_optimizer_free(maw_optimizer *optimizer);
 
 /// Registers tensors that share hyper-parameters.
@@ -716,6 +731,18 @@ maw_status maw_step(maw_optimizer *optimizer,
                     maw_step_report *report,
                     maw_error **error);
 
+/// The report of a step after it was enqueued: on CUDA a step runs later, and `maw_step` waits for it only if it is
+/// given a report. Counts tell which step it is of: `step` + `skipped_steps` steps were made.
+///
+/// `flags`: 0 = of the newest step that is decided by now, without waiting; `MAW_FETCH_WAIT` = of the last that was
+/// enqueued (or replayed in a CUDA graph). On the CPU both are the last step's. `report`: out; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before any step is decided, and with `MAW_FETCH_WAIT` while the
+/// stream is being captured; `MAW_CUDA_ERROR`.
+maw_status maw_step_report_fetch(maw_optimizer *optimizer,
+                                 uint32_t flags,
+                                 maw_step_report *report,
+                                 maw_error **error);
+
 /// Announces a gradient as soon as the backward pass has it, while it is still in the cache: the next step then need
 /// not read it ahead of the update. Optional, and the same bits either way.
 ///
@@ -752,10 +779,16 @@ maw_status maw_reset(maw_optimizer *optimizer,
                      uint32_t what,
                      maw_error **error);
 
-/// The CUDA stream on which every later call of this handle enqueues its work. On the CPU it must stay NULL.
+/// The CUDA stream (`CUstream`, `cudaStream_t`) on which every later call of this handle enqueues its work, setters
+/// included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
 ///
-/// `MAW_OK` for NULL; `MAW_UNSUPPORTED` for a stream on the CPU.
-maw_status maw_set_stream(maw_optimizer *optimizer, void *stream, maw_error **error);
+/// The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
+/// waited for.
+/// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
+/// left; `MAW_CUDA_ERROR` for what is no stream.
+maw_status maw_set_stream(maw_optimizer *optimizer,
+                          void *stream,
+                          maw_error **error);
 
 /// Hears this handle's messages from now on: skipped steps, abandoned meta-updates, options that are probably not meant.
 ///
@@ -771,7 +804,7 @@ maw_status maw_set_log(maw_optimizer *optimizer,
 /// 1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).
 ///
 /// Due: `step` ≥ `meta_warmup`, `step` a multiple of `meta_interval` and not 0, and no meta-update was done, aborted or
-/// abandoned at this `step`.
+/// abandoned at this `step`. On CUDA it waits for the steps that were enqueued if the answer could be 1 after them.
 uint32_t maw_meta_due(const maw_optimizer *optimizer);
 
 /// Begins a meta-update, due or not, and says what to evaluate first.
@@ -1076,6 +1109,46 @@ maw_status maw_master_get(maw_optimizer *optimizer,
                           float *values,
                           size_t count,
                           maw_error **error);
+
+/// 1 if there is a CUDA device that an optimizer can be created on, else 0. Any thread.
+uint32_t maw_cuda_available(void);
+
+/// Allocates device memory, all zeros.
+///
+/// `device_index`: number of the CUDA device. `bytes`: its size; 0 is allowed. `buffer`: out, freed with
+/// `maw_device_buffer_free`; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a CUDA driver or device that will do;
+/// `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
+maw_status maw_device_buffer_create(int32_t device_index, size_t bytes, maw_device_buffer **buffer, maw_error **error);
+
+/// Copies host memory into a buffer, after the work that was enqueued before on the legacy default stream (an
+/// optimizer's, unless `maw_set_stream` was called), and waits for it.
+///
+/// `offset`: where in the buffer, in bytes. `data`: `bytes` bytes; may be NULL when there are none.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`, also for a part that reaches beyond the buffer; `MAW_CUDA_ERROR`.
+maw_status maw_device_buffer_upload(maw_device_buffer *buffer,
+                                    size_t offset,
+                                    const void *data,
+                                    size_t bytes,
+                                    maw_error **error);
+
+/// Copies a buffer into host memory, after the work that was enqueued before on the legacy default stream, and waits.
+///
+/// As `maw_device_buffer_upload`; `data`: out.
+maw_status maw_device_buffer_download(const maw_device_buffer *buffer,
+                                      size_t offset,
+                                      void *data,
+                                      size_t bytes,
+                                      maw_error **error);
+
+/// The buffer's address in device memory, to be passed to `maw_step` and the like; aligned to 256 bytes. NULL for NULL.
+void *maw_device_buffer_pointer(const maw_device_buffer *buffer);
+
+/// The buffer's size in bytes; 0 for NULL.
+size_t maw_device_buffer_size(const maw_device_buffer *buffer);
+
+/// Frees a buffer, after the work on the device that uses it; does nothing for NULL. Any thread, once.
+void maw_device_buffer_free(maw_device_buffer *buffer);
 
 /// The status of an error; `MAW_OK` for NULL. Any thread.
 maw_status maw_error_code(const maw_error *error);

@@ -61,6 +61,9 @@ by_folder env GOGC=1 GODEBUG=cgocheck=1 go test -tags metaadamw_dir -count=1 ./.
 if [ "$(uname -s)" = Linux ]; then
     echo "again, with the sanitizer that finds what is not freed outside of Go"
     by_pkg_config go test -asan -count=1 ./...
+    echo "CUDA, on the emulator"
+    emulator=$("$root/scripts/build-cuda-emulator.sh")
+    by_pkg_config env LD_LIBRARY_PATH="$emulator" METAADAMW_TEST_CUDA=1 go test -run CUDA -count=1 ./...
 fi
 
 cd "$root/examples/go/forecast"

@@ -21,4 +21,7 @@ run() {
 run bindings/julia/gen/generate.jl --check
 # Most of the time is compiling, so less of it.
 JULIA_NUM_THREADS=2 run -O0 bindings/julia/test/runtests.jl
+if [ "$(uname -s)" = Linux ]; then
+    METAADAMW_TEST_CUDA=$(scripts/build-cuda-emulator.sh)/libcuda.so.1 run -O0 bindings/julia/test/runtests.jl device
+fi
 run examples/julia/forecast.jl --epochs 2 --seeds 1

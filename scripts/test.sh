@@ -15,6 +15,9 @@ section "format" cargo fmt --check
 section "lints, with everything that tests use" cargo clippy --all-targets --locked -- -D warnings
 section "lints, as released" cargo clippy --locked -- -D warnings
 section "tests" cargo test --locked
+if [ "$(uname -s)" = Linux ]; then
+    section "CUDA, on the emulator" scripts/test-cuda.sh
+fi
 section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 section "release library" cargo build --release --locked
 section "exports of the release library" \

@@ -226,6 +226,35 @@ pub enum LayerKind {
     LayerNorm,
 }
 
+/// Where parameters, gradients and moments lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Place {
+    /// Host memory.
+    Cpu,
+    /// Memory of the CUDA device with this number.
+    Cuda(i32),
+}
+
+impl From<Place> for String {
+    /// "cpu", "cuda:0".
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Cpu => "cpu".to_owned(),
+            Place::Cuda(index) => format!("cuda:{index}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = String;
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let index = text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+        let place = if text == "cpu" { Some(Self::Cpu) } else { index.map(Self::Cuda) };
+        place.ok_or_else(|| format!("'{text}' is no device"))
+    }
+}
+
 /// Options of an optimizer; see `maw_options` in the C header for each field's meaning and unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -266,6 +295,7 @@ pub struct Options {
     pub attn_hidden_dim: usize,
     pub threads: usize,
     pub verify_params: bool,
+    pub device: Place,
 }
 
 impl Default for Options {
@@ -307,6 +337,7 @@ impl Default for Options {
             attn_hidden_dim: 16,
             threads: 0,
             verify_params: false,
+            device: Place::Cpu,
         }
     }
 }

@@ -67,6 +67,7 @@ impl Optimizer {
         if self.prepared.is_none() {
             self.prepare()?;
         }
+        self.sync()?;
         let p = self.prepared.as_ref().expect("prepared above");
         let state = json!({
             "schema": "metaadamw.state",

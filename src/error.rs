@@ -28,6 +28,8 @@ pub enum Status {
     Corrupt = -11,
     /// A checkpoint does not fit the optimizer.
     Mismatch = -12,
+    /// The CUDA driver, or a kernel, failed.
+    Cuda = -13,
 }
 
 /// A failed call. The optimizer is as it was before.
@@ -228,6 +230,32 @@ pub enum Error {
         /// The first differences.
         what: String,
     },
+    /// There is no CUDA that will do.
+    #[error("options.device = MAW_CUDA is not possible: {why}")]
+    NoCuda {
+        /// What is missing or too old.
+        why: String,
+    },
+    /// The driver refused a call, or tells that a kernel failed.
+    #[error("CUDA: {call}: {what}")]
+    Cuda {
+        /// The driver's function.
+        call: &'static str,
+        /// What it answered.
+        what: String,
+    },
+    /// The device has no memory.
+    #[error("out of device memory ({call})")]
+    OutOfDeviceMemory {
+        /// The driver's function.
+        call: &'static str,
+    },
+    /// What waits, allocates or reads the host's memory cannot be part of a CUDA graph.
+    #[error("the optimizer's stream is being captured into a CUDA graph: {what} cannot be captured")]
+    Capturing {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The handle is inside another call.
     #[error("the optimizer is busy with another call")]
     Busy,
@@ -263,8 +291,8 @@ impl Error {
             | Self::WrongBuffer { .. }
             | Self::AnnouncedGradientMissing { .. }
             | Self::WrongRequest { .. } => Status::InvalidArgument,
-            Self::State { .. } => Status::InvalidState,
-            Self::Unsupported { .. } | Self::UnknownFields { .. } => Status::Unsupported,
+            Self::State { .. } | Self::Capturing { .. } => Status::InvalidState,
+            Self::Unsupported { .. } | Self::UnknownFields { .. } | Self::NoCuda { .. } => Status::Unsupported,
             Self::NotFound { .. } => Status::NotFound,
             Self::NotFinite { .. } => Status::NotFinite,
             Self::ParamsChanged { .. } => Status::ParamsChanged,
@@ -273,7 +301,8 @@ impl Error {
             Self::Mismatch { .. } => Status::Mismatch,
             Self::Busy => Status::Busy,
             Self::Poisoned | Self::Panic { .. } => Status::Panic,
-            Self::OutOfMemory => Status::OutOfMemory,
+            Self::OutOfMemory | Self::OutOfDeviceMemory { .. } => Status::OutOfMemory,
+            Self::Cuda { .. } => Status::Cuda,
         }
     }
 

@@ -14,13 +14,13 @@ pub struct Features {
     time: bool,
     total_steps: u64,
     /// Columns of statistics, at the front (t_norm, padding and embedding follow).
-    statistical: usize,
+    pub(crate) statistical: usize,
     /// D.
     dim: usize,
     /// E, 0 without group embeddings.
     embed_dim: usize,
     /// Of each tensor: ln(numel + 1), 1 for a bias, depth.
-    fixed: Vec<[f64; 3]>,
+    pub(crate) fixed: Vec<[f64; 3]>,
 }
 
 impl Features {

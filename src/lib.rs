@@ -11,9 +11,10 @@
 //!                                                      meta         the meta-update, ask and tell
 //!                                                      checkpoint   the state ⇄ a safetensors file
 //!                                                      dump         the state as JSON
+//!                                                      mirror       a run that a device makes
 //! modulation     features → attention → α, β, λ₁, λ₂
 //! config groups features stats update attention        pure: no pointers, no device
-//! backend        all that is proportional to the number of parameters (cpu)
+//! backend        all that is proportional to the number of parameters (cpu, cuda)
 //! simd math      instruction sets; exp and ln with the same bits everywhere
 //! half noise     16-bit floats; random bits for rounding by chance
 //! ```
@@ -40,6 +41,7 @@ pub mod groups;
 pub mod half;
 pub mod math;
 pub mod meta;
+mod mirror;
 pub mod modulation;
 pub mod name;
 pub mod noise;

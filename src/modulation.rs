@@ -148,6 +148,11 @@ impl Modulation {
         &self.names
     }
 
+    /// What the columns of the features are made of.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
+    }
+
     /// D.
     #[must_use]
     pub fn feature_dim(&self) -> usize {

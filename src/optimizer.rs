@@ -3,19 +3,22 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{Cuda, Device};
 use crate::buffers::Checker;
-use crate::config::{Grouping, Objective, Options, ParamGroup, not_negative, validate_priorities};
+use crate::config::{Grouping, Objective, Options, ParamGroup, Place, not_negative, validate_priorities};
 use crate::error::{Error, Result};
 use crate::groups::{Groups, Tensor, TensorSpec};
 use crate::meta::Meta;
+use crate::mirror::Stream;
 use crate::modulation::{Factors, Modulation};
 use crate::name::Name;
 use crate::noise::tensor_key;
 use crate::stats::{GradientSums, StateSums, Statistics};
-use crate::step::{Skips, Times};
+use crate::step::{Skips, StepReport, Times};
 use crate::update::Coefficients;
 
 /// How much a message of the log matters.
@@ -38,6 +41,9 @@ pub struct Optimizer {
     by_name: HashMap<Name, usize>,
     pub(crate) prepared: Option<Prepared>,
     pub(crate) log: Option<Log>,
+    /// Opened at creation, so that what is wrong with it is told there.
+    pub(crate) cuda: Option<Arc<Device>>,
+    pub(crate) stream: Stream,
 }
 
 /// What exists from the end of registration on.
@@ -72,6 +78,10 @@ pub(crate) struct Prepared {
     pub statistics: Vec<Statistics>,
     pub coefficients: Vec<Option<Coefficients>>,
     pub fresh: Vec<StateSums>,
+    /// Steps that were enqueued on a device since the mirror was last brought up to date.
+    pub launched: u64,
+    /// Of the last step that the host drove.
+    pub last_report: Option<StepReport>,
     pub meta: Meta,
 }
 
@@ -91,6 +101,10 @@ impl Optimizer {
     /// [`Error::OutOfRange`] names the first option that is not usable.
     pub fn new(options: Options) -> Result<Self> {
         options.validate()?;
+        let cuda = match options.device {
+            Place::Cpu => None,
+            Place::Cuda(index) => Some(Device::open(index)?),
+        };
         Ok(Self {
             options,
             param_groups: Vec::new(),
@@ -98,6 +112,8 @@ impl Optimizer {
             by_name: HashMap::new(),
             prepared: None,
             log: None,
+            cuda,
+            stream: Stream::default(),
         })
     }
 
@@ -158,7 +174,11 @@ impl Optimizer {
         let modulation =
             self.options.modulation.then(|| Modulation::new(&self.options, &self.tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
-        let backend = Box::new(Cpu::new(&self.tensors, self.options.threads, zeros)?);
+        let (options, tensors, modulated) = (&self.options, &self.tensors, modulation.as_ref());
+        let backend: Box<dyn Backend> = match &self.cuda {
+            None => Box::new(Cpu::new(tensors, options.threads, zeros)?),
+            Some(device) => Box::new(Cuda::new(device, self.stream.0, options, tensors, &groups, modulated)?),
+        };
         let n = self.tensors.len();
         self.prepared = Some(Prepared {
             groups,
@@ -181,8 +201,14 @@ impl Optimizer {
             statistics: vec![Statistics::default(); n],
             coefficients: vec![None; n],
             fresh: vec![StateSums::default(); n],
+            launched: 0,
+            last_report: None,
             meta: Meta::default(),
         });
+        if let Err(error) = self.push() {
+            self.prepared = None;
+            return Err(error);
+        }
         if self.options.modulation && self.options.objective == Objective::GenGap {
             self.log(LogLevel::Warning, || {
                 "the generalization gap alone does not depend on the attention module: \
@@ -212,6 +238,7 @@ impl Optimizer {
     /// Before preparation; an open meta-update.
     pub fn reset(&mut self, moments: bool, attention: bool) -> Result<()> {
         self.changeable("maw_reset")?;
+        self.sync()?;
         let Self { options, prepared, .. } = self;
         let p = prepared.as_mut().ok_or(unprepared("maw_reset"))?;
         if attention && let Some(modulation) = &mut p.modulation {
@@ -227,7 +254,7 @@ impl Optimizer {
                 modulation.forget();
             }
         }
-        Ok(())
+        self.push()
     }
 
     /// Sets the learning rate of one param group, or of all (`None`).
@@ -256,10 +283,17 @@ impl Optimizer {
     ) -> Result<()> {
         self.changeable(call)?;
         let count = self.param_groups.len();
-        match group {
-            None => self.param_groups.iter_mut().for_each(change),
-            Some(i) => change(self.param_groups.get_mut(i).ok_or_else(|| not_found("param group", i, count))?),
+        let chosen = match group {
+            None => 0..count,
+            Some(i) if i < count => i..i + 1,
+            Some(i) => return Err(not_found("param group", i, count)),
+        };
+        if let Some(device) = self.prepared.as_mut().and_then(|p| p.backend.device()) {
+            let mut changed = self.param_groups.clone();
+            changed[chosen.clone()].iter_mut().for_each(&change);
+            device.set_groups(&changed)?;
         }
+        self.param_groups[chosen].iter_mut().for_each(change);
         Ok(())
     }
 
@@ -287,6 +321,9 @@ impl Optimizer {
         check_length("count", values.len(), range.len(), "values of that tensor")?;
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
             return Err(Error::range(format!("values[{i}]"), values[i], "finite"));
+        }
+        if let Some(device) = p.backend.device() {
+            device.set_phi(range.start, values)?;
         }
         attention.values_mut()[range].copy_from_slice(values);
         Ok(())

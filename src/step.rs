@@ -19,11 +19,15 @@ pub struct StepOptions {
     pub grad_scale: f64,
     /// The host changed parameters since the last step.
     pub params_changed: bool,
+    /// Address of a float in device memory that takes the place of `grad_scale`, or 0. CUDA only.
+    pub device_grad_scale: u64,
+    /// Address of a float in device memory, or 0: if it is not 0 when the step is made, the step is skipped. CUDA only.
+    pub found_inf: u64,
 }
 
 impl Default for StepOptions {
     fn default() -> Self {
-        Self { grad_scale: 1.0, params_changed: false }
+        Self { grad_scale: 1.0, params_changed: false, device_grad_scale: 0, found_inf: 0 }
     }
 }
 
@@ -115,19 +119,82 @@ impl Optimizer {
     ///
     /// # Errors
     /// An unusable argument; an open meta-update; under [`NonFinite::Error`] something not finite; under
-    /// `verify_params` parameters that changed unannounced. Nothing is changed then.
+    /// `verify_params` parameters that changed unannounced. Nothing is changed then. On a device: the driver's.
     pub fn step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
-        self.prepared(|optimizer| optimizer.prepared_step(params, grads, options))
+        let report = self.enqueue_step(params, grads, options, true)?;
+        Ok(report.expect("it was waited for"))
     }
 
-    fn prepared_step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
+    /// The same without waiting for a device: `None` from one that makes its steps by itself, unless `waits`.
+    ///
+    /// # Errors
+    /// As for [`Self::step`]; what cannot be captured, while the stream is being captured into a CUDA graph.
+    pub fn enqueue_step(
+        &mut self,
+        params: &Params,
+        grads: &Grads,
+        options: &StepOptions,
+        waits: bool,
+    ) -> Result<Option<StepReport>> {
+        self.prepared(|optimizer| {
+            let driven = optimizer.checked_step(params, grads, options, waits)?;
+            if driven.is_some() || !waits { Ok(driven) } else { optimizer.step_report(true) }
+        })
+    }
+
+    /// The report of the newest step that was made: with `wait`, of the last that was enqueued; without, of the last that
+    /// a device has decided by now. `None` if there was none yet.
+    ///
+    /// # Errors
+    /// A capture under way, with `wait`; the driver's, of whatever ran.
+    pub fn step_report(&mut self, wait: bool) -> Result<Option<StepReport>> {
+        let Some(p) = &mut self.prepared else { return Ok(None) };
+        let last = p.last_report;
+        p.backend.device().map_or(Ok(last), |device| device.report(wait))
+    }
+
+    /// Checks the arguments, then steps or lets a device do it.
+    fn checked_step(
+        &mut self,
+        params: &Params,
+        grads: &Grads,
+        options: &StepOptions,
+        waits: bool,
+    ) -> Result<Option<StepReport>> {
         positive("step_options.grad_scale", options.grad_scale)?;
-        let verify = self.options.verify_params;
-        let Self { options: settings, param_groups, tensors, prepared, .. } = self;
+        let Self { tensors, prepared, .. } = self;
         let p = prepared.as_mut().expect("prepared above");
         p.meta.refuse_while_open("maw_step")?;
         p.checker.check(tensors, params, Some(grads))?;
         p.check_announced(tensors, grads)?;
+        p.backend.check_buffers(tensors, params, Some(grads))?;
+        if let Some(device) = p.backend.device() {
+            let started = Instant::now();
+            device.launch(params, grads, options, waits)?;
+            p.times.update += started.elapsed();
+            p.launched += 1;
+            p.announced.fill(false);
+            return Ok(None);
+        }
+        for (name, address) in [("device_grad_scale", options.device_grad_scale), ("found_inf", options.found_inf)] {
+            if address != 0 {
+                let expected = "NULL on the CPU, with verify_params and with MAW_NONFINITE_ERROR";
+                return Err(Error::range(format!("step_options.{name}"), "a pointer", expected));
+            }
+        }
+        p.backend.ready("a step that the host decides on (verify_params, MAW_NONFINITE_ERROR)")?;
+        let report = self.driven_step(params, grads, options)?;
+        let p = self.prepared.as_mut().expect("prepared above");
+        p.backend.health()?;
+        p.last_report = Some(report);
+        Ok(p.last_report)
+    }
+
+    /// A step that the host drives, pass by pass.
+    fn driven_step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
+        let verify = self.options.verify_params;
+        let Self { options: settings, param_groups, tensors, prepared, .. } = self;
+        let p = prepared.as_mut().expect("prepared above");
 
         if settings.nonfinite == NonFinite::Propagate && settings.max_grad_norm == 0.0 && !verify {
             return Ok(self.step_unseen(params, grads, options));
@@ -219,11 +286,21 @@ impl Optimizer {
         p.skips.count(reason, tensor, p.steps);
         p.announced.fill(false);
         let report = p.report(gradient, Some(reason), tensor);
-        if self.log.is_some() {
-            let message = format!("step skipped: {} is not finite", describe(&self.tensors));
+        let last = p.skips.last;
+        self.log_skipped(1, last);
+        Ok(report)
+    }
+
+    /// Tells of steps that were skipped, and why the last was.
+    pub(crate) fn log_skipped(&mut self, count: u64, last: Option<(Skip, Option<usize>, u64)>) {
+        if let (Some(_), Some((reason, tensor, _))) = (&self.log, last) {
+            let what = reason.describe(tensor.map(|i| &self.tensors[i]));
+            let message = match count {
+                1 => format!("step skipped: {what} is not finite"),
+                n => format!("{n} steps skipped, the last because {what} is not finite"),
+            };
             self.log(LogLevel::Warning, || message);
         }
-        Ok(report)
     }
 
     /// Takes the sums of a gradient that is final, ahead of the step, while it is still in the cache.
@@ -237,7 +314,12 @@ impl Optimizer {
             p.meta.refuse_while_open("maw_observe_gradient")?;
             let known = tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, tensors.len()))?;
             gradient.check(tensor, known)?;
-            p.gradients[tensor] = p.backend.gradient_sums_of(tensor, gradient, p.modulation.is_some());
+            // A device that makes the step by itself takes the sums there.
+            if p.backend.device().is_none() {
+                p.backend.ready("an announced gradient")?;
+                p.gradients[tensor] = p.backend.gradient_sums_of(tensor, gradient, p.modulation.is_some());
+                p.backend.health()?;
+            }
             p.announced[tensor] = true;
             Ok(())
         })

@@ -35,7 +35,7 @@ impl Optimizer {
         } else {
             p.backend.read(moment, tensor, 0, out);
         }
-        Ok(())
+        p.backend.health()
     }
 
     fn check_moment(&self, tensor: usize, bytes: usize) -> Result<&Tensor> {
@@ -58,7 +58,7 @@ impl Optimizer {
             _ => &[],
         };
         p.backend.read_masters(tensor, shown, out);
-        Ok(())
+        p.backend.health()
     }
 
     /// Sets the float32 masters of a tensor, so that a run can start from float32 weights, and writes what they show into
@@ -74,11 +74,12 @@ impl Optimizer {
             return Err(Error::range(format!("values[{i}] of tensor '{}'", known.name()), values[i], "finite"));
         }
         self.prepare()?;
+        self.sync()?;
         let p = self.prepared.as_mut().expect("prepared above");
         p.backend.write_masters(tensor, values, shown);
         p.mastered[tensor] = true;
         p.carried = false;
-        Ok(())
+        self.push()
     }
 
     pub(crate) fn check_masters(&self, tensor: usize, count: usize) -> Result<&Tensor> {
@@ -113,6 +114,7 @@ impl Optimizer {
             }
         }
         self.prepare()?;
+        self.sync()?;
         let p = self.prepared.as_mut().expect("prepared above");
         for (part, bytes) in [(Part::ExpAvg, exp_avg), (Part::ExpAvgSq, exp_avg_sq)] {
             if half {
@@ -125,6 +127,6 @@ impl Optimizer {
         p.tensor_steps[tensor] = step;
         p.steps = p.steps.max(step);
         p.carried = false;
-        Ok(())
+        self.push()
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "common/compile.rs"]
 mod compile;
+#[path = "common/emulator.rs"]
+mod emulator;
 
 use compile::{FAULT_INJECTION, compiler, header, header_functions, library, root, run, scratch};
 use metaadamw::error::Status;
@@ -56,6 +58,8 @@ fn started(program: &Path, arguments: &[&str]) -> Output {
     // To ask for more memory than there is is one of the tests.
     command.env("ASAN_OPTIONS", "detect_leaks=1:allocator_may_return_null=1");
     command.env("UBSAN_OPTIONS", "print_stacktrace=1");
+    // CUDA is the emulator's, whatever the machine has.
+    command.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels.cu", "cuda_emulator_of_kernels"));
     command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }
 
@@ -79,8 +83,16 @@ fn folder(name: &str, build: Build) -> PathBuf {
     scratch(&format!("c_api_{name}_{}", if build == Build::Sanitized { "sanitized" } else { "plain" }))
 }
 
-const MISUSE: [&str; 7] =
-    ["misuse", "misuse_world", "misuse_pointers", "misuse_structs", "misuse_order", "misuse_values", "misuse_files"];
+const MISUSE: [&str; 8] = [
+    "misuse",
+    "misuse_world",
+    "misuse_pointers",
+    "misuse_structs",
+    "misuse_order",
+    "misuse_values",
+    "misuse_files",
+    "misuse_devices",
+];
 
 /// Where misuse.c finds them.
 const WANTED: &str = "functions.inc";
@@ -170,6 +182,12 @@ fn an_ordinary_program_works() {
 }
 
 #[test]
+fn a_program_on_cuda_works() {
+    passes("cuda", &["cuda"], Build::Plain);
+    passes("cuda", &["cuda"], Build::Sanitized);
+}
+
+#[test]
 fn threads_are_told_apart() {
     passes("threads", &["threads"], Build::Plain);
     passes("threads", &["threads"], Build::Sanitized);
@@ -199,7 +217,7 @@ fn the_sanitizers_are_really_on() {
 }
 
 /// Name, number at the boundary, and the core's status of that meaning.
-const STATUSES: [(&str, maw_status, Option<Status>); 13] = [
+const STATUSES: [(&str, maw_status, Option<Status>); 14] = [
     ("MAW_OK", MAW_OK, None),
     ("MAW_INVALID_ARGUMENT", MAW_INVALID_ARGUMENT, Some(Status::InvalidArgument)),
     ("MAW_INVALID_STATE", MAW_INVALID_STATE, Some(Status::InvalidState)),
@@ -213,6 +231,7 @@ const STATUSES: [(&str, maw_status, Option<Status>); 13] = [
     ("MAW_IO", MAW_IO, Some(Status::Io)),
     ("MAW_CORRUPT", MAW_CORRUPT, Some(Status::Corrupt)),
     ("MAW_MISMATCH", MAW_MISMATCH, Some(Status::Mismatch)),
+    ("MAW_CUDA_ERROR", MAW_CUDA_ERROR, Some(Status::Cuda)),
 ];
 
 fn status_name(status: maw_status) -> &'static str {

@@ -226,7 +226,7 @@ fn every_option_is_structural_or_steering_or_of_the_machine() {
     let (_, mut handle, _) = trained(&small_options());
     for name in options_of(&mut handle).as_object().expect("options").keys() {
         let known = STRUCTURAL.iter().chain(&STEERING).any(|(known, _)| known == name);
-        assert!(known || ["threads", "verify_params"].contains(&name.as_str()), "{name} is tested nowhere");
+        assert!(known || ["threads", "verify_params", "device"].contains(&name.as_str()), "{name} is tested nowhere");
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of src/ffi in the order in which the header shows what they export.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "version.rs",
     "types.rs",
     "handle.rs",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 10] = [
     "state.rs",
     "attention.rs",
     "checkpoint.rs",
+    "device.rs",
     "error.rs",
 ];
 
@@ -188,7 +189,7 @@ fn layouts() -> [Layout; 8] {
         }
         maw_param_group { struct_size, lr, beta1, beta2, eps, weight_decay, precision, moment_dtype }
         maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind }
-        maw_step_options { struct_size, grad_scale, flags, reserved }
+        maw_step_options { struct_size, grad_scale, flags, reserved, device_grad_scale, found_inf }
         maw_step_report {
             struct_size, step, skipped_steps, grad_norm, clip_factor, nonfinite_tensor, skipped, skip_reason,
         }

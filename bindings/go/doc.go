@@ -72,6 +72,11 @@
 //
 //	CGO_CFLAGS="-I…/include" CGO_LDFLAGS="-L…/lib -Wl,-rpath,…/lib" go build -tags metaadamw_dir
 //
-// The C header metaadamw.h is the manual of what the library does; names here follow it. Left out is what Go slices have no
-// use for: CUDA devices and streams, 16-bit floats.
+// # CUDA
+//
+// With Options{Device: CUDA} parameters and gradients lie in device memory: [DeviceArray], or a slice that unsafe.Slice
+// makes of a device pointer of the host's own CUDA, which nobody reads in Go. [Optimizer.Step] waits for its report;
+// [Optimizer.Launch] does not, and can be captured in a CUDA graph.
+//
+// The C header metaadamw.h is the manual of what the library does; names here follow it.
 package metaadamw

@@ -39,6 +39,8 @@ const (
 	ErrCorrupt Status = C.MAW_CORRUPT
 	// ErrMismatch: a checkpoint belongs to another model or to other options.
 	ErrMismatch Status = C.MAW_MISMATCH
+	// ErrCUDA: the CUDA driver refused a call, or a kernel failed.
+	ErrCUDA Status = C.MAW_CUDA_ERROR
 )
 
 // ErrClosed is returned by every method of an [Optimizer] after Close, except by Close itself.
@@ -57,6 +59,7 @@ var statusTexts = map[Status]string{
 	ErrIO:              "input or output failed",
 	ErrCorrupt:         "corrupt checkpoint",
 	ErrMismatch:        "checkpoint of another run",
+	ErrCUDA:            "CUDA failed",
 }
 
 func (s Status) Error() string {

@@ -25,7 +25,7 @@ func TestErrorsCanBeComparedAndOpened(t *testing.T) {
 
 func TestEveryStatusHasAText(t *testing.T) {
 	seen := map[string]bool{}
-	for s := ErrMismatch; s <= ErrInvalidArgument; s++ {
+	for s := ErrCUDA; s <= ErrInvalidArgument; s++ {
 		if _, ok := statusTexts[s]; !ok || seen[s.Error()] {
 			t.Errorf("%d: %q", s, s.Error())
 		}

@@ -56,6 +56,11 @@ type Options struct {
 	Difference Difference
 	Nonfinite  Nonfinite
 
+	// Device on which parameters, gradients and moments lie. Default CPU.
+	Device Device
+	// DeviceIndex is the number of the CUDA device.
+	DeviceIndex int
+
 	// DisableModulation makes it plain AdamW: alpha = beta = 1 always, no features, no meta-updates.
 	DisableModulation bool
 	// DisableVNorms leaves the norm of the second moment out of the features. FeaturesEnhanced has none anyway.
@@ -222,6 +227,10 @@ func (o *Options) toC() (c C.maw_options, err error) {
 	c.weighting = C.int32_t(o.Weighting)
 	c.difference = C.int32_t(o.Difference)
 	c.nonfinite = C.int32_t(o.Nonfinite)
+	c.device = C.int32_t(o.Device)
+	if c.device_index, err = deviceNumber(o.DeviceIndex); err != nil {
+		return c, err
+	}
 
 	c.modulation = bit(!o.DisableModulation)
 	c.use_v_norms = bit(!o.DisableVNorms)

@@ -15,6 +15,10 @@ type StepOptions struct {
 	GradScale float64
 	// ParamsChanged: the host changed parameters since the last step, so that carried sums are recomputed.
 	ParamsChanged bool
+	// DeviceGradScale takes the place of GradScale: a float32 in device memory, read when the step runs.
+	DeviceGradScale Slice
+	// FoundInf skips the step unless it is 0: a float32 in device memory, read when the step runs.
+	FoundInf Slice
 }
 
 // A Report says what a step did.
@@ -69,8 +73,16 @@ func (o *Optimizer) Step(params, grads Slices) (Report, error) {
 // StepWith is [Optimizer.Step] with options.
 func (o *Optimizer) StepWith(params, grads Slices, options StepOptions) (Report, error) {
 	var report C.maw_step_report
-	var told C.maw_step_options
 	C.maw_step_report_init(&report, C.sizeof_maw_step_report)
+	if err := o.step(params, grads, options, &report); err != nil {
+		return Report{}, err
+	}
+	return reportOf(&report), nil
+}
+
+// step makes a step, and waits for its report if there is one to fill.
+func (o *Optimizer) step(params, grads Slices, options StepOptions, report *C.maw_step_report) error {
+	var told C.maw_step_options
 	C.maw_step_options_init(&told, C.sizeof_maw_step_options)
 	if options.GradScale != 0 {
 		told.grad_scale = C.double(options.GradScale)
@@ -78,12 +90,20 @@ func (o *Optimizer) StepWith(params, grads Slices, options StepOptions) (Report,
 	if options.ParamsChanged {
 		told.flags = C.MAW_STEP_PARAMS_CHANGED
 	}
-	err := o.withBuffers(params, grads, func(handle *C.maw_optimizer, params, grads *unsafe.Pointer, failure **C.maw_error) C.maw_status {
-		return C.maw_step(handle, params, grads, C.size_t(len(o.tensors)), &told, &report, failure)
-	})
-	if err != nil {
-		return Report{}, err
+	var err error
+	if told.device_grad_scale, err = deviceFloat("DeviceGradScale", options.DeviceGradScale); err != nil {
+		return err
 	}
+	if told.found_inf, err = deviceFloat("FoundInf", options.FoundInf); err != nil {
+		return err
+	}
+	defer runtime.KeepAlive(options)
+	return o.withBuffers(params, grads, func(handle *C.maw_optimizer, params, grads *unsafe.Pointer, failure **C.maw_error) C.maw_status {
+		return C.maw_step(handle, params, grads, C.size_t(len(o.tensors)), &told, report, failure)
+	})
+}
+
+func reportOf(report *C.maw_step_report) Report {
 	nonfinite := -1
 	if report.nonfinite_tensor != C.MAW_NO_TENSOR {
 		nonfinite = int(report.nonfinite_tensor)
@@ -96,7 +116,7 @@ func (o *Optimizer) StepWith(params, grads Slices, options StepOptions) (Report,
 		Skipped:         report.skipped != 0,
 		SkipReason:      SkipReason(report.skip_reason),
 		NonfiniteTensor: nonfinite,
-	}, nil
+	}
 }
 
 // ObserveGradient announces the gradient of a tensor as soon as the backward pass has it, while it is still in the cache:
@@ -158,6 +178,8 @@ func (o *Optimizer) withBuffers(params, grads Slices, f func(handle *C.maw_optim
 			o.pinner.Unpin()
 			clear(o.params) // so that the buffers are not kept alive either
 			clear(o.grads)
+			runtime.KeepAlive(params) // what a DeviceArray holds is not pinned
+			runtime.KeepAlive(grads)
 		}()
 		var err error
 		if o.params, err = pinParams(&o.pinner, o.tensors, params, o.params[:0]); err != nil {

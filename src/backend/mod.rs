@@ -4,14 +4,23 @@
 //! chunks and fixed lanes, so that it has the same bits for any number of threads and any instruction set. Sums
 //! come raw (of the gradients as the host gave them); whoever asked scales them.
 //!
-//! No method fails but [`MetaPasses::begin_meta`], which allocates: what could be wrong with a buffer was checked before.
+//! No pass fails but [`MetaPasses::begin_meta`], which allocates: what could be wrong with a buffer was checked before.
+//! A device can fail at any time; its sums are NaN then, and [`Backend::health`] tells.
+//!
+//! A backend may make the whole step by itself ([`DeviceStep`]): the host only enqueues it, and learns later.
 
 pub mod cpu;
+pub mod cuda;
+
+use std::ffi::c_void;
 
 use crate::buffers::{Gradient, Grads, Params};
+use crate::config::{Options, ParamGroup};
 use crate::error::Result;
 use crate::groups::Tensor;
+use crate::modulation::Modulation;
 use crate::stats::{GradientSums, StateSums};
+use crate::step::{Skips, StepOptions, StepReport};
 use crate::update::Coefficients;
 
 /// A gradient that a meta-update keeps.
@@ -198,6 +207,103 @@ pub trait MetaPasses: StepPasses {
 }
 
 /// Everything proportional to the number of parameters.
-pub trait Backend: StepPasses + MetaPasses {}
+pub trait Backend: StepPasses + MetaPasses {
+    /// Checks that pointers which passed the checks of every backend lead to memory of this one's.
+    ///
+    /// # Errors
+    /// Names the first that does not.
+    fn check_buffers(&mut self, _tensors: &[Tensor], _params: &Params, _grads: Option<&Grads>) -> Result<()> {
+        Ok(())
+    }
 
-impl<B: StepPasses + MetaPasses> Backend for B {}
+    /// Whether passes can be made now.
+    ///
+    /// # Errors
+    /// [`crate::Error::Capturing`]: `what` waits, and the stream is being captured.
+    fn ready(&self, _what: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes note of options that a load changed.
+    fn follow(&mut self, _options: &Options) {}
+
+    /// Whether all passes so far did what they should.
+    ///
+    /// # Errors
+    /// The first failure; it stays.
+    fn health(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The stream that the host enqueues on.
+    ///
+    /// # Errors
+    /// The device's.
+    fn set_stream(&mut self, _stream: *mut c_void) -> Result<()> {
+        Ok(())
+    }
+
+    /// The backend as one that makes the whole step by itself, if it does.
+    fn device(&mut self) -> Option<&mut dyn DeviceStep> {
+        None
+    }
+}
+
+/// A step that the host enqueues and does not wait for. State, counts and attention module live on the device; the host
+/// has a mirror of them, which is pulled when somebody asks and pushed when the host changed it.
+pub trait DeviceStep {
+    /// Enqueues one step. `waits`: the host will wait for its report.
+    ///
+    /// # Errors
+    /// What cannot be captured, while the stream is; the device's. Nothing is enqueued then.
+    fn launch(&mut self, params: &Params, grads: &Grads, options: &StepOptions, waits: bool) -> Result<()>;
+
+    /// The report of the newest step that the device has decided, after waiting for all that were enqueued or not.
+    ///
+    /// # Errors
+    /// A capture under way; the device's, of whatever ran.
+    fn report(&mut self, wait: bool) -> Result<Option<StepReport>>;
+
+    /// Whether the device may be ahead of the mirror.
+    fn is_ahead(&self) -> bool;
+
+    /// Whether steps may have been made that the host did not enqueue one by one: replays of a captured one.
+    fn may_have_replayed(&self) -> bool;
+
+    /// Waits, and brings the mirror up to date.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    fn pull(&mut self, mirror: Mirror) -> Result<()>;
+
+    /// Makes the device follow the mirror and the options.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    fn push(&mut self, mirror: Mirror, options: &Options, groups: &[ParamGroup]) -> Result<()>;
+
+    /// Enqueues hyper-parameters for the next step.
+    ///
+    /// # Errors
+    /// A capture under way; the device's.
+    fn set_groups(&mut self, groups: &[ParamGroup]) -> Result<()>;
+
+    /// Enqueues a part of Φ for the next step.
+    ///
+    /// # Errors
+    /// As for [`Self::set_groups`].
+    fn set_phi(&mut self, at: usize, values: &[f64]) -> Result<()>;
+}
+
+/// The host's picture of a run.
+pub struct Mirror<'a> {
+    pub(crate) steps: &'a mut u64,
+    pub(crate) skips: &'a mut Skips,
+    pub(crate) tensor_steps: &'a mut [u64],
+    pub(crate) mastered: &'a mut [bool],
+    pub(crate) keys: &'a [u64],
+    pub(crate) state: &'a mut [StateSums],
+    pub(crate) carried: &'a mut bool,
+    pub(crate) kept: &'a mut [Option<GradientSums>],
+    pub(crate) modulation: Option<&'a mut Modulation>,
+}

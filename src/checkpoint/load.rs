@@ -109,7 +109,7 @@ impl Optimizer {
         if let Some(modulation) = &mut p.modulation {
             modulation.attention.values_mut().copy_from_slice(&phi);
         }
-        Ok(())
+        self.push()
     }
 
     /// Every tensor that a file of this run can have.
@@ -275,11 +275,12 @@ impl Optimizer {
             if let Some(modulation) = &mut p.modulation {
                 modulation.steer(&loaded.options);
             }
+            p.backend.follow(&loaded.options);
             p.keys = tensor_keys(loaded.options.seed, &self.tensors);
             self.options = loaded.options;
             self.param_groups = loaded.param_groups;
         }
-        Ok(())
+        self.push()
     }
 }
 

@@ -104,7 +104,10 @@ impl Optimizer {
     /// Work on a prepared optimizer without an open meta-update.
     fn between_steps<T>(&mut self, call: &'static str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.changeable(call)?;
-        self.prepared(work)
+        self.prepared(|optimizer| {
+            optimizer.sync()?;
+            work(optimizer)
+        })
     }
 
     fn write(
@@ -124,7 +127,8 @@ impl Optimizer {
             entries.extend(self.kept_entries(&p.mastered));
         }
         let text = serde_json::to_string(&description).expect("strings and numbers");
-        container::write(out, text, &entries, |source, offset, buffer| read(p, source, offset, buffer))
+        container::write(out, text, &entries, |source, offset, buffer| read(p, source, offset, buffer))?;
+        p.backend.health()
     }
 
     fn describe(&self, p: &Prepared, contents: Contents, words: Map<String, Value>) -> Description {

@@ -25,7 +25,7 @@ const STRUCTURAL: [&str; 12] = [
 /// Options that decide what the attention module reads, as far as its tensors' shapes do not say so.
 const READING: [&str; 4] = ["feature_version", "use_v_norms", "include_time_step", "attn_heads"];
 /// Options of the machine, not of the run: they are not saved.
-const LOCAL: [&str; 2] = ["threads", "verify_params"];
+const LOCAL: [&str; 3] = ["threads", "verify_params", "device"];
 
 /// Float options by name; an array of three is one entry.
 pub type Floats = Vec<(String, Vec<f64>)>;

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error::maw_error;
-use super::handle::{call, maw_optimizer};
+use super::handle::{call, look, maw_optimizer};
 use super::pointers::{check, path_bytes, put, slice};
 use super::types::*;
 use crate::backend::Part;
@@ -248,7 +248,7 @@ pub unsafe extern "C" fn maw_tensor_state_get(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        look(optimizer, error, |optimizer| {
             optimizer.changeable("maw_tensor_state_get")?;
             let steps = optimizer.tensor_step(tensor)?;
             let (bytes, size) = bytes_of(optimizer, tensor, count)?;
@@ -327,8 +327,13 @@ pub unsafe extern "C" fn maw_master_set(
             check_elements(param, count, size_of::<u16>(), "param")?;
             check_elements(values.cast(), count, size_of::<f32>(), "values")?;
             optimizer.check_masters(tensor, count)?;
+            let values = slice(values, count, "values")?;
+            if let Some(mut copy) = optimizer.copy_of(param, count)? {
+                optimizer.set_masters(tensor, values, &mut copy)?;
+                return optimizer.copy_back(param, &copy);
+            }
             let shown = if count == 0 { &mut [] } else { std::slice::from_raw_parts_mut(param.cast::<u16>(), count) };
-            optimizer.set_masters(tensor, slice(values, count, "values")?, shown)
+            optimizer.set_masters(tensor, values, shown)
         })
     }
 }
@@ -354,12 +359,17 @@ pub unsafe extern "C" fn maw_master_get(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        look(optimizer, error, |optimizer| {
             optimizer.changeable("maw_master_get")?;
             check_elements(values.cast(), count, size_of::<f32>(), "values")?;
             check_elements(param, 0, size_of::<u16>(), "param")?;
             optimizer.check_masters(tensor, count)?;
-            let shown = if param.is_null() { None } else { Some(slice(param.cast::<u16>(), count, "param")?) };
+            let copy = if param.is_null() { None } else { optimizer.copy_of(param, count)? };
+            let shown = match &copy {
+                Some(copy) => Some(&copy[..]),
+                None if param.is_null() => None,
+                None => Some(slice(param.cast::<u16>(), count, "param")?),
+            };
             let out = if count == 0 { &mut [] } else { std::slice::from_raw_parts_mut(values, count) };
             optimizer.masters(tensor, shown, out)
         })

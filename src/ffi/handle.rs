@@ -98,6 +98,24 @@ pub(super) unsafe fn call(
     }
 }
 
+/// The same, with getters up to date: what was enqueued on a device is waited for first.
+///
+/// # Safety
+/// As for [`call`].
+pub(super) unsafe fn look(
+    optimizer: *const maw_optimizer,
+    error: *mut *mut maw_error,
+    work: impl FnOnce(&mut Optimizer) -> Result<()>,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            optimizer.sync()?;
+            work(optimizer)
+        })
+    }
+}
+
 /// A question that needs no error object: `None` for NULL, busy and poisoned handles.
 ///
 /// # Safety

@@ -14,14 +14,14 @@ use crate::optimizer::no_entry;
 /// 1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).
 ///
 /// Due: `step` ≥ `meta_warmup`, `step` a multiple of `meta_interval` and not 0, and no meta-update was done, aborted or
-/// abandoned at this `step`.
+/// abandoned at this `step`. On CUDA it waits for the steps that were enqueued if the answer could be 1 after them.
 ///
 /// # Safety
 /// `optimizer` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
     // SAFETY: the caller's promise.
-    unsafe { ask(optimizer, |optimizer| optimizer.meta_due()) }.unwrap_or(false).into()
+    unsafe { ask(optimizer, |optimizer| optimizer.meta_due_now().unwrap_or(false)) }.unwrap_or(false).into()
 }
 
 /// Begins a meta-update, due or not, and says what to evaluate first.

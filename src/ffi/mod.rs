@@ -8,6 +8,7 @@
 
 mod attention;
 mod checkpoint;
+mod device;
 mod error;
 mod handle;
 mod meta;
@@ -21,6 +22,7 @@ mod version;
 
 pub use attention::*;
 pub use checkpoint::*;
+pub use device::*;
 pub use error::*;
 pub use handle::*;
 pub use meta::*;

@@ -52,7 +52,8 @@ pub unsafe extern "C" fn maw_optimizer_create(
 ///
 /// `MAW_OK`; `MAW_BUSY` while another call runs, and nothing is freed then; `MAW_INVALID_ARGUMENT` for a handle that was
 /// freed before, where that can be told. A meta-update that is open leaves the host's parameters where they are: call
-/// `maw_meta_abort` first.
+/// `maw_meta_abort` first. On CUDA the stream's work is waited for, so it must not be being captured, and a graph with a
+/// step of this optimizer must not be replayed afterwards.
 ///
 /// # Safety
 /// `optimizer` is NULL or a handle, which is not used afterwards.
@@ -211,10 +212,43 @@ pub unsafe extern "C" fn maw_step(
             let options =
                 if options.is_null() { StepOptions::default() } else { step_options(&read(options, "options")?)? };
             let out = Out::optional(report, "report")?;
-            let report = optimizer.step(&params, &grads, &options)?;
-            if let Some(out) = out {
+            let report = optimizer.enqueue_step(&params, &grads, &options, out.is_some())?;
+            if let (Some(out), Some(report)) = (out, report) {
                 out.write(&c_report(&report));
             }
+            Ok(())
+        })
+    }
+}
+
+/// The report of a step after it was enqueued: on CUDA a step runs later, and `maw_step` waits for it only if it is
+/// given a report. Counts tell which step it is of: `step` + `skipped_steps` steps were made.
+///
+/// `flags`: 0 = of the newest step that is decided by now, without waiting; `MAW_FETCH_WAIT` = of the last that was
+/// enqueued (or replayed in a CUDA graph). On the CPU both are the last step's. `report`: out; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before any step is decided, and with `MAW_FETCH_WAIT` while the
+/// stream is being captured; `MAW_CUDA_ERROR`.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_step_report_fetch(
+    optimizer: *mut maw_optimizer,
+    flags: u32,
+    report: *mut maw_step_report,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        call(optimizer, error, |optimizer| {
+            if flags & !MAW_FETCH_WAIT != 0 {
+                return Err(Error::range("flags", flags, "0 or MAW_FETCH_WAIT"));
+            }
+            let out = Out::new(report, "report")?;
+            let found = optimizer
+                .step_report(flags & MAW_FETCH_WAIT != 0)?
+                .ok_or(Error::State { call: "maw_step_report_fetch", reason: "no step has been decided yet" })?;
+            out.write(&c_report(&found));
             Ok(())
         })
     }
@@ -227,7 +261,12 @@ fn step_options(options: &maw_step_options) -> Result<StepOptions> {
     if options.reserved != 0 {
         return Err(Error::range("step_options.reserved", options.reserved, "0"));
     }
-    Ok(StepOptions { grad_scale: options.grad_scale, params_changed: options.flags & MAW_STEP_PARAMS_CHANGED != 0 })
+    Ok(StepOptions {
+        grad_scale: options.grad_scale,
+        params_changed: options.flags & MAW_STEP_PARAMS_CHANGED != 0,
+        device_grad_scale: options.device_grad_scale.addr() as u64,
+        found_inf: options.found_inf.addr() as u64,
+    })
 }
 
 fn c_report(report: &StepReport) -> maw_step_report {
@@ -352,9 +391,13 @@ pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, err
     }
 }
 
-/// The CUDA stream on which every later call of this handle enqueues its work. On the CPU it must stay NULL.
+/// The CUDA stream (`CUstream`, `cudaStream_t`) on which every later call of this handle enqueues its work, setters
+/// included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
 ///
-/// `MAW_OK` for NULL; `MAW_UNSUPPORTED` for a stream on the CPU.
+/// The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
+/// waited for.
+/// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
+/// left; `MAW_CUDA_ERROR` for what is no stream.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -365,15 +408,7 @@ pub unsafe extern "C" fn maw_set_stream(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        call(optimizer, error, |_| {
-            if stream.is_null() {
-                Ok(())
-            } else {
-                Err(Error::Unsupported { what: "a stream of an optimizer on the CPU".to_owned() })
-            }
-        })
-    }
+    unsafe { call(optimizer, error, |optimizer| optimizer.set_stream(stream)) }
 }
 
 /// Hears this handle's messages from now on: skipped steps, abandoned meta-updates, options that are probably not meant.

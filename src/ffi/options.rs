@@ -2,7 +2,7 @@
 
 use super::types::*;
 use crate::config::{
-    Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Semantics, TermKind, Weighting,
+    Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Place, Semantics, TermKind, Weighting,
 };
 use crate::error::{Error, Result};
 
@@ -95,8 +95,8 @@ pub(super) fn from_options(o: &Options) -> maw_options {
         huw_kinds: o.huw_kinds.map(|kind| number(kind, &KINDS)),
         difference: number(o.difference, &DIFFERENCES),
         nonfinite: number(o.nonfinite, &NONFINITES),
-        device: MAW_CPU,
-        device_index: 0,
+        device: if o.device == Place::Cpu { MAW_CPU } else { MAW_CUDA },
+        device_index: if let Place::Cuda(index) = o.device { index } else { 0 },
         modulation: o.modulation.into(),
         use_v_norms: o.use_v_norms.into(),
         include_time_step: o.include_time_step.into(),
@@ -113,14 +113,12 @@ pub(super) fn from_options(o: &Options) -> maw_options {
 
 /// What C wrote.
 pub(super) fn to_options(o: &maw_options) -> Result<Options> {
-    match o.device {
-        MAW_CPU if o.device_index == 0 => {}
+    let device = match o.device {
+        MAW_CPU if o.device_index == 0 => Place::Cpu,
         MAW_CPU => return Err(Error::range("options.device_index", o.device_index, "0 on the CPU")),
-        MAW_CUDA => {
-            return Err(Error::Unsupported { what: "options.device = MAW_CUDA (no CUDA backend is built in)".into() });
-        }
+        MAW_CUDA => Place::Cuda(o.device_index),
         other => return Err(Error::range("options.device", other, "MAW_CPU (0) or MAW_CUDA (1)")),
-    }
+    };
     let mut huw_kinds = [TermKind::Regression; 3];
     for (i, kind) in huw_kinds.iter_mut().enumerate() {
         *kind = choose(&format!("options.huw_kinds[{i}]"), o.huw_kinds[i], &KINDS)?;
@@ -161,5 +159,6 @@ pub(super) fn to_options(o: &maw_options) -> Result<Options> {
         attn_hidden_dim: o.attn_hidden_dim as usize,
         threads: o.threads as usize,
         verify_params: flag("options.verify_params", o.verify_params)?,
+        device,
     })
 }

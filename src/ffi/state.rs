@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::error::maw_error;
-use super::handle::{call, maw_optimizer};
+use super::handle::{call, look, maw_optimizer};
 use super::pointers::{check, copy_out, put};
 use super::types::maw_status;
 use crate::config::ParamGroup;
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn maw_step_count(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| put(steps, optimizer.steps(), "steps")) }
+    unsafe { look(optimizer, error, |optimizer| put(steps, optimizer.steps(), "steps")) }
 }
 
 /// Param groups registered so far.
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn maw_factors(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        look(optimizer, error, |optimizer| {
             let factors = optimizer.factors("maw_factors")?;
             let outputs = [
                 (alpha, &factors.alpha, "alpha"),
@@ -293,7 +293,7 @@ pub unsafe extern "C" fn maw_features(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        look(optimizer, error, |optimizer| {
             let modulation = optimizer.modulation("maw_features")?.ok_or(off("maw_features"))?;
             let (found, _) = modulation.last().ok_or(Error::State {
                 call: "maw_features",

@@ -208,7 +208,7 @@ versioned!(maw_param_group, 56, {
     }
 });
 versioned!(maw_tensor, 48, maw_tensor { dtype: MAW_FLOAT32, ..zeroed() });
-versioned!(maw_step_options, 24, maw_step_options { grad_scale: 1.0, ..zeroed() });
+versioned!(maw_step_options, 40, maw_step_options { grad_scale: 1.0, ..zeroed() });
 versioned!(maw_step_report, 56, zeroed());
 versioned!(maw_meta_request, 32, zeroed());
 versioned!(maw_meta_answer, 32, maw_meta_answer { grad_scale: 1.0, ..zeroed() });

@@ -34,6 +34,9 @@ pub const MAW_IO: i32 = -10;
 pub const MAW_CORRUPT: i32 = -11;
 /// A checkpoint belongs to another model or to other options; the message lists the first differences.
 pub const MAW_MISMATCH: i32 = -12;
+/// The CUDA driver refused a call, or tells that a kernel failed; the message names the driver's function and its error.
+/// After a kernel failed, the process cannot use the device any more.
+pub const MAW_CUDA_ERROR: i32 = -13;
 
 /// 32-bit IEEE float.
 pub const MAW_FLOAT32: i32 = 1;
@@ -58,7 +61,7 @@ pub const MAW_PRECISION_STOCHASTIC: i32 = 3;
 
 /// Host memory.
 pub const MAW_CPU: i32 = 0;
-/// CUDA device memory; answers `MAW_UNSUPPORTED` in this version.
+/// CUDA device memory. Needs a driver for CUDA 11.8 or newer and a device of compute capability 7.0 or newer.
 pub const MAW_CUDA: i32 = 1;
 
 /// The paper's equations.
@@ -140,6 +143,8 @@ pub const MAW_LAYER_LAYERNORM: i32 = 4;
 pub const MAW_ALL_GROUPS: u32 = u32::MAX;
 /// `maw_step_options.flags`: the host changed parameters since the last step, so that carried sums are recomputed.
 pub const MAW_STEP_PARAMS_CHANGED: u32 = 1;
+/// `maw_step_report_fetch`: wait for every step that was enqueued.
+pub const MAW_FETCH_WAIT: u32 = 1;
 /// `maw_reset`: first and second moments and step counts, of every tensor and of the optimizer, back to 0.
 pub const MAW_RESET_MOMENTS: u32 = 1;
 /// `maw_reset`: the attention module back to its initial values.
@@ -264,7 +269,7 @@ pub struct maw_options {
     pub difference: i32,
     /// `MAW_NONFINITE_…`. Default `MAW_NONFINITE_SKIP`.
     pub nonfinite: i32,
-    /// `MAW_CPU` (default); `MAW_CUDA` is `MAW_UNSUPPORTED` in this version.
+    /// `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments lie.
     pub device: i32,
     /// Index of the CUDA device; 0 on the CPU.
     pub device_index: i32,
@@ -349,6 +354,12 @@ pub struct maw_step_options {
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
+    /// CUDA: a float in device memory that takes the place of `grad_scale`, read when the step runs; a value that is not
+    /// above 0 skips the step. Default NULL.
+    pub device_grad_scale: *const f32,
+    /// CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0.
+    /// Default NULL: the library's own check alone.
+    pub found_inf: *const f32,
 }
 
 /// What a step did. `maw_step_report_init` sets `struct_size`.

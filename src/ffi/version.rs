@@ -1,4 +1,4 @@
-//! What the library is: version, ABI, names of statuses, CUDA or not.
+//! What the library is: version, ABI, names of statuses.
 
 use std::ffi::c_char;
 
@@ -43,13 +43,8 @@ pub extern "C" fn maw_status_name(status: maw_status) -> *const c_char {
         MAW_IO => c"MAW_IO",
         MAW_CORRUPT => c"MAW_CORRUPT",
         MAW_MISMATCH => c"MAW_MISMATCH",
+        MAW_CUDA_ERROR => c"MAW_CUDA_ERROR",
         _ => c"unknown status",
     }
     .as_ptr()
-}
-
-/// 1 if CUDA tensors can be used, else 0. This version has no CUDA backend: always 0.
-#[unsafe(no_mangle)]
-pub extern "C" fn maw_cuda_available() -> u32 {
-    0
 }

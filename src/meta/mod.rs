@@ -219,7 +219,12 @@ impl Optimizer {
     /// # Errors
     /// Modulation is off; one is open already; unusable pointers; no memory.
     pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
-        self.prepared(|optimizer| optimizer.prepared_begin(params))
+        self.prepared(|optimizer| {
+            optimizer.sync()?;
+            let request = optimizer.prepared_begin(params)?;
+            optimizer.push()?;
+            Ok(request)
+        })
     }
 
     fn prepared_begin(&mut self, params: &Params) -> Result<Option<Request>> {
@@ -233,6 +238,7 @@ impl Optimizer {
             });
         }
         p.checker.check(tensors, params, None)?;
+        p.backend.check_buffers(tensors, params, None)?;
         p.announced.fill(false);
         p.find_shown(false);
         p.refresh_state(tensors, params, !options.verify_params, options.verify_params)?;
@@ -310,6 +316,8 @@ impl Optimizer {
             return Err(Error::Null { argument: "grads" });
         }
         p.checker.check(tensors, params, grads)?;
+        p.backend.check_buffers(tensors, params, grads)?;
+        p.backend.ready("a meta-update")?;
         let started = Instant::now();
         let mut open = p.meta.open.take().expect("filtered above");
         open.evaluations += 1;
@@ -323,13 +331,16 @@ impl Optimizer {
         let outcome = match next {
             Ok(Next::Ask(stage)) => {
                 p.times.meta += started.elapsed();
-                return Ok(Some(p.ask(stage)));
+                let request = p.ask(stage);
+                self.push()?;
+                return Ok(Some(request));
             }
             Ok(Next::Finish) => p.finish(options),
             Err(outcome) => outcome,
         };
         p.times.meta += started.elapsed();
         self.close(params, outcome);
+        self.push()?;
         Ok(None)
     }
 
@@ -344,8 +355,10 @@ impl Optimizer {
             .filter(|p| p.meta.open.is_some())
             .ok_or(Error::State { call: "maw_meta_abort", reason: "no meta-update is open" })?;
         p.checker.check(&self.tensors, params, None)?;
+        p.backend.check_buffers(&self.tensors, params, None)?;
+        p.backend.ready("a meta-update")?;
         self.close(params, Outcome::Aborted);
-        Ok(())
+        self.push()
     }
 
     /// How the last meta-update ended.

@@ -96,6 +96,7 @@ int main(void) {
     order();
     values();
     files();
+    devices();
     free_saved_run();
     for (size_t i = 0; i < WANTED_COUNT; i++)
         if (wanted[i].rows == 0)

@@ -193,5 +193,6 @@ void structs(void);  /* misuse_structs.c: shorter and longer ones */
 void order(void);    /* misuse_order.c: too early, too late, inside another call, after a panic, after free */
 void values(void);   /* misuse_values.c: numbers, enumerators, names, shapes */
 void files(void);    /* misuse_files.c: saved runs, and a tensor's state */
+void devices(void);  /* misuse_devices.c: CUDA, and what is for CUDA on the CPU */
 
 #endif

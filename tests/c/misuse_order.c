@@ -21,6 +21,7 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
     X(OK,   OK,   LATE, LATE, LATE, LATE, maw_add_param_group, (w->o, &w->group, w->tensors, 2, NULL, error))          \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_prepare, (w->o, error))                                                  \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_step, (BY_PARAMS, w->grads, N, &w->step, &w->out.report, error))         \
+    X(LATE, LATE, LATE, OK,   OK,   OK,   maw_step_report_fetch, (w->o, 0, &w->out.report, error))                     \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_observe_gradient, (w->o, 0, w->grad.weight, error))                      \
     X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_lr, (w->o, MAW_ALL_GROUPS, 0.1, error))                              \
     X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_weight_decay, (w->o, MAW_ALL_GROUPS, 0.1, error))                    \

@@ -95,8 +95,6 @@ static void options(void) {
         OPTION_IS_COUNT(threads, 0, 1024);
         OPTION(meta_interval, 0);
         maw_options_init(&w->options, sizeof w->options);
-        w->options.device = MAW_CUDA;
-        REFUSES(maw_optimizer_create(&w->options, &w->out.created, error), MAW_UNSUPPORTED, "options.device");
     }
 }
 

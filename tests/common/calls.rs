@@ -1,6 +1,6 @@
 //! The rest of `Handle`: the meta-update's calls and everything that only reads.
 
-use super::handle::{Handle, Outcome, checked, meta_answer, meta_request, meta_result, pointers, pointers_mut, text};
+use super::handle::{Handle, Outcome, checked, meta_answer, meta_request, meta_result, text};
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
 use std::ffi::{CString, c_char};
@@ -55,7 +55,7 @@ impl Handle {
     }
 
     pub fn begin(&mut self, params: &mut [Tensor]) -> Outcome<maw_meta_request> {
-        let (params, mut request) = (pointers_mut(params), meta_request());
+        let (params, mut request) = (self.copies.params(params)?, meta_request());
         checked(|error| {
             // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
             unsafe { maw_meta_begin(self.raw(), params.as_ptr(), params.len(), &raw mut request, error) }
@@ -81,20 +81,26 @@ impl Handle {
 
     pub fn tell_raw(&mut self, tell: Tell<'_>) -> Outcome<()> {
         let answer = tell.answer.as_ref().map_or(ptr::null(), ptr::from_ref);
-        let params = tell.params.map(pointers_mut);
-        let grads = tell.grads.map(pointers);
+        let mut tensors = tell.params;
+        let params = tensors.as_deref_mut().map(|params| self.copies.params(params)).transpose()?;
+        let grads = tell.grads.map(|grads| self.copies.grads(grads)).transpose()?;
         let request = tell.request.map_or(ptr::null_mut(), ptr::from_mut);
         let params = params.as_ref().map_or(ptr::null(), Vec::as_ptr);
         let grads = grads.as_ref().map_or(ptr::null(), Vec::as_ptr);
         // SAFETY: each is NULL, which the call must refuse by itself, or valid; a wrong `count` must be refused
         // before anything behind the pointers is read.
-        checked(|error| unsafe { maw_meta_tell(self.raw(), answer, params, grads, tell.count, request, error) })
+        let told =
+            checked(|error| unsafe { maw_meta_tell(self.raw(), answer, params, grads, tell.count, request, error) });
+        self.copies.fetch(tensors.unwrap_or_default())?;
+        told
     }
 
     pub fn abort(&mut self, params: &mut [Tensor]) -> Outcome<()> {
-        let params = pointers_mut(params);
+        let pointers = self.copies.params(params)?;
         // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
-        checked(|error| unsafe { maw_meta_abort(self.raw(), params.as_ptr(), params.len(), error) })
+        let aborted = checked(|error| unsafe { maw_meta_abort(self.raw(), pointers.as_ptr(), pointers.len(), error) });
+        self.copies.fetch(params)?;
+        aborted
     }
 
     /// A whole meta-update: `evaluate` answers each request at the parameters that it is shown.

@@ -1,8 +1,9 @@
 //! `Handle`: a `maw_optimizer` that frees itself, and safe calls to register, step and set.
 
+use super::device::{Copies, is_cuda};
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -30,7 +31,7 @@ macro_rules! initialised {
 }
 
 initialised! {
-    options -> maw_options by maw_options_init,
+    default_options -> maw_options by maw_options_init,
     param_group -> maw_param_group by maw_param_group_init,
     tensor -> maw_tensor by maw_tensor_init,
     step_options -> maw_step_options by maw_step_options_init,
@@ -38,6 +39,12 @@ initialised! {
     meta_request -> maw_meta_request by maw_meta_request_init,
     meta_answer -> maw_meta_answer by maw_meta_answer_init,
     meta_result -> maw_meta_result by maw_meta_result_init,
+}
+
+/// The default options, on the device that is tested.
+pub fn options() -> maw_options {
+    let options = default_options();
+    if is_cuda() { maw_options { device: MAW_CUDA, ..options } } else { options }
 }
 
 /// Calls with a place for the error object, and turns what came back into a `Result`.
@@ -107,6 +114,7 @@ impl Spec {
 
 pub struct Handle {
     raw: *mut maw_optimizer,
+    pub(super) copies: Copies,
 }
 
 impl Drop for Handle {
@@ -122,7 +130,8 @@ impl Handle {
         let mut raw = ptr::null_mut();
         // SAFETY: all three pointers are valid during the call.
         checked(|error| unsafe { maw_optimizer_create(options, &raw mut raw, error) })?;
-        Ok(Self { raw })
+        let copies = Copies::new(options.device == MAW_CUDA);
+        Ok(Self { raw, copies })
     }
 
     pub(super) fn raw(&self) -> *mut maw_optimizer {
@@ -170,21 +179,25 @@ impl Handle {
         options: &maw_step_options,
     ) -> Outcome<maw_step_report> {
         assert_eq!(params.len(), grads.len(), "one gradient or None a tensor");
-        let (params, grads) = (pointers_mut(params), pointers(grads));
+        let (pointers, grads) = (self.copies.params(params)?, self.copies.grads(grads)?);
         let mut report = step_report();
         checked(|error| {
             // SAFETY: one pointer a tensor, each to as many elements as registered (the test's business); the
             // tensors live longer than the call and are not touched during it.
             unsafe {
-                maw_step(self.raw, params.as_ptr(), grads.as_ptr(), params.len(), options, &raw mut report, error)
+                maw_step(self.raw, pointers.as_ptr(), grads.as_ptr(), params.len(), options, &raw mut report, error)
             }
         })?;
+        self.copies.fetch(params)?;
         Ok(report)
     }
 
     pub fn observe(&mut self, tensor: usize, gradient: &Tensor) -> Outcome<()> {
+        let one = [Some(gradient.clone())];
+        let on_device = Copies::new(self.copies.on_device);
+        let pointer = on_device.grads(&one)?[0];
         // SAFETY: the gradient has as many elements as the tensor was registered with (the test's business).
-        checked(|error| unsafe { maw_observe_gradient(self.raw, tensor, gradient.pointer(), error) })
+        checked(|error| unsafe { maw_observe_gradient(self.raw, tensor, pointer, error) })
     }
 
     pub fn set_lr(&mut self, group: u32, lr: f64) -> Outcome<()> {
@@ -206,14 +219,4 @@ impl Handle {
         // SAFETY: the handle is valid.
         checked(|error| unsafe { maw_reset(self.raw, what, error) })
     }
-}
-
-/// One pointer a tensor, as `maw_step` and the meta calls want them.
-pub(super) fn pointers_mut(params: &mut [Tensor]) -> Vec<*mut c_void> {
-    params.iter_mut().map(Tensor::pointer_mut).collect()
-}
-
-/// One pointer a tensor, NULL without a gradient.
-pub(super) fn pointers(grads: &[Option<Tensor>]) -> Vec<*const c_void> {
-    grads.iter().map(|g| g.as_ref().map_or(ptr::null(), Tensor::pointer)).collect()
 }

@@ -3,6 +3,9 @@
 
 pub mod calls;
 pub mod checkpoint;
+#[cfg(target_os = "linux")]
+pub mod cuda;
+pub mod device;
 pub mod golden;
 pub mod handle;
 pub mod loss;

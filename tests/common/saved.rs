@@ -1,5 +1,6 @@
 //! The rest of `Handle`: saving, loading, the dump, one tensor's state.
 
+use super::device::Copies;
 use super::handle::{Handle, Outcome, Spec, checked};
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
@@ -92,15 +93,21 @@ impl Handle {
     pub fn masters(&mut self, tensor: usize, param: &Tensor) -> Outcome<Vec<f32>> {
         let mut values = vec![f32::NAN; param.len()];
         let out = values.as_mut_ptr();
+        let copies = Copies::new(self.copies.on_device);
+        let mut one = [param.clone()];
+        let at = copies.params(&mut one)?[0].cast_const();
         // SAFETY: as many elements as told, of the parameter and of the values.
-        checked(|error| unsafe { maw_master_get(self.raw(), tensor, param.pointer(), out, param.len(), error) })?;
+        checked(|error| unsafe { maw_master_get(self.raw(), tensor, at, out, param.len(), error) })?;
         Ok(values)
     }
 
     /// Sets the masters of a tensor and the parameter that shows them.
     pub fn set_masters(&mut self, tensor: usize, values: &[f32], param: &mut Tensor) -> Outcome<()> {
-        let out = param.pointer_mut();
+        let copies = Copies::new(self.copies.on_device);
+        let one = std::slice::from_mut(param);
+        let out = copies.params(one)?[0];
         // SAFETY: as many values as told, and a parameter of as many elements (the test's business).
-        checked(|error| unsafe { maw_master_set(self.raw(), tensor, values.as_ptr(), out, values.len(), error) })
+        checked(|error| unsafe { maw_master_set(self.raw(), tensor, values.as_ptr(), out, values.len(), error) })?;
+        copies.fetch(one)
     }
 }

@@ -1,5 +1,6 @@
 //! A tensor of the host: its elements in one of the four dtypes, and its exact bits.
 
+use half::slice::HalfFloatSliceExt;
 use metaadamw::ffi::{MAW_BFLOAT16, MAW_FLOAT16, MAW_FLOAT32, MAW_FLOAT64};
 use std::ffi::c_void;
 
@@ -79,6 +80,25 @@ impl Tensor {
             Self::F64(values) => values.iter().map(|x| x.to_bits()).collect(),
             Self::BF16(values) => values.iter().map(|x| u64::from(x.to_bits())).collect(),
             Self::F16(values) => values.iter().map(|x| u64::from(x.to_bits())).collect(),
+        }
+    }
+
+    /// The elements as they lie in memory.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F64(values) => bytemuck::cast_slice(values),
+            Self::BF16(values) => bytemuck::cast_slice(values.reinterpret_cast()),
+            Self::F16(values) => bytemuck::cast_slice(values.reinterpret_cast()),
+        }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice_mut(values),
+            Self::F64(values) => bytemuck::cast_slice_mut(values),
+            Self::BF16(values) => bytemuck::cast_slice_mut(values.reinterpret_cast_mut()),
+            Self::F16(values) => bytemuck::cast_slice_mut(values.reinterpret_cast_mut()),
         }
     }
 

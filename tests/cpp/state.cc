@@ -236,5 +236,4 @@ TEST(State, MomentsMoveToAnotherOptimizer) {
 TEST(State, VersionsAreTheHeaders) {
     EXPECT_EQ(metaadamw::version(), MAW_VERSION);
     EXPECT_EQ(metaadamw::abi_version(), static_cast<std::uint32_t>(MAW_ABI_VERSION));
-    EXPECT_FALSE(metaadamw::cuda_available());
 }

@@ -77,6 +77,7 @@ enum class Status : maw_status {
     io = MAW_IO,
     corrupt = MAW_CORRUPT,
     mismatch = MAW_MISMATCH,
+    cuda_error = MAW_CUDA_ERROR,
 };
 
 /// `MAW_CPU`, `MAW_CUDA`.
@@ -388,6 +389,7 @@ template <class T, class Call>
 struct Free {
     void operator()(maw_optimizer* optimizer) const noexcept { maw_optimizer_free(optimizer); }
     void operator()(maw_bytes* bytes) const noexcept { maw_bytes_free(bytes); }
+    void operator()(maw_device_buffer* buffer) const noexcept { maw_device_buffer_free(buffer); }
 };
 
 }  // namespace detail
@@ -586,6 +588,8 @@ class Tensor {
 struct StepOptions {
     double grad_scale = 1.0;
     bool params_changed = false;
+    float const* device_grad_scale = nullptr;  ///< CUDA: in device memory, takes the place of grad_scale
+    float const* found_inf = nullptr;          ///< CUDA: in device memory; the step is skipped unless it is 0
 };
 
 // -------------------------------------------------------------------------------------------------- answers ----
@@ -662,6 +666,48 @@ class Request {
     Request() noexcept { maw_meta_request_init(&request_, sizeof request_); }
 
     maw_meta_request request_{};
+};
+
+/// `maw_device_buffer`: memory of a CUDA device, for programs without a CUDA of their own. Zeros at first.
+class DeviceBuffer {
+  public:
+    explicit DeviceBuffer(std::size_t bytes, std::int32_t device_index = 0)
+        : DeviceBuffer(try_create(bytes, device_index).value()) {}
+    [[nodiscard]] static Result<DeviceBuffer> try_create(std::size_t bytes, std::int32_t device_index = 0) {
+        maw_device_buffer* buffer = nullptr;
+        auto const called = detail::call(
+            [&](maw_error** error) { return maw_device_buffer_create(device_index, bytes, &buffer, error); });
+        if (!called)
+            return called.error();
+        return DeviceBuffer(buffer);
+    }
+
+    /// Copies in (or out), after all work on the default stream, and waits. `offset` is in bytes.
+    void upload(void const* data, std::size_t bytes, std::size_t offset = 0) { try_upload(data, bytes, offset).value(); }
+    Result<void> try_upload(void const* data, std::size_t bytes, std::size_t offset = 0) {
+        return detail::call(
+            [&](maw_error** error) { return maw_device_buffer_upload(capi(), offset, data, bytes, error); });
+    }
+    void download(void* data, std::size_t bytes, std::size_t offset = 0) const {
+        try_download(data, bytes, offset).value();
+    }
+    Result<void> try_download(void* data, std::size_t bytes, std::size_t offset = 0) const {
+        return detail::call(
+            [&](maw_error** error) { return maw_device_buffer_download(capi(), offset, data, bytes, error); });
+    }
+
+    /// The address in device memory, to be registered as a parameter or a gradient. Not to be followed.
+    template <class T>
+    [[nodiscard]] T* pointer() const noexcept {
+        return static_cast<T*>(maw_device_buffer_pointer(capi()));
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return maw_device_buffer_size(capi()); }
+    [[nodiscard]] maw_device_buffer* capi() const noexcept { return buffer_.get(); }
+
+  private:
+    explicit DeviceBuffer(maw_device_buffer* buffer) noexcept : buffer_(buffer) {}
+
+    std::unique_ptr<maw_device_buffer, detail::Free> buffer_;
 };
 
 /// What the host answers: the plain loss, and how many times too large the gradients are. A number will do.
@@ -851,26 +897,32 @@ class Optimizer {
 
     // ---- training
 
-    /// `maw_step`: updates every parameter that has a gradient, in place.
+    /// `maw_step`: updates every parameter that has a gradient, in place. On CUDA it waits for the step.
     StepReport step(StepOptions const& options = StepOptions()) { return try_step(options).value(); }
     [[nodiscard]] Result<StepReport> try_step(StepOptions const& options = StepOptions()) {
-        maw_step_options c;
         maw_step_report report;
-        maw_step_options_init(&c, sizeof c);
         maw_step_report_init(&report, sizeof report);
-        c.grad_scale = options.grad_scale;
-        c.flags = options.params_changed ? MAW_STEP_PARAMS_CHANGED : 0;
+        auto const called = step_with(options, &report);
+        if (!called)
+            return called.error();
+        return told(report);
+    }
+
+    /// `maw_step` without a report: on CUDA the step is enqueued and not waited for.
+    void launch(StepOptions const& options = StepOptions()) { try_launch(options).value(); }
+    Result<void> try_launch(StepOptions const& options = StepOptions()) { return step_with(options, nullptr); }
+
+    /// `maw_step_report_fetch`: of the last step; without `wait`, of the newest that a device has decided by now.
+    [[nodiscard]] StepReport step_report(bool wait = true) { return try_step_report(wait).value(); }
+    [[nodiscard]] Result<StepReport> try_step_report(bool wait = true) {
+        maw_step_report report;
+        maw_step_report_init(&report, sizeof report);
         auto const called = detail::call([&](maw_error** error) {
-            return maw_step(capi(), tensors_.params.data(), tensors_.gradients.data(), tensors_.params.size(), &c,
-                            &report, error);
+            return maw_step_report_fetch(capi(), wait ? MAW_FETCH_WAIT : 0, &report, error);
         });
         if (!called)
             return called.error();
-        StepReport told{report.step, report.skipped_steps, report.grad_norm, report.clip_factor,
-                        std::nullopt, report.skipped != 0, static_cast<SkipReason>(report.skip_reason)};
-        if (report.nonfinite_tensor != MAW_NO_TENSOR)
-            told.nonfinite_tensor = static_cast<std::size_t>(report.nonfinite_tensor);
-        return told;
+        return told(report);
     }
 
     /// `maw_observe_gradient`: the tensor's gradient is final, and still in the cache.
@@ -976,7 +1028,7 @@ class Optimizer {
             [&](maw_error** error) { return maw_reset(capi(), static_cast<std::uint32_t>(what), error); });
     }
 
-    /// `maw_set_stream`. On the CPU it must stay NULL.
+    /// `maw_set_stream`: the CUDA stream that everything is enqueued on. On the CPU it must stay NULL.
     void set_stream(void* stream) { try_set_stream(stream).value(); }
     Result<void> try_set_stream(void* stream) {
         return detail::call([&](maw_error** error) { return maw_set_stream(capi(), stream, error); });
@@ -1249,6 +1301,27 @@ class Optimizer {
     };
 
     explicit Optimizer(maw_optimizer* handle) noexcept : handle_(handle) {}
+
+    Result<void> step_with(StepOptions const& options, maw_step_report* report) {
+        maw_step_options c;
+        maw_step_options_init(&c, sizeof c);
+        c.grad_scale = options.grad_scale;
+        c.flags = options.params_changed ? MAW_STEP_PARAMS_CHANGED : 0;
+        c.device_grad_scale = options.device_grad_scale;
+        c.found_inf = options.found_inf;
+        return detail::call([&](maw_error** error) {
+            return maw_step(capi(), tensors_.params.data(), tensors_.gradients.data(), tensors_.params.size(), &c,
+                            report, error);
+        });
+    }
+
+    static StepReport told(maw_step_report const& report) {
+        StepReport told{report.step, report.skipped_steps, report.grad_norm, report.clip_factor,
+                        std::nullopt, report.skipped != 0, static_cast<SkipReason>(report.skip_reason)};
+        if (report.nonfinite_tensor != MAW_NO_TENSOR)
+            told.nonfinite_tensor = static_cast<std::size_t>(report.nonfinite_tensor);
+        return told;
+    }
 
     static void hear(std::int32_t level, char const* message, void* log) noexcept {
         try {

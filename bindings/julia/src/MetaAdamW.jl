@@ -28,6 +28,7 @@ include("rule.jl")
 include("walk.jl")
 include("log.jl")
 include("state.jl")
+include("device.jl")
 include("update.jl")
 include("meta.jl")
 include("inspect.jl")
@@ -53,7 +54,7 @@ end
               :meta_result, :report, :save, :load!, :dump_state, :factors, :features, :attention, :set_attention!,
               :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :tensor_state,
               :set_tensor_state!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count, :learning_rates, :weight_decays, :priorities, :trainable, :unwrap,
-              :optimisers_rule, :library_path, :library_version, :MetaAdamWError, :Raw))
+              :optimisers_rule, :DeviceArray, :cuda_available, :set_stream!, :library_path, :library_version, :MetaAdamWError, :Raw))
 end
 
 end # module MetaAdamW

@@ -5,7 +5,7 @@
 
 What the library answers instead of working. `status` is a Symbol, the C constant without its prefix:
 `:invalid_argument`, `:invalid_state`, `:unsupported`, `:busy`, `:not_finite`, `:out_of_memory`, `:panic`,
-`:not_found`, `:params_changed`, `:io`, `:corrupt`, `:mismatch`. `message` names the argument, tensor or group.
+`:not_found`, `:params_changed`, `:io`, `:corrupt`, `:mismatch`, `:cuda_error`. `message` names the argument, tensor or group.
 Nothing has changed when it is thrown.
 
 What the package itself can tell, such as an unknown keyword or a gradient of another size, is an `ArgumentError` or a

@@ -98,6 +98,12 @@ A checkpoint belongs to another model or to other options; the message lists the
 const MAW_MISMATCH = -12
 
 """
+The CUDA driver refused a call, or tells that a kernel failed; the message names the driver's function and its error.
+After a kernel failed, the process cannot use the device any more.
+"""
+const MAW_CUDA_ERROR = -13
+
+"""
 32-bit IEEE float.
 """
 const MAW_FLOAT32 = 1
@@ -146,7 +152,7 @@ Host memory.
 const MAW_CPU = 0
 
 """
-CUDA device memory; answers `MAW_UNSUPPORTED` in this version.
+CUDA device memory. Needs a driver for CUDA 11.8 or newer and a device of compute capability 7.0 or newer.
 """
 const MAW_CUDA = 1
 
@@ -322,6 +328,11 @@ const MAW_ALL_GROUPS = typemax(UInt32)
 const MAW_STEP_PARAMS_CHANGED = 1
 
 """
+`maw_step_report_fetch`: wait for every step that was enqueued.
+"""
+const MAW_FETCH_WAIT = 1
+
+"""
 `maw_reset`: first and second moments and step counts, of every tensor and of the optimizer, back to 0.
 """
 const MAW_RESET_MOMENTS = 1
@@ -467,6 +478,12 @@ Bytes that the library made and the caller owns; freed with `maw_bytes_free`.
 struct maw_bytes end
 
 """
+Memory of a CUDA device, lent to a host that has no CUDA of its own. Opaque: created by `maw_device_buffer_create`,
+freed by `maw_device_buffer_free`. One call at a time.
+"""
+struct maw_device_buffer end
+
+"""
 Why a call failed: a status and a text that names the argument, what was expected and what came.
 
 A function that fails stores one through its last parameter, unless that is NULL; the caller owns it and frees it
@@ -542,7 +559,7 @@ struct maw_options
     difference::Int32
     # `MAW_NONFINITE_…`. Default `MAW_NONFINITE_SKIP`.
     nonfinite::Int32
-    # `MAW_CPU` (default); `MAW_CUDA` is `MAW_UNSUPPORTED` in this version.
+    # `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments lie.
     device::Int32
     # Index of the CUDA device; 0 on the CPU.
     device_index::Int32
@@ -627,6 +644,12 @@ struct maw_step_options
     flags::UInt32
     # Must be 0.
     reserved::UInt32
+    # CUDA: a float in device memory that takes the place of `grad_scale`, read when the step runs; a value that is not
+    # above 0 skips the step. Default NULL.
+    device_grad_scale::Ptr{Cfloat}
+    # CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0.
+    # Default NULL: the library's own check alone.
+    found_inf::Ptr{Cfloat}
 end
 
 """
@@ -771,16 +794,6 @@ maw_status_name(status) =
           (maw_status,),
           status)
 
-const POINTER_maw_cuda_available = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-1 if CUDA tensors can be used, else 0. This version has no CUDA backend: always 0.
-
-    uint32_t maw_cuda_available(void);
-"""
-maw_cuda_available() =
-    ccall(POINTER_maw_cuda_available[], UInt32,
-          ())
-
 const POINTER_maw_options_init = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Fills the defaults of options. `size` is the caller's `sizeof(maw_options)`.
@@ -892,7 +905,8 @@ Frees an optimizer and all that it lent; does nothing for NULL.
 
 `MAW_OK`; `MAW_BUSY` while another call runs, and nothing is freed then; `MAW_INVALID_ARGUMENT` for a handle that was
 freed before, where that can be told. A meta-update that is open leaves the host's parameters where they are: call
-`maw_meta_abort` first.
+`maw_meta_abort` first. On CUDA the stream's work is waited for, so it must not be being captured, and a graph with a
+step of this optimizer must not be replayed afterwards.
 
     maw_status maw_optimizer_free(maw_optimizer *optimizer);
 """
@@ -970,6 +984,27 @@ maw_step(optimizer, params, grads, count, options, report, error) =
           (Ptr{maw_optimizer}, Ptr{Ptr{Cvoid}}, Ptr{Ptr{Cvoid}}, Csize_t, Ptr{maw_step_options}, Ptr{maw_step_report},
            Ptr{Ptr{maw_error}}),
           optimizer, params, grads, count, options, report, error)
+
+const POINTER_maw_step_report_fetch = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The report of a step after it was enqueued: on CUDA a step runs later, and `maw_step` waits for it only if it is
+given a report. Counts tell which step it is of: `step` + `skipped_steps` steps were made.
+
+`flags`: 0 = of the newest step that is decided by now, without waiting; `MAW_FETCH_WAIT` = of the last that was
+enqueued (or replayed in a CUDA graph). On the CPU both are the last step's. `report`: out; untouched on failure.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before any step is decided, and with `MAW_FETCH_WAIT` while the
+stream is being captured; `MAW_CUDA_ERROR`.
+
+    maw_status maw_step_report_fetch(
+        maw_optimizer *optimizer,
+        uint32_t flags,
+        maw_step_report *report,
+        maw_error **error);
+"""
+maw_step_report_fetch(optimizer, flags, report, error) =
+    ccall(POINTER_maw_step_report_fetch[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Ptr{maw_step_report}, Ptr{Ptr{maw_error}}),
+          optimizer, flags, report, error)
 
 const POINTER_maw_observe_gradient = Ref{Ptr{Cvoid}}(C_NULL)
 """
@@ -1053,9 +1088,13 @@ maw_reset(optimizer, what, error) =
 
 const POINTER_maw_set_stream = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The CUDA stream on which every later call of this handle enqueues its work. On the CPU it must stay NULL.
+The CUDA stream (`CUstream`, `cudaStream_t`) on which every later call of this handle enqueues its work, setters
+included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
 
-`MAW_OK` for NULL; `MAW_UNSUPPORTED` for a stream on the CPU.
+The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
+waited for.
+`MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
+left; `MAW_CUDA_ERROR` for what is no stream.
 
     maw_status maw_set_stream(maw_optimizer *optimizer, void *stream, maw_error **error);
 """
@@ -1089,7 +1128,7 @@ const POINTER_maw_meta_due = Ref{Ptr{Cvoid}}(C_NULL)
 1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).
 
 Due: `step` ≥ `meta_warmup`, `step` a multiple of `meta_interval` and not 0, and no meta-update was done, aborted or
-abandoned at this `step`.
+abandoned at this `step`. On CUDA it waits for the steps that were enqueued if the answer could be 1 after them.
 
     uint32_t maw_meta_due(const maw_optimizer *optimizer);
 """
@@ -1692,6 +1731,107 @@ maw_master_get(optimizer, tensor, param, values, count, error) =
           (Ptr{maw_optimizer}, Csize_t, Ptr{Cvoid}, Ptr{Cfloat}, Csize_t, Ptr{Ptr{maw_error}}),
           optimizer, tensor, param, values, count, error)
 
+const POINTER_maw_cuda_available = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+1 if there is a CUDA device that an optimizer can be created on, else 0. Any thread.
+
+    uint32_t maw_cuda_available(void);
+"""
+maw_cuda_available() =
+    ccall(POINTER_maw_cuda_available[], UInt32,
+          ())
+
+const POINTER_maw_device_buffer_create = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Allocates device memory, all zeros.
+
+`device_index`: number of the CUDA device. `bytes`: its size; 0 is allowed. `buffer`: out, freed with
+`maw_device_buffer_free`; untouched on failure.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a CUDA driver or device that will do;
+`MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
+
+    maw_status maw_device_buffer_create(
+        int32_t device_index,
+        size_t bytes,
+        maw_device_buffer **buffer,
+        maw_error **error);
+"""
+maw_device_buffer_create(device_index, bytes, buffer, error) =
+    ccall(POINTER_maw_device_buffer_create[], maw_status,
+          (Int32, Csize_t, Ptr{Ptr{maw_device_buffer}}, Ptr{Ptr{maw_error}}),
+          device_index, bytes, buffer, error)
+
+const POINTER_maw_device_buffer_upload = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Copies host memory into a buffer, after the work that was enqueued before on the legacy default stream (an
+optimizer's, unless `maw_set_stream` was called), and waits for it.
+
+`offset`: where in the buffer, in bytes. `data`: `bytes` bytes; may be NULL when there are none.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`, also for a part that reaches beyond the buffer; `MAW_CUDA_ERROR`.
+
+    maw_status maw_device_buffer_upload(
+        maw_device_buffer *buffer,
+        size_t offset,
+        const void *data,
+        size_t bytes,
+        maw_error **error);
+"""
+maw_device_buffer_upload(buffer, offset, data, bytes, error) =
+    ccall(POINTER_maw_device_buffer_upload[], maw_status,
+          (Ptr{maw_device_buffer}, Csize_t, Ptr{Cvoid}, Csize_t, Ptr{Ptr{maw_error}}),
+          buffer, offset, data, bytes, error)
+
+const POINTER_maw_device_buffer_download = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Copies a buffer into host memory, after the work that was enqueued before on the legacy default stream, and waits.
+
+As `maw_device_buffer_upload`; `data`: out.
+
+    maw_status maw_device_buffer_download(
+        const maw_device_buffer *buffer,
+        size_t offset,
+        void *data,
+        size_t bytes,
+        maw_error **error);
+"""
+maw_device_buffer_download(buffer, offset, data, bytes, error) =
+    ccall(POINTER_maw_device_buffer_download[], maw_status,
+          (Ptr{maw_device_buffer}, Csize_t, Ptr{Cvoid}, Csize_t, Ptr{Ptr{maw_error}}),
+          buffer, offset, data, bytes, error)
+
+const POINTER_maw_device_buffer_pointer = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The buffer's address in device memory, to be passed to `maw_step` and the like; aligned to 256 bytes. NULL for NULL.
+
+    void *maw_device_buffer_pointer(const maw_device_buffer *buffer);
+"""
+maw_device_buffer_pointer(buffer) =
+    ccall(POINTER_maw_device_buffer_pointer[], Ptr{Cvoid},
+          (Ptr{maw_device_buffer},),
+          buffer)
+
+const POINTER_maw_device_buffer_size = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The buffer's size in bytes; 0 for NULL.
+
+    size_t maw_device_buffer_size(const maw_device_buffer *buffer);
+"""
+maw_device_buffer_size(buffer) =
+    ccall(POINTER_maw_device_buffer_size[], Csize_t,
+          (Ptr{maw_device_buffer},),
+          buffer)
+
+const POINTER_maw_device_buffer_free = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Frees a buffer, after the work on the device that uses it; does nothing for NULL. Any thread, once.
+
+    void maw_device_buffer_free(maw_device_buffer *buffer);
+"""
+maw_device_buffer_free(buffer) =
+    ccall(POINTER_maw_device_buffer_free[], Cvoid,
+          (Ptr{maw_device_buffer},),
+          buffer)
+
 const POINTER_maw_error_code = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The status of an error; `MAW_OK` for NULL. Any thread.
@@ -1742,7 +1882,6 @@ const FUNCTIONS = (
     (:maw_version, POINTER_maw_version),
     (:maw_abi_version, POINTER_maw_abi_version),
     (:maw_status_name, POINTER_maw_status_name),
-    (:maw_cuda_available, POINTER_maw_cuda_available),
     (:maw_options_init, POINTER_maw_options_init),
     (:maw_param_group_init, POINTER_maw_param_group_init),
     (:maw_tensor_init, POINTER_maw_tensor_init),
@@ -1756,6 +1895,7 @@ const FUNCTIONS = (
     (:maw_add_param_group, POINTER_maw_add_param_group),
     (:maw_prepare, POINTER_maw_prepare),
     (:maw_step, POINTER_maw_step),
+    (:maw_step_report_fetch, POINTER_maw_step_report_fetch),
     (:maw_observe_gradient, POINTER_maw_observe_gradient),
     (:maw_set_lr, POINTER_maw_set_lr),
     (:maw_set_weight_decay, POINTER_maw_set_weight_decay),
@@ -1799,6 +1939,13 @@ const FUNCTIONS = (
     (:maw_tensor_state_set, POINTER_maw_tensor_state_set),
     (:maw_master_set, POINTER_maw_master_set),
     (:maw_master_get, POINTER_maw_master_get),
+    (:maw_cuda_available, POINTER_maw_cuda_available),
+    (:maw_device_buffer_create, POINTER_maw_device_buffer_create),
+    (:maw_device_buffer_upload, POINTER_maw_device_buffer_upload),
+    (:maw_device_buffer_download, POINTER_maw_device_buffer_download),
+    (:maw_device_buffer_pointer, POINTER_maw_device_buffer_pointer),
+    (:maw_device_buffer_size, POINTER_maw_device_buffer_size),
+    (:maw_device_buffer_free, POINTER_maw_device_buffer_free),
     (:maw_error_code, POINTER_maw_error_code),
     (:maw_error_message, POINTER_maw_error_message),
     (:maw_error_free, POINTER_maw_error_free),

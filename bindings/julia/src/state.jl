@@ -25,7 +25,7 @@ mutable struct State
     lookup::Dict{String, Int}       # every name, further places of shared arrays included -> tensor
     tied::BitArray{1}
     frozen::BitArray{1}
-    report::Raw.maw_step_report
+    report::Union{Raw.maw_step_report, Nothing} # of the last step; nothing: to be fetched
 
     function State(handle::Ptr{Raw.maw_optimizer}, log)
         state = new(handle, Threads.Atomic{Bool}(false), false, log, LogQueue([]), trainable, 1, [], [], identity, [], [],
@@ -111,7 +111,8 @@ chosen(predicate::Function, name) = predicate(name)::Bool
     setup(rule, model; keywords…) -> State
 
 Registers the arrays of `model`: nested NamedTuples, tuples, structs, Dicts and arrays of such; parameters are the
-arrays of Float32, Float64, Float16 and [`BFloat16`](@ref) (and contiguous views) in it. An array that occurs in several places (`===`) is
+arrays of Float32, Float64, Float16 and [`BFloat16`](@ref) (and contiguous views) in it, with `Rule(device = :cuda)`
+those in device memory ([`DeviceArray`](@ref)). An array that occurs in several places (`===`) is
 registered once, and its gradients are summed. [`trainable`](@ref) can be overloaded to leave fields of a struct out.
 
 Names are paths: `"layers.1.weight"`. They matter to the modulation groups, [`freeze!`](@ref) and checkpoints.

@@ -25,7 +25,8 @@ gradient_addresses(state::State, gradients) =
                for (gradient, name) in zip(gradients, state.names)]
 
 """
-    update!(state, model, gradient; grad_scale = 1, params_changed = false) -> (state, model)
+    update!(state, model, gradient; grad_scale = 1, params_changed = false, wait = true, found_inf = nothing)
+        -> (state, model)
 
 One step: updates the arrays of `model` in place. `gradient` mirrors the model, as Zygote's does: NamedTuples (also for
 structs), tuples, arrays, Dicts; `nothing`, or a part that is absent, means that there is no gradient, and the tensors
@@ -34,19 +35,32 @@ other is converted first.
 
 `grad_scale`: the gradients are this many times too large. `params_changed = true`: the parameters were changed by
 somebody else since the last step. [`report`](@ref) tells what the step did, for example that it was skipped.
+
+On a CUDA device `wait = false` leaves the step to the stream: `model` and `gradient` must not be freed before it is done,
+for which `report` waits. `grad_scale` may be an array of one Float32 in device memory, read when the step runs, and so
+`found_inf`, which skips the step unless it is 0.
 """
-function update!(state::State, model, gradient; grad_scale::Real = 1, params_changed::Bool = false)
+function update!(state::State, model, gradient; grad_scale::Union{Real, AbstractArray{Float32}} = 1,
+                 params_changed::Bool = false, wait::Bool = true, found_inf::Union{Nothing, AbstractArray{Float32}} = nothing)
     arrays, gradients = matched(state, model, gradient)
+    on_device = grad_scale isa AbstractArray
     options = change(defaults(Raw.maw_step_options, Raw.maw_step_options_init);
-                     grad_scale = grad_scale, flags = params_changed ? Raw.MAW_STEP_PARAMS_CHANGED : 0)
+                     grad_scale = on_device ? 1 : grad_scale, flags = params_changed ? Raw.MAW_STEP_PARAMS_CHANGED : 0,
+                     device_grad_scale = on_device ? device_float(grad_scale, "grad_scale") : C_NULL,
+                     found_inf = found_inf === nothing ? C_NULL : device_float(found_inf, "found_inf"))
     report = Ref(defaults(Raw.maw_step_report, Raw.maw_step_report_init))
     locked(state) do handle
-        GC.@preserve arrays gradients call(
+        GC.@preserve arrays gradients grad_scale found_inf call(
             Raw.maw_step, handle, addresses(state, arrays), gradient_addresses(state, gradients), length(arrays),
-            Ref(options), report)
-        state.report = report[]
+            Ref(options), wait ? report : C_NULL)
+        state.report = wait ? report[] : nothing
     end
     return state, model
+end
+
+function device_float(x, name)
+    length(x) == 1 || throw(DimensionMismatch("$name has $(length(x)) elements, 1 is expected"))
+    return address(x, name)
 end
 
 const SKIP_REASONS = Dict{Int32, Symbol}(
@@ -58,9 +72,14 @@ const SKIP_REASONS = Dict{Int32, Symbol}(
 
 What the last step did, as a NamedTuple: `step` and `skipped_steps` so far, `grad_norm` (before clipping),
 `clip_factor`, `skipped`, `skip_reason` (`:none`, `:gradient`, `:parameter`, `:moment`, `:feature`, `:factor`) and
-`nonfinite_tensor`, the name of the first tensor that is not finite, or `nothing`.
+`nonfinite_tensor`, the name of the first tensor that is not finite, or `nothing`. A step on a device is waited for.
 """
 function report(state::State)
+    if state.report === nothing
+        fetched = Ref(defaults(Raw.maw_step_report, Raw.maw_step_report_init))
+        locked(handle -> call(Raw.maw_step_report_fetch, handle, Raw.MAW_FETCH_WAIT, fetched), state)
+        state.report = fetched[]
+    end
     r = state.report
     blamed = r.skipped == 1 && r.nonfinite_tensor != Raw.MAW_NO_TENSOR
     return (step = Int(r.step), skipped_steps = Int(r.skipped_steps), grad_norm = r.grad_norm,

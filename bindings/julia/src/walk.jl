@@ -208,12 +208,21 @@ function check_fields(found, x, dx, path)
     return
 end
 
-"The address of an array's first element; `name` is told where it has none in host memory."
-function address(x::AbstractArray{T}, name) where {T}
+"""
+    address(array)
+
+The address of an array's first element. To be overloaded for arrays in a device's memory:
+
+    MetaAdamW.address(x::CuArray) = reinterpret(Ptr{Cvoid}, pointer(x))
+"""
+address(x::AbstractArray{T}) where {T} = Ptr{Cvoid}(Base.unsafe_convert(Ptr{T}, x))
+
+"The same; `name` is told where there is none."
+function address(x::AbstractArray, name)
     isempty(x) && return C_NULL
     try
-        return Ptr{Cvoid}(Base.unsafe_convert(Ptr{T}, x))
+        return address(x)
     catch
-        throw(ArgumentError("$name is a $(typeof(x)), which is not in the host's memory"))
+        throw(ArgumentError("$name is a $(typeof(x)): nobody knows its address in memory"))
     end
 end

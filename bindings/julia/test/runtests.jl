@@ -6,7 +6,7 @@ using Test
 include("common.jl")
 
 const THEMES = ["raw", "library", "rule", "walk", "update", "half", "meta", "lifetime", "log", "checkpoint", "inspect",
-                "extension", "readme"]
+                "extension", "device", "readme"]
 
 for argument in ARGS
     argument in THEMES || error("no theme $argument; there are $(join(THEMES, ", "))")

@@ -27,6 +27,7 @@ use self::meta::MetaStorage;
 use self::operand::{Moments, Read, Weights};
 use self::storage::Storage;
 use self::threads::Threads;
+use crate::backend::Backend;
 use crate::config::{DType, Precision};
 use crate::error::Result;
 use crate::groups::Tensor;
@@ -160,6 +161,8 @@ impl Cpu {
         State { exp_avg: &self.exp_avg, exp_avg_sq: &self.exp_avg_sq, masters: &self.masters }
     }
 }
+
+impl Backend for Cpu {}
 
 impl Kind {
     /// Whether moments or gradients have 16 bits.

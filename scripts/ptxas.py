@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Assembles PTX and shows what its kernels need: ptxas.py FOLDER_OF_PTXAS KERNELS.ptx
+
+A kernel that streams through memory must leave room for many threads: those whose names begin with UPDATES fail the
+check if they need more than MOST_REGISTERS registers, 1024 threads a multiprocessor, or spill.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+DEVICES = ["sm_70", "sm_80", "sm_90", "sm_100", "sm_120"]
+UPDATES = "maw_update"
+MOST_REGISTERS = 64
+
+
+def assemble(ptxas, device, ptx):
+    """The registers, the bytes spilled and the bytes of shared memory of each kernel."""
+    command = [ptxas, "-v", f"-arch={device}", str(ptx), "-o", "/dev/null"]
+    result = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        sys.exit(f"ptxas: {device}: {result.stderr}")
+    needs = {}
+    for entry in result.stderr.split("Compiling entry function '")[1:]:
+        name = entry.split("'")[0]
+        registers = re.search(r"Used (\d+) registers", entry)
+        spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", entry)
+        shared = re.search(r"(\d+) bytes smem", entry)
+        if not registers or not spills:
+            sys.exit(f"ptxas: {device}: what {name} needs is not in\n{entry}")
+        needs[name] = (int(registers[1]), int(spills[1]) + int(spills[2]), int(shared[1]) if shared else 0)
+    return needs
+
+
+def main():
+    folder, ptx = map(pathlib.Path, sys.argv[1:])
+    ptxas = next(folder.glob("**/bin/ptxas"), None)
+    if not ptxas:
+        sys.exit(f"ptxas: there is no bin/ptxas below {folder}")
+    ptxas.chmod(0o755)
+    needs = {device: assemble(ptxas, device, ptx) for device in DEVICES}
+    names = sorted(needs[DEVICES[0]])
+    if not names:
+        sys.exit(f"ptxas: {ptx} has no kernels")
+
+    title = "registers (bytes spilled)"
+    width = max(map(len, [title, *names]))
+    print(f"{title:{width}}", *(f"{device:>9}" for device in DEVICES), "shared")
+    excessive = []
+    for name in names:
+        cells = []
+        for device in DEVICES:
+            registers, spilled, shared = needs[device][name]
+            cells.append(f"{registers} ({spilled})" if spilled else str(registers))
+            if name.startswith(UPDATES) and (registers > MOST_REGISTERS or spilled):
+                excessive.append(f"{name} on {device}: {registers} registers, {spilled} bytes spilled")
+        print(f"{name:{width}}", *(f"{cell:>9}" for cell in cells), f"{shared:6}")
+    if excessive:
+        sys.exit(f"ptxas: more than {MOST_REGISTERS} registers, or spills:\n" + "\n".join(excessive))
+
+
+main()

@@ -1,0 +1,33 @@
+#!/bin/sh
+# The tests that run on any backend, on CUDA: one body for both.
+#     scripts/test-cuda.sh            on the emulator of tests/cuda_emulator, in several orders of threads
+#     scripts/test-cuda.sh --device   on the driver and device of this machine
+#     scripts/test-cuda.sh --list     which they are
+set -eu
+cd "$(dirname "$0")/.."
+
+run() {
+    METAADAMW_TEST_DEVICE=cuda cargo test --locked "$@"
+}
+on_any_backend="--test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume
+    --test checkpoints --test state --test same_bits --test adamw --test mixed_precision --test mixed_state
+    --test mixed_moves --test mixed_meta"
+on_a_device="$on_any_backend --test cuda_steps --test cuda_graphs"
+case ${1:-} in
+--list)
+    echo "$on_a_device"
+    exit
+    ;;
+--device)
+    # shellcheck disable=SC2086 # several words
+    run $on_a_device
+    exit
+    ;;
+esac
+folder=$(scripts/build-cuda-emulator.sh)
+export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+# shellcheck disable=SC2086
+run $on_any_backend
+for order in descending 7; do
+    CUDA_EMULATOR_ORDER=$order run --test golden --test meta_protocol --test same_bits
+done

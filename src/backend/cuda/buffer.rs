@@ -1,0 +1,80 @@
+//! Device memory lent to hosts that have no CUDA of their own.
+
+use super::device::{Device, Memory, Stream};
+use super::driver::Address;
+use crate::error::{Error, Result};
+
+/// Device memory that a host fills, reads and passes to steps.
+#[derive(Debug)]
+pub struct Buffer {
+    memory: Memory,
+}
+
+/// The legacy default stream: an optimizer's, unless the host sets another.
+const DEFAULT: Stream = Stream(std::ptr::null_mut());
+
+impl Buffer {
+    /// So many zeros on the CUDA device with this number.
+    ///
+    /// # Errors
+    /// [`Error::NoCuda`]; no such device; [`Error::OutOfDeviceMemory`]; the driver's.
+    pub fn new(device: i32, bytes: usize) -> Result<Self> {
+        let device = Device::open(device)?;
+        let memory = Memory::new(&device, bytes)?;
+        let queue = device.queue(DEFAULT)?;
+        // SAFETY: the memory is as large.
+        unsafe { queue.zero(memory.address(), bytes)? };
+        queue.wait()?;
+        Ok(Self { memory })
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    /// Its address in device memory.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.memory.address()
+    }
+
+    fn part(&self, offset: usize, bytes: usize) -> Result<Address> {
+        match offset.checked_add(bytes) {
+            Some(end) if end <= self.bytes() => Ok(self.memory.address() + offset as Address),
+            _ => {
+                Err(Error::range("offset + bytes", format!("{offset} + {bytes}"), format!("at most {}", self.bytes())))
+            }
+        }
+    }
+
+    /// Copies bytes in, after everything that was enqueued on the default stream before; waits for it.
+    ///
+    /// # Errors
+    /// A part beyond the end; the driver's, of whatever ran before.
+    pub fn upload(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
+        let to = self.part(offset, bytes.len())?;
+        let queue = self.memory.device().queue(DEFAULT)?;
+        // SAFETY: the part lies within the memory.
+        unsafe { queue.upload(to, bytes)? };
+        queue.wait()
+    }
+
+    /// Copies bytes out, after everything that was enqueued on the default stream before; waits for it.
+    ///
+    /// # Errors
+    /// As for [`Self::upload`].
+    pub fn download(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        let from = self.part(offset, bytes.len())?;
+        let queue = self.memory.device().queue(DEFAULT)?;
+        // SAFETY: the part lies within the memory.
+        unsafe { queue.download(from, bytes) }
+    }
+}
+
+/// Whether there is a CUDA device that will do.
+#[must_use]
+pub fn is_available() -> bool {
+    super::Driver::get().and_then(super::Driver::devices).is_ok_and(|count| count > 0)
+}

@@ -1,0 +1,32 @@
+//! What the library carries for the device: the PTX that scripts/ptx.sh made of the kernels.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn kernels(extension: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/kernels").with_extension(extension)
+}
+
+fn sha256(path: &Path) -> String {
+    let (program, arguments): (_, &[&str]) =
+        if cfg!(target_os = "linux") { ("sha256sum", &[]) } else { ("shasum", &["-a", "256"]) };
+    let output = Command::new(program).args(arguments).arg(path).output().expect(program);
+    assert!(output.status.success(), "{program}: {}", output.status);
+    let told = String::from_utf8(output.stdout).expect("text");
+    told.split(' ').next().expect("a sum").to_owned()
+}
+
+#[test]
+fn the_committed_ptx_is_of_these_kernels() {
+    let ptx = fs::read_to_string(kernels("ptx")).expect("the PTX");
+    let expected = format!("// sha256 of kernels.cu: {}", sha256(&kernels("cu")));
+    assert_eq!(ptx.lines().next(), Some(expected.as_str()), "run scripts/ptx.sh and commit kernels.ptx");
+}
+
+#[test]
+fn it_runs_on_volta_and_rounds_every_product() {
+    let ptx = fs::read_to_string(kernels("ptx")).expect("the PTX");
+    assert!(ptx.contains("\n.version 7.8\n.target sm_70\n"));
+    assert!(!ptx.contains("fma.rn"), "a multiplication and an addition have become one");
+}
