@@ -1,14 +1,14 @@
 //! Random bits for rounding by chance: a function of (seed, tensor, step, element) and of nothing else.
 //!
 //! A counter, not a sequence: any thread computes any element's bits, and a resumed run computes the same. The tensor
-//! counts by its name, so the order of registration does not matter. In a chunk, 32 bits for two elements come from two
-//! rounds of multiply and shift, which become vector code.
+//! counts by its name, so the order of registration does not matter. In a chunk, 32 bits for two elements come from two rounds of
+//! multiply and shift, which become vector code.
 
 /// Elements that share one pair of keys; the CPU's chunk.
 pub const SPAN: usize = 32_768;
 
-/// Elements that share one word are so far apart: loops then run over neighbours.
-const APART: usize = 256;
+/// Elements whose bits are computed together.
+pub const RUN: usize = 512;
 
 /// What the bits are for: each use has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,22 +68,19 @@ impl Noise {
         x ^ (x >> 16)
     }
 
-    /// 16 bits for each of at most 512 elements, from the `start`-th on, a multiple of 512: of a word, the low half goes to
-    /// one element and the high half to the one 256 further.
+    /// 16 bits for each of [`RUN`] elements from the `start`-th on, a multiple of [`RUN`]: of a word, the low half goes to
+    /// one element and the high half to the one half a run further.
     #[inline(always)]
-    pub fn fill(self, start: usize, out: &mut [u32]) {
-        debug_assert!(start.is_multiple_of(2 * APART) && out.len() <= 2 * APART);
-        let (low, high) = out.split_at_mut(out.len().min(APART));
+    pub fn bits(self, start: usize) -> [u16; RUN] {
+        debug_assert!(start.is_multiple_of(RUN));
         let first = (start / 2) as u32;
-        for (i, out) in low.iter_mut().enumerate() {
-            *out = self.word(first + i as u32);
+        let mut bits = [0; RUN];
+        let (low, high) = bits.split_at_mut(RUN / 2);
+        for (i, (low, high)) in low.iter_mut().zip(high).enumerate() {
+            let word = self.word(first + i as u32);
+            (*low, *high) = (word as u16, (word >> 16) as u16);
         }
-        for (out, word) in high.iter_mut().zip(&*low) {
-            *out = word >> 16;
-        }
-        for out in low {
-            *out &= 0xFFFF;
-        }
+        bits
     }
 }
 
@@ -91,17 +88,16 @@ impl Noise {
 mod tests {
     use super::*;
 
-    fn bits(key: u64, span: usize, purpose: Use) -> Vec<u32> {
-        let (mut bits, noise) = (vec![0; SPAN], Noise::new(key, span, purpose));
-        bits.chunks_mut(512).enumerate().for_each(|(i, part)| noise.fill(512 * i, part));
-        bits
+    fn bits(key: u64, span: usize, purpose: Use) -> Vec<u16> {
+        let noise = Noise::new(key, span, purpose);
+        (0..SPAN / RUN).flat_map(|i| noise.bits(RUN * i)).collect()
     }
 
     /// The share of equal bits minus ½, in standard deviations.
-    fn agreement(a: impl Iterator<Item = u32>, b: impl Iterator<Item = u32>) -> f64 {
+    fn agreement(a: impl Iterator<Item = u16>, b: impl Iterator<Item = u16>) -> f64 {
         let (mut equal, mut n) = (0, 0);
         for (a, b) in a.zip(b) {
-            equal += (!(a ^ b) & 0xFFFF).count_ones();
+            equal += (!(a ^ b)).count_ones();
             n += 16;
         }
         (f64::from(equal) - f64::from(n) / 2.0) / (f64::from(n) / 4.0).sqrt()
@@ -150,17 +146,6 @@ mod tests {
         let all = bits(key, 2, Use::Moments);
         for (element, expected) in [(0, 64_353), (255, 15_645), (256, 61_366), (1_000, 24_313), (32_767, 1_539)] {
             assert_eq!(all[element], expected, "element {element}");
-        }
-    }
-
-    #[test]
-    fn a_part_has_the_bits_of_the_whole() {
-        let noise = Noise::new(5, 0, Use::Param);
-        let all = bits(5, 0, Use::Param);
-        for (start, length) in [(0, 1), (512, 17), (1024, 512), (32_256, 300)] {
-            let mut part = vec![0; length];
-            noise.fill(start, &mut part);
-            assert_eq!(part, all[start..start + length]);
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::sync::Mutex;
+
 use common::handle::{Handle, Spec, options, param_group, step_options};
 use common::model::*;
 use common::tensor::{Tensor, bits};
@@ -181,6 +183,9 @@ fn an_update_too_small_for_bfloat16_moves_a_master_and_the_mean_but_nothing_to_n
 type Run = (Vec<Vec<u64>>, Vec<(Vec<u64>, Vec<u64>, u64)>, Vec<u64>);
 
 /// Some steps, with the threads and the instruction set that are in force.
+/// The forced level is the process's: one test at a time.
+static LEVEL: Mutex<()> = Mutex::new(());
+
 fn random_run(model: &Model) -> Run {
     let (mut handle, mut params) = (model.handle(), model.start());
     model.train(&mut handle, &mut params, 0..6);
@@ -195,11 +200,86 @@ fn threads_and_instruction_sets_decide_no_bit() {
         for threads in [2, 5] {
             assert!(random_run(&of(threads)) == one, "{threads} threads, {:?}", model.group);
         }
-        for level in simd::available() {
-            simd::force(Some(level));
-            assert!(random_run(&of(1)) == one, "{level:?}, {:?}", model.group);
-        }
-        simd::force(None);
+        everywhere(&format!("{:?}", model.group), || random_run(&of(1)));
+    }
+}
+
+/// Runs the same on every instruction set.
+fn everywhere<T: PartialEq>(what: &str, run: impl Fn() -> T) {
+    let _alone = LEVEL.lock();
+    simd::force(Some(simd::Level::Baseline));
+    let baseline = run();
+    for level in simd::available() {
+        simd::force(Some(level));
+        assert!(run() == baseline, "{level:?}, {what}");
+    }
+    simd::force(None);
+}
+
+/// All models, as plain AdamW that does not look at what it computes with.
+fn unwatched_models() -> impl Iterator<Item = Model> {
+    all_models().into_iter().map(|mut model| {
+        model.options.nonfinite = MAW_NONFINITE_PROPAGATE;
+        model.options.modulation = 0;
+        model
+    })
+}
+
+/// Gradients, and then moments and parameters, that are infinite, NaN, or overflow on their way.
+#[test]
+fn extreme_values_have_the_same_bits_on_every_instruction_set() {
+    let extremes = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 3e38, 1e-40, -0.0];
+    for model in unwatched_models() {
+        everywhere(&format!("{:?}", model.group), || {
+            let (mut handle, mut params) = (model.handle(), model.start());
+            for step in 0..3 {
+                let mut gradients = model.gradients(step);
+                for gradient in gradients.iter_mut().flatten().filter(|g| g.values().len() > 2_000) {
+                    let mut values = gradient.values();
+                    for (i, extreme) in extremes.into_iter().enumerate() {
+                        values[600 + 131 * i + step] = extreme;
+                    }
+                    *gradient = Tensor::new(model.grad_dtype, &values);
+                }
+                handle.step(&mut params, &gradients).expect("a step");
+            }
+            (bits(&params), model.state_bits(&mut handle), model.masters_or_none(&mut handle, &params))
+        });
+    }
+}
+
+/// Rounding must not carry into a NaN, which a remainder that the host does not know of may fill up.
+#[test]
+fn a_parameter_that_becomes_nan_unannounced_has_the_same_bits_on_every_instruction_set() {
+    for model in unwatched_models() {
+        everywhere(&format!("{:?}", model.group), || {
+            let (mut handle, mut params) = (model.handle(), model.start());
+            model.train(&mut handle, &mut params, 0..1);
+            let large = params.last_mut().expect("a tensor");
+            let mut values = large.values();
+            values[512..1_536].fill(f64::from_bits(0x7FFF_FFFF_FFFF_FFFF));
+            *large = Tensor::new(model.dtype, &values);
+            model.train(&mut handle, &mut params, 1..2);
+            (bits(&params), model.state_bits(&mut handle), model.masters_or_none(&mut handle, &params))
+        });
+    }
+}
+
+/// Their squares are nothing in float32.
+#[test]
+fn tiny_gradients_have_norms_of_the_same_bits_on_every_instruction_set() {
+    for model in all_models().into_iter().filter(|model| model.grad_dtype != MAW_FLOAT16) {
+        everywhere(&format!("{:?}", model.group), || {
+            let (mut handle, mut params) = (model.handle(), model.start());
+            for step in 0..4 {
+                let tiny = |g: Tensor| Tensor::new(model.grad_dtype, &g.scaled_values(1e-21));
+                let gradients: Vec<_> = model.gradients(step).into_iter().map(|g| g.map(tiny)).collect();
+                handle.step(&mut params, &gradients).expect("a step");
+            }
+            let seen = seen(&handle);
+            assert!(seen.0.iter().any(|x| (1e-22..1e-17).contains(&f64::from_bits(*x))), "no norm of that size");
+            (bits(&params), seen)
+        });
     }
 }
 

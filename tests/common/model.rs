@@ -136,6 +136,14 @@ pub fn all_models() -> Vec<Model> {
             models.push(model);
         }
     }
+    // Without zeros and without `reference`, whole tiles of bfloat16 take a way of their own.
+    for (dtype, precision) in PRECISIONS.into_iter().filter(|(dtype, _)| *dtype == MAW_BFLOAT16) {
+        for moment_dtype in [0, MAW_BFLOAT16] {
+            let mut model = Model::new(dtype, dtype, precision);
+            model.group.moment_dtype = moment_dtype;
+            models.push(model);
+        }
+    }
     let mut wide = Model::new(MAW_FLOAT32, MAW_BFLOAT16, MAW_PRECISION_NEAREST);
     wide.group.moment_dtype = MAW_BFLOAT16;
     models.push(wide);

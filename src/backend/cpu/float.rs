@@ -1,27 +1,21 @@
-//! The two float types that kernels are generic over.
+//! The numbers that kernels are generic over.
 
 use std::ops::{Add, Div, Mul, Sub};
 
 use crate::config::DType;
 
-/// f32 or f64: IEEE arithmetic in the type itself, widening to f64 for sums.
-pub trait Float:
-    Copy
-    + PartialEq
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Send
-    + Sync
-    + 'static
-{
+/// A float, or a vector of them: IEEE arithmetic.
+pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    /// Correctly rounded root.
+    fn sqrt(self) -> Self;
+}
+
+/// f32 or f64, widened to f64 for sums.
+pub trait Float: Number + PartialEq + Send + Sync + 'static {
     /// 0.
     const ZERO: Self;
     /// Its name.
     const DTYPE: DType;
-    /// Correctly rounded root.
-    fn sqrt(self) -> Self;
     /// Exact.
     fn widen(self) -> f64;
     /// Rounded to nearest, ties to even.
@@ -32,13 +26,16 @@ pub trait Float:
     fn to_f32(self) -> f32;
 }
 
-impl Float for f32 {
-    const ZERO: Self = 0.0;
-    const DTYPE: DType = DType::F32;
+impl Number for f32 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f32::sqrt(self)
     }
+}
+
+impl Float for f32 {
+    const ZERO: Self = 0.0;
+    const DTYPE: DType = DType::F32;
     #[inline(always)]
     fn widen(self) -> f64 {
         f64::from(self)
@@ -57,13 +54,16 @@ impl Float for f32 {
     }
 }
 
-impl Float for f64 {
-    const ZERO: Self = 0.0;
-    const DTYPE: DType = DType::F64;
+impl Number for f64 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f64::sqrt(self)
     }
+}
+
+impl Float for f64 {
+    const ZERO: Self = 0.0;
+    const DTYPE: DType = DType::F64;
     #[inline(always)]
     fn widen(self) -> f64 {
         self

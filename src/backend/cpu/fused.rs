@@ -146,7 +146,7 @@ pub struct Values<'a, T> {
 pub fn step<T: Float, P: Cell, G: Half, M: Moment>(
     s: Scalars<T>,
     places: Places<P, M>,
-    noise: (&[u32; TILE], &[u32; TILE]),
+    noise: (&[u16; TILE], &[u16; TILE]),
     values: Values<T>,
 ) {
     let Places { host, beside, g, m, v } = places;
@@ -163,8 +163,8 @@ fn body<T: Float, P: Cell, G: Half, M: Moment>(
     g: &[u16; TILE],
     m: &mut [M::Stored; TILE],
     v: &mut [M::Stored; TILE],
-    noise_p: &[u32; TILE],
-    noise_m: &[u32; TILE],
+    noise_p: &[u16; TILE],
+    noise_m: &[u16; TILE],
     value_p: &mut [T; TILE],
     value_m: &mut [T; TILE],
     value_v: &mut [T; TILE],
@@ -174,13 +174,13 @@ fn body<T: Float, P: Cell, G: Half, M: Moment>(
         let (new_m, new_v) = s.moments::<false>(T::from_f32(G::widen(g[i])), old_m, old_v);
         let new_p = s.param(T::from_f32(P::load(host[i], beside[i])), s.ratio(new_m, new_v));
         let stored;
-        (host[i], beside[i], stored) = P::store(new_p.to_f32(), noise_p[i]);
+        (host[i], beside[i], stored) = P::store(new_p.to_f32(), u32::from(noise_p[i]));
         value_p[i] = T::from_f32(stored);
         let stored;
-        (m[i], stored) = M::store(new_m.to_f32(), noise_m[i]);
+        (m[i], stored) = M::store(new_m.to_f32(), u32::from(noise_m[i]));
         value_m[i] = T::from_f32(stored);
         let stored;
-        (v[i], stored) = M::store(new_v.to_f32(), noise_m[i]);
+        (v[i], stored) = M::store(new_v.to_f32(), u32::from(noise_m[i]));
         value_v[i] = T::from_f32(stored);
     }
 }

@@ -7,20 +7,22 @@
 
 use std::marker::PhantomData;
 
-use super::float::Float;
+#[cfg(target_arch = "x86_64")]
+use super::bf16;
+use super::float::{Float, Number};
 use super::fused::{self, Cell, Chance, Master, Moment, Nearest, Places, Remainder, Values};
 use super::operand::{Buffer, Moments, Read, Weights, array};
-use super::short_sums::{short_square, short_square_and_dot};
+use super::short_sums::{SMALL, add_products, short_square, short_square_and_dot, sound, unscale};
 use super::sums::{LANES, Sum, dot, square, square_and_dot, zeros};
 use crate::config::{DType, Precision};
 use crate::half::{BF16, F16, Half};
-use crate::noise::Noise;
+use crate::noise::{Noise, RUN};
 use crate::simd::Kernel;
 use crate::update::Coefficients;
 
 /// Elements of a tile; a multiple of [`LANES`], so that tiles do not shift lanes.
 pub const TILE: usize = 512;
-const _: () = assert!(TILE.is_multiple_of(LANES));
+const _: () = assert!(TILE.is_multiple_of(LANES) && TILE == RUN);
 
 /// Work on tiles that ends in N sums.
 pub trait Tiles<const N: usize> {
@@ -68,8 +70,10 @@ impl<K: Tiles<N>, const N: usize> Kernel for Drive<K, N> {
 #[derive(Clone, Copy, Debug)]
 pub struct Scalars<T> {
     gradient: T,
-    beta1: f64,
-    one_minus_beta1: f64,
+    beta1: T,
+    one_minus_beta1: T,
+    exact_beta1: f64,
+    exact_one_minus_beta1: f64,
     beta2: T,
     one_minus_beta2: T,
     second_moment: T,
@@ -78,14 +82,61 @@ pub struct Scalars<T> {
     decay: T,
 }
 
+impl<T: Number> Scalars<T> {
+    /// The new first and second moment.
+    #[inline(always)]
+    pub fn short_moments(&self, g: T, m: T, v: T) -> (T, T) {
+        let g = g * self.gradient;
+        (self.beta1 * m + self.one_minus_beta1 * g, self.second(g, v))
+    }
+
+    /// The new second moment of an effective gradient.
+    #[inline(always)]
+    fn second(&self, g: T, v: T) -> T {
+        self.beta2 * v + self.one_minus_beta2 * (g * g)
+    }
+
+    /// m/(√v̂ + ε), without m's bias correction (that is in the step size).
+    #[inline(always)]
+    pub fn ratio(&self, m: T, v: T) -> T {
+        m / (v.sqrt() * self.second_moment + self.eps)
+    }
+
+    /// The new parameter: eq. 4.
+    #[inline(always)]
+    pub fn param(&self, p: T, ratio: T) -> T {
+        p - (self.step_size * ratio + self.decay * p)
+    }
+
+    /// Each as another number.
+    #[inline(always)]
+    pub fn map<U>(self, number: impl Fn(T) -> U) -> Scalars<U> {
+        Scalars {
+            gradient: number(self.gradient),
+            beta1: number(self.beta1),
+            one_minus_beta1: number(self.one_minus_beta1),
+            exact_beta1: self.exact_beta1,
+            exact_one_minus_beta1: self.exact_one_minus_beta1,
+            beta2: number(self.beta2),
+            one_minus_beta2: number(self.one_minus_beta2),
+            second_moment: number(self.second_moment),
+            eps: number(self.eps),
+            step_size: number(self.step_size),
+            decay: number(self.decay),
+        }
+    }
+}
+
 impl<T: Float> Scalars<T> {
     /// Each rounded at most once.
     #[must_use]
     pub fn new(c: &Coefficients) -> Self {
         Self {
             gradient: T::round(c.gradient),
-            beta1: c.beta1,
-            one_minus_beta1: 1.0 - c.beta1,
+            beta1: T::round(c.beta1),
+            one_minus_beta1: T::round(1.0 - c.beta1),
+            exact_beta1: c.beta1,
+            exact_one_minus_beta1: 1.0 - c.beta1,
             beta2: T::round(c.beta2),
             one_minus_beta2: T::round(1.0 - c.beta2),
             second_moment: T::round(c.second_moment),
@@ -99,25 +150,12 @@ impl<T: Float> Scalars<T> {
     /// of it decide there. Where g or m has 16 bits it would be wasted.
     #[inline(always)]
     pub fn moments<const EXACT: bool>(&self, g: T, m: T, v: T) -> (T, T) {
+        if !EXACT {
+            return self.short_moments(g, m, v);
+        }
         let g = g * self.gradient;
-        let m = if EXACT {
-            T::round(self.beta1 * m.widen() + self.one_minus_beta1 * g.widen())
-        } else {
-            T::round(self.beta1) * m + T::round(self.one_minus_beta1) * g
-        };
-        (m, self.beta2 * v + self.one_minus_beta2 * (g * g))
-    }
-
-    /// m/(√v̂ + ε), without m's bias correction (that is in the step size).
-    #[inline(always)]
-    pub fn ratio(&self, m: T, v: T) -> T {
-        m / (v.sqrt() * self.second_moment + self.eps)
-    }
-
-    /// The new parameter: eq. 4.
-    #[inline(always)]
-    pub fn param(&self, p: T, ratio: T) -> T {
-        p - (self.step_size * ratio + self.decay * p)
+        let m = T::round(self.exact_beta1 * m.widen() + self.exact_one_minus_beta1 * g.widen());
+        (m, self.second(g, v))
     }
 
     /// The AdamW step in place.
@@ -146,10 +184,17 @@ pub struct GradientKernel<T, const MOMENTUM: bool, const ZEROS: bool> {
 impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKernel<T, MOMENTUM, ZEROS> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
+        let [squares, products, _] = sums;
+        if MOMENTUM && !ZEROS {
+            // SAFETY: the caller's promise.
+            let lanes = unsafe { self.by_hand(at, len) };
+            if lanes.is_some_and(|[aa, ab]| add_products([&aa, &ab], squares, products)) {
+                return;
+            }
+        }
         let (mut g, mut m) = (Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
         let g = unsafe { self.g.tile(at, len, &mut g) };
-        let [squares, products, _] = sums;
         if MOMENTUM {
             // SAFETY: the caller's promise.
             let m = unsafe { self.m.tile(at, len, &mut m) };
@@ -169,13 +214,46 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
     }
 }
 
+impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENTUM, ZEROS> {
+    /// Lanes of Σ g² and Σ g·m of a tile, where bfloat16 is computed with by hand.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn by_hand(&self, at: usize, len: usize) -> Option<[[f32; LANES]; 2]> {
+        if !bf16::fits::<T>(len, self.g.dtype) {
+            return None;
+        }
+        // SAFETY: the caller's promise, for elements of the dtypes' types; there is AVX2.
+        unsafe {
+            let g = self.g.at.cast::<u16>().add(at);
+            Some(if self.m.dtype == DType::BF16 {
+                bf16::gradient_sums(g, self.m.at.cast::<u16>().add(at))
+            } else {
+                bf16::gradient_sums(g, self.m.at.cast::<f32>().add(at))
+            })
+        }
+    }
+
+    /// Nowhere by hand.
+    ///
+    /// # Safety
+    /// None is needed.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    unsafe fn by_hand(&self, _: usize, _: usize) -> Option<[[f32; LANES]; 2]> {
+        None
+    }
+}
+
 /// Σ θ², Σ m², Σ v², zeros of m.
 #[inline(always)]
 fn state_sums<T: Float, const ZEROS: bool>(short: bool, p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
     if short {
         short_square::<T, 0>(p, &mut sums[0]);
         short_square::<T, 0>(m, &mut sums[1]);
-        short_square::<T, 48>(v, &mut sums[2]);
+        short_square::<T, SMALL>(v, &mut sums[2]);
     } else {
         square(p, &mut sums[0]);
         square(m, &mut sums[1]);
@@ -309,12 +387,10 @@ impl<T: Float> Step<T> {
     #[inline(always)]
     unsafe fn fused<'a, P: Cell, G: Half, M: Moment>(&self, at: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
         let [p, unused, m, v] = &mut buffers.0;
-        let (mut noise_p, mut noise_m) = (Buffer::new(), Buffer::new());
+        let (noise_p, noise_m) = (self.chance(P::CHANCE, 0, at), self.chance(M::CHANCE, 1, at));
         // SAFETY: the caller's promise; `step` writes every value.
         unsafe {
-            let noise_p = if P::CHANCE { noise_p.noise(self.noise[0], at) } else { &NO_NOISE };
             let (p, m, v) = (p.whole(), m.whole(), v.whole());
-            let noise_m = if M::CHANCE { noise_m.noise(self.noise[1], at) } else { &NO_NOISE };
             let places = Places::<P, M> {
                 host: array(self.p.host, at),
                 beside: array(self.p.beside, at),
@@ -322,14 +398,82 @@ impl<T: Float> Step<T> {
                 m: array(self.moments.m, at),
                 v: array(self.moments.v, at),
             };
-            fused::step::<T, P, G, M>(self.s, places, (noise_p, noise_m), Values { p, m, v });
+            fused::step::<T, P, G, M>(self.s, places, (&noise_p, &noise_m), Values { p, m, v });
             Stepped { g: unused.none(), p, m, v }
         }
     }
 }
 
-/// Where nothing is rounded by chance.
-static NO_NOISE: [u32; TILE] = [0; TILE];
+impl<T: Float> Step<T> {
+    /// Where bfloat16 is computed with by hand, the step on a tile and what it adds to the sums of the state.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn by_hand(&self, at: usize, len: usize) -> Option<bf16::StateLanes> {
+        if self.p.dtype != DType::BF16 || !bf16::fits::<T>(len, self.g.dtype) {
+            return None;
+        }
+        macro_rules! choose {
+            ($($precision:ident),*) => {
+                match (self.p.precision, self.moments.dtype) {
+                    $(
+                        // SAFETY: the caller's promise; the level says that there is AVX2, and the types are those of
+                        // the dtypes.
+                        (Precision::$precision, DType::BF16) => unsafe { self.with::<bf16::$precision, u16>(at) },
+                        // SAFETY: as above.
+                        (Precision::$precision, _) => unsafe { self.with::<bf16::$precision, f32>(at) },
+                    )*
+                }
+            };
+        }
+        Some(choose!(Nearest, Stochastic, Master, Remainder))
+    }
+
+    /// # Safety
+    /// As for [`bf16::step`], for a whole tile of elements of these types.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn with<P: bf16::Weight, M: bf16::Moment>(&self, at: usize) -> bf16::StateLanes {
+        let noise = [self.chance(P::CHANCE, 0, at), self.chance(M::CHANCE, 1, at)];
+        // SAFETY: the caller's promise.
+        unsafe {
+            let moments = [self.moments.m, self.moments.v];
+            let tile = bf16::Tile::<P, M>::new((self.p.host, self.p.beside), self.g.at, moments, at);
+            bf16::step(self.s.map(T::to_f32), &tile, &noise)
+        }
+    }
+
+    /// Nowhere by hand.
+    ///
+    /// # Safety
+    /// None is needed.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    unsafe fn by_hand(&self, _: usize, _: usize) -> Option<[[f32; LANES]; 3]> {
+        None
+    }
+
+    /// A tile's random bits for parameters or moments; zeros if none are wanted.
+    #[inline(always)]
+    fn chance(&self, wanted: bool, which: usize, at: usize) -> [u16; TILE] {
+        if wanted { self.noise[which].bits(at) } else { [0; TILE] }
+    }
+
+    /// Adds to the sums what a tile is in memory.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn sums_of_memory(&self, at: usize, len: usize, sums: &mut [Sum]) {
+        let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
+        // SAFETY: the caller's promise.
+        let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
+        state_sums::<T, false>(self.moments.short, p, m, v, sums);
+    }
+}
 
 /// The AdamW step; sums of the state that it leaves, and Σ g·m of the effective gradient with the new m.
 #[derive(Clone, Copy, Debug)]
@@ -338,6 +482,21 @@ pub struct UpdateKernel<T, const ZEROS: bool, const MOMENTUM: bool>(pub Step<T>)
 impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKernel<T, ZEROS, MOMENTUM> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
+        if !ZEROS && !MOMENTUM {
+            // SAFETY: the caller's promise.
+            if let Some(lanes) = unsafe { self.0.by_hand(at, len) } {
+                let [params, m, v, ..] = sums;
+                if lanes.iter().all(sound) {
+                    params.add_lanes(&lanes[0], 1.0);
+                    m.add_lanes(&lanes[1], 1.0);
+                    v.add_lanes(&lanes[2], unscale(SMALL));
+                } else {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.0.sums_of_memory(at, len, sums) };
+                }
+                return;
+            }
+        }
         let (mut buffers, mut effective) = (Buffers::new(), Buffer::new());
         // SAFETY: the caller's promise.
         let Stepped { g, p, m, v } = unsafe {
@@ -357,9 +516,12 @@ pub struct PlainKernel<T>(pub Step<T>);
 impl<T: Float> Tiles<0> for PlainKernel<T> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
-        let mut buffers = Buffers::new();
         // SAFETY: the caller's promise.
-        unsafe { self.0.quick_tile(at, len, &mut buffers) };
+        if unsafe { self.0.by_hand(at, len) }.is_none() {
+            let mut buffers = Buffers::new();
+            // SAFETY: the caller's promise.
+            unsafe { self.0.quick_tile(at, len, &mut buffers) };
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 //! The backend on host memory: chunks × threads × instruction sets.
 #![allow(unsafe_code, reason = "turns checked host pointers into kernels' pointers; each use says why it holds")]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod chunks;
 mod float;
 mod fused;

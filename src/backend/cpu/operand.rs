@@ -53,17 +53,6 @@ impl<T> Buffer<T> {
     }
 }
 
-impl Buffer<u32> {
-    /// The chance of a whole tile.
-    #[inline(always)]
-    pub fn noise(&mut self, noise: Noise, at: usize) -> &[u32; TILE] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.whole() };
-        noise.fill(at, to);
-        to
-    }
-}
-
 impl<T: Float> Buffer<T> {
     /// 16-bit elements, widened.
     #[inline(always)]
@@ -236,9 +225,9 @@ fn nearest<T: Float, H: Half>(tile: &mut [T], out: &mut [u16]) {
 
 /// Writes a tile rounded by chance, and what was written back into it.
 #[inline(always)]
-fn by_chance<T: Float, H: Half>(tile: &mut [T], out: &mut [u16], noise: &[u32]) {
+fn by_chance<T: Float, H: Half>(tile: &mut [T], out: &mut [u16], noise: &[u16; TILE]) {
     for ((x, out), noise) in tile.iter_mut().zip(out).zip(noise) {
-        *out = H::round_by(x.to_f32(), *noise);
+        *out = H::round_by(x.to_f32(), u32::from(*noise));
         *x = T::from_f32(H::widen(*out));
     }
 }
@@ -249,15 +238,6 @@ fn show<T: Float, H: Half>(tile: &[T], host: &mut [u16]) {
     for (x, host) in tile.iter().zip(host) {
         *host = H::of_master(x.to_f32());
     }
-}
-
-/// The chance of a tile.
-#[inline(always)]
-fn chance(buffer: &mut Buffer<u32>, noise: Noise, at: usize, len: usize) -> &[u32] {
-    // SAFETY: all are written below.
-    let to = unsafe { buffer.of(len) };
-    noise.fill(at, to);
-    to
 }
 
 impl Weights {
@@ -291,7 +271,6 @@ impl Weights {
         }
         // SAFETY: the caller's promise; a master's tile does not overlap the host's parameter.
         let host = unsafe { slice_mut::<u16>(self.host, at, tile.len()) };
-        let mut buffer = Buffer::new();
         match (self.precision, self.dtype) {
             (Precision::Master, DType::BF16) => show::<T, BF16>(tile, host),
             (Precision::Master, _) => show::<T, F16>(tile, host),
@@ -305,11 +284,11 @@ impl Weights {
             (Precision::Nearest, DType::BF16) => nearest::<T, BF16>(tile, host),
             (Precision::Nearest, _) => nearest::<T, F16>(tile, host),
             (Precision::Stochastic, dtype) => {
-                let noise = chance(&mut buffer, noise, at, tile.len());
+                let noise = noise.bits(at);
                 if dtype == DType::BF16 {
-                    by_chance::<T, BF16>(tile, host, noise);
+                    by_chance::<T, BF16>(tile, host, &noise);
                 } else {
-                    by_chance::<T, F16>(tile, host, noise);
+                    by_chance::<T, F16>(tile, host, &noise);
                 }
             }
         }
@@ -424,12 +403,11 @@ impl Moments {
         if self.dtype != DType::BF16 {
             return; // in place
         }
-        let mut buffer = Buffer::new();
-        let noise = chance(&mut buffer, noise, at, m.len());
+        let noise = noise.bits(at);
         // SAFETY: the caller's promise.
         let (to_m, to_v) = unsafe { (slice_mut(self.m, at, m.len()), slice_mut(self.v, at, v.len())) };
-        by_chance::<T, BF16>(m, to_m, noise);
-        by_chance::<T, BF16>(v, to_v, noise);
+        by_chance::<T, BF16>(m, to_m, &noise);
+        by_chance::<T, BF16>(v, to_v, &noise);
     }
 
     /// The first moment alone, to be read.

@@ -1,16 +1,29 @@
-//! Sums where gradients or moments have 16 bits: within a tile in float32, in 32 lanes; from tile to tile in float64.
+//! Sums where gradients or moments have 16 bits: within a tile in float32, from tile to tile in float64.
 //!
-//! A lane adds up 16 products, so the error is some 1e-7 of the sum, far below what 16 bits are exact to, and no element
+//! A lane adds up 32 products, so the error is some 1e-7 of the sum, far below what 16 bits are exact to, and no element
 //! needs to be widened. Where float32 might not hold the products, a tile is done in float64 (`sums.rs`).
 
 use super::float::Float;
 use super::sums::{LANES, Sum, square, square_and_dot};
 
-const WIDE: usize = 2 * LANES;
+/// Second moments are multiplied by 2 to this power on their way: they are small in the rule.
+pub const SMALL: u32 = 48;
+
+/// 2 to this power.
+#[inline(always)]
+pub fn scale(exponent: u32) -> f32 {
+    (1_u64 << exponent) as f32
+}
+
+/// What makes sums of squares of scaled elements those of the elements.
+#[inline(always)]
+pub fn unscale(exponent: u32) -> f64 {
+    1.0 / (f64::from(scale(exponent)) * f64::from(scale(exponent)))
+}
 
 /// Sums of a tile that surely neither overflowed nor lost more than 1e-6 of itself below the smallest normal float32.
 #[inline(always)]
-fn sound(lanes: &[f32; WIDE]) -> bool {
+pub fn sound(lanes: &[f32; LANES]) -> bool {
     let mut unsound = 0_u32;
     for lane in lanes {
         unsound |= u32::from(!(1e-30..=1e37).contains(lane));
@@ -18,12 +31,12 @@ fn sound(lanes: &[f32; WIDE]) -> bool {
     unsound == 0
 }
 
-/// sum += Σ a². The elements are multiplied by 2^EXPONENT on their way, for those that are small in the rule.
+/// sum += Σ a², the elements multiplied by 2^EXPONENT on their way.
 #[inline(always)]
 pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
-    let scale = (1_u64 << EXPONENT) as f32;
-    let (blocks, rest) = a.as_chunks::<WIDE>();
-    let mut lanes = [0.0; WIDE];
+    let scale = scale(EXPONENT);
+    let (blocks, rest) = a.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
     for block in blocks {
         for (lane, a) in lanes.iter_mut().zip(block) {
             let a = a.to_f32() * scale;
@@ -31,8 +44,7 @@ pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
         }
     }
     if sound(&lanes) {
-        let unscale = 1.0 / (f64::from(scale) * f64::from(scale));
-        sum.add_halves(&lanes, unscale);
+        sum.add_lanes(&lanes, unscale(EXPONENT));
         if !rest.is_empty() {
             square(rest, sum);
         }
@@ -41,23 +53,32 @@ pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
     }
 }
 
+/// Adds lanes of Σ a² and Σ a·b, if they are sound.
+#[inline(always)]
+pub fn add_products([aa, ab]: [&[f32; LANES]; 2], squares: &mut Sum, products: &mut Sum) -> bool {
+    let usable = sound(aa) && ab.iter().all(|x| x.is_finite());
+    if usable {
+        squares.add_lanes(aa, 1.0);
+        products.add_lanes(ab, 1.0);
+    }
+    usable
+}
+
 /// squares += Σ a², products += Σ a·b.
 #[inline(always)]
 pub fn short_square_and_dot<A: Float>(a: &[A], b: &[A], squares: &mut Sum, products: &mut Sum) {
-    let (a_blocks, a_rest) = a.as_chunks::<WIDE>();
-    let (b_blocks, b_rest) = b.as_chunks::<WIDE>();
-    let (mut aa, mut ab) = ([0.0_f32; WIDE], [0.0_f32; WIDE]);
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let (mut aa, mut ab) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for lane in 0..WIDE {
+        for lane in 0..LANES {
             aa[lane] += a[lane].to_f32() * a[lane].to_f32();
         }
-        for lane in 0..WIDE {
+        for lane in 0..LANES {
             ab[lane] += a[lane].to_f32() * b[lane].to_f32();
         }
     }
-    if sound(&aa) && ab.iter().all(|x| x.is_finite()) {
-        squares.add_halves(&aa, 1.0);
-        products.add_halves(&ab, 1.0);
+    if add_products([&aa, &ab], squares, products) {
         if !a_rest.is_empty() {
             square_and_dot(a_rest, b_rest, squares, products);
         }

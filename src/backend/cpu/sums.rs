@@ -38,11 +38,11 @@ impl Sum {
         self.0[0] += number;
     }
 
-    /// += both halves of these lanes, times a factor.
+    /// += these lanes, times a factor.
     #[inline(always)]
-    pub fn add_halves(&mut self, lanes: &[f32; 2 * LANES], factor: f64) {
-        for lane in 0..LANES {
-            self.0[lane] += (f64::from(lanes[lane]) + f64::from(lanes[LANES + lane])) * factor;
+    pub fn add_lanes(&mut self, lanes: &[f32; LANES], factor: f64) {
+        for (sum, lane) in self.0.iter_mut().zip(lanes) {
+            *sum += f64::from(*lane) * factor;
         }
     }
 

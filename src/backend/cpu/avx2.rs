@@ -1,0 +1,237 @@
+//! Vectors of eight for loops that are written by hand: AVX2 with operators instead of the intrinsics' names.
+//!
+//! Sixteen elements that follow each other in memory are two vectors, elements 0–3, 8–11 and 4–7, 12–15: how AVX2 unpacks
+//! 16 bits to 32 and packs them again, without a shuffle across its halves. Everything of a block comes in this order.
+
+use std::arch::x86_64::{
+    __m256, __m256i, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps128_ps256, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_div_ps, _mm256_extractf128_ps, _mm256_insertf128_ps, _mm256_loadu_si256,
+    _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_sub_ps,
+    _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
+};
+use std::ops::{Add, BitAnd, BitOr, Div, Mul, Shr, Sub};
+
+use super::float::Number;
+
+/// Elements of a block.
+pub const BLOCK: usize = 16;
+
+/// Eight float32. Only `unsafe` functions make one from nothing, so whoever has one has AVX2.
+#[derive(Clone, Copy, Debug)]
+pub struct F32s(__m256);
+
+/// Eight 32-bit words; as [`F32s`].
+#[derive(Clone, Copy, Debug)]
+pub struct U32s(__m256i);
+
+/// A block.
+pub type Block<V> = [V; 2];
+
+/// The block of what an expression makes of each half. A macro: the intrinsics in a closure would stay calls wherever the
+/// closure is compiled by itself, without AVX2.
+macro_rules! both {
+    ($i:ident => $vector:expr) => {
+        [
+            {
+                const $i: usize = 0;
+                $vector
+            },
+            {
+                const $i: usize = 1;
+                $vector
+            },
+        ]
+    };
+}
+
+pub(super) use both;
+
+macro_rules! elementwise {
+    ($($type:ident $trait:ident $method:ident $intrinsic:ident;)*) => {$(
+        impl $trait for $type {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: whoever made the operands has AVX2.
+                Self(unsafe { $intrinsic(self.0, other.0) })
+            }
+        }
+    )*};
+}
+elementwise! {
+    F32s Add add _mm256_add_ps;
+    F32s Sub sub _mm256_sub_ps;
+    F32s Mul mul _mm256_mul_ps;
+    F32s Div div _mm256_div_ps;
+    U32s Add add _mm256_add_epi32;
+    U32s BitAnd bitand _mm256_and_si256;
+    U32s BitOr bitor _mm256_or_si256;
+}
+
+macro_rules! with_a_constant {
+    ($($trait:ident $method:ident;)*) => {$(
+        impl $trait<u32> for U32s {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, constant: u32) -> Self {
+                self.$method(self.with(constant))
+            }
+        }
+    )*};
+}
+with_a_constant! {
+    Add add;
+    BitAnd bitand;
+    BitOr bitor;
+}
+
+impl Shr<u32> for U32s {
+    type Output = Self;
+
+    #[inline(always)]
+    fn shr(self, bits: u32) -> Self {
+        // SAFETY: whoever made `self` has AVX2.
+        Self(unsafe { _mm256_srl_epi32(self.0, _mm_cvtsi32_si128(bits.cast_signed())) })
+    }
+}
+
+impl Number for F32s {
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: whoever made `self` has AVX2.
+        Self(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+}
+
+impl F32s {
+    /// `value` eight times.
+    ///
+    /// # Safety
+    /// The CPU has AVX2.
+    #[inline(always)]
+    pub unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    pub fn bits(self) -> U32s {
+        // SAFETY: whoever made `self` has AVX2.
+        U32s(unsafe { _mm256_castps_si256(self.0) })
+    }
+
+    /// Whether a number of either is NaN.
+    #[inline(always)]
+    pub fn any_nan(self, other: Self) -> bool {
+        // SAFETY: whoever made the operands has AVX2.
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, other.0)) != 0 }
+    }
+
+    /// `yes` where this is NaN, else `no`.
+    #[inline(always)]
+    pub fn where_nan(self, yes: U32s, no: U32s) -> U32s {
+        // SAFETY: whoever made the operands has AVX2.
+        unsafe {
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+            Self(_mm256_blendv_ps(no.floats().0, yes.floats().0, nan)).bits()
+        }
+    }
+
+    /// # Safety
+    /// The CPU has AVX2, and sixteen float32 are readable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn read(from: *const f32) -> Block<Self> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            both!(I => {
+                let low = _mm256_castps128_ps256(_mm_loadu_ps(from.add(4 * I)));
+                Self(_mm256_insertf128_ps::<1>(low, _mm_loadu_ps(from.add(4 * I + 8))))
+            })
+        }
+    }
+
+    /// # Safety
+    /// Sixteen float32 are writable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn write(block: Block<Self>, to: *mut f32) {
+        // SAFETY: the caller's promise; whoever made the block has AVX2.
+        unsafe {
+            for (vector, at) in block.into_iter().zip([0, 4]) {
+                _mm_storeu_ps(to.add(at), _mm256_castps256_ps128(vector.0));
+                _mm_storeu_ps(to.add(at + 8), _mm256_extractf128_ps::<1>(vector.0));
+            }
+        }
+    }
+}
+
+impl U32s {
+    /// `constant` eight times.
+    #[inline(always)]
+    pub fn with(self, constant: u32) -> Self {
+        // SAFETY: whoever made `self` has AVX2.
+        Self(unsafe { _mm256_set1_epi32(constant.cast_signed()) })
+    }
+
+    #[inline(always)]
+    pub fn floats(self) -> F32s {
+        // SAFETY: whoever made `self` has AVX2.
+        F32s(unsafe { _mm256_castsi256_ps(self.0) })
+    }
+
+    /// The upper halves as signed numbers.
+    #[inline(always)]
+    pub fn signed_half(self) -> Self {
+        // SAFETY: whoever made `self` has AVX2.
+        Self(unsafe { _mm256_srai_epi32::<16>(self.0) })
+    }
+
+    /// Sixteen 16-bit elements, each as the upper half of a word whose lower half is 0.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, and sixteen elements are readable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn read_upper(from: *const u16) -> Block<Self> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (elements, zero) = (_mm256_loadu_si256(from.cast()), _mm256_setzero_si256());
+            [Self(_mm256_unpacklo_epi16(zero, elements)), Self(_mm256_unpackhi_epi16(zero, elements))]
+        }
+    }
+
+    /// The upper halves of the words, as sixteen 16-bit elements.
+    ///
+    /// # Safety
+    /// Sixteen elements are writable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn write_upper(block: Block<Self>, to: *mut u16) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::write_halves(both!(I => block[I] >> 16), to) };
+    }
+
+    /// Words of at most 16 bits, as sixteen 16-bit elements.
+    ///
+    /// # Safety
+    /// As for [`Self::write_upper`].
+    #[inline(always)]
+    pub unsafe fn write_halves([a, b]: Block<Self>, to: *mut u16) {
+        // SAFETY: the caller's promise; whoever made the block has AVX2.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm256_packus_epi32(a.0, b.0)) };
+    }
+
+    /// Sixteen 16-bit elements, each as the lower half of a word whose upper half is 0.
+    ///
+    /// # Safety
+    /// As for [`Self::read_upper`].
+    #[inline(always)]
+    pub unsafe fn read_lower(from: *const u16) -> Block<Self> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (elements, zero) = (_mm256_loadu_si256(from.cast()), _mm256_setzero_si256());
+            [Self(_mm256_unpacklo_epi16(elements, zero)), Self(_mm256_unpackhi_epi16(elements, zero))]
+        }
+    }
+}

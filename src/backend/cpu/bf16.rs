@@ -1,0 +1,385 @@
+//! The step on whole tiles of bfloat16 parameters and gradients, by hand: the bits of `fused.rs` and `short_sums.rs`.
+//!
+//! What the compiler does not find: the divider is busy for 20 of some 30 cycles a block, but a parameter waits for it much
+//! longer than that. So one block's parameters and the next one's moments are computed side by side. And a NaN, whose
+//! payload rounding must not carry into, is looked for two vectors at a time and mended apart.
+
+use std::ffi::c_void;
+
+use super::avx2::{BLOCK, Block, F32s, U32s, both};
+use super::float::Float;
+use super::kernels::{Scalars, TILE};
+use super::short_sums::{SMALL, scale};
+use super::sums::LANES;
+use crate::config::DType;
+use crate::simd::{self, Level};
+
+const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(2 * BLOCK));
+
+/// What a tile adds to the sums of θ², m² and (2⁴⁸v)².
+pub type StateLanes = [[f32; LANES]; 3];
+
+/// Whether there is something here for so many gradients of this dtype: for a whole tile, on this CPU.
+#[inline(always)]
+pub fn fits<T: Float>(len: usize, gradient: DType) -> bool {
+    T::DTYPE == DType::F32 && len == TILE && gradient == DType::BF16 && simd::level() >= Level::Avx2
+}
+
+/// How a parameter is read and written.
+pub trait Weight {
+    /// What stands beside each element.
+    type Beside;
+    /// Whether it is rounded by chance.
+    const CHANCE: bool = false;
+
+    /// The values that an update starts from.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, and a block is readable from both pointers on.
+    unsafe fn read(host: *const u16, beside: *const Self::Beside) -> Block<F32s>;
+
+    /// Writes new values and answers those that are held.
+    ///
+    /// # Safety
+    /// A block is writable from both pointers on.
+    unsafe fn write(host: *mut u16, beside: *mut Self::Beside, values: Block<F32s>, noise: Block<U32s>) -> Block<F32s>;
+}
+
+/// Rounded to nearest.
+pub struct Nearest;
+/// Rounded by chance.
+pub struct Stochastic;
+/// A float32 master beside it.
+pub struct Master;
+/// The low half of the master beside it.
+pub struct Remainder;
+
+/// NaNs in `rounded`, whatever they became: quiet, with what the upper half holds of them.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn mend(values: &Block<F32s>, rounded: &mut Block<U32s>) {
+    for (rounded, value) in rounded.iter_mut().zip(values) {
+        *rounded = value.where_nan(value.bits() | 0x0040_0000, *rounded);
+    }
+}
+
+/// Adds the carry below the upper half, which then is what is stored, but for NaNs.
+#[inline(always)]
+fn carried(values: Block<F32s>, carry: Block<U32s>) -> Block<U32s> {
+    both!(I => values[I].bits() + carry[I])
+}
+
+/// The same for NaNs too.
+#[inline(always)]
+fn rounded(values: Block<F32s>, carry: Block<U32s>) -> Block<U32s> {
+    let mut rounded = carried(values, carry);
+    if values[0].any_nan(values[1]) {
+        // SAFETY: whoever made the values has AVX2.
+        unsafe { mend(&values, &mut rounded) };
+    }
+    rounded
+}
+
+/// What a master shows: half a unit is added.
+#[inline(always)]
+fn shown(masters: Block<F32s>) -> Block<U32s> {
+    rounded(masters, both!(I => masters[I].bits().with(0x8000)))
+}
+
+/// Without the lower half.
+#[inline(always)]
+fn held(rounded: Block<U32s>) -> Block<F32s> {
+    both!(I => (rounded[I] & 0xFFFF_0000).floats())
+}
+
+/// # Safety
+/// The CPU has AVX2, and a block is readable from the pointer on.
+#[inline(always)]
+unsafe fn widened(from: *const u16) -> Block<F32s> {
+    // SAFETY: the caller's promise.
+    let words = unsafe { U32s::read_upper(from) };
+    both!(I => words[I].floats())
+}
+
+impl Weight for Nearest {
+    type Beside = ();
+    #[inline(always)]
+    unsafe fn read(host: *const u16, _: *const ()) -> Block<F32s> {
+        // SAFETY: the caller's promise.
+        unsafe { widened(host) }
+    }
+    #[inline(always)]
+    unsafe fn write(host: *mut u16, _: *mut (), values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
+        let rounded = rounded(values, both!(I => (values[I].bits() >> 16 & 1) + 0x7FFF));
+        // SAFETY: the caller's promise.
+        unsafe { U32s::write_upper(rounded, host) };
+        held(rounded)
+    }
+}
+
+impl Weight for Stochastic {
+    type Beside = ();
+    const CHANCE: bool = true;
+    #[inline(always)]
+    unsafe fn read(host: *const u16, _: *const ()) -> Block<F32s> {
+        // SAFETY: the caller's promise.
+        unsafe { widened(host) }
+    }
+    #[inline(always)]
+    unsafe fn write(host: *mut u16, _: *mut (), values: Block<F32s>, noise: Block<U32s>) -> Block<F32s> {
+        let rounded = rounded(values, noise);
+        // SAFETY: the caller's promise.
+        unsafe { U32s::write_upper(rounded, host) };
+        held(rounded)
+    }
+}
+
+impl Weight for Master {
+    type Beside = f32;
+    #[inline(always)]
+    unsafe fn read(_: *const u16, beside: *const f32) -> Block<F32s> {
+        // SAFETY: the caller's promise.
+        unsafe { F32s::read(beside) }
+    }
+    #[inline(always)]
+    unsafe fn write(host: *mut u16, beside: *mut f32, values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            F32s::write(values, beside);
+            U32s::write_upper(shown(values), host);
+        }
+        values
+    }
+}
+
+impl Weight for Remainder {
+    type Beside = u16;
+    #[inline(always)]
+    unsafe fn read(host: *const u16, beside: *const u16) -> Block<F32s> {
+        // SAFETY: the caller's promise.
+        let (shown, low) = unsafe { (U32s::read_upper(host), U32s::read_upper(beside)) };
+        both!(I => (shown[I] + low[I].signed_half()).floats())
+    }
+    #[inline(always)]
+    unsafe fn write(host: *mut u16, beside: *mut u16, values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
+        let low = both!(I => values[I].where_nan(values[I].bits().with(0), values[I].bits() & 0xFFFF));
+        // SAFETY: the caller's promise.
+        unsafe {
+            U32s::write_upper(shown(values), host);
+            U32s::write_halves(low, beside);
+        }
+        values
+    }
+}
+
+/// How a moment is read and written.
+pub trait Moment {
+    /// Whether it is rounded by chance.
+    const CHANCE: bool;
+
+    /// # Safety
+    /// The CPU has AVX2, and a block is readable from the pointer on.
+    unsafe fn read(from: *const Self) -> Block<F32s>;
+
+    /// Writes new values of both moments and answers those that are held.
+    ///
+    /// # Safety
+    /// A block is writable from both pointers on.
+    unsafe fn write(to: [*mut Self; 2], values: [Block<F32s>; 2], noise: Block<U32s>) -> [Block<F32s>; 2];
+}
+
+impl Moment for f32 {
+    const CHANCE: bool = false;
+    #[inline(always)]
+    unsafe fn read(from: *const f32) -> Block<F32s> {
+        // SAFETY: the caller's promise.
+        unsafe { F32s::read(from) }
+    }
+    #[inline(always)]
+    unsafe fn write([m, v]: [*mut f32; 2], values: [Block<F32s>; 2], _: Block<U32s>) -> [Block<F32s>; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            F32s::write(values[0], m);
+            F32s::write(values[1], v);
+        }
+        values
+    }
+}
+
+/// Bfloat16.
+impl Moment for u16 {
+    const CHANCE: bool = true;
+    #[inline(always)]
+    unsafe fn read(from: *const u16) -> Block<F32s> {
+        // SAFETY: the caller's promise.
+        unsafe { widened(from) }
+    }
+    #[inline(always)]
+    unsafe fn write(to: [*mut u16; 2], values: [Block<F32s>; 2], noise: Block<U32s>) -> [Block<F32s>; 2] {
+        // Made of bfloat16 alone, a NaN's lower half is 0: nothing is carried into the upper one.
+        let stored = [carried(values[0], noise), carried(values[1], noise)];
+        // SAFETY: the caller's promise.
+        unsafe {
+            U32s::write_upper(stored[0], to[0]);
+            U32s::write_upper(stored[1], to[1]);
+        }
+        [held(stored[0]), held(stored[1])]
+    }
+}
+
+/// A tile in memory.
+pub struct Tile<P: Weight, M> {
+    /// The host's parameter.
+    pub host: *mut u16,
+    /// What is beside it.
+    pub beside: *mut P::Beside,
+    /// Gradient.
+    pub g: *const u16,
+    /// First and second moment.
+    pub moments: [*mut M; 2],
+}
+
+impl<P: Weight, M> Tile<P, M> {
+    /// # Safety
+    /// The pointers are chunks' first elements, and element `at` lies inside.
+    pub unsafe fn new(
+        (host, beside): (*mut c_void, *mut c_void),
+        g: *const c_void,
+        moments: [*mut c_void; 2],
+        at: usize,
+    ) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self {
+                host: host.cast::<u16>().add(at),
+                // Beside a parameter without masters is nothing.
+                beside: beside.cast::<P::Beside>().wrapping_add(at),
+                g: g.cast::<u16>().add(at),
+                moments: both!(I => moments[I].cast::<M>().add(at)),
+            }
+        }
+    }
+}
+
+/// A tile's step under way.
+struct Run<'a, P: Weight, M> {
+    s: Scalars<F32s>,
+    tile: &'a Tile<P, M>,
+    noise: &'a [[u16; TILE]; 2],
+    zero: F32s,
+    scale: F32s,
+    of_params: Block<F32s>,
+    of_m: Block<F32s>,
+    of_v: Block<F32s>,
+}
+
+/// sum += x².
+#[inline(always)]
+fn add_squares(sum: &mut Block<F32s>, values: Block<F32s>) {
+    for (sum, x) in sum.iter_mut().zip(values) {
+        *sum = *sum + x * x;
+    }
+}
+
+impl<P: Weight, M: Moment> Run<'_, P, M> {
+    #[inline(always)]
+    unsafe fn noise(&self, wanted: bool, which: usize, at: usize) -> Block<U32s> {
+        if wanted {
+            // SAFETY: the caller has AVX2, and lies within a tile.
+            unsafe { U32s::read_lower(self.noise[which].as_ptr().add(at)) }
+        } else {
+            [self.zero.bits(); 2]
+        }
+    }
+
+    /// The moments of the block from `at` on, not yet rounded.
+    #[inline(always)]
+    unsafe fn moments(&mut self, at: usize) -> [Block<F32s>; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let places = both!(I => self.tile.moments[I].add(at));
+            let (g, m, v) = (widened(self.tile.g.add(at)), M::read(places[0]), M::read(places[1]));
+            let [(m0, v0), (m1, v1)] = both!(I => self.s.short_moments(g[I], m[I], v[I]));
+            let made = [[m0, m1], [v0, v1]];
+            let [m, v] = M::write(places, made, self.noise(M::CHANCE, 1, at));
+            add_squares(&mut self.of_m, m);
+            add_squares(&mut self.of_v, both!(I => v[I] * self.scale));
+            made
+        }
+    }
+
+    /// The parameters of the block from `at` on, whose moments these are.
+    #[inline(always)]
+    unsafe fn params(&mut self, at: usize, [m, v]: [Block<F32s>; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (host, beside) = (self.tile.host.add(at), self.tile.beside.wrapping_add(at));
+            let p = P::read(host, beside);
+            let new = both!(I => self.s.param(p[I], self.s.ratio(m[I], v[I])));
+            let held = P::write(host, beside, new, self.noise(P::CHANCE, 0, at));
+            add_squares(&mut self.of_params, held);
+        }
+    }
+}
+
+/// A tile's lanes of Σ g² and Σ g·m.
+///
+/// # Safety
+/// The CPU has AVX2, and a tile is readable from both pointers on.
+#[inline(always)]
+pub unsafe fn gradient_sums<M: Moment>(g: *const u16, m: *const M) -> [[f32; LANES]; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (mut squares, mut products) = ([F32s::splat(0.0); 2], [F32s::splat(0.0); 2]);
+        for at in (0..TILE).step_by(BLOCK) {
+            let (g, m) = (widened(g.add(at)), M::read(m.add(at)));
+            squares = both!(I => squares[I] + g[I] * g[I]);
+            products = both!(I => products[I] + g[I] * m[I]);
+        }
+        [lanes(squares), lanes(products)]
+    }
+}
+
+/// A sum's lanes in the order of the elements.
+#[inline(always)]
+fn lanes(sum: Block<F32s>) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    // SAFETY: the array has a block's length.
+    unsafe { F32s::write(sum, lanes.as_mut_ptr()) };
+    lanes
+}
+
+/// The step on one tile, and its lanes of the sums of what is held then. `noise`: the random bits of parameter and
+/// moments, where they are rounded by chance.
+///
+/// # Safety
+/// The CPU has AVX2; a tile of all that `tile` points to is valid, does not overlap, and nobody else touches it.
+#[inline(always)]
+pub unsafe fn step<P: Weight, M: Moment>(s: Scalars<f32>, tile: &Tile<P, M>, noise: &[[u16; TILE]; 2]) -> StateLanes {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let zero = F32s::splat(0.0);
+        let mut run = Run {
+            s: s.map(|x| F32s::splat(x)),
+            tile,
+            noise,
+            zero,
+            scale: F32s::splat(scale(SMALL)),
+            of_params: [zero; 2],
+            of_m: [zero; 2],
+            of_v: [zero; 2],
+        };
+        let mut made = [[zero; 2]; 2];
+        for block in 0..=TILE / BLOCK {
+            let (at, last) = (block * BLOCK, made);
+            if at < TILE {
+                made = run.moments(at);
+            }
+            if at > 0 {
+                run.params(at - BLOCK, last);
+            }
+        }
+        [lanes(run.of_params), lanes(run.of_m), lanes(run.of_v)]
+    }
+}
