@@ -24,7 +24,7 @@ if [ "$(cat "$folder/wanted" 2>/dev/null)" != "$wheel" ]; then
     python=$(scripts/python.sh | tail -n 1)
     rm -rf "$folder"
     mkdir -p "$folder"
-    # shellcheck disable=SC2086  # a list of sums
+    # shellcheck disable=SC2046,SC2086  # a list of sums
     echo "$wheel" $(printf -- '--hash=sha256:%s ' $sums) >"$folder/requirements.txt"
     if ! "$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
         --target "$folder" -r "$folder/requirements.txt" >&2; then

@@ -18,6 +18,14 @@ section "tests" cargo test --locked
 if [ "$(uname -s)" = Linux ]; then
     section "CUDA, on the emulator" scripts/test-cuda.sh
 fi
+if [ "$(uname -sm)" != "Linux x86_64" ]; then
+    section "CUDA, PTX and registers, NOT checked: the compiler is that of Linux x86-64" true
+elif [ -n "${METAADAMW_NO_PYTHON:-}" ]; then
+    section "CUDA, PTX and registers, NOT checked: METAADAMW_NO_PYTHON is set" true
+else
+    section "CUDA, the PTX is what the kernels compile to" scripts/ptx.sh --check
+    section "CUDA, the kernels' registers" scripts/ptxas.sh
+fi
 section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 section "release library" cargo build --release --locked
 section "exports of the release library" \

@@ -30,3 +30,30 @@ fn it_runs_on_volta_and_rounds_every_product() {
     assert!(ptx.contains("\n.version 7.8\n.target sm_70\n"));
     assert!(!ptx.contains("fma.rn"), "a multiplication and an addition have become one");
 }
+
+/// The lines of a kernel.
+fn instructions<'a>(ptx: &'a str, kernel: &str) -> Vec<&'a str> {
+    let start = ptx.find(&format!(".entry {kernel}(")).expect(kernel);
+    let body = &ptx[start..];
+    body[..body.find("\n}").expect("its end")].lines().map(str::trim).collect()
+}
+
+#[test]
+fn updates_access_four_floats_at_once() {
+    let ptx = fs::read_to_string(kernels("ptx")).expect("the PTX");
+    for kernel in ["maw_update", "maw_update_counting", "maw_update_unseen"] {
+        let all = instructions(&ptx, kernel);
+        let count = |begin: &str, part: &str| all.iter().filter(|i| i.starts_with(begin) && i.contains(part)).count();
+        assert!(count("ld", ".v4.") >= 4, "{kernel}: parameter, gradient and both moments");
+        assert!(count("st.", ".v4.") >= 3, "{kernel}: parameter and both moments");
+        // What a compiler makes of a pack that it takes apart.
+        for space in ["", ".global"] {
+            for kind in ["f32", "u32", "b32"] {
+                for access in ["ld", "st"] {
+                    let apart = count(&format!("{access}{space}.{kind}"), "+12]");
+                    assert_eq!(apart, 0, "{kernel}: {access}{space}.{kind} of a pack's last element");
+                }
+            }
+        }
+    }
+}

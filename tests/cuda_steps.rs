@@ -263,6 +263,33 @@ fn any_order_of_threads_and_any_alignment_give_the_same_bits() {
 }
 
 #[test]
+fn sixteen_bit_tensors_at_any_alignment_have_the_same_bits() {
+    let _alone = alone();
+    let mut random = Random(13);
+    let specs = [Spec::new("a.weight", &[4099], MAW_BFLOAT16), Spec::new("b.weight", &[33], MAW_BFLOAT16)];
+    let mut some = |size: f64| specs.iter().map(|s| Tensor::new(s.dtype, &random.values(s.len(), size))).collect();
+    let (start, grads): (Vec<Tensor>, Vec<Tensor>) = (some(0.5), some(0.01));
+    for precision in [MAW_PRECISION_NEAREST, MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER, MAW_PRECISION_STOCHASTIC] {
+        for moment_dtype in [MAW_FLOAT32, MAW_BFLOAT16] {
+            let run = |shift: usize| {
+                let mut handle = Handle::new(&cuda()).expect("good options");
+                let group = maw_param_group { lr: 0.02, precision, moment_dtype, ..param_group() };
+                handle.add(&group, &specs).expect("good tensors");
+                let (mut params, grads) = (OnDevice::shifted(&start, shift), OnDevice::shifted(&grads, 2 * shift));
+                for _ in 0..3 {
+                    handle.launch(&params, &grads, &step_options()).expect("a step");
+                }
+                snapshot(&handle, &params.get())
+            };
+            let aligned = run(0);
+            for shift in [1, 2, 3] {
+                assert!(run(shift) == aligned, "precision {precision}, moments {moment_dtype}, {shift} elements");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_step_enqueues_three_kernels_and_neither_waits_nor_allocates() {
     let test = alone();
     let mut random = Random(3);

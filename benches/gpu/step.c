@@ -1,6 +1,8 @@
-/* Times the step on a CUDA device, for benches/gpu/table.py: tensors as lines "name elements" on stdin, one line of JSON on
- * stdout. The device is used through the library's own buffers and the driver: no CUDA toolkit.
- *     step float32|bfloat16|moments [SECONDS]
+/* Times the step on a CUDA device, for benches/gpu/table.py: one line of JSON on stdout. The device is used through the
+ * library's own buffers and the driver: no CUDA toolkit.
+ *     step device                               its name
+ *     step float32|bfloat16|moments [SECONDS]   the step of the tensors on stdin, lines "name elements"
+ *     step attention [SECONDS]                  the step of 24 groups of hardly any elements, by layers of the encoder
  * moments: bfloat16 parameters, gradients and moments. SECONDS: about how long one number is measured. */
 #define _POSIX_C_SOURCE 200809L
 #include <metaadamw.h>
@@ -12,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST = 4096, LONGEST = 128, GROUPS = 5, PIECE = 1 << 24 };
+enum { MOST = 4096, LONGEST = 128, GROUPS = 5, TOKENS = 24, PIECE = 1 << 24 };
 
 static maw_error *error;
 static void check(maw_status status, char const *what) {
@@ -119,32 +121,18 @@ static void fill(maw_device_buffer *buffer, int half, float scale) {
         CHECK(maw_device_buffer_upload(buffer, at, piece, total - at < PIECE ? total - at : PIECE, &error));
 }
 
-int main(int argc, char **argv) {
-    if (argc < 2) {
-        fprintf(stderr, "step: float32, bfloat16 or moments is expected\n");
-        return 2;
-    }
-    int half = strcmp(argv[1], "float32") != 0;
-    double seconds = argc > 2 ? atof(argv[2]) : 1;
-    driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
-    if (!driver || !maw_cuda_available()) {
-        fprintf(stderr, "step: no CUDA device\n");
-        return 1;
-    }
+static maw_tensor tensors[MOST];
+static maw_options options;
+static maw_param_group group;
 
-    static char names[MOST][LONGEST];
-    static uint64_t elements[MOST];
+/* A place for what was read: parameters, and gradients. */
+static void place(int half) {
     static size_t offsets[MOST];
-    static maw_tensor tensors[MOST];
-    while (count < MOST && scanf("%127s %llu", names[count], (unsigned long long *)&elements[count]) == 2) {
-        maw_tensor_init(&tensors[count], sizeof *tensors);
-        tensors[count].name = names[count];
-        tensors[count].shape = &elements[count];
-        tensors[count].ndim = 1;
-        tensors[count].dtype = half ? MAW_BFLOAT16 : MAW_FLOAT32;
-        offsets[count] = total;
-        total += (elements[count] * (half ? 2 : 4) + 255) / 256 * 256;
-        count++;
+    total = 0;
+    for (size_t i = 0; i < count; i++) {
+        tensors[i].dtype = half ? MAW_BFLOAT16 : MAW_FLOAT32;
+        offsets[i] = total;
+        total += (tensors[i].shape[0] * (half ? 2 : 4) + 255) / 256 * 256;
     }
     for (int i = 0; i < 2; i++) {
         CHECK(maw_device_buffer_create(0, total, &buffers[i], &error));
@@ -154,49 +142,128 @@ int main(int argc, char **argv) {
         params[i] = (char *)maw_device_buffer_pointer(buffers[0]) + offsets[i];
         grads[i] = (char const *)maw_device_buffer_pointer(buffers[1]) + offsets[i];
     }
+}
+
+/* Times an optimizer with these options: one by one, until each call returns, and as a graph. */
+static void measure(double seconds, char const *name) {
+    CHECK(maw_optimizer_create(&options, &optimizer, &error));
+    CHECK(maw_add_param_group(optimizer, &group, tensors, count, NULL, &error));
+    CHECK(maw_set_stream(optimizer, stream, &error));
+    double enqueue, eager = milliseconds(step, seconds, &enqueue);
+
+    void *captured;
+    DRIVER(cuStreamBeginCapture_v2, (void *, int), stream, 2);
+    step();
+    DRIVER(cuStreamEndCapture, (void *, void **), stream, &captured);
+    DRIVER(cuGraphInstantiateWithFlags, (void **, void *, unsigned long long), &graph, captured, 0);
+    double replayed = milliseconds(replay, seconds, NULL);
+    DRIVER(cuGraphExecDestroy, (void *), graph);
+    DRIVER(cuGraphDestroy, (void *), captured);
+
+    maw_step_report report;
+    maw_step_report_init(&report, sizeof report);
+    CHECK(maw_step_report_fetch(optimizer, MAW_FETCH_WAIT, &report, &error));
+    if (report.skipped_steps != 0) {
+        fprintf(stderr, "step: %llu steps were skipped\n", (unsigned long long)report.skipped_steps);
+        exit(1);
+    }
+    printf("\"%s\": {\"eager\": %.6f, \"enqueue\": %.6f, \"graph\": %.6f}", name, eager, enqueue, replayed);
+    if (maw_optimizer_free(optimizer) != MAW_OK)
+        exit(1);
+}
+
+static char names[MOST][LONGEST];
+static uint64_t elements[MOST];
+
+static void add(uint64_t numel) {
+    maw_tensor_init(&tensors[count], sizeof *tensors);
+    tensors[count].name = names[count];
+    tensors[count].shape = &elements[count];
+    tensors[count].ndim = 1;
+    elements[count] = numel;
+    count++;
+}
+
+/* With and without modulation, then a copy of as many bytes as the parameters have. */
+static void steps_of_input(char const *kind, double seconds) {
+    unsigned long long numel;
+    while (count < MOST && scanf("%127s %llu", names[count], &numel) == 2)
+        add(numel);
+    if (count == 0) {
+        fprintf(stderr, "step: tensors are expected on stdin, lines \"name elements\"\n");
+        exit(2);
+    }
+    place(strcmp(kind, "float32") != 0);
+    if (strcmp(kind, "moments") == 0)
+        group.moment_dtype = MAW_BFLOAT16;
+    printf("{");
+    measure(seconds, "meta");
+    options.modulation = 0;
+    printf(", ");
+    measure(seconds, "plain");
+    double copied = milliseconds(copy, seconds, NULL);
+    printf(", \"copy\": {\"bytes\": %llu, \"ms\": %.6f}}\n", 2ULL * total, copied);
+}
+
+/* The everyday encoder and the largest one that is promised to be quick; without modulation all else of such a step. */
+static void attention(double seconds) {
+    for (int i = 0; i < TOKENS; i++) {
+        sprintf(names[i], "group %d", i);
+        add(64);
+        tensors[i].modulation_group = names[i];
+    }
+    place(0);
+    options.grouping = MAW_GROUPING_CUSTOM;
+    printf("{\"groups\": %d, ", TOKENS);
+    measure(seconds, "8 layers");
+    printf(", ");
+    options.attn_layers = 128;
+    options.attn_hidden_dim = 64;
+    measure(seconds, "128 layers");
+    printf(", ");
+    options.modulation = 0;
+    measure(seconds, "plain");
+    printf("}\n");
+}
+
+int main(int argc, char **argv) {
+    char const *kind = argc > 1 ? argv[1] : "";
+    char const *const kinds[] = {"device", "float32", "bfloat16", "moments", "attention"};
+    int known = 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        known |= strcmp(kind, kinds[i]) == 0;
+    if (!known) {
+        fprintf(stderr, "step: device, float32, bfloat16, moments or attention is expected\n");
+        return 2;
+    }
+    double seconds = argc > 2 ? atof(argv[2]) : 1;
+    driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
+    if (!driver) {
+        fprintf(stderr, "step: NVIDIA's driver is missing: %s\n", dlerror());
+        return 1;
+    }
+    if (!maw_cuda_available()) {
+        fprintf(stderr, "step: the driver is there, but no CUDA device that it can use\n");
+        return 1;
+    }
+    if (strcmp(kind, "device") == 0) {
+        char name[256];
+        DRIVER(cuDeviceGetName, (char *, int, int), name, sizeof name, 0);
+        puts(name);
+        return 0;
+    }
 
     void *context;
     DRIVER(cuDevicePrimaryCtxRetain, (void **, int), &context, 0);
     DRIVER(cuCtxSetCurrent, (void *), context);
     DRIVER(cuStreamCreate, (void **, unsigned), &stream, 1);
-    maw_options options;
-    maw_param_group group;
     maw_options_init(&options, sizeof options);
     options.device = MAW_CUDA;
     maw_param_group_init(&group, sizeof group);
-    if (strcmp(argv[1], "moments") == 0)
-        group.moment_dtype = MAW_BFLOAT16;
-    printf("{");
-    for (int modulation = 1; modulation >= 0; modulation--) {
-        options.modulation = (uint32_t)modulation;
-        CHECK(maw_optimizer_create(&options, &optimizer, &error));
-        CHECK(maw_add_param_group(optimizer, &group, tensors, count, NULL, &error));
-        CHECK(maw_set_stream(optimizer, stream, &error));
-        double enqueue, eager = milliseconds(step, seconds, &enqueue);
-
-        void *captured;
-        DRIVER(cuStreamBeginCapture_v2, (void *, int), stream, 2);
-        step();
-        DRIVER(cuStreamEndCapture, (void *, void **), stream, &captured);
-        DRIVER(cuGraphInstantiateWithFlags, (void **, void *, unsigned long long), &graph, captured, 0);
-        double replayed = milliseconds(replay, seconds, NULL);
-        DRIVER(cuGraphExecDestroy, (void *), graph);
-        DRIVER(cuGraphDestroy, (void *), captured);
-
-        maw_step_report report;
-        maw_step_report_init(&report, sizeof report);
-        CHECK(maw_step_report_fetch(optimizer, MAW_FETCH_WAIT, &report, &error));
-        if (report.skipped_steps != 0) {
-            fprintf(stderr, "step: %llu steps were skipped\n", (unsigned long long)report.skipped_steps);
-            return 1;
-        }
-        printf("\"%s\": {\"eager\": %.6f, \"enqueue\": %.6f, \"graph\": %.6f}, ", modulation ? "meta" : "plain", eager,
-               enqueue, replayed);
-        if (maw_optimizer_free(optimizer) != MAW_OK)
-            return 1;
-    }
-    double copied = milliseconds(copy, seconds, NULL);
-    printf("\"copy\": {\"bytes\": %llu, \"ms\": %.6f}}\n", 2ULL * total, copied);
+    if (strcmp(kind, "attention") == 0)
+        attention(seconds);
+    else
+        steps_of_input(kind, seconds);
     for (int i = 0; i < 2; i++)
         maw_device_buffer_free(buffers[i]);
     return 0;

@@ -161,6 +161,7 @@ EMU_BITS(__longlong_as_double, long long, double)
 #undef EMU_BITS
 
 template <class T> T __ldg(const T* place) { return *place; }
+template <class T> void __stwb(T* place, T value) { *place = value; }
 
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }

@@ -46,9 +46,8 @@ struct Tensor {
     u32 kind, reserved;                             // Kind
 };
 
-// Usual combinations of types, for which the hot loops are compiled by themselves: all float32; bfloat16 parameter and
-// gradient, float32 moments, by precision.
-enum Kind { ANY = 0, FLOATS = 1, HALVES = 2 }; // HALVES + Precision
+// Which types a tensor has: all float32; float32 or bfloat16 each; a float64 parameter; or others.
+enum Kind { ANY = 0, FLOATS = 1, MIXED = 2, DOUBLES = 3 };
 
 struct Coefficients { // of one tensor in this step; the mirror of update.rs
     double gradient, beta1, beta2, second_moment, eps, step_size, decay;
@@ -140,8 +139,8 @@ struct World {
 
 // ---- Elements ----------------------------------------------------------------------------------------------------
 //
-// What is computed in is A: double for float64 tensors, else float. Memory may hold any Type. It is read in two moves, first
-// the bits of all operands, then their values: else each operand's conversion would wait for its own memory.
+// What is computed in is A: double for float64 tensors, else float. Memory may hold any Type. It is read in two moves,
+// first the bits of all operands, then their values: else each operand's conversion would wait for its own memory.
 
 __device__ inline u32 bits_of(float x) { return __float_as_uint(x); }
 __device__ inline float float_of(u32 bits) { return __uint_as_float(bits); }
@@ -177,7 +176,7 @@ __device__ inline float join(u16 shown, u16 low) {
 #define F16_SMALLEST_NORMAL 0x38800000u
 #define F16_TOO_LARGE 0x47800000u
 
-__device__ __noinline__ float f16_widen(u16 half) {
+__device__ inline float f16_widen(u16 half) {
     u32 bits = half, magnitude = (bits & 0x7FFFu) << 13;
     u32 normal = magnitude + (112u << 23);
     u32 special = (magnitude + (224u << 23)) | (magnitude > 0x0F800000u ? 0x00400000u : 0u);
@@ -191,13 +190,13 @@ __device__ inline u32 f16_cut(u32 magnitude, u32 carry) {
     return magnitude >= F16_TOO_LARGE ? large : rounded;
 }
 __device__ inline u16 f16_signed(float x, u32 magnitude) { return (u16)(magnitude | ((bits_of(x) & SIGN) >> 16)); }
-__device__ __noinline__ u16 f16_round(float x) {
+__device__ inline u16 f16_round(float x) {
     u32 magnitude = bits_of(x) & ~SIGN;
     u32 normal = f16_cut(magnitude, 0xFFFu + ((magnitude >> 13) & 1u));
     u32 subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
     return f16_signed(x, magnitude < F16_SMALLEST_NORMAL ? subnormal : normal);
 }
-__device__ __noinline__ u16 f16_round_by(float x, u32 noise) {
+__device__ inline u16 f16_round_by(float x, u32 noise) {
     u32 magnitude = bits_of(x) & ~SIGN;
     u32 normal = f16_cut(magnitude, noise >> 3);
     bool tiny = magnitude < F16_SMALLEST_NORMAL;
@@ -247,44 +246,16 @@ template <int N> __device__ inline void random_bits(u64 key, u64 element, u64 us
     }
 }
 
-// -- Packs: what a thread handles at a time. 16 bytes of what is computed in; of narrower types, one access of 4 or 8 bytes.
+// -- Packs: what a thread handles at a time, 16 bytes of what is computed in. Four float32 or bfloat16 elements, N = 4,
+// are read and written in one access of 16 or 8 bytes; what is not aligned, not a whole pack or of other types goes
+// element by element, N = 1. Which thread handles an element does not hang on that.
 
 template <class A> struct Pack {
     enum { N = 16 / sizeof(A) };
 };
 
-struct __align__(8) Two { u32 v[2]; };
-struct __align__(16) Four { u32 v[4]; };
-
-// The bits of a pack. Elements that are wider than A are here already rounded to A.
+// The bits of up to a pack. Elements that are wider than A are here already rounded to A.
 struct Bits { u32 v[4]; };
-
-// `bytes`: 4, 8 or 16.
-__device__ inline Bits read_wide(const void* from, int bytes) {
-    Bits bits = {};
-    if (bytes == 16) {
-        Four x = *(const Four*)from;
-        bits.v[0] = x.v[0], bits.v[1] = x.v[1], bits.v[2] = x.v[2], bits.v[3] = x.v[3];
-    } else if (bytes == 8) {
-        Two x = *(const Two*)from;
-        bits.v[0] = x.v[0], bits.v[1] = x.v[1];
-    } else {
-        bits.v[0] = *(const u32*)from;
-    }
-    return bits;
-}
-
-__device__ inline void write_wide(void* to, int bytes, const Bits& bits) {
-    if (bytes == 16) {
-        Four x = {{bits.v[0], bits.v[1], bits.v[2], bits.v[3]}};
-        *(Four*)to = x;
-    } else if (bytes == 8) {
-        Two x = {{bits.v[0], bits.v[1]}};
-        *(Two*)to = x;
-    } else {
-        *(u32*)to = bits.v[0];
-    }
-}
 
 __device__ inline void put_half(Bits& bits, int i, u16 half) {
     bits.v[i / 2] = i % 2 ? (bits.v[i / 2] & 0xFFFFu) | (u32)half << 16 : (bits.v[i / 2] & 0xFFFF0000u) | half;
@@ -304,62 +275,40 @@ __device__ inline void get(const Bits& bits, int i, double& x) {
 
 template <class A> struct Own { enum { TYPE = sizeof(A) == 8 ? F64 : F32 }; };
 
-__device__ inline int size_of(u32 type) { return type == F64 ? 8 : type == F32 ? 4 : 2; }
+__device__ inline u32 size_of(u32 type) { return type == F64 ? 8 : type == F32 ? 4 : 2; }
 
 // Elements in memory.
 struct Operand {
     u64 address; // of the chunk's first
     u32 type;
+
+    __device__ Operand(u64 base, u32 type, u64 start = 0) : address(base), type(type) { move(start); }
+    __device__ void move(u64 start) { address += start * size_of(type); }
+    __device__ u64 of(u32 at) const { return address + (u64)at * size_of(type); }
 };
 
-__device__ inline Operand operand(u64 base, u32 type, u64 start) {
-    Operand o;
-    o.address = base + start * size_of(type);
-    o.type = type;
-    return o;
-}
+// Whether packs can be read from there at once.
+__device__ inline bool fits_packs(u64 base, u32 type) { return base % (4 * size_of(type)) == 0; }
 
-// Element by element: at the end of a chunk, from an address that is not aligned to packs, and where they are wider than A.
-template <class A> __device__ __noinline__ Bits fetch_some(u64 from, u32 type, int count) {
+// N elements from the `at`-th on.
+template <class A, int N> __device__ inline Bits fetch(const Operand& o, u32 at) {
+    const void* from = (const void*)o.of(at);
     Bits bits = {};
-#pragma unroll
-    for (int i = 0; i < Pack<A>::N; i++) {
-        if (i >= count) continue;
-        if (type == F64)
-            put(bits, i, (A)((const double*)from)[i]);
-        else if (type == F32)
-            bits.v[i] = ((const u32*)from)[i];
-        else
-            put_half(bits, i, ((const u16*)from)[i]);
+    if (N > 1 && o.type == F32) {
+        uint4 x = *(const uint4*)from;
+        bits.v[0] = x.x, bits.v[1] = x.y, bits.v[2] = x.z, bits.v[3] = x.w;
+    } else if (N > 1) {
+        uint2 x = *(const uint2*)from;
+        bits.v[0] = x.x, bits.v[1] = x.y;
+    } else if (o.type == F64) {
+        put(bits, 0, (A)*(const double*)from);
+    } else {
+        bits.v[0] = o.type == F32 ? *(const u32*)from : *(const u16*)from;
     }
     return bits;
 }
 
-template <class A> __device__ __noinline__ void write_some(u64 to, u32 type, int count, const Bits bits) {
-#pragma unroll
-    for (int i = 0; i < Pack<A>::N; i++) {
-        if (i >= count) continue;
-        if (type == F64)
-            ((u64*)to)[i] = (u64)bits.v[(2 * i + 1) % 4] << 32 | bits.v[2 * i % 4];
-        else if (type == F32)
-            ((u32*)to)[i] = bits.v[i];
-        else
-            ((u16*)to)[i] = get_half(bits, i);
-    }
-}
-
-// The first `count` of N elements from the `at`-th on; 0 beyond. Which thread handles an element does not hang on the
-// width of accesses.
-template <class A> __device__ inline Bits fetch(const Operand& o, u32 at, int count) {
-    enum { N = Pack<A>::N };
-    int bytes = N * size_of(o.type);
-    u64 from = o.address + (u64)at * size_of(o.type);
-    if (count < N || from % bytes != 0 || bytes > 16) return fetch_some<A>(from, o.type, count);
-    return read_wide((const void*)from, bytes);
-}
-
-template <class A> __device__ inline void values(const Bits& bits, u32 type, A (&to)[Pack<A>::N]) {
-    enum { N = Pack<A>::N };
+template <class A, int N> __device__ inline void values(const Bits& bits, u32 type, A (&to)[N]) {
     if (is_half(type)) {
 #pragma unroll
         for (int i = 0; i < N; i++) to[i] = (A)widen_half(get_half(bits, i), type);
@@ -372,39 +321,44 @@ template <class A> __device__ inline void values(const Bits& bits, u32 type, A (
     }
 }
 
-template <class A> __device__ inline void read(A (&to)[Pack<A>::N], const Operand& o, u32 at, int count) {
-    values<A>(fetch<A>(o, at, count), o.type, to);
+template <class A, int N> __device__ inline void read(A (&to)[N], const Operand& o, u32 at) {
+    values(fetch<A, N>(o, at), o.type, to);
 }
 
-// Writes bits that are of the operand's type.
-template <class A> __device__ inline void write_bits(const Operand& o, u32 at, int count, const Bits& bits) {
-    enum { N = Pack<A>::N };
-    int bytes = N * size_of(o.type);
-    u64 to = o.address + (u64)at * size_of(o.type);
-    if (count < N || to % bytes != 0)
-        write_some<A>(to, o.type, count, bits);
-    else
-        write_wide((void*)to, bytes, bits);
+// Writes bits that are of the operand's type. Of an ordinary assignment the compiler may make four.
+template <int N> __device__ inline void write_bits(const Operand& o, u32 at, const Bits& bits) {
+    void* to = (void*)o.of(at);
+    if (N > 1 && o.type == F32) {
+        __stwb((uint4*)to, make_uint4(bits.v[0], bits.v[1], bits.v[2], bits.v[3]));
+    } else if (N > 1) {
+        __stwb((uint2*)to, make_uint2(bits.v[0], bits.v[1]));
+    } else if (o.type == F64) {
+        *(u64*)to = (u64)bits.v[1] << 32 | bits.v[0];
+    } else if (o.type == F32) {
+        *(u32*)to = bits.v[0];
+    } else {
+        *(u16*)to = get_half(bits, 0);
+    }
 }
 
-template <class A> __device__ inline void write(const Operand& o, u32 at, int count, const A (&from)[Pack<A>::N]) {
+template <class A, int N> __device__ inline void write(const Operand& o, u32 at, const A (&from)[N]) {
     Bits bits = {};
 #pragma unroll
-    for (int i = 0; i < Pack<A>::N; i++) put(bits, i, from[i]);
-    write_bits<A>(o, at, count, bits);
+    for (int i = 0; i < N; i++) put(bits, i, from[i]);
+    write_bits<N>(o, at, bits);
 }
 
 // Rounds to a 16-bit type, writes, and leaves what was written. ROUND: round(i, float) → bits.
-template <class A, class ROUND>
-__device__ inline void write_halves(const Operand& o, u32 at, int count, A (&x)[Pack<A>::N], ROUND round) {
+template <class A, int N, class ROUND>
+__device__ inline void write_halves(const Operand& o, u32 at, A (&x)[N], ROUND round) {
     Bits bits = {};
 #pragma unroll
-    for (int i = 0; i < Pack<A>::N; i++) {
+    for (int i = 0; i < N; i++) {
         u16 half = round(i, (float)x[i]);
         put_half(bits, i, half);
         x[i] = (A)widen_half(half, o.type);
     }
-    write_bits<A>(o, at, count, bits);
+    write_bits<N>(o, at, bits);
 }
 
 // A parameter, and what is kept beside it for precision's sake: operand.rs.
@@ -412,46 +366,49 @@ struct Weights {
     Operand host, beside;
     u32 precision;
 
-    __device__ Weights(const Tensor& t, u64 params, u64 start)
-        : host(operand(params, t.dtype, start)),
-          beside(operand(t.master, t.precision == MASTER ? (u32)F32 : t.dtype, start)), precision(t.precision) {}
+    __device__ Weights(const Tensor& t, u64 host, u64 beside)
+        : host(host, t.dtype), beside(beside, t.precision == MASTER ? (u32)F32 : t.dtype), precision(t.precision) {}
+    __device__ static Weights of_chunk(const Tensor& t, u64 params, u64 start) {
+        Weights p(t, params, t.master);
+        p.host.move(start);
+        p.beside.move(start);
+        return p;
+    }
 
     __device__ bool has_master() const { return precision == MASTER || precision == REMAINDER; }
 
     // The bits of what an update starts from: the masters where there are any, unless the host's are `shown`.
-    template <class A> __device__ inline void fetch_both(u32 at, int count, bool shown, Bits& p, Bits& low) const {
+    template <class A, int N> __device__ inline void fetch_both(u32 at, bool shown, Bits& p, Bits& low) const {
         bool master = precision == MASTER && !shown;
-        p = fetch<A>(master ? beside : host, at, count);
-        if (precision == REMAINDER && !shown) low = fetch<A>(beside, at, count);
+        p = fetch<A, N>(master ? beside : host, at);
+        if (precision == REMAINDER && !shown) low = fetch<A, N>(beside, at);
     }
-    template <class A>
-    __device__ inline void values_of(const Bits& p, const Bits& low, bool shown, A (&to)[Pack<A>::N]) const {
+    template <class A, int N>
+    __device__ inline void values_of(const Bits& p, const Bits& low, bool shown, A (&to)[N]) const {
         if (precision == REMAINDER && !shown) {
 #pragma unroll
-            for (int i = 0; i < Pack<A>::N; i++) to[i] = (A)join(get_half(p, i), get_half(low, i));
+            for (int i = 0; i < N; i++) to[i] = (A)join(get_half(p, i), get_half(low, i));
         } else {
-            values<A>(p, precision == MASTER && !shown ? (u32)F32 : host.type, to);
+            values(p, precision == MASTER && !shown ? (u32)F32 : host.type, to);
         }
     }
-    template <class A> __device__ inline void load(A (&to)[Pack<A>::N], u32 at, int count, bool shown) const {
+    template <class A, int N> __device__ inline void load(A (&to)[N], u32 at, bool shown) const {
         Bits p = {}, low = {};
-        fetch_both<A>(at, count, shown, p, low);
-        values_of<A>(p, low, shown, to);
+        fetch_both<A, N>(at, shown, p, low);
+        values_of(p, low, shown, to);
     }
 
     // Stores what was made of such values. Without masters, they then are what was stored.
-    template <class A>
-    __device__ inline void store(A (&x)[Pack<A>::N], u32 at, int count, u64 key, u64 element) const {
-        enum { N = Pack<A>::N };
+    template <class A, int N> __device__ inline void store(A (&x)[N], u32 at, u64 key, u64 element) const {
         u32 type = host.type;
         if (!is_half(type)) {
-            write<A>(host, at, count, x);
+            write(host, at, x);
         } else if (precision == NEAREST) {
-            write_halves<A>(host, at, count, x, [=](int, float v) { return round_half(v, type); });
+            write_halves(host, at, x, [=](int, float v) { return round_half(v, type); });
         } else if (precision == STOCHASTIC) {
             u32 noise[N];
             random_bits<N>(key, element, FOR_PARAM, noise);
-            write_halves<A>(host, at, count, x, [&](int i, float v) { return round_half_by(v, noise[i], type); });
+            write_halves(host, at, x, [&](int i, float v) { return round_half_by(v, noise[i], type); });
         } else {
             A shown[N];
             Bits low = {};
@@ -460,31 +417,31 @@ struct Weights {
                 shown[i] = x[i];
                 put_half(low, i, low_of_master((float)x[i]));
             }
-            write_halves<A>(host, at, count, shown, [=](int, float v) { return half_of_master(v, type); });
+            write_halves(host, at, shown, [=](int, float v) { return half_of_master(v, type); });
             if (precision == REMAINDER)
-                write_bits<A>(beside, at, count, low);
+                write_bits<N>(beside, at, low);
             else
-                write<A>(beside, at, count, x);
+                write(beside, at, x);
         }
     }
 
     // What the host would see: rounded to nearest, as a master is shown where there is one.
-    template <class A> __device__ inline void round_as_shown(A (&x)[Pack<A>::N], bool master) const {
+    template <class A, int N> __device__ inline void round_as_shown(A (&x)[N], bool master) const {
         if (!is_half(host.type)) return;
 #pragma unroll
-        for (int i = 0; i < Pack<A>::N; i++) {
+        for (int i = 0; i < N; i++) {
             float v = (float)x[i];
             x[i] = (A)widen_half(master ? half_of_master(v, host.type) : round_half(v, host.type), host.type);
         }
     }
 
     // Writes to the host's parameter, rounded to nearest.
-    template <class A> __device__ inline void show(A (&x)[Pack<A>::N], u32 at, int count) const {
+    template <class A, int N> __device__ inline void show(A (&x)[N], u32 at) const {
         u32 type = host.type;
         if (is_half(type))
-            write_halves<A>(host, at, count, x, [=](int, float v) { return round_half(v, type); });
+            write_halves(host, at, x, [=](int, float v) { return round_half(v, type); });
         else
-            write<A>(host, at, count, x);
+            write(host, at, x);
     }
 };
 
@@ -492,20 +449,24 @@ struct Weights {
 struct Moments {
     Operand m, v;
 
-    __device__ Moments(const Tensor& t, u64 start)
-        : m(operand(t.exp_avg, t.moment_dtype, start)), v(operand(t.exp_avg_sq, t.moment_dtype, start)) {}
+    __device__ Moments(const Tensor& t, u64 m, u64 v) : m(m, t.moment_dtype), v(v, t.moment_dtype) {}
+    __device__ static Moments of_chunk(const Tensor& t, u64 start) {
+        Moments moments(t, t.exp_avg, t.exp_avg_sq);
+        moments.m.move(start);
+        moments.v.move(start);
+        return moments;
+    }
 
-    template <class A>
-    __device__ inline void store(A (&ms)[Pack<A>::N], A (&vs)[Pack<A>::N], u32 at, int count, u64 key, u64 element) const {
-        enum { N = Pack<A>::N };
+    template <class A, int N>
+    __device__ inline void store(A (&ms)[N], A (&vs)[N], u32 at, u64 key, u64 element) const {
         if (m.type == Own<A>::TYPE) {
-            write<A>(m, at, count, ms);
-            write<A>(v, at, count, vs);
+            write(m, at, ms);
+            write(v, at, vs);
         } else {
             u32 noise[N];
             random_bits<N>(key, element, FOR_MOMENTS, noise);
-            write_halves<A>(m, at, count, ms, [&](int i, float x) { return bf16_cut(x, noise[i]); });
-            write_halves<A>(v, at, count, vs, [&](int i, float x) { return bf16_cut(x, noise[i]); });
+            write_halves(m, at, ms, [&](int i, float x) { return bf16_cut(x, noise[i]); });
+            write_halves(v, at, vs, [&](int i, float x) { return bf16_cut(x, noise[i]); });
         }
     }
 };
@@ -523,8 +484,8 @@ template <class A> struct Scalars {
           one_minus_beta2((A)(1.0 - c.beta2)), second_moment((A)c.second_moment), eps((A)c.eps),
           step_size((A)c.step_size), decay((A)c.decay), key(c.key) {}
 
-    // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. Where g or m
-    // has 16 bits it would be wasted.
+    // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. Where g or
+    // m has 16 bits it would be wasted.
     __device__ inline void moments(A g, A& m, A& v, bool exact) const {
         g = g * gradient;
         m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : (A)beta1 * m + (A)one_minus_beta1 * g;
@@ -538,7 +499,7 @@ template <class A> struct Scalars {
 
 // The same in every lane.
 __device__ inline double warp_sum(double v) {
-#pragma unroll
+#pragma unroll 1
     for (int d = WARP / 2; d > 0; d /= 2) v += __shfl_xor_sync(ALL, v, d);
     return v;
 }
@@ -561,11 +522,11 @@ template <int N> __device__ inline void block_sums(double (&v)[N], double* share
 
 // ---- Passes over chunks ------------------------------------------------------------------------------------------
 
-// A chunk of a tensor.
+// The elements of a tensor that are handled in one go, counted from the first of their chunk.
 struct Piece {
     u32 tensor;
-    u64 start;
-    u32 len;
+    u64 start; // of the chunk
+    u32 from, to;
 };
 
 __device__ inline bool is_exact(const Tensor& t) { return !is_half(t.grad_dtype) && !is_half(t.moment_dtype); }
@@ -573,21 +534,21 @@ __device__ inline bool is_exact(const Tensor& t) { return !is_half(t.grad_dtype)
 // The same tensor with what its kind says as constants.
 template <int KIND> __device__ inline Tensor known(const Tensor& t) {
     Tensor out = t;
-    if (KIND != ANY) {
-        out.dtype = KIND == FLOATS ? F32 : BF16;
-        out.grad_dtype = out.dtype;
-        out.moment_dtype = F32;
-        out.precision = KIND == FLOATS ? NEAREST : KIND - HALVES;
+    if (KIND == DOUBLES) {
+        out.dtype = out.moment_dtype = F64;
+    } else {
+        out.moment_dtype = KIND == FLOATS || t.moment_dtype == F32 ? F32 : BF16;
+        if (KIND == FLOATS) out.dtype = out.grad_dtype = F32;
+        if (KIND == MIXED) out.dtype = t.dtype == F32 ? F32 : BF16;
+        if (KIND == MIXED) out.grad_dtype = t.grad_dtype == F32 ? F32 : BF16;
+        if (KIND == ANY && t.dtype == F64) __builtin_unreachable();
     }
+    if (KIND == DOUBLES || KIND == FLOATS) out.precision = NEAREST;
     return out;
 }
 
-#define OF_KIND(KIND)                                                                                                  \
-    if ((int)Work::KINDS > (int)(KIND) && t.kind == (u32)(KIND))                                                       \
-        work.template chunk<float>(w, known<KIND>(t), piece, sums);                                                    \
-    else
-
-// Calls work.chunk<A> for every chunk that work.wants, and hands its sums to work.put.
+// Calls work.run<A, N> for every chunk that work.wants, and hands its sums to work.put. Work::LOOPS: 0, all goes
+// element by element; 1, packs of MIXED tensors, FLOATS among them; 2, those of FLOATS by a loop of their own.
 template <class Work> __device__ inline void over_chunks(const World& w, const Work& work) {
     SHARED_ARRAY(double, shared, Work::SUMS * WARPS);
     for (u32 chunk = blockIdx.x; chunk < w.chunk_count; chunk += gridDim.x) {
@@ -598,13 +559,25 @@ template <class Work> __device__ inline void over_chunks(const World& w, const W
         piece.tensor = tensor;
         piece.start = (u64)(chunk - t.first_chunk) * w.chunk_size;
         u64 rest = t.numel - piece.start;
-        piece.len = rest < w.chunk_size ? (u32)rest : w.chunk_size;
+        u32 len = rest < w.chunk_size ? (u32)rest : w.chunk_size;
+        piece.from = piece.to = 0;
         double sums[Work::SUMS] = {};
-        if (t.dtype == F64)
-            work.template chunk<double>(w, t, piece, sums);
-        else
-            OF_KIND(FLOATS) OF_KIND(HALVES + NEAREST) OF_KIND(HALVES + MASTER) OF_KIND(HALVES + REMAINDER)
-            OF_KIND(HALVES + STOCHASTIC) work.template chunk<float>(w, t, piece, sums);
+        if (t.kind == DOUBLES) {
+            piece.to = len;
+            work.template run<double, 1>(w, known<DOUBLES>(t), piece, sums);
+        } else {
+            enum { N = Pack<float>::N };
+            if (Work::LOOPS > 0 && t.kind != ANY && work.is_aligned(w, t, tensor)) {
+                piece.to = len - len % N;
+                if (Work::LOOPS > 1 && t.kind == FLOATS)
+                    work.template run<float, N>(w, known<FLOATS>(t), piece, sums);
+                else
+                    work.template run<float, N>(w, known<MIXED>(t), piece, sums);
+            }
+            piece.from = piece.to;
+            piece.to = len;
+            if (piece.from < len) work.template run<float, 1>(w, known<ANY>(t), piece, sums);
+        }
         if (work.sums()) {
             block_sums(sums, shared);
             if (threadIdx.x == 0) work.put(w, chunk, sums);
@@ -612,27 +585,31 @@ template <class Work> __device__ inline void over_chunks(const World& w, const W
     }
 }
 
-// Calls f(at, count) for the packs of a chunk that are this thread's.
-template <int N, class F> __device__ inline void packs(u32 len, F f) {
-    for (u32 at = threadIdx.x * N; at < len; at += BLOCK * N) f(at, len - at < N ? (int)(len - at) : N);
-}
-
-// A tensor's Σ θ², Σ m², Σ v², zeros of m: one definition, so that carried sums have the bits of recomputed ones.
-template <int N, class A>
-__device__ inline void add_state(const A (&p)[N], const A (&m)[N], const A (&v)[N], double* sums) {
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        sums[0] += (double)p[i] * (double)p[i]; // what lies beyond the end is 0
-        sums[1] += (double)m[i] * (double)m[i];
-        sums[2] += (double)v[i] * (double)v[i];
+// Calls f(at) for what of a piece is this thread's: packs, which begin at multiples of their size.
+template <class A, int N, class F> __device__ inline void packs(const Piece& piece, F f) {
+    enum { PACK = Pack<A>::N, ROUND = BLOCK * PACK };
+    u32 at = piece.from + (threadIdx.x * PACK - piece.from) % ROUND;
+#pragma unroll 1
+    for (; at < piece.to; at += ROUND) {
+        if (N == PACK) {
+            f(at);
+        } else {
+#pragma unroll 1
+            for (u32 i = at; i < at + PACK && i < piece.to; i++) f(i);
+        }
     }
 }
 
-// How many of the first `count` are 0.
-template <int N, class A> __device__ inline u32 count_zeros(const A (&x)[N], int count) {
+// One definition, so that carried sums have the bits of recomputed ones.
+template <int N, class A> __device__ inline void add_squares(const A (&x)[N], double& sum) {
+#pragma unroll
+    for (int i = 0; i < N; i++) sum += (double)x[i] * (double)x[i];
+}
+
+template <int N, class A> __device__ inline u32 count_zeros(const A (&x)[N]) {
     u32 zeros = 0;
 #pragma unroll
-    for (int i = 0; i < N; i++) zeros += i < count && x[i] == A(0);
+    for (int i = 0; i < N; i++) zeros += x[i] == A(0);
     return zeros;
 }
 
@@ -656,65 +633,71 @@ __device__ inline bool wants_state(const World& w, u32 flags) {
 }
 
 struct Gradients {
-    enum { SUMS = GRADIENT_SUMS, KINDS = 3 };
+    enum { SUMS = GRADIENT_SUMS, LOOPS = 2 };
     u32 momentum;
 
     __device__ bool wants(const World& w, u32 tensor) const { return w.grads[tensor] != 0; }
+    __device__ bool is_aligned(const World& w, const Tensor& t, u32 tensor) const {
+        return fits_packs(w.grads[tensor], t.grad_dtype);
+    }
     __device__ bool sums() const { return true; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
         for (int k = 0; k < SUMS; k++) w.gradient_slots[(u64)chunk * SUMS + k] = sums[k];
     }
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Operand g = operand(w.grads[piece.tensor], t.grad_dtype, piece.start);
-        Operand m = operand(t.exp_avg, t.moment_dtype, piece.start);
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Operand g(w.grads[piece.tensor], t.grad_dtype, piece.start);
+        Operand m(t.exp_avg, t.moment_dtype, piece.start);
         u32 counted = w.zeros, with = momentum, zeros = 0;
-        packs<N>(piece.len, [&](u32 at, int count) {
-            A gs[N], ms[N];
-            Bits g_bits = fetch<A>(g, at, count), m_bits = {};
-            if (with) m_bits = fetch<A>(m, at, count);
-            values<A>(g_bits, g.type, gs);
-            if (with) values<A>(m_bits, m.type, ms);
+        packs<A, N>(piece, [&](u32 at) {
+            A gs[N], ms[N] = {};
+            Bits g_bits = fetch<A, N>(g, at), m_bits = {};
+            if (with) m_bits = fetch<A, N>(m, at);
+            values(g_bits, g.type, gs);
+            if (with) values(m_bits, m.type, ms);
 #pragma unroll
             for (int i = 0; i < N; i++) {
                 sums[0] += (double)gs[i] * (double)gs[i];
                 if (with) sums[1] += (double)gs[i] * (double)ms[i];
             }
-            if (counted) zeros += count_zeros(gs, count);
+            if (counted) zeros += count_zeros(gs);
         });
-        sums[2] = zeros;
+        sums[2] += zeros;
     }
 };
 
 struct StateOf {
-    enum { SUMS = 4, KINDS = 1 };
+    enum { SUMS = 4, LOOPS = 1 };
     u32 flags;
 
     __device__ bool wants(const World&, u32) const { return true; }
+    __device__ bool is_aligned(const World& w, const Tensor& t, u32 tensor) const {
+        return fits_packs(w.params[tensor], t.dtype);
+    }
     __device__ bool sums() const { return true; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
         for (int k = 0; k < SUMS; k++) w.state_slots[(u64)chunk * STATE_SUMS + k] = sums[k];
     }
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Weights p(t, w.params[piece.tensor], piece.start);
-        Moments moments(t, piece.start);
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Weights p = Weights::of_chunk(t, w.params[piece.tensor], piece.start);
+        Moments moments = Moments::of_chunk(t, piece.start);
         bool shown = is_shown(w, piece.tensor, flags);
         u32 counted = w.zeros, zeros = 0;
-        packs<N>(piece.len, [&](u32 at, int count) {
+        packs<A, N>(piece, [&](u32 at) {
             A ps[N], ms[N], vs[N];
             Bits p_bits = {}, low = {};
-            p.template fetch_both<A>(at, count, shown, p_bits, low);
-            Bits m_bits = fetch<A>(moments.m, at, count), v_bits = fetch<A>(moments.v, at, count);
-            p.template values_of<A>(p_bits, low, shown, ps);
-            values<A>(m_bits, moments.m.type, ms);
-            values<A>(v_bits, moments.v.type, vs);
-            add_state(ps, ms, vs, sums);
-            if (counted) zeros += count_zeros(ms, count);
+            p.template fetch_both<A, N>(at, shown, p_bits, low);
+            Bits m_bits = fetch<A, N>(moments.m, at), v_bits = fetch<A, N>(moments.v, at);
+            p.values_of(p_bits, low, shown, ps);
+            values(m_bits, moments.m.type, ms);
+            values(v_bits, moments.v.type, vs);
+            add_squares(ps, sums[0]);
+            add_squares(ms, sums[1]);
+            add_squares(vs, sums[2]);
+            if (counted) zeros += count_zeros(ms);
         });
-        sums[3] = zeros;
+        sums[3] += zeros;
     }
 };
 
@@ -733,87 +716,121 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_statistics(const World* 
 }
 
 // Makes the masters what the host's parameter says.
-template <class A> __device__ inline void begin_masters(const Weights& p, u32 len) {
-    enum { N = Pack<A>::N };
-    packs<N>(len, [&](u32 at, int count) {
+template <class A, int N> __device__ inline void begin_masters(const Weights& p, const Piece& piece) {
+    packs<A, N>(piece, [&](u32 at) {
         A ps[N];
         Bits nothing = {};
         if (p.precision == MASTER) {
-            p.template load<A>(ps, at, count, true);
-            write<A>(p.beside, at, count, ps);
+            p.load(ps, at, true);
+            write(p.beside, at, ps);
         } else {
-            write_bits<A>(p.beside, at, count, nothing);
+            write_bits<N>(p.beside, at, nothing);
         }
     });
 }
 
+// Where a chunk's operands lie and its coefficients, for shared memory: in registers they would leave too few for the
+// elements.
+template <class A> struct Place {
+    u64 host, beside, g, m, v;
+    u64 start;
+    Scalars<A> scalars;
+
+    __device__ Place() {}
+    __device__ Place(const World& w, const Tensor& t, const Piece& piece)
+        : start(piece.start), scalars(w.coefficients[piece.tensor]) {
+        Weights p = Weights::of_chunk(t, w.params[piece.tensor], start);
+        Moments moments = Moments::of_chunk(t, start);
+        host = p.host.address;
+        beside = p.beside.address;
+        g = Operand(w.grads[piece.tensor], t.grad_dtype, start).address;
+        m = moments.m.address;
+        v = moments.v.address;
+    }
+};
+
 // WANTED: how many sums of what it leaves: none, Σ θ², Σ m² and Σ v², or also the zeros of m and Σ g·m of the effective
 // gradient with the new m.
 template <int WANTED> struct Update {
-    enum { SUMS = WANTED > 0 ? WANTED : 1, KINDS = WANTED == 3 ? 6 : 1 };
+    enum { SUMS = WANTED > 0 ? WANTED : 1, LOOPS = WANTED <= 3 ? 2 : 1 };
 
     __device__ bool wants(const World& w, u32 tensor) const {
         return w.coefficients[tensor].active != 0 || w.begin[tensor] != 0;
+    }
+    // Masters begin element by element, once in a run.
+    __device__ bool is_aligned(const World& w, const Tensor& t, u32 tensor) const {
+        return fits_packs(w.params[tensor], t.dtype) && fits_packs(w.grads[tensor], t.grad_dtype) && !w.begin[tensor];
     }
     __device__ bool sums() const { return WANTED > 0; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
         if (!w.coefficients[w.chunk_tensor[chunk]].active) return; // it only began
         for (int k = 0; k < SUMS; k++) w.state_slots[(u64)chunk * STATE_SUMS + k] = sums[k];
     }
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        bool begins = w.begin[piece.tensor] != 0;
-        Weights p(t, w.params[piece.tensor], piece.start);
-        if (!w.coefficients[piece.tensor].active) {
-            begin_masters<A>(p, piece.len);
+    template <class A, int N>
+    __device__ inline void load(const Place<A>& place, const Tensor& t, u32 at, bool shown, A (&ps)[N], A (&gs)[N],
+                                A (&ms)[N], A (&vs)[N]) const {
+        Weights p(t, place.host, place.beside);
+        Operand g(place.g, t.grad_dtype);
+        Moments moments(t, place.m, place.v);
+        Bits p_bits = {}, low = {};
+        p.template fetch_both<A, N>(at, shown, p_bits, low);
+        Bits g_bits = fetch<A, N>(g, at);
+        Bits m_bits = fetch<A, N>(moments.m, at), v_bits = fetch<A, N>(moments.v, at);
+        p.values_of(p_bits, low, shown, ps);
+        values(g_bits, g.type, gs);
+        values(m_bits, moments.m.type, ms);
+        values(v_bits, moments.v.type, vs);
+    }
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        bool begins = N == 1 && w.begin[piece.tensor] != 0;
+        if (begins && !w.coefficients[piece.tensor].active) {
+            begin_masters<A, N>(Weights::of_chunk(t, w.params[piece.tensor], piece.start), piece);
             return;
         }
-        // Not in registers: too few would be left for the elements.
-        SHARED_ARRAY(Scalars<A>, scalars, 1);
+        SHARED_ARRAY(Place<A>, shared, 1);
         __syncthreads();
-        if (threadIdx.x == 0) scalars[0] = Scalars<A>(w.coefficients[piece.tensor]);
+        if (threadIdx.x == 0) shared[0] = Place<A>(w, t, piece);
         __syncthreads();
-        Operand g = operand(w.grads[piece.tensor], t.grad_dtype, piece.start);
-        Moments moments(t, piece.start);
         bool exact = is_exact(t);
         u32 zeros = 0;
-        packs<N>(piece.len, [&](u32 at, int count) {
+        packs<A, N>(piece, [&](u32 at) {
+            const Place<A>& place = shared[0];
+            const Scalars<A>& s = place.scalars;
             A ps[N], gs[N], ms[N], vs[N];
-            Bits p_bits = {}, low = {};
-            p.template fetch_both<A>(at, count, begins, p_bits, low);
-            Bits g_bits = fetch<A>(g, at, count);
-            Bits m_bits = fetch<A>(moments.m, at, count), v_bits = fetch<A>(moments.v, at, count);
-            p.template values_of<A>(p_bits, low, begins, ps);
-            values<A>(g_bits, g.type, gs);
-            values<A>(m_bits, moments.m.type, ms);
-            values<A>(v_bits, moments.v.type, vs);
             READ_AGAIN;
-            const Scalars<A>& s = scalars[0];
+            load(place, t, at, begins, ps, gs, ms, vs);
+            READ_AGAIN;
 #pragma unroll
-            for (int i = 0; i < N; i++) {
-                s.moments(gs[i], ms[i], vs[i], exact);
-                ps[i] = s.param(ps[i], s.ratio(ms[i], vs[i]));
+            for (int i = 0; i < N; i++) s.moments(gs[i], ms[i], vs[i], exact);
+#pragma unroll
+            for (int i = 0; i < N; i++) ps[i] = s.param(ps[i], s.ratio(ms[i], vs[i]));
+            READ_AGAIN;
+            Moments(t, place.m, place.v).store(ms, vs, at, s.key, place.start + at);
+            if (WANTED > 0) {
+                add_squares(ms, sums[1 % SUMS]);
+                add_squares(vs, sums[2 % SUMS]);
             }
-            p.template store<A>(ps, at, count, s.key, piece.start + at);
-            moments.template store<A>(ms, vs, at, count, s.key, piece.start + at);
-            if (WANTED > 0) add_state(ps, ms, vs, sums);
             if (WANTED > 3) {
-                zeros += count_zeros(ms, count);
+                zeros += count_zeros(ms);
 #pragma unroll
                 for (int i = 0; i < N; i++) sums[4 % SUMS] += (double)(gs[i] * s.gradient) * (double)ms[i];
             }
+            READ_AGAIN;
+            Weights(t, place.host, place.beside).store(ps, at, s.key, place.start + at);
+            if (WANTED > 0) add_squares(ps, sums[0]);
         });
-        if (WANTED > 3) sums[3 % SUMS] = zeros;
+        if (WANTED > 3) sums[3 % SUMS] += zeros;
     }
 };
 
+// At most 64 registers, for 1024 threads on a multiprocessor: scripts/ptxas.py.
 extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update(const World* world) {
     if (world->state->apply) over_chunks(*world, Update<3>());
 }
 
 // The same for `enhanced` features and for `reference`.
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_update_counting(const World* world) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update_counting(const World* world) {
     if (world->state->apply) over_chunks(*world, Update<5>());
 }
 
@@ -856,6 +873,7 @@ __device__ void total_up(const World& w, const double* slots, double* totals, do
         __syncthreads();
         if (threadIdx.x < WIDTH) {
             double sum = 0.0;
+#pragma unroll 1
             for (u32 i = 0; i < DECIDER_WARPS; i++) sum += shared[threadIdx.x * DECIDER_WARPS + i];
             totals[(u64)tensor * STRIDE + threadIdx.x] = sum;
         }
@@ -865,6 +883,7 @@ __device__ void total_up(const World& w, const double* slots, double* totals, do
 
 // sum + the numbers of the first `count` lanes, in their order; the same in every lane.
 __device__ inline double add_in_order(double sum, double v, u32 count) {
+#pragma unroll 1
     for (u32 lane = 0; lane < count; lane++) sum += __shfl_sync(ALL, v, lane);
     return sum;
 }
@@ -878,6 +897,7 @@ __device__ u32 least(u32 v, u32* shared) {
     __syncthreads();
     if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = v;
     __syncthreads();
+#pragma unroll 1
     for (u32 i = 0; i < DECIDER / WARP; i++) v = shared[i] < v ? shared[i] : v;
     return v;
 }
@@ -956,8 +976,8 @@ __device__ double dot(double sum, const double* w, const double* x, u32 n) {
 
 enum After { ADD, RELU, SCALE };
 
-// y = W x + b for each token, W: rows × columns and b behind one another at `phi`; or y += that, or its positive part, or
-// its first rows (as many as columns) times `scale`.
+// y = W x + b for each token, W: rows × columns and b behind one another at `phi`; or y += that, or its positive part,
+// or its first rows (as many as columns) times `scale`.
 template <int AFTER>
 __device__ void linear(const double* phi, u32 rows, u32 columns, u32 tokens, const double* x, double* y,
                        double scale = 1.0) {
@@ -987,8 +1007,8 @@ __device__ void layer_norm(const double* phi, u32 dim, u32 tokens, const double*
     __syncthreads();
 }
 
-// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ), q already scaled. qkv: G × 3D. Neighbouring lanes share the keys of one
-// query: each computes every so manieth weight, and all of them add up all weights.
+// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ), q already scaled. qkv: G × 3D. Neighbouring lanes share the keys of
+// one query: each computes every so manieth weight, and all of them add up all weights.
 __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double* out) {
     u32 width = dim / heads, tasks = tokens * heads, parts = 1;
     while (parts < WARP && parts * 2 <= tokens && tasks * parts * 2 <= DECIDER) parts *= 2;
@@ -1066,7 +1086,8 @@ __device__ const double* encode(const World& w, double* x) {
 enum Version { BASIC = 0, BASIC_PLUS = 1, ENHANCED = 2, NORM_BASIC = 3, NORM_BASIC_PLUS = 4 };
 
 // Mean and variance (divisor N) over a group's tensors, in every lane of a warp.
-__device__ void spread(const u32* members, u32 count, const double* values, u32 stride, double& mean, double& variance) {
+__device__ void spread(const u32* members, u32 count, const double* values, u32 stride, double& mean,
+                       double& variance) {
     u32 lane = threadIdx.x % WARP;
     double sum = -0.0, squares = -0.0; // the sum of nothing on the host
     for (u32 start = 0; start < count; start += WARP) {
@@ -1108,7 +1129,8 @@ __device__ void fill_features(const World& w, double time) {
         if (enhanced && task >= 4)
             spread(members, count, w.fixed + (task - 4), 3, mean, variance);
         else
-            spread(members, count, w.statistics + (enhanced && task >= 2 ? task + 3 : task), STATISTICS, mean, variance);
+            spread(members, count, w.statistics + (enhanced && task >= 2 ? task + 3 : task), STATISTICS, mean,
+                   variance);
         if (lane == 0) {
             double* row = w.next_features + (u64)group * dim;
             if (!enhanced) {
@@ -1136,8 +1158,10 @@ __device__ void make_tokens(const World& w, double* tokens) {
         bool standardise = norm && column < w.statistical;
         if (standardise) {
             double sum = -0.0, squares = -0.0;
+#pragma unroll 1
             for (u32 g = 0; g < groups; g++) sum += w.next_features[(u64)g * dim + column];
             mean = sum / groups;
+#pragma unroll 1
             for (u32 g = 0; g < groups; g++) {
                 double d = w.next_features[(u64)g * dim + column] - mean;
                 squares += d * d;
@@ -1145,6 +1169,7 @@ __device__ void make_tokens(const World& w, double* tokens) {
             deviation = groups > 1 ? sqrt(squares / (groups - 1)) : 0.0;
         }
         double gate = w.gates ? sigmoid(gates[column]) : 1.0;
+#pragma unroll 1
         for (u32 g = 0; g < groups; g++) {
             double x = w.next_features[(u64)g * dim + column];
             if (standardise) x = groups > 1 ? (x - mean) / (deviation + 1e-8) : 0.0;
@@ -1335,7 +1360,8 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     }
     double scale = device_scale ? (double)*device_scale : grad_scale;
     Effective e = look(w, 1.0 / scale, unseen, shared);
-    if (e.reason == NOT_SKIPPED && ((found_inf && *found_inf != 0.0f) || !(w.settings->propagate || (scale > 0.0 && is_finite(scale))))) e.reason = GRADIENT;
+    bool usable = w.settings->propagate || (scale > 0.0 && is_finite(scale));
+    if (e.reason == NOT_SKIPPED && ((found_inf && *found_inf != 0.0f) || !usable)) e.reason = GRADIENT;
     if (e.reason == NOT_SKIPPED && w.modulation) e.reason = evaluate(w, e.factor, steps + 1, shared);
     bool apply = e.reason == NOT_SKIPPED;
     if (apply) {
@@ -1401,10 +1427,16 @@ struct Meta { // one a tensor each
 
 // What a pass of the meta-update starts from; sums go where the gradients' go.
 struct Pass {
-    enum { SUMS = GRADIENT_SUMS, KINDS = 1 };
+    enum { SUMS = GRADIENT_SUMS, LOOPS = 1 };
     const Meta* meta;
 
     __device__ bool wants(const World&, u32) const { return true; }
+    __device__ bool is_aligned(const World& w, const Tensor& t, u32 tensor) const {
+        if (!fits_packs(w.params[tensor], t.dtype) || !fits_packs(w.grads[tensor], t.grad_dtype)) return false;
+        return !meta || (fits_packs(meta->saved[tensor], t.dtype) &&
+                         fits_packs(meta->kept[0][tensor], t.grad_dtype) &&
+                         fits_packs(meta->kept[1][tensor], t.grad_dtype));
+    }
     __device__ bool sums() const { return true; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
         for (int k = 0; k < SUMS; k++) w.gradient_slots[(u64)chunk * SUMS + k] = sums[k];
@@ -1413,8 +1445,7 @@ struct Pass {
 
 // θ′ as it would be stored: rounded to nearest also where a step rounds by chance; where there are masters, what the
 // moved master shows. The same bits whenever it is asked for.
-template <class A> struct Origin {
-    enum { N = Pack<A>::N };
+template <class A, int N> struct Origin {
     Weights p;
     Operand g;
     Moments moments;
@@ -1423,14 +1454,14 @@ template <class A> struct Origin {
     Scalars<A> s;
 
     __device__ Origin(const Meta& meta, const Tensor& t, const Piece& piece)
-        : p(t, meta.saved[piece.tensor], piece.start),
-          g(operand(meta.kept[0][piece.tensor], t.grad_dtype, piece.start)), moments(t, piece.start),
+        : p(Weights::of_chunk(t, meta.saved[piece.tensor], piece.start)),
+          g(meta.kept[0][piece.tensor], t.grad_dtype, piece.start), moments(Moments::of_chunk(t, piece.start)),
           how(meta.moves[piece.tensor].how), exact(is_exact(t)),
           s(meta.moves[piece.tensor].coefficients) {}
 
     // θ or its masters, m′/(√v̂′ + ε), and θ′.
-    __device__ void point(u32 at, int count, A (&ps)[N], A (&ratio)[N], A (&moved)[N]) const {
-        p.template load<A>(ps, at, count, how == STAY);
+    __device__ void point(u32 at, A (&ps)[N], A (&ratio)[N], A (&moved)[N]) const {
+        p.load(ps, at, how == STAY);
         if (how == STAY) {
 #pragma unroll
             for (int i = 0; i < N; i++) {
@@ -1439,66 +1470,63 @@ template <class A> struct Origin {
             }
             return;
         }
-        A gs[N], ms[N], vs[N];
-        read<A>(ms, moments.m, at, count);
-        read<A>(vs, moments.v, at, count);
-        if (how == STEP) read<A>(gs, g, at, count);
+        A gs[N] = {}, ms[N], vs[N];
+        read(ms, moments.m, at);
+        read(vs, moments.v, at);
+        if (how == STEP) read(gs, g, at);
 #pragma unroll
         for (int i = 0; i < N; i++) {
             if (how == STEP) s.moments(gs[i], ms[i], vs[i], exact);
             ratio[i] = s.ratio(ms[i], vs[i]);
             moved[i] = s.param(ps[i], ratio[i]);
         }
-        p.template round_as_shown<A>(moved, p.has_master());
+        p.round_as_shown(moved, p.has_master());
     }
 };
 
 // The direction w, in float64.
-template <class A> struct Way {
-    enum { N = Pack<A>::N };
+template <class A, int N> struct Way {
     Operand g, g2;
     double train1, train2;
 
     __device__ Way(const Meta& meta, const Tensor& t, const Piece& piece)
-        : g(operand(meta.kept[0][piece.tensor], t.grad_dtype, piece.start)),
-          g2(operand(meta.kept[1][piece.tensor], t.grad_dtype, piece.start)),
+        : g(meta.kept[0][piece.tensor], t.grad_dtype, piece.start),
+          g2(meta.kept[1][piece.tensor], t.grad_dtype, piece.start),
           train1(meta.directions[piece.tensor].train1), train2(meta.directions[piece.tensor].train2) {}
 
-    __device__ void w(u32 at, int count, double (&out)[N]) const {
+    __device__ void w(u32 at, double (&out)[N]) const {
         A a[N], b[N];
-        read<A>(a, g, at, count);
-        read<A>(b, g2, at, count);
+        read(a, g, at);
+        read(b, g2, at);
 #pragma unroll
         for (int i = 0; i < N; i++) out[i] = train2 * (double)b[i] + train1 * (double)a[i];
     }
 };
 
 struct Moved : Pass {
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Origin<A> origin(*meta, t, piece);
-        Weights out(t, w.params[piece.tensor], piece.start);
-        packs<N>(piece.len, [&](u32 at, int count) {
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Origin<A, N> origin(*meta, t, piece);
+        Weights out = Weights::of_chunk(t, w.params[piece.tensor], piece.start);
+        packs<A, N>(piece, [&](u32 at) {
             A ps[N], ratio[N], moved[N];
-            origin.point(at, count, ps, ratio, moved);
+            origin.point(at, ps, ratio, moved);
             for (int i = 0; i < N; i++)
-                if (i < count) sums[0] += (double)moved[i] * (double)moved[i];
-            out.template show<A>(moved, at, count);
+                sums[0] += (double)moved[i] * (double)moved[i];
+            out.show(moved, at);
         });
     }
 };
 
 struct Alignment : Pass {
-    template <class A>
-    __device__ void chunk(const World&, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Operand g = operand(meta->kept[0][piece.tensor], t.grad_dtype, piece.start);
-        Operand g2 = operand(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
-        packs<N>(piece.len, [&](u32 at, int count) {
+    template <class A, int N>
+    __device__ inline void run(const World&, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Operand g(meta->kept[0][piece.tensor], t.grad_dtype, piece.start);
+        Operand g2(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
+        packs<A, N>(piece, [&](u32 at) {
             A a[N], b[N];
-            read<A>(a, g, at, count);
-            read<A>(b, g2, at, count);
+            read(a, g, at);
+            read(b, g2, at);
             for (int i = 0; i < N; i++) {
                 sums[0] += (double)b[i] * (double)b[i];
                 sums[1] += (double)a[i] * (double)b[i];
@@ -1508,13 +1536,12 @@ struct Alignment : Pass {
 };
 
 struct DirectionSquare : Pass {
-    template <class A>
-    __device__ void chunk(const World&, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Way<A> way(*meta, t, piece);
-        packs<N>(piece.len, [&](u32 at, int count) {
+    template <class A, int N>
+    __device__ inline void run(const World&, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Way<A, N> way(*meta, t, piece);
+        packs<A, N>(piece, [&](u32 at) {
             double ws[N];
-            way.w(at, count, ws);
+            way.w(at, ws);
             for (int i = 0; i < N; i++) sums[0] += ws[i] * ws[i];
         });
     }
@@ -1523,23 +1550,22 @@ struct DirectionSquare : Pass {
 struct Neighbour : Pass {
     double radius;
 
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Origin<A> origin(*meta, t, piece);
-        Way<A> way(*meta, t, piece);
-        Weights out(t, w.params[piece.tensor], piece.start);
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Origin<A, N> origin(*meta, t, piece);
+        Way<A, N> way(*meta, t, piece);
+        Weights out = Weights::of_chunk(t, w.params[piece.tensor], piece.start);
         double r = radius;
-        packs<N>(piece.len, [&](u32 at, int count) {
+        packs<A, N>(piece, [&](u32 at) {
             A ps[N], ratio[N], moved[N], stored[N];
             double ws[N];
-            origin.point(at, count, ps, ratio, moved);
-            way.w(at, count, ws);
+            origin.point(at, ps, ratio, moved);
+            way.w(at, ws);
             for (int i = 0; i < N; i++) stored[i] = (A)((double)moved[i] + r * ws[i]);
-            out.template round_as_shown<A>(stored, false);
-            for (int i = 0; i < N; i++) // w is 0 beyond `count`
-                if (i < count) sums[0] += ((double)stored[i] - (double)moved[i]) * ws[i];
-            out.template show<A>(stored, at, count);
+            out.round_as_shown(stored, false);
+            for (int i = 0; i < N; i++)
+                sums[0] += ((double)stored[i] - (double)moved[i]) * ws[i];
+            out.show(stored, at);
         });
     }
 };
@@ -1548,23 +1574,21 @@ struct Project : Pass {
     u32 differs; // x = host·b − train2·g′; else host·b
     double host, train2;
 
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Origin<A> origin(*meta, t, piece);
-        Operand b = operand(w.grads[piece.tensor], t.grad_dtype, piece.start);
-        Operand g2 = operand(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Origin<A, N> origin(*meta, t, piece);
+        Operand b(w.grads[piece.tensor], t.grad_dtype, piece.start);
+        Operand g2(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
         bool has = w.grads[piece.tensor] != 0, two = differs;
         double times_b = host, times_g2 = train2;
-        packs<N>(piece.len, [&](u32 at, int count) {
-            A ps[N], ratio[N], moved[N], bs[N], g2s[N];
-            origin.point(at, count, ps, ratio, moved);
-            if (has) read<A>(bs, b, at, count);
-            if (two) read<A>(g2s, g2, at, count);
+        packs<A, N>(piece, [&](u32 at) {
+            A ps[N], ratio[N], moved[N], bs[N] = {}, g2s[N] = {};
+            origin.point(at, ps, ratio, moved);
+            if (has) read(bs, b, at);
+            if (two) read(g2s, g2, at);
             for (int i = 0; i < N; i++) {
                 double x = has ? times_b * (double)bs[i] : 0.0;
                 if (two) x -= times_g2 * (double)g2s[i];
-                if (i >= count) continue;
                 if (origin.how != STAY) sums[0] += x * (double)ratio[i];
                 sums[1] += x * (double)ps[i];
             }
@@ -1574,33 +1598,36 @@ struct Project : Pass {
 
 // Makes the masters of the tensors in `begin` what the host's parameters say.
 struct Begin : Pass {
+    enum { LOOPS = 0 };
+
     __device__ bool wants(const World& w, u32 tensor) const { return w.begin[tensor] != 0; }
     __device__ bool sums() const { return false; }
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&)[SUMS]) const {
-        begin_masters<A>(Weights(t, w.params[piece.tensor], piece.start), piece.len);
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&)[SUMS]) const {
+        begin_masters<A, N>(Weights::of_chunk(t, w.params[piece.tensor], piece.start), piece);
     }
 };
 
 // The number of elements that are not what their masters show. Of remainders nobody can tell.
 struct Strangers : Pass {
-    template <class A>
-    __device__ void chunk(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        enum { N = Pack<A>::N };
-        Weights p(t, w.params[piece.tensor], piece.start);
+    enum { LOOPS = 0 };
+
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        Weights p = Weights::of_chunk(t, w.params[piece.tensor], piece.start);
         if (p.precision != MASTER) return;
-        packs<N>(piece.len, [&](u32 at, int count) {
-            Bits host = fetch<A>(p.host, at, count);
+        packs<A, N>(piece, [&](u32 at) {
+            Bits host = fetch<A, N>(p.host, at);
             A masters[N];
-            read<A>(masters, p.beside, at, count);
+            read(masters, p.beside, at);
             for (int i = 0; i < N; i++)
-                if (i < count && half_of_master((float)masters[i], p.host.type) != get_half(host, i)) sums[0] += 1.0;
+                if (half_of_master((float)masters[i], p.host.type) != get_half(host, i)) sums[0] += 1.0;
         });
     }
 };
 
 // Writes θ′; Σ θ′².
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_moved(const World* world, const Meta* meta) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) maw_moved(const World* world, const Meta* meta) {
     Moved work;
     work.meta = meta;
     over_chunks(*world, work);
@@ -1621,7 +1648,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_direction_square(const W
 }
 
 // Writes θ′ + radius·w; ⟨δ, w⟩, δ = what was written − θ′.
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_neighbour(const World* world, const Meta* meta, double radius) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2)
+    maw_neighbour(const World* world, const Meta* meta, double radius) {
     Neighbour work;
     work.meta = meta;
     work.radius = radius;
@@ -1629,7 +1657,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_neighbour(const World* w
 }
 
 // Σ x·r, Σ x·θ.
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, 2)
     maw_project(const World* world, const Meta* meta, u32 differs, double host, double train2) {
     Project work;
     work.meta = meta;

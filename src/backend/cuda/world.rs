@@ -29,11 +29,15 @@ pub fn precision(precision: Precision) -> u32 {
     }
 }
 
-/// `Kind`: which of the usual combinations of types a tensor has.
+/// `Kind`: which types a tensor has.
 pub fn kind(tensor: &groups::Tensor) -> u32 {
-    match (tensor.spec.dtype, tensor.spec.grad_dtype, tensor.moment_dtype) {
-        (DType::F32, DType::F32, DType::F32) => 1,
-        (DType::BF16, DType::BF16, DType::F32) => 2 + precision(tensor.precision),
+    let all = |wanted: fn(DType) -> bool| {
+        [tensor.spec.dtype, tensor.spec.grad_dtype, tensor.moment_dtype].into_iter().all(wanted)
+    };
+    match tensor.spec.dtype {
+        DType::F64 => 3,
+        _ if all(|dtype| dtype == DType::F32) => 1,
+        _ if all(|dtype| matches!(dtype, DType::F32 | DType::BF16)) => 2,
         _ => 0,
     }
 }
