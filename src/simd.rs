@@ -1,8 +1,8 @@
 //! One source, several instruction sets, the same bits: kernels are plain Rust over slices, compiled once for each
 //! [`Level`] and chosen when the program runs.
 //!
-//! There are no intrinsics here. A [`Kernel`] is inlined into a thin `#[target_feature]` shell and the compiler
-//! vectorises it with what that shell may use. Bits stay equal because vectorising never changes the arithmetic: Rust
+//! There are no intrinsics here (the CPU backend's `bf16.rs` has some). A [`Kernel`] is inlined into a thin
+//! `#[target_feature]` shell and the compiler vectorises it with what that shell may use. Bits stay equal because vectorising never changes the arithmetic: Rust
 //! neither reorders a sum nor contracts `a * b + c` into a fused operation by itself, so an order of summation that is
 //! written down holds at every width. [`Lanes`] is how the attention module writes it down, `sums.rs` how the passes over
 //! tensors do. Hence the two rules for a kernel: no `mul_add`, and no function of the platform's libm ([`crate::math`]
