@@ -52,20 +52,6 @@ pub struct Direction {
     pub train1: f64,
 }
 
-/// The vector x whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Probe {
-    /// The host's gradients, times a factor.
-    Host(f64),
-    /// `host`·(the host's gradients) − `train2`·g′.
-    Difference {
-        /// Factor of the host's.
-        host: f64,
-        /// Factor of g′ as it was kept.
-        train2: f64,
-    },
-}
-
 /// A neighbour of θ′ on the line along w.
 #[derive(Clone, Copy, Debug)]
 pub struct Neighbour<'a> {
@@ -75,7 +61,7 @@ pub struct Neighbour<'a> {
     pub radius: f64,
 }
 
-/// Products of a [`Probe`] x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
+/// Products of gradients x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Projection {
     /// Σ x·r, r = m′/(√v̂′ + ε); 0 where the tensor stays.
@@ -177,31 +163,35 @@ pub trait MetaPasses: StepPasses {
     /// [`StepPasses::gradient_sums`] does, of those that are there.
     fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]);
 
-    /// Keeps the host's gradients as g′ (0 where one is missing), and gives their products with themselves and with g.
-    fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]);
-
     /// Writes θ′; Σ θ′² of each tensor into `out`.
     fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]);
 
-    /// Σ w² of each tensor.
-    fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]);
+    /// Takes the host's gradients as g′ (0 where one is missing), and gives their products with themselves and with g.
+    fn align(&mut self, grads: &Grads, out: &mut [Alignment]);
+
+    /// Σ w² of each tensor. `grads`: those of [`MetaPasses::align`], which the host still has.
+    fn direction_square(&mut self, grads: &Grads, directions: &[Direction], out: &mut [f64]);
+
+    /// Keeps what [`MetaPasses::write_neighbour`] needs of these gradients, which are those of [`MetaPasses::align`]. The
+    /// neighbours will lie along these directions, at `radius` or −`radius`.
+    fn keep_direction(&mut self, grads: &Grads, directions: &[Direction], radius: f64);
 
     /// Writes a neighbour of θ′, rounded to each tensor's dtype. `made`: ⟨δ, w⟩ of each tensor, δ = what was written − θ′.
     fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]);
 
-    /// Products of x with what θ′ is made of.
-    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]);
+    /// Products of `factor` times the host's gradients with what θ′ is made of.
+    fn project(&mut self, grads: &Grads, factor: f64, moves: &[Move], out: &mut [Projection]);
 
     /// [`MetaPasses::project`], then [`MetaPasses::write_neighbour`], in one pass over memory where that is cheaper.
     fn project_and_write_neighbour(
         &mut self,
-        (grads, probe): (&Grads, Probe),
+        (grads, factor): (&Grads, f64),
         params: &Params,
         moves: &[Move],
         neighbour: Neighbour,
         (projections, made): (&mut [Projection], &mut [f64]),
     ) {
-        self.project(grads, probe, moves, projections);
+        self.project(grads, factor, moves, projections);
         self.write_neighbour(params, moves, neighbour, made);
     }
 }

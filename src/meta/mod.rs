@@ -262,7 +262,7 @@ impl Optimizer {
             first_train2: None,
             factors: None,
             train1: vec![None; tensors.len()],
-            scales: [1.0; 2],
+            train1_scale: 1.0,
             moves: vec![Move::Stay; tensors.len()],
             slopes: vec![Slopes::default(); tensors.len()],
             moved_square: 0.0,
@@ -271,7 +271,7 @@ impl Optimizer {
             direction_square: 0.0,
             radius: 0.0,
             made: 0.0,
-            plus: Vec::new(),
+            one_end: Vec::new(),
             d_loss_decrease: PathDerivative::zero(groups),
             d_alignment: PathDerivative::zero(groups),
         }));

@@ -2,7 +2,7 @@
 
 use super::objective::{GradientAlignment, Losses, Plan, by_group};
 use super::{Answer, Outcome, Request, Stage};
-use crate::backend::{Alignment, Direction, Kept, Move, Neighbour, Probe, Projection};
+use crate::backend::{Alignment, Direction, Move, Neighbour, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::{DType, Difference, Options, ParamGroup, Semantics};
 use crate::groups::{Groups, Tensor};
@@ -26,19 +26,20 @@ pub(super) struct Open {
     pub factors: Option<Factors>,
     /// Sums of B1's effective gradient.
     pub train1: Vec<Option<GradientSums>>,
-    /// Factors from a kept gradient to the effective one, by [`Kept`].
-    pub scales: [f64; 2],
+    /// The factor from B1's kept gradient to the effective one.
+    pub train1_scale: f64,
     pub moves: Vec<Move>,
     pub slopes: Vec<Slopes>,
     pub moved_square: f64,
     pub alignment: Option<GradientAlignment>,
     pub directions: Vec<Direction>,
     pub direction_square: f64,
+    /// r of the difference; 0 as long as none is wanted.
     pub radius: f64,
     /// ⟨δ, w⟩ of the step that rounding really made: from θ′ to θ′ + r·w, later from θ′ − r·w to θ′ + r·w.
     pub made: f64,
-    /// Products of the gradient at θ′ + r·w, until those at θ′ − r·w are taken from them.
-    pub plus: Vec<Projection>,
+    /// Products of the gradient at one end of the difference: at θ′ if it is taken forward, else at θ′ + r·w.
+    pub one_end: Vec<Projection>,
     /// ∂L_loss/∂α, β and ∂L_grad/∂α, β.
     pub d_loss_decrease: PathDerivative,
     pub d_alignment: PathDerivative,
@@ -104,12 +105,12 @@ impl Open {
             Stage::Validation => self.losses.validation = answer.loss,
             Stage::Train2 => {
                 self.losses.train_moved = answer.loss;
-                self.take_train2(grads.expect("checked"), unscale, p)?;
+                self.take_train2(grads.expect("checked"), unscale, world, p)?;
             }
             Stage::ValidationMoved => {
                 self.losses.validation_moved = answer.loss;
-                let look = (grads.expect("checked"), Probe::Host(unscale));
-                let (projections, next) = if self.find_radius(world)? {
+                let look = (grads.expect("checked"), unscale);
+                let (projections, next) = if self.radius > 0.0 {
                     (self.visit(Some(look), self.radius, world, p)?, Next::Ask(Stage::Plus))
                 } else {
                     (self.project(look, p)?, Next::Finish)
@@ -118,24 +119,19 @@ impl Open {
                 return Ok(next);
             }
             Stage::Plus if self.plan.difference == Some(Difference::Central) => {
-                let look = (grads.expect("checked"), Probe::Host(unscale));
-                self.plus = self.visit(Some(look), -self.radius, world, p)?;
+                let look = (grads.expect("checked"), unscale);
+                self.one_end = self.visit(Some(look), -self.radius, world, p)?;
                 return Ok(Next::Ask(Stage::Minus));
             }
             Stage::Plus => {
-                let probe = Probe::Difference { host: unscale, train2: self.scales[Kept::Train2 as usize] };
-                let difference = self.project((grads.expect("checked"), probe), p)?;
-                return self.take_difference(&difference, p);
+                let plus = self.project((grads.expect("checked"), unscale), p)?;
+                let at_moved = std::mem::take(&mut self.one_end);
+                return self.take_difference(&plus, &at_moved, p);
             }
             Stage::Minus => {
-                let mut difference = std::mem::take(&mut self.plus);
-                let minus = self.project((grads.expect("checked"), Probe::Host(unscale)), p)?;
-                // The gradients differ by far more than these float64 sums are rounded by.
-                for (d, minus) in difference.iter_mut().zip(minus) {
-                    d.ratio -= minus.ratio;
-                    d.param -= minus.param;
-                }
-                return self.take_difference(&difference, p);
+                let minus = self.project((grads.expect("checked"), unscale), p)?;
+                let plus = std::mem::take(&mut self.one_end);
+                return self.take_difference(&plus, &minus, p);
             }
         }
         let next = self.plan.after(Some(self.stage));
@@ -144,7 +140,7 @@ impl Open {
         }
         match next {
             Some(stage) => Ok(Next::Ask(stage)),
-            None if self.find_radius(world)? => {
+            None if self.radius > 0.0 => {
                 self.visit(None, self.radius, world, p)?;
                 Ok(Next::Ask(Stage::Plus))
             }
@@ -173,7 +169,7 @@ impl Open {
         for (i, sums) in p.gradients.iter().enumerate() {
             self.train1[i] = grads.has(i).then(|| sums.scaled(effective.factor));
         }
-        self.scales[Kept::Train1 as usize] = effective.factor;
+        self.train1_scale = effective.factor;
         if world.options.semantics == Semantics::Paper {
             self.factors = Some(p.factors_for_meta(world.tensors, &self.train1)?);
         }
@@ -188,7 +184,7 @@ impl Open {
             let group = &world.param_groups[tensor.param_group];
             let own = factors.of(p.groups.of_tensor[i]);
             let taken = p.tensor_steps[i];
-            let coefficients = |step| Coefficients::new(group, semantics, step, own, self.scales[0]);
+            let coefficients = |step| Coefficients::new(group, semantics, step, own, self.train1_scale);
             let (step, how) = match semantics {
                 Semantics::Paper if self.train1[i].is_some() => (taken + 1, Move::Step(coefficients(taken + 1))),
                 Semantics::Reference if taken > 0 => (taken, Move::Drift(coefficients(taken))),
@@ -203,12 +199,17 @@ impl Open {
         if self.moved_square.is_finite() { Ok(()) } else { Err(Outcome::StateNotFinite) }
     }
 
-    /// g′: the gradient alignment and w.
-    fn take_train2(&mut self, grads: &Grads, unscale: f64, p: &mut Prepared) -> std::result::Result<(), Outcome> {
-        self.scales[Kept::Train2 as usize] = unscale;
+    /// g′: the gradient alignment, w and r.
+    fn take_train2(
+        &mut self,
+        grads: &Grads,
+        unscale: f64,
+        world: &World,
+        p: &mut Prepared,
+    ) -> std::result::Result<(), Outcome> {
         let mut sums = vec![Alignment::default(); self.moves.len()];
-        p.backend.keep_train2(grads, &mut sums);
-        let product = self.scales[Kept::Train1 as usize] * unscale;
+        p.backend.align(grads, &mut sums);
+        let product = self.train1_scale * unscale;
         let square1 = by_group(&p.groups, |i| self.train1[i].map_or(0.0, |s| s.square));
         let square2 = by_group(&p.groups, |i| sums[i].square * unscale * unscale);
         let products = by_group(&p.groups, |i| sums[i].product * product);
@@ -221,18 +222,23 @@ impl Open {
         let alignment = GradientAlignment::new(&square1, &group_sums, factors);
         for (direction, group) in self.directions.iter_mut().zip(&p.groups.of_tensor) {
             let effective = alignment.directions[*group];
-            *direction = Direction {
-                train2: effective.train2 * unscale,
-                train1: effective.train1 * self.scales[Kept::Train1 as usize],
-            };
+            *direction = Direction { train2: effective.train2 * unscale, train1: effective.train1 * self.train1_scale };
         }
         self.alignment = Some(alignment);
-        self.direction_square = self.square_of_direction(&sums, p);
+        let Some(difference) = self.plan.difference else { return Ok(()) };
+        self.direction_square = self.square_of_direction(grads, &sums, p);
+        self.find_radius(difference, world)?;
+        if self.radius > 0.0 {
+            p.backend.keep_direction(grads, &self.directions, self.radius);
+            if difference == Difference::Forward {
+                self.one_end = self.project((grads, unscale), p)?;
+            }
+        }
         Ok(())
     }
 
     /// ‖w‖² from the sums of g and g′ that are known, or, where these cancel, from a pass of its own.
-    fn square_of_direction(&self, sums: &[Alignment], p: &mut Prepared) -> f64 {
+    fn square_of_direction(&self, grads: &Grads, sums: &[Alignment], p: &mut Prepared) -> f64 {
         let (mut square, mut magnitude) = (0.0, 0.0);
         for (i, (w, sums)) in self.directions.iter().zip(sums).enumerate() {
             let train1 = if self.train1[i].is_some() { p.gradients[i].square } else { 0.0 };
@@ -244,15 +250,14 @@ impl Open {
             return square;
         }
         let mut squares = vec![0.0; self.moves.len()];
-        p.backend.direction_square(&self.directions, &mut squares);
+        p.backend.direction_square(grads, &self.directions, &mut squares);
         squares.iter().sum()
     }
 
-    /// r of the difference; false if no Hessian product is wanted or w = 0.
-    fn find_radius(&mut self, world: &World) -> std::result::Result<bool, Outcome> {
-        let Some(difference) = self.plan.difference else { return Ok(false) };
+    /// r of the difference, unless w = 0.
+    fn find_radius(&mut self, difference: Difference, world: &World) -> std::result::Result<(), Outcome> {
         if self.direction_square == 0.0 {
-            return Ok(false);
+            return Ok(());
         }
         let scale = match world.options.difference_scale {
             0.0 => default_scale(world.tensors, difference),
@@ -260,13 +265,13 @@ impl Open {
         };
         self.radius = scale * (1.0 + self.moved_square.sqrt()) / self.direction_square.sqrt();
         let finite = self.direction_square.is_finite() && self.radius.is_finite();
-        if finite { Ok(true) } else { Err(Outcome::DirectionNotFinite) }
+        if finite { Ok(()) } else { Err(Outcome::DirectionNotFinite) }
     }
 
     /// Writes θ′ + `radius`·w into the host's buffers, having looked at its gradients.
     fn visit(
         &mut self,
-        look: Option<(&Grads, Probe)>,
+        look: Option<(&Grads, f64)>,
         radius: f64,
         world: &World,
         p: &mut Prepared,
@@ -286,23 +291,34 @@ impl Open {
         finite(projections)
     }
 
-    /// H·w from the difference of gradients, divided by the step that rounding really made.
-    fn take_difference(&mut self, difference: &[Projection], p: &mut Prepared) -> std::result::Result<Next, Outcome> {
+    /// H·w from the gradients at both ends of the difference, divided by the step that rounding really made. They differ
+    /// by far more than these float64 sums are rounded by.
+    fn take_difference(
+        &mut self,
+        plus: &[Projection],
+        minus: &[Projection],
+        p: &mut Prepared,
+    ) -> std::result::Result<Next, Outcome> {
         let step = self.made / self.direction_square;
         if !(step.is_finite() && step > 0.0) {
             return Err(Outcome::DirectionNotFinite);
         }
-        self.d_alignment = PathDerivative::new(&p.groups, &self.slopes, difference, step);
+        let less = |(plus, minus): (&Projection, &Projection)| Projection {
+            ratio: plus.ratio - minus.ratio,
+            param: plus.param - minus.param,
+        };
+        let difference: Vec<Projection> = plus.iter().zip(minus).map(less).collect();
+        self.d_alignment = PathDerivative::new(&p.groups, &self.slopes, &difference, step);
         Ok(Next::Finish)
     }
 
     fn project(
         &self,
-        (grads, probe): (&Grads, Probe),
+        (grads, factor): (&Grads, f64),
         p: &mut Prepared,
     ) -> std::result::Result<Vec<Projection>, Outcome> {
         let mut projections = vec![Projection::default(); self.moves.len()];
-        p.backend.project(grads, probe, &self.moves, &mut projections);
+        p.backend.project(grads, factor, &self.moves, &mut projections);
         finite(projections)
     }
 }

@@ -6,11 +6,12 @@ use std::marker::PhantomData;
 use super::chunks::Chunk;
 use super::float::Float;
 use super::kernels::Scalars;
-use super::meta_kernels::{DRIFT, KeepKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, Sight, Visit, Way};
+use super::meta_kernels::{DRIFT, KeptProbeKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, StrideKernel, Way};
 use super::operand::{Read, Write};
+use super::step::{gradient, sums_with};
 use super::storage::Storage;
 use super::{Cpu, Kind, Shared, State, by_dtype, drive, from};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection};
+use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::DType;
 use crate::error::Result;
@@ -18,7 +19,10 @@ use crate::groups::Tensor;
 use crate::stats::GradientSums;
 use crate::update::Coefficients;
 
-/// What a meta-update holds beside what is always kept: θ, and gradients in their own dtype.
+/// What a meta-update holds beside what is always kept: θ, and two vectors with the gradients' dtypes.
+///
+/// These are g and g′. But where a gradient has the type that is computed in, what is made of them takes their places as
+/// soon as it can: r that of g′ from θ′ on, the stride along w that of g once w is known. Nothing is then computed twice.
 #[derive(Debug)]
 pub struct MetaStorage {
     saved: Storage,
@@ -61,6 +65,11 @@ impl View<'_> {
         Read { at: from(self.meta.kept(slot, chunk.tensor), kind.grad, chunk), dtype: kind.grad }
     }
 
+    /// Whether r and the stride are kept.
+    fn keeps_ratio(&self, kind: Kind) -> bool {
+        kind.grad == kind.dtype.compute() && self.meta.kept.iter().all(Option::is_some)
+    }
+
     fn origin<T: Float>(&self, chunk: Chunk, kind: Kind, how: &Move) -> Origin<T> {
         Origin {
             p: self.state.weights(kind, chunk, self.meta.saved.pointer(chunk.tensor)),
@@ -70,15 +79,20 @@ impl View<'_> {
         }
     }
 
-    fn way<T>(&self, chunk: Chunk, kind: Kind, direction: &Direction) -> Way<T> {
+    fn way<T>(&self, chunk: Chunk, kind: Kind, g2: Option<Read>, direction: &Direction) -> Way<T> {
         Way {
             g: self.kept(Kept::Train1, chunk, kind),
-            g2: self.kept(Kept::Train2, chunk, kind),
+            g2,
             train1: direction.train1,
             train2: direction.train2,
             compute: PhantomData,
         }
     }
+}
+
+/// A chunk of the host's gradient, if it has one.
+fn present(host: *const c_void, chunk: Chunk, kind: Kind) -> Option<Read> {
+    (!host.is_null()).then(|| gradient(host, chunk, kind))
 }
 
 /// A tensor that stays has none: its kernels do not read them.
@@ -168,18 +182,17 @@ impl MetaPasses for Cpu {
     }
 
     fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]) {
-        self.keep(grads, Kept::Train1, |view, chunk, kind| view.state.moments(kind, chunk).first());
+        let (view, host, zeros) = (self.view(), Shared(grads.pointers()), self.zeros);
+        self.pass(
+            |_| true,
+            |chunk, kind| {
+                let Some(g) = view.keep(host.at(chunk.tensor), Kept::Train1, chunk, kind) else { return [0.0; 3] };
+                sums_with(g, view.state.moments(kind, chunk).first(), chunk, kind, zeros)
+            },
+        );
         for tensor in self.tensors().filter(|&t| grads.has(t)) {
             let [square, with_momentum, zeros] = self.chunks.total(tensor);
             out[tensor] = GradientSums { square, with_momentum, zeros };
-        }
-    }
-
-    fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]) {
-        self.keep(grads, Kept::Train2, |view, chunk, kind| view.kept(Kept::Train1, chunk, kind));
-        for (tensor, out) in out.iter_mut().enumerate() {
-            let [square, product] = self.chunks.total(tensor);
-            *out = Alignment { square, product };
         }
     }
 
@@ -189,77 +202,148 @@ impl MetaPasses for Cpu {
             |_| true,
             |chunk, kind| {
                 let how = &moves[chunk.tensor];
+                let ratio = view.keeps_ratio(kind).then(|| view.kept(Kept::Train2, chunk, kind).to_write());
                 by_dtype!(kind, T => by_move!(how, MODE => {
                     let origin = view.origin::<T>(chunk, kind, how);
                     let out = output(p.at(chunk.tensor), chunk, kind);
                     // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
-                    unsafe { drive(chunk, MovedKernel::<T, MODE> { origin, out }) }
+                    unsafe { drive(chunk, MovedKernel::<T, MODE> { origin, ratio, out }) }
                 }))
             },
         );
         self.totals(out);
     }
 
-    fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]) {
-        let view = self.view();
+    fn align(&mut self, grads: &Grads, out: &mut [Alignment]) {
+        let (view, host) = (self.view(), Shared(grads.pointers()));
         self.pass(
             |_| true,
             |chunk, kind| {
-                let direction = &directions[chunk.tensor];
-                // SAFETY: our buffers have the tensor's size and the dtypes of its kind.
-                by_dtype!(kind, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, kind, direction)) })
+                let host = host.at(chunk.tensor);
+                let g2 = if view.keeps_ratio(kind) {
+                    present(host, chunk, kind)
+                } else {
+                    view.keep(host, Kept::Train2, chunk, kind)
+                };
+                g2.map_or([0.0; 3], |g2| sums_with(g2, view.kept(Kept::Train1, chunk, kind), chunk, kind, false))
+            },
+        );
+        for (tensor, out) in out.iter_mut().enumerate() {
+            let [square, product] = self.chunks.total(tensor);
+            *out = Alignment { square, product };
+        }
+    }
+
+    fn direction_square(&mut self, grads: &Grads, directions: &[Direction], out: &mut [f64]) {
+        let (view, host) = (self.view(), Shared(grads.pointers()));
+        self.pass(
+            |_| true,
+            |chunk, kind| {
+                let (g2, direction) = (present(host.at(chunk.tensor), chunk, kind), &directions[chunk.tensor]);
+                // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
+                by_dtype!(kind, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, kind, g2, direction)) })
             },
         );
         self.totals(out);
     }
 
-    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]) {
-        self.probe::<false, true>(None, Some((params, neighbour)), moves);
-        self.made(made);
+    fn keep_direction(&mut self, grads: &Grads, directions: &[Direction], radius: f64) {
+        let (view, host) = (self.view(), Shared(grads.pointers()));
+        self.pass(
+            |tensor| view.keeps_ratio(self.kinds[tensor]),
+            |chunk, kind| {
+                let (g2, direction) = (present(host.at(chunk.tensor), chunk, kind), &directions[chunk.tensor]);
+                by_dtype!(kind, T => {
+                    let way = view.way::<T>(chunk, kind, g2, direction);
+                    // SAFETY: as above; g has type T.
+                    unsafe { drive(chunk, StrideKernel { way, radius }) }
+                })
+            },
+        );
     }
 
-    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
-        self.probe::<true, false>(Some((grads, probe)), None, moves);
-        self.projections(out);
+    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]) {
+        self.probe::<false, true>(None, Some((params, neighbour)), moves);
+        self.made(neighbour, made);
+    }
+
+    fn project(&mut self, grads: &Grads, factor: f64, moves: &[Move], out: &mut [Projection]) {
+        self.probe::<true, false>(Some(grads), None, moves);
+        self.projections(factor, out);
     }
 
     fn project_and_write_neighbour(
         &mut self,
-        look: (&Grads, Probe),
+        (grads, factor): (&Grads, f64),
         params: &Params,
         moves: &[Move],
         neighbour: Neighbour,
         (projections, made): (&mut [Projection], &mut [f64]),
     ) {
-        self.probe::<true, true>(Some(look), Some((params, neighbour)), moves);
-        self.projections(projections);
-        self.made(made);
+        self.probe::<true, true>(Some(grads), Some((params, neighbour)), moves);
+        self.projections(factor, projections);
+        self.made(neighbour, made);
+    }
+}
+
+impl View<'_> {
+    /// Keeps a chunk of the host's gradient, 0 where it has none, and answers it.
+    fn keep(&self, host: *const c_void, slot: Kept, chunk: Chunk, kind: Kind) -> Option<Read> {
+        let kept = self.kept(slot, chunk, kind).to_write();
+        let g = present(host, chunk, kind);
+        // All at once: the system's copy then does not read the lines that it overwrites.
+        // SAFETY: both have the tensor's size and the same dtype; a chunk belongs to one thread.
+        unsafe {
+            match g {
+                Some(g) => g.copy_to(kept, 0, chunk.len),
+                None => kept.at.cast::<u8>().write_bytes(0, chunk.len * kind.grad.size()),
+            }
+        }
+        g
     }
 }
 
 impl Cpu {
-    /// Keeps gradients (0 where one is missing) and takes their products with another vector.
-    fn keep(&self, grads: &Grads, slot: Kept, other: impl Fn(View, Chunk, Kind) -> Read + Sync) {
-        let (view, g, zeros) = (self.view(), Shared(grads.pointers()), self.zeros);
+    /// The pass behind the products and the neighbours.
+    fn probe<const LOOK: bool, const VISIT: bool>(
+        &self,
+        look: Option<&Grads>,
+        visit: Option<(&Params, Neighbour)>,
+        moves: &[Move],
+    ) {
+        let view = self.view();
+        let host = look.map(|grads| Shared(grads.pointers()));
+        let params = visit.map(|(params, _)| Shared(params.pointers()));
+        let (directions, radius) = visit.map_or((&[][..], 0.0), |(_, to)| (to.directions, to.radius));
         self.pass(
             |_| true,
             |chunk, kind| {
-                let host = g.at(chunk.tensor).cast_mut();
-                let kept = Write { at: view.kept(slot, chunk, kind).at.cast_mut(), dtype: kind.grad };
-                if host.is_null() {
-                    // SAFETY: our buffer has the tensor's size and gradient's dtype; a chunk belongs to one thread.
-                    unsafe { kept.at.cast::<u8>().write_bytes(0, chunk.len * kind.grad.size()) };
-                    return [0.0; 3];
-                }
-                let g = Read { at: from(host, kind.grad, chunk), dtype: kind.grad };
-                let other = other(view, chunk, kind);
+                let how = &moves[chunk.tensor];
+                let host = host.and_then(|host| present(host.at(chunk.tensor), chunk, kind));
+                let out = params.map_or(std::ptr::null_mut(), |params| params.at(chunk.tensor));
+                let out = output(out, chunk, kind);
+                let kept = |slot| view.kept(slot, chunk, kind);
+                // SAFETY, everywhere: our buffers and the host's have the tensor's size and the dtypes of its kind; what
+                // is not there is not read.
                 by_dtype!(kind, T => {
-                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
+                    if !view.keeps_ratio(kind) {
+                        let direction = directions.get(chunk.tensor).copied().unwrap_or_default();
+                        let way = view.way(chunk, kind, Some(kept(Kept::Train2)), &direction);
+                        return by_move!(how, MODE => {
+                            let origin = view.origin::<T>(chunk, kind, how);
+                            // SAFETY: as above.
+                            unsafe { drive(chunk, ProbeKernel::<T, MODE, LOOK, VISIT> { origin, host, way, radius, out }) }
+                        });
+                    }
+                    let Origin { p, s, .. } = view.origin::<T>(chunk, kind, how);
+                    let (ratio, stride) = (kept(Kept::Train2), kept(Kept::Train1));
+                    let sign = <T as Float>::round(radius.signum());
+                    // SAFETY: as above; r and the stride have type T.
                     unsafe {
-                        if zeros {
-                            drive(chunk, KeepKernel::<T, true> { g, kept, other, compute: PhantomData })
+                        if *how == Move::Stay {
+                            drive(chunk, KeptProbeKernel::<T, false, LOOK, VISIT> { p, s, ratio, host, stride, sign, out })
                         } else {
-                            drive(chunk, KeepKernel::<T, false> { g, kept, other, compute: PhantomData })
+                            drive(chunk, KeptProbeKernel::<T, true, LOOK, VISIT> { p, s, ratio, host, stride, sign, out })
                         }
                     }
                 })
@@ -267,60 +351,18 @@ impl Cpu {
         );
     }
 
-    /// The pass behind the products and the neighbours.
-    fn probe<const LOOK: bool, const VISIT: bool>(
-        &self,
-        look: Option<(&Grads, Probe)>,
-        visit: Option<(&Params, Neighbour)>,
-        moves: &[Move],
-    ) {
-        const NOWHERE: Direction = Direction { train2: 0.0, train1: 0.0 };
-        let view = self.view();
-        let host = look.map(|(grads, _)| Shared(grads.pointers()));
-        let probe = look.map_or(Probe::Host(0.0), |(_, probe)| probe);
-        let params = visit.map(|(params, _)| Shared(params.pointers()));
-        let neighbour = visit.map(|(_, neighbour)| neighbour);
-        self.pass(
-            |_| true,
-            |chunk, kind| {
-                let how = &moves[chunk.tensor];
-                let b = host.map_or(std::ptr::null_mut(), |host| host.at(chunk.tensor).cast_mut());
-                let b = (!b.is_null()).then(|| Read { at: from(b, kind.grad, chunk), dtype: kind.grad });
-                let sight = match probe {
-                    Probe::Host(host_factor) => Sight { host: b, host_factor, train2: None, train2_factor: 0.0 },
-                    Probe::Difference { host, train2 } => Sight {
-                        host: b,
-                        host_factor: host,
-                        train2: Some(view.kept(Kept::Train2, chunk, kind)),
-                        train2_factor: train2,
-                    },
-                };
-                let out = params.map_or(std::ptr::null_mut(), |params| params.at(chunk.tensor));
-                let out = output(out, chunk, kind);
-                let direction = neighbour.map_or(NOWHERE, |neighbour| neighbour.directions[chunk.tensor]);
-                let radius = neighbour.map_or(0.0, |neighbour| neighbour.radius);
-                by_dtype!(kind, T => by_move!(how, MODE => {
-                    let origin = view.origin::<T>(chunk, kind, how);
-                    let visit = Visit { way: view.way(chunk, kind, &direction), radius, out };
-                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind; what is
-                    // not there is not read.
-                    unsafe { drive(chunk, ProbeKernel::<T, MODE, LOOK, VISIT> { origin, sight, visit }) }
-                }))
-            },
-        );
-    }
-
-    fn projections(&self, out: &mut [Projection]) {
+    fn projections(&self, factor: f64, out: &mut [Projection]) {
         for (tensor, out) in out.iter_mut().enumerate() {
             let [ratio, param] = self.chunks.total(tensor);
-            *out = Projection { ratio, param };
+            *out = Projection { ratio: ratio * factor, param: param * factor };
         }
     }
 
-    fn made(&self, out: &mut [f64]) {
+    /// ⟨δ, w⟩ from ⟨δ, stride⟩.
+    fn made(&self, neighbour: Neighbour, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [_, _, made] = self.chunks.total(tensor);
-            *out = made;
+            let [_, _, with_stride] = self.chunks.total(tensor);
+            *out = with_stride / neighbour.radius;
         }
     }
 

@@ -8,37 +8,7 @@ use std::marker::PhantomData;
 use super::float::Float;
 use super::kernels::{Scalars, Tiles};
 use super::operand::{Buffer, Moments, Read, Weights, Write};
-use super::sums::{Sum, dot, square, square_and_dot, zeros};
-
-/// Keeps a gradient; Σ g², Σ g·(another vector), zeros of g.
-#[derive(Clone, Copy, Debug)]
-pub struct KeepKernel<T, const ZEROS: bool> {
-    /// The host's gradient.
-    pub g: Read,
-    /// Where it is kept, in the same dtype.
-    pub kept: Write,
-    /// The other vector.
-    pub other: Read,
-    /// What is computed in.
-    pub compute: PhantomData<T>,
-}
-
-impl<T: Float, const ZEROS: bool> Tiles<3> for KeepKernel<T, ZEROS> {
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
-        let (mut g, mut other) = (Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: the caller's promise.
-        let (g, other) = unsafe {
-            self.g.copy_to(self.kept, at, len);
-            (self.g.tile(at, len, &mut g), self.other.tile(at, len, &mut other))
-        };
-        let [squares, products, count] = sums;
-        square_and_dot(g, other, squares, products);
-        if ZEROS {
-            zeros(g, count);
-        }
-    }
-}
+use super::sums::{Sum, dot, dots, square};
 
 /// What θ′ is made from: θ and g as the meta-update kept them, masters, the moments, and the scalars.
 #[derive(Clone, Copy, Debug)]
@@ -60,37 +30,40 @@ pub const STEP: u8 = 1;
 /// θ′ is one step with the moments as they are away.
 pub const DRIFT: u8 = 2;
 
-/// Memory for the tiles of a [`Point`].
-struct Buffers<T>([Buffer<T>; 6]);
+/// Memory for the tiles of an [`Origin`].
+struct Buffers<T>([Buffer<T>; 4]);
 
-/// A tile of θ′ and of what it is made of.
-struct Point<'a, T> {
-    /// θ, or its masters.
-    p: &'a [T],
-    /// m′/(√v̂′ + ε); empty where the tensor stays.
-    ratio: &'a [T],
-    /// θ′.
-    moved: &'a mut [T],
+impl<T: Float> Buffers<T> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self([const { Buffer::new() }; 4])
+    }
 }
 
 impl<T: Float> Origin<T> {
-    /// θ′ of elements `at .. at + len`: the same bits whenever it is asked for.
+    /// Answers θ, or its masters, of elements `at .. at + len`, and writes r = m′/(√v̂′ + ε) and θ′: the same bits
+    /// whenever it is asked. Where the tensor stays, it has no r.
     ///
     /// # Safety
     /// As for [`Tiles::tile`].
     #[inline(always)]
-    unsafe fn point<'a, const MODE: u8>(&self, at: usize, len: usize, buffers: &'a mut Buffers<T>) -> Point<'a, T> {
-        let [p, g, m, v, ratio, moved] = &mut buffers.0;
+    unsafe fn point<'a, const MODE: u8>(
+        &self,
+        at: usize,
+        buffers: &'a mut Buffers<T>,
+        ratio: &mut [T],
+        moved: &mut [T],
+    ) -> &'a [T] {
+        let (len, s) = (moved.len(), self.s);
+        let [p, g, m, v] = &mut buffers.0;
         if MODE == STAY {
             // SAFETY: the caller's promise.
             let p = unsafe { self.p.as_shown().tile(at, len, p) };
-            return Point { moved: moved.copy(p), p, ratio: &[] };
+            moved.copy_from_slice(p);
+            return p;
         }
         // SAFETY: the caller's promise.
         let (p, (m, v)) = unsafe { (self.p.tile(at, len, p), self.moments.tiles(at, len, (m, v))) };
-        // SAFETY: all are written below.
-        let (ratio, moved) = unsafe { (ratio.of(len), moved.of(len)) };
-        let s = self.s;
         if MODE == STEP {
             // SAFETY: the caller's promise.
             let g = unsafe { self.g.tile(at, len, g) };
@@ -104,11 +77,9 @@ impl<T: Float> Origin<T> {
                 *ratio = s.ratio(*m, *v);
             }
         }
-        for ((moved, p), ratio) in moved.iter_mut().zip(&*p).zip(&*ratio) {
-            *moved = s.param(*p, *ratio);
-        }
+        params(s, moved, p, ratio);
         self.p.round_as_shown(moved);
-        Point { p, ratio, moved }
+        p
     }
 }
 
@@ -120,11 +91,20 @@ fn ratios<T: Float, const EXACT: bool>(s: Scalars<T>, ratio: &mut [T], g: &[T], 
     }
 }
 
+#[inline(always)]
+fn params<T: Float>(s: Scalars<T>, moved: &mut [T], p: &[T], ratio: &[T]) {
+    for ((moved, p), ratio) in moved.iter_mut().zip(p).zip(ratio) {
+        *moved = s.param(*p, *ratio);
+    }
+}
+
 /// Writes θ′; Σ θ′².
 #[derive(Clone, Copy, Debug)]
 pub struct MovedKernel<T, const MODE: u8> {
     /// Where θ′ comes from.
     pub origin: Origin<T>,
+    /// Where r is kept, in the type that is computed in, if it is.
+    pub ratio: Option<Write>,
     /// The host's parameter.
     pub out: Write,
 }
@@ -132,12 +112,18 @@ pub struct MovedKernel<T, const MODE: u8> {
 impl<T: Float, const MODE: u8> Tiles<1> for MovedKernel<T, MODE> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
-        let mut buffers = Buffers([const { Buffer::new() }; 6]);
-        // SAFETY: the caller's promise.
-        let Point { moved, .. } = unsafe { self.origin.point::<MODE>(at, len, &mut buffers) };
-        square(moved, &mut sums[0]);
-        // SAFETY: the caller's promise.
-        unsafe { self.out.put(at, moved) };
+        let (mut buffers, mut ratio, mut moved) = (Buffers::new(), Buffer::new(), Buffer::new());
+        // SAFETY: the caller's promise; all are written below.
+        unsafe {
+            let moved = self.out.tile(at, len, &mut moved);
+            let ratio = match self.ratio {
+                Some(kept) => kept.tile(at, len, &mut ratio),
+                None => ratio.of(len),
+            };
+            self.origin.point::<MODE>(at, &mut buffers, ratio, moved);
+            square(moved, &mut sums[0]);
+            self.out.store(at, moved);
+        }
     }
 }
 
@@ -146,8 +132,8 @@ impl<T: Float, const MODE: u8> Tiles<1> for MovedKernel<T, MODE> {
 pub struct Way<T> {
     /// g of B1.
     pub g: Read,
-    /// g′ of B2.
-    pub g2: Read,
+    /// g′ of B2; 0 where there is none.
+    pub g2: Option<Read>,
     /// Factor of g.
     pub train1: f64,
     /// Factor of g′.
@@ -164,14 +150,37 @@ impl<T: Float> Way<T> {
     #[inline(always)]
     unsafe fn w<'a>(&self, at: usize, len: usize, out: &'a mut Buffer<f64>) -> &'a mut [f64] {
         let (mut g, mut g2) = (Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: the caller's promise.
-        let (g, g2) = unsafe { (self.g.tile(at, len, &mut g), self.g2.tile(at, len, &mut g2)) };
-        // SAFETY: all are written below.
-        let w = unsafe { out.of(len) };
-        for ((w, g), g2) in w.iter_mut().zip(g).zip(g2) {
-            *w = self.train2 * g2.widen() + self.train1 * g.widen();
+        // SAFETY: the caller's promise; all are written below.
+        let (g, w) = unsafe { (self.g.tile(at, len, &mut g), out.of(len)) };
+        match self.g2 {
+            Some(read) => {
+                // SAFETY: the caller's promise.
+                let g2 = unsafe { read.tile(at, len, &mut g2) };
+                for ((w, g), g2) in w.iter_mut().zip(g).zip(g2) {
+                    *w = self.train2 * g2.widen() + self.train1 * g.widen();
+                }
+            }
+            None => {
+                for (w, g) in w.iter_mut().zip(g) {
+                    *w = self.train1 * g.widen();
+                }
+            }
         }
         w
+    }
+
+    /// radius·w, rounded to what is computed in: the stride to a neighbour as it is taken.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[inline(always)]
+    unsafe fn stride(&self, at: usize, radius: f64, stride: &mut [T]) {
+        let mut w = Buffer::new();
+        // SAFETY: the caller's promise.
+        let w = unsafe { self.w(at, stride.len(), &mut w) };
+        for (stride, w) in stride.iter_mut().zip(w) {
+            *stride = T::round(radius * *w);
+        }
     }
 }
 
@@ -185,101 +194,148 @@ impl<T: Float> Tiles<1> for Way<T> {
     }
 }
 
-/// x: the host's gradients or a difference of theirs to g′.
+/// Puts the stride in the place of g, which has the type that is computed in.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight {
-    /// The host's gradient; 0 where it has none.
-    pub host: Option<Read>,
-    /// Its factor.
-    pub host_factor: f64,
-    /// g′, where a difference is wanted.
-    pub train2: Option<Read>,
-    /// Its factor.
-    pub train2_factor: f64,
+pub struct StrideKernel<T> {
+    /// w; where its g is, the stride will be.
+    pub way: Way<T>,
+    /// The stride is radius·w.
+    pub radius: f64,
 }
 
-impl Sight {
-    /// x of elements `at .. at + len`, in f64.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
+impl<T: Float> Tiles<0> for StrideKernel<T> {
     #[inline(always)]
-    unsafe fn x<'a, T: Float>(&self, at: usize, len: usize, out: &'a mut Buffer<f64>) -> &'a mut [f64] {
-        let (mut host, mut train2) = (Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: all are written below.
-        let x = unsafe { out.of(len) };
-        match self.host {
-            Some(read) => {
-                // SAFETY: the caller's promise.
-                let host = unsafe { read.tile(at, len, &mut host) };
-                for (x, g) in x.iter_mut().zip(host) {
-                    *x = self.host_factor * g.widen();
-                }
-            }
-            None => x.fill(0.0),
+    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
+        let mut stride = Buffer::new();
+        // SAFETY: the caller's promise; all are written below, and nobody reads g any more.
+        unsafe {
+            let stride = stride.of(len);
+            self.way.stride(at, self.radius, stride);
+            self.way.g.to_write().tile(at, len, &mut Buffer::new()).copy_from_slice(stride);
         }
-        if let Some(read) = self.train2 {
-            // SAFETY: the caller's promise.
-            let train2 = unsafe { read.tile(at, len, &mut train2) };
-            for (x, g) in x.iter_mut().zip(train2) {
-                *x -= self.train2_factor * g.widen();
-            }
-        }
-        x
     }
 }
 
-/// The host's parameter at a neighbour of θ′.
-#[derive(Clone, Copy, Debug)]
-pub struct Visit<T> {
-    /// w.
-    pub way: Way<T>,
-    /// The neighbour is θ′ + radius·w.
-    pub radius: f64,
-    /// The host's parameter.
-    pub out: Write,
+/// Adds Σ x·r and Σ x·θ of elements `at .. at + θ's`, x being the host's gradients, 0 where it has none. `ratio` is empty
+/// where the tensor stays.
+///
+/// # Safety
+/// As for [`Tiles::tile`].
+#[inline(always)]
+unsafe fn look<T: Float>(at: usize, host: Option<Read>, p: &[T], ratio: &[T], sums: &mut [Sum; 3]) {
+    let Some(host) = host else { return };
+    let [with_ratio, with_param, _] = sums;
+    let mut x = Buffer::<T>::new();
+    // SAFETY: the caller's promise.
+    let x = unsafe { host.tile(at, p.len(), &mut x) };
+    if ratio.is_empty() {
+        dot(x, p, with_param);
+    } else {
+        dots(x, (ratio, p), with_ratio, with_param);
+    }
 }
 
-/// With LOOK Σ x·r and Σ x·θ. With VISIT writes θ′ + radius·w; ⟨what was written − θ′, w⟩.
+/// Writes θ′ + stride into the host's parameter, and adds ⟨what was written − θ′, stride⟩.
+///
+/// # Safety
+/// As for [`Tiles::tile`].
+#[inline(always)]
+unsafe fn visit<T: Float>(at: usize, p: &Weights, moved: &[T], stride: &[T], out: Write, sum: &mut Sum) {
+    let (mut stored, mut made) = (Buffer::<T>::new(), Buffer::<T>::new());
+    // SAFETY: the caller's promise; all are written below.
+    let (stored, made) = unsafe { (out.tile(at, moved.len(), &mut stored), made.of(moved.len())) };
+    for ((stored, moved), stride) in stored.iter_mut().zip(moved).zip(stride) {
+        *stored = *moved + *stride;
+    }
+    p.as_shown().round_as_shown(stored);
+    for ((made, stored), moved) in made.iter_mut().zip(&*stored).zip(moved) {
+        *made = *stored - *moved;
+    }
+    dot(made, stride, sum);
+    // SAFETY: the caller's promise.
+    unsafe { out.store(at, stored) };
+}
+
+/// With LOOK Σ x·r and Σ x·θ. With VISIT writes θ′ + radius·w; ⟨what was written − θ′, radius·w⟩.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeKernel<T, const MODE: u8, const LOOK: bool, const VISIT: bool> {
     /// Where θ′ comes from.
     pub origin: Origin<T>,
-    /// x; read with LOOK.
-    pub sight: Sight,
-    /// Read with VISIT.
-    pub visit: Visit<T>,
+    /// The host's gradient, if it has one; read with LOOK.
+    pub host: Option<Read>,
+    /// w; read with VISIT.
+    pub way: Way<T>,
+    /// The neighbour is θ′ + radius·w.
+    pub radius: f64,
+    /// The host's parameter; written with VISIT.
+    pub out: Write,
 }
 
 impl<T: Float, const MODE: u8, const LOOK: bool, const VISIT: bool> Tiles<3> for ProbeKernel<T, MODE, LOOK, VISIT> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
-        let mut buffers = Buffers([const { Buffer::new() }; 6]);
-        // SAFETY: the caller's promise.
-        let Point { p, ratio, moved } = unsafe { self.origin.point::<MODE>(at, len, &mut buffers) };
-        if LOOK {
-            let mut x = Buffer::new();
-            // SAFETY: the caller's promise.
-            let x = unsafe { self.sight.x::<T>(at, len, &mut x) };
-            if MODE != STAY {
-                dot(x, ratio, &mut sums[0]);
+        let (mut buffers, [mut ratio, mut moved, mut stride]) = (Buffers::new(), [const { Buffer::new() }; 3]);
+        // SAFETY: the caller's promise; all are written below.
+        unsafe {
+            let (ratio, moved) = (ratio.of(if MODE == STAY { 0 } else { len }), moved.of(len));
+            let p = self.origin.point::<MODE>(at, &mut buffers, ratio, moved);
+            if LOOK {
+                look(at, self.host, p, ratio, sums);
             }
-            dot(x, p, &mut sums[1]);
+            if VISIT {
+                let stride = stride.of(len);
+                self.way.stride(at, self.radius, stride);
+                visit(at, &self.origin.p, moved, stride, self.out, &mut sums[2]);
+            }
         }
-        if VISIT {
-            let (mut w, mut stored, mut made) = (Buffer::new(), Buffer::<T>::new(), Buffer::<f64>::new());
-            // SAFETY: the caller's promise; the rest is written below.
-            let (w, stored, made) = unsafe { (self.visit.way.w(at, len, &mut w), stored.of(len), made.of(len)) };
-            for ((stored, moved), w) in stored.iter_mut().zip(&*moved).zip(&*w) {
-                *stored = T::round(moved.widen() + self.visit.radius * w);
+    }
+}
+
+/// The same where r and the stride are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptProbeKernel<T, const MOVES: bool, const LOOK: bool, const VISIT: bool> {
+    /// θ as kept, and its masters.
+    pub p: Weights,
+    /// Scalars.
+    pub s: Scalars<T>,
+    /// r; only read if the tensor MOVES.
+    pub ratio: Read,
+    /// The host's gradient, if it has one; read with LOOK.
+    pub host: Option<Read>,
+    /// The stride; read with VISIT.
+    pub stride: Read,
+    /// 1, or −1 for the neighbour on the other side.
+    pub sign: T,
+    /// The host's parameter; written with VISIT.
+    pub out: Write,
+}
+
+impl<T: Float, const MOVES: bool, const LOOK: bool, const VISIT: bool> Tiles<3>
+    for KeptProbeKernel<T, MOVES, LOOK, VISIT>
+{
+    #[inline(always)]
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
+        let [mut p, mut ratio, mut moved, mut kept, mut stride] = [const { Buffer::<T>::new() }; 5];
+        let weights = if MOVES { self.p } else { self.p.as_shown() };
+        // SAFETY: the caller's promise; all are written below.
+        unsafe {
+            let p = weights.tile(at, len, &mut p);
+            let ratio = if MOVES { self.ratio.tile(at, len, &mut ratio) } else { &[] };
+            if LOOK {
+                look(at, self.host, p, ratio, sums);
             }
-            self.origin.p.as_shown().round_as_shown(stored);
-            for ((made, stored), moved) in made.iter_mut().zip(&*stored).zip(&*moved) {
-                *made = stored.widen() - moved.widen();
+            if VISIT {
+                let stride = stride.scaled(self.stride.tile(at, len, &mut kept), self.sign);
+                let moved = if MOVES {
+                    let moved = moved.of(len);
+                    params(self.s, moved, p, ratio);
+                    self.p.round_as_shown(moved);
+                    moved
+                } else {
+                    p
+                };
+                visit(at, &self.p, moved, stride, self.out, &mut sums[2]);
             }
-            dot(made, w, &mut sums[2]);
-            // SAFETY: the caller's promise.
-            unsafe { self.visit.out.put(at, stored) };
         }
     }
 }

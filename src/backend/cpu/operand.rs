@@ -87,15 +87,6 @@ impl<T: Float> Buffer<T> {
         to
     }
 
-    /// The same elements.
-    #[inline(always)]
-    pub fn copy(&mut self, from: &[T]) -> &mut [T] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.of(from.len()) };
-        to.copy_from_slice(from);
-        to
-    }
-
     /// `from` times a factor.
     #[inline(always)]
     pub fn scaled(&mut self, from: &[T], factor: T) -> &mut [T] {
@@ -162,6 +153,12 @@ impl Read {
 }
 
 impl Read {
+    /// The same elements, to be written.
+    #[must_use]
+    pub fn to_write(self) -> Write {
+        Write { at: self.at.cast_mut(), dtype: self.dtype }
+    }
+
     /// Copies elements `at .. at + len` as they are to a place of the same dtype.
     ///
     /// # Safety
@@ -184,18 +181,28 @@ pub struct Write {
 }
 
 impl Write {
-    /// Writes a tile from element `at` on, rounded to nearest if need be.
+    /// Where to put a tile from element `at` on before it is stored: in place, or in the buffer where it must be rounded.
     ///
     /// # Safety
-    /// The elements are writable, and nothing else touches them.
+    /// The elements are writable, and nothing else touches them as long as the result lives; the caller writes every one before it reads any.
     #[inline(always)]
-    pub unsafe fn put<T: Float>(self, at: usize, tile: &mut [T]) {
+    pub unsafe fn tile<T: Float>(self, at: usize, len: usize, buffer: &mut Buffer<T>) -> &mut [T] {
         // SAFETY: the caller's promise; what does not have 16 bits has the type that is computed in.
+        unsafe { if self.dtype.is_half() { buffer.of(len) } else { slice_mut(self.at, at, len) } }
+    }
+
+    /// Stores such a tile, rounded to nearest if need be.
+    ///
+    /// # Safety
+    /// As for [`Self::tile`], whose tile this is.
+    #[inline(always)]
+    pub unsafe fn store<T: Float>(self, at: usize, tile: &mut [T]) {
+        // SAFETY: the caller's promise.
         unsafe {
             match self.dtype {
                 DType::BF16 => nearest::<T, BF16>(tile, slice_mut(self.at, at, tile.len())),
                 DType::F16 => nearest::<T, F16>(tile, slice_mut(self.at, at, tile.len())),
-                DType::F32 | DType::F64 => slice_mut(self.at, at, tile.len()).copy_from_slice(tile),
+                DType::F32 | DType::F64 => {} // in place
             }
         }
     }

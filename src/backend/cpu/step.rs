@@ -18,30 +18,38 @@ use crate::update::Coefficients;
 
 const _: () = assert!(CHUNK == SPAN, "a chunk has one key of random bits");
 
+/// Σ g², Σ g·(another vector, of any dtype but compute's other one) and, if wanted, zeros of a chunk of a gradient.
+pub(super) fn sums_with(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool) -> [f64; 3] {
+    sums::<true>(g, m, chunk, kind, zeros)
+}
+
+fn sums<const MOMENTUM: bool>(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool) -> [f64; 3] {
+    by_dtype!(kind, T => {
+        let (short, compute) = (kind.is_short(), PhantomData);
+        // SAFETY: the host's gradient and our vector have the tensor's size and the dtypes of its kind.
+        unsafe {
+            if zeros {
+                drive(chunk, GradientKernel::<T, MOMENTUM, true> { g, m, short, compute })
+            } else {
+                drive(chunk, GradientKernel::<T, MOMENTUM, false> { g, m, short, compute })
+            }
+        }
+    })
+}
+
 impl Cpu {
     /// What takes the sums of one chunk of a gradient that begins at the pointer.
     fn gradient_kernel(&self, with_momentum: bool) -> impl Fn(*const c_void, Chunk, Kind) -> [f64; 3] + Sync + use<'_> {
         let (state, zeros) = (self.state(), self.zeros);
         move |host, chunk, kind| {
-            by_dtype!(kind, T => {
-                let g = gradient(host, chunk, kind);
-                let m = state.moments(kind, chunk).first();
-                let (short, compute) = (kind.is_short(), PhantomData);
-                // SAFETY: the host's gradient and our moment have the tensor's size and the dtypes of its kind.
-                unsafe {
-                    match (with_momentum, zeros) {
-                        (false, false) => drive(chunk, GradientKernel::<T, false, false> { g, m, short, compute }),
-                        (false, true) => drive(chunk, GradientKernel::<T, false, true> { g, m, short, compute }),
-                        (true, false) => drive(chunk, GradientKernel::<T, true, false> { g, m, short, compute }),
-                        (true, true) => drive(chunk, GradientKernel::<T, true, true> { g, m, short, compute }),
-                    }
-                }
-            })
+            let (g, m) = (gradient(host, chunk, kind), state.moments(kind, chunk).first());
+            if with_momentum { sums_with(g, m, chunk, kind, zeros) } else { sums::<false>(g, m, chunk, kind, zeros) }
         }
     }
 }
 
-fn gradient(host: *const c_void, chunk: Chunk, kind: Kind) -> Read {
+/// A chunk of the host's gradient.
+pub(super) fn gradient(host: *const c_void, chunk: Chunk, kind: Kind) -> Read {
     Read { at: from(host.cast_mut(), kind.grad, chunk), dtype: kind.grad }
 }
 

@@ -94,6 +94,25 @@ pub fn square<A: Float>(a: &[A], sum: &mut Sum) {
     dot(a, a, sum);
 }
 
+/// ab += Σ a·b, ac += Σ a·c, widening a once.
+#[inline(always)]
+pub fn dots<A: Float, B: Float>(a: &[A], (b, c): (&[B], &[B]), ab: &mut Sum, ac: &mut Sum) {
+    let (a, a_rest) = a.as_chunks();
+    let (b, b_rest) = b.as_chunks();
+    let (c, c_rest) = c.as_chunks();
+    let (mut with_b, mut with_c) = (*ab, *ac);
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        let a = widen(a);
+        with_b.add(&a, &widen(b));
+        with_c.add(&a, &widen(c));
+    }
+    (*ab, *ac) = (with_b, with_c);
+    if !a_rest.is_empty() {
+        rest(a_rest, b_rest, ab);
+        rest(a_rest, c_rest, ac);
+    }
+}
+
 /// squares += Σ a², products += Σ a·b, widening a once.
 #[inline(always)]
 pub fn square_and_dot<A: Float, B: Float>(a: &[A], b: &[B], squares: &mut Sum, products: &mut Sum) {

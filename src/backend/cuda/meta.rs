@@ -8,7 +8,7 @@ use super::driver::Address;
 use super::memory::{Array, Memory, Plan};
 use super::step::flags;
 use super::world::{self, GRADIENT_SUMS};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection, StepPasses};
+use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Projection, StepPasses};
 use crate::buffers::{Grads, Params};
 use crate::error::Result;
 use crate::groups::Tensor;
@@ -141,7 +141,7 @@ impl MetaPasses for Cuda {
         self.gradient_sums(grads, true, &|_| true, out);
     }
 
-    fn keep_train2(&mut self, grads: &Grads, out: &mut [Alignment]) {
+    fn align(&mut self, grads: &Grads, out: &mut [Alignment]) {
         self.keep(grads, Kept::Train2);
         let sums = self.meta_sums(self.kernels.alignment, &[], |_, _| Ok(()));
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact(GRADIENT_SUMS)) {
@@ -157,10 +157,14 @@ impl MetaPasses for Cuda {
         first(&sums, out);
     }
 
-    fn direction_square(&mut self, directions: &[Direction], out: &mut [f64]) {
+    fn direction_square(&mut self, _grads: &Grads, directions: &[Direction], out: &mut [f64]) {
         let kernel = self.kernels.direction_square;
         let sums = self.meta_sums(kernel, &[], |cuda, queue| cuda.write_directions(queue, directions));
         first(&sums, out);
+    }
+
+    fn keep_direction(&mut self, _grads: &Grads, _directions: &[Direction], _radius: f64) {
+        // Both gradients are kept already.
     }
 
     fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]) {
@@ -172,17 +176,14 @@ impl MetaPasses for Cuda {
         first(&sums, made);
     }
 
-    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
-        let (differs, host, train2) = match probe {
-            Probe::Host(host) => (0_u32, host, 0.0),
-            Probe::Difference { host, train2 } => (1, host, train2),
-        };
+    fn project(&mut self, grads: &Grads, factor: f64, moves: &[Move], out: &mut [Projection]) {
+        let (differs, train2) = (0_u32, 0.0_f64);
         let sums = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, None, Some(grads))?;
             cuda.write_moves(queue, moves)?;
             let meta = cuda.meta().on_device.address;
             let arguments =
-                [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&host).cast(), from_ref(&train2).cast()];
+                [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&factor).cast(), from_ref(&train2).cast()];
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.project, &arguments)? };
             cuda.totals(queue, flags::GRADIENTS)
