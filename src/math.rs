@@ -1,7 +1,10 @@
 //! Elementary functions of our own, so that no platform's libm decides a bit of the result.
 //!
-//! Each is a fixed sequence of IEEE operations, without FMA and without tables; [`exp`] and [`ln`] are within 2 ulp.
+//! Each is a fixed sequence of IEEE operations, without FMA and without tables; [`exp`] and [`ln`] are within 2 ulp,
+//! [`exp2_of_negative`] within 4.
 //! [`exp`] and [`sigmoid`] have no branches: a loop over a slice that calls them is vectorised.
+
+use crate::simd::{LANES, Lanes};
 
 /// 1.5 · 2⁵²: adding it rounds to an integer, which then stands in the low bits of the sum.
 const MAGIC: f64 = 6_755_399_441_055_744.0;
@@ -25,12 +28,92 @@ pub fn exp(x: f64) -> f64 {
     exp_near_zero(r) * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
 
-/// eˣ for x ≤ 0, as a softmax wants it: as [`exp`] down to −708, and e⁻⁷⁰⁸ ≈ 3·10⁻³⁰⁸ below.
+/// What [`exp2_of_negative`] computes with.
+#[derive(Debug)]
+pub struct Exp2<V> {
+    lowest: V,
+    magic: V,
+    /// (2ᶠ − 1)/f, the lowest power first: 2ᶠ has the least relative error for |f| ≤ ½, 3·10⁻¹⁶.
+    p: [V; 10],
+}
+
+const SCALAR: Exp2<f64> = Exp2 {
+    lowest: -1021.0,
+    magic: MAGIC,
+    p: [
+        0.693_147_180_559_951_6,
+        0.240_226_506_959_104_72,
+        0.055_504_108_664_346_58,
+        0.009_618_129_107_380_712,
+        0.001_333_355_824_648_089_7,
+        0.000_154_035_308_008_218_82,
+        1.525_264_774_758_430_7e-5,
+        1.321_523_563_251_022_4e-6,
+        1.021_050_648_145_175_3e-7,
+        7.111_759_146_587_492e-9,
+    ],
+};
+
+static WIDE: Exp2<Lanes> = Exp2 {
+    lowest: Lanes::splat(SCALAR.lowest),
+    magic: Lanes::splat(SCALAR.magic),
+    p: {
+        let mut p = [Lanes::ZERO; SCALAR.p.len()];
+        let mut i = 0;
+        while i < p.len() {
+            p[i] = Lanes::splat(SCALAR.p[i]);
+            i += 1;
+        }
+        p
+    },
+};
+
+impl Exp2<Lanes> {
+    /// From where the compiler does not know them. AVX2 has no registers left for them, and to read a whole vector is part
+    /// of the instruction that uses it, while to spread a number over a vector is one of its own.
+    #[inline(always)]
+    pub fn constants() -> &'static Self {
+        std::hint::black_box(&WIDE)
+    }
+
+    #[inline(always)]
+    fn lane(&self, lane: usize) -> Exp2<f64> {
+        let mut p = SCALAR.p;
+        for (p, wide) in p.iter_mut().zip(&self.p) {
+            *p = wide.0[lane];
+        }
+        Exp2 { lowest: self.lowest.0[lane], magic: self.magic.0[lane], p }
+    }
+}
+
+/// 2ˣ for each x ≤ 0, as a softmax wants it, within 4 ulp down to −1021, and 2⁻¹⁰²¹ ≈ 4·10⁻³⁰⁸ below. NaN stays NaN.
+///
+/// x = n + f with |f| ≤ ½, both exact.
 #[inline(always)]
-pub fn exp_of_negative(x: f64) -> f64 {
-    let x = if x < -708.0 { -708.0 } else { x };
-    let (n, r) = reduce(x);
-    exp_near_zero(r) * power_of_two(n)
+pub fn exp2_of_negative(x: Lanes, c: &Exp2<Lanes>) -> Lanes {
+    let mut result = x;
+    // By lanes, not by vectors: the compiler would vectorise across those.
+    for lane in 0..LANES {
+        let (x, Exp2 { lowest, magic, p }) = (x.0[lane], c.lane(lane));
+        let x = if x < lowest { lowest } else { x };
+        let shifted = x + magic;
+        let f = x - (shifted - magic);
+        let (f2, f4, f8);
+        f2 = f * f;
+        f4 = f2 * f2;
+        f8 = f4 * f4;
+        let p0 = (p[0] + p[1] * f) + (p[2] + p[3] * f) * f2;
+        let p4 = (p[4] + p[5] * f) + (p[6] + p[7] * f) * f2;
+        let p8 = p[8] + p[9] * f;
+        result.0[lane] = (1.0 + f * (p0 + p4 * f4 + p8 * f8)) * power_of_two(integer(shifted));
+    }
+    result
+}
+
+/// What [`MAGIC`] was added to, in two's complement.
+#[inline(always)]
+fn integer(shifted: f64) -> u64 {
+    shifted.to_bits().wrapping_sub(MAGIC.to_bits())
 }
 
 /// n, in two's complement, and r.
@@ -38,7 +121,7 @@ pub fn exp_of_negative(x: f64) -> f64 {
 fn reduce(x: f64) -> (u64, f64) {
     let shifted = x * std::f64::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
-    (shifted.to_bits().wrapping_sub(MAGIC.to_bits()), (x - n * LN2_HIGH) - n * LN2_LOW)
+    (integer(shifted), (x - n * LN2_HIGH) - n * LN2_LOW)
 }
 
 /// eʳ for |r| ≤ ½ ln 2: 1 + (r + r² q(r)), q by Estrin's scheme, whose short chains keep the pipelines full.
@@ -210,14 +293,39 @@ mod tests {
         assert!(worst < 1.2, "{worst} ulp");
     }
 
+    /// 2ˣ of the last lane, the others being busy with something else.
+    fn exp2(x: f64) -> f64 {
+        let others = [-1.0, 0.0, f64::NAN, -3.0, -1020.0, -5.5, f64::NEG_INFINITY];
+        let [a, b, c, d, e, f, g] = others;
+        let result = exp2_of_negative(Lanes([a, b, c, d, e, f, g, x]), Exp2::constants()).0;
+        assert!(result[2].is_nan() && (result[0], result[1], result[3]) == (0.5, 1.0, 0.125));
+        result[7]
+    }
+
     #[test]
-    fn below_zero_both_exponentials_agree_as_long_as_the_result_is_normal() {
-        for i in 0..=708_000 {
-            let x = -f64::from(i) / 1000.0;
-            assert_eq!(exp_of_negative(x), exp(x), "{x}");
+    fn powers_of_two_are_within_four_ulp_and_whole_ones_exact() {
+        let steps = 400_000;
+        let mut worst = 0.0_f64;
+        for x in (0..=steps).map(|i| -1021.0 * f64::from(i) / f64::from(steps)) {
+            let n = x.round();
+            let (exact, shift) = exact_exp((x - n) * LN2.0);
+            // The product above is rounded: what it lacks.
+            let lack = Double::product(x - n, LN2.0).1 + (x - n) * LN2.1;
+            let error = ((scaled(exp2(x), -(n as i32) - shift) - exact.0) - exact.1) / exact.0 - lack;
+            worst = worst.max(error.abs() / f64::EPSILON);
         }
-        assert_eq!(exp_of_negative(f64::NEG_INFINITY), exp(-708.0));
-        assert!(exp_of_negative(f64::NAN).is_nan());
+        assert!(worst < 2.5, "{worst} units of 2⁻⁵²");
+        for n in 0..=1021 {
+            assert_eq!(exp2(-f64::from(n)), 2.0_f64.powi(-n));
+        }
+    }
+
+    #[test]
+    fn powers_of_two_have_the_right_limits() {
+        assert_eq!(exp2(f64::NEG_INFINITY), 2.0_f64.powi(-1021));
+        assert_eq!(exp2(-1e300), 2.0_f64.powi(-1021));
+        assert_eq!(exp2(-0.0), 1.0);
+        assert!(exp2(f64::NAN).is_nan());
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Lanes {
 
     /// `value` in every lane.
     #[inline(always)]
-    pub fn splat(value: f64) -> Self {
+    pub const fn splat(value: f64) -> Self {
         Self([value; LANES])
     }
 

@@ -9,8 +9,10 @@
 //!
 //! Symbols: G tokens (groups), B = ⌈G/8⌉ blocks, D their width (dim), H heads, C = D/H, F feed-forward width (hidden).
 
+use std::f64::consts::{LN_2, LOG2_E};
+
 use super::Shape;
-use crate::math::exp_of_negative;
+use crate::math::{Exp2, exp2_of_negative};
 use crate::simd::{LANES, Lanes, flat, flat_mut};
 
 /// Keeps the norm of a constant token finite.
@@ -61,7 +63,7 @@ impl<S> Layer<S> {
 #[derive(Clone, Debug)]
 pub(super) struct Scratch {
     normed1: Vec<Lanes>, // B × D
-    qkv: Vec<Lanes>,     // B × 3D, q times 1/√C
+    qkv: Vec<Lanes>,     // B × 3D, q times log₂e/√C: weights are then powers of two
     heads: Vec<Lanes>,   // B × D
     middle: Vec<Lanes>,  // B × D, after attention
     normed2: Vec<Lanes>, // B × D
@@ -107,7 +109,7 @@ pub(super) fn forward(shape: &Shape, p: &Layer<&[f64]>, x: &[Lanes], s: &mut Scr
 fn inside(shape: &Shape, p: &Layer<&[f64]>, x: &[Lanes], s: &mut Scratch) {
     norm(&p.norm1, x, &mut s.normed1);
     linear(&p.in_proj, &s.normed1, &mut s.qkv);
-    let scale = shape.score_scale();
+    let scale = shape.score_scale() * LOG2_E;
     for block in s.qkv.chunks_exact_mut(3 * shape.dim) {
         for q in &mut block[..shape.dim] {
             *q = *q * scale;
@@ -117,10 +119,7 @@ fn inside(shape: &Shape, p: &Layer<&[f64]>, x: &[Lanes], s: &mut Scratch) {
     linear(&p.out_proj, &s.heads, &mut s.middle);
     add(&mut s.middle, x);
     norm(&p.norm2, &s.middle, &mut s.normed2);
-    linear(&p.linear1, &s.normed2, &mut s.hidden);
-    for h in flat_mut(&mut s.hidden) {
-        *h = if *h < 0.0 { 0.0 } else { *h }; // a NaN passes
-    }
+    affine::<true>(&p.linear1, &s.normed2, &mut s.hidden);
 }
 
 /// `d` comes in as the gradient of y and goes out as that of x (both B × D); the parameters' is added to `d_p`.
@@ -157,6 +156,12 @@ fn add(x: &mut [Lanes], y: &[Lanes]) {
 /// y = W x + b; W: M × N, x: B × N, y: B × M.
 #[inline(always)]
 pub(super) fn linear(p: &Affine<&[f64]>, x: &[Lanes], y: &mut [Lanes]) {
+    affine::<false>(p, x, y);
+}
+
+/// y = W x + b, or relu of it.
+#[inline(always)]
+fn affine<const RELU: bool>(p: &Affine<&[f64]>, x: &[Lanes], y: &mut [Lanes]) {
     let outputs = p.bias.len();
     let inputs = p.weight.len() / outputs;
     for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
@@ -164,17 +169,17 @@ pub(super) fn linear(p: &Affine<&[f64]>, x: &[Lanes], y: &mut [Lanes]) {
         let (y, y_rest) = y.as_chunks_mut::<ROWS>();
         let (weight, weight_rest) = p.weight.split_at(bias.len() * ROWS * inputs);
         for ((y, bias), weight) in y.iter_mut().zip(bias).zip(weight.chunks_exact(ROWS * inputs)) {
-            *y = products(weight, bias, x);
+            *y = products::<_, RELU>(weight, bias, x);
         }
         for ((y, &bias), weight) in y_rest.iter_mut().zip(bias_rest).zip(weight_rest.chunks_exact(inputs)) {
-            [*y] = products(weight, &[bias], x);
+            [*y] = products::<_, RELU>(weight, &[bias], x);
         }
     }
 }
 
 /// R rows of a linear layer for one block: bias first, then inputs in order.
 #[inline(always)]
-fn products<const R: usize>(weight: &[f64], bias: &[f64; R], x: &[Lanes]) -> [Lanes; R] {
+fn products<const R: usize, const RELU: bool>(weight: &[f64], bias: &[f64; R], x: &[Lanes]) -> [Lanes; R] {
     let mut rows = [weight; R];
     let mut sums = [Lanes::ZERO; R];
     for r in 0..R {
@@ -184,6 +189,11 @@ fn products<const R: usize>(weight: &[f64], bias: &[f64; R], x: &[Lanes]) -> [La
     for (i, &x) in x.iter().enumerate() {
         for r in 0..R {
             sums[r] += x * rows[r][i];
+        }
+    }
+    if RELU {
+        for sum in &mut sums {
+            *sum = Lanes::ZERO.max(*sum); // a NaN passes
         }
     }
     sums
@@ -314,7 +324,7 @@ fn norm_backward(weight: &[f64], x: &[Lanes], dy: &[Lanes], dx: &mut [Lanes], d_
     }
 }
 
-/// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ), q already scaled; qkv: B × 3D, heads: B × D. `scores` is scratch.
+/// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ ln 2), q already scaled; qkv: B × 3D, heads: B × D. `scores` is scratch.
 #[inline(always)]
 fn attend(shape: &Shape, qkv: &[Lanes], scores: &mut [Lanes], heads: &mut [Lanes]) {
     let (dim, width) = (shape.dim, shape.dim / shape.heads);
@@ -339,7 +349,8 @@ fn dot(q: &[Lanes], k: &[Lanes], lane: usize) -> Lanes {
     sum
 }
 
-/// Softmax over the keys for eight queries of one head, not yet divided by the sum, which is returned.
+/// Softmax over the keys for eight queries of one head, not yet divided by the sum, which is returned. Of the scaled
+/// scores a weight is a power of two.
 /// q: C rows; the keys are the C rows from `k` of each block of `qkv` (B × 3D); scores: G.
 #[inline(always)]
 fn softmax(q: &[Lanes], k: usize, qkv: &[Lanes], scores: &mut [Lanes]) -> Lanes {
@@ -355,11 +366,9 @@ fn softmax(q: &[Lanes], k: usize, qkv: &[Lanes], scores: &mut [Lanes]) -> Lanes 
             largest = score.max(largest);
         }
     }
+    let constants = Exp2::constants();
     for score in &mut *scores {
-        *score = *score - largest;
-        for s in &mut score.0 {
-            *s = exp_of_negative(*s);
-        }
+        *score = exp2_of_negative(*score - largest, constants);
     }
     let mut sum = Lanes::ZERO;
     for &score in &*scores {
@@ -382,7 +391,7 @@ fn weighted_sum(weights: &[Lanes], row: usize, qkv: &[Lanes]) -> Lanes {
 }
 
 /// From `s.d_heads` to `s.d_qkv`. With o = Σ p v: dp = do · v, ds = p (dp − do · o), and then dq = Σⱼ ds kⱼ / √C,
-/// dkⱼ = Σ ds q with the scaled q, dvⱼ = Σ p do, the latter two over queries.
+/// dkⱼ = ln 2 Σ ds q with the scaled q, dvⱼ = Σ p do, the latter two over queries.
 #[inline(always)]
 fn attend_backward(shape: &Shape, s: &mut Scratch) {
     let (groups, dim, width) = (shape.groups, shape.dim, shape.dim / shape.heads);
@@ -403,7 +412,8 @@ fn attend_backward(shape: &Shape, s: &mut Scratch) {
         for j in 0..groups {
             let (d_token, lane) = (&mut s.d_qkv[j / LANES * 3 * dim..][..3 * dim], j % LANES);
             for c in 0..width {
-                [d_token[k + c].0[lane]] = over_tokens((&s.d_scores, groups, j), (&s.qkv, 3 * dim, q + c));
+                let [scaled] = over_tokens((&s.d_scores, groups, j), (&s.qkv, 3 * dim, q + c));
+                d_token[k + c].0[lane] = scaled * LN_2;
                 [d_token[v + c].0[lane]] = over_tokens((&s.scores, groups, j), (&s.d_heads, dim, q + c));
             }
         }

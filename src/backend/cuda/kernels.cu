@@ -943,12 +943,19 @@ __device__ __noinline__ double exponential(double x) {
     return exp_near_zero(r) * power_of_two(half) * power_of_two(n - half);
 }
 
-// eˣ for x ≤ 0.
-__device__ __noinline__ double exp_of_negative(double x) {
-    double r;
-    x = x < -708.0 ? -708.0 : x;
-    u64 n = reduce(x, r);
-    return exp_near_zero(r) * power_of_two(n);
+// 2ˣ for x ≤ 0.
+__device__ __noinline__ double exp2_of_negative(double x) {
+    const double magic = 6755399441055744.0;
+    x = x < -1021.0 ? -1021.0 : x;
+    double shifted = x + magic;
+    double f = x - (shifted - magic);
+    double f2 = f * f, f4 = f2 * f2, f8 = f4 * f4;
+    double p0 = (0.6931471805599516 + 0.24022650695910472 * f) + (0.05550410866434658 + 0.009618129107380712 * f) * f2;
+    double p4 = (0.0013333558246480897 + 0.00015403530800821882 * f) +
+                (1.5252647747584307e-5 + 1.3215235632510224e-6 * f) * f2;
+    double p8 = 1.0210506481451753e-7 + 7.111759146587492e-9 * f;
+    u64 n = (u64)__double_as_longlong(shifted) - (u64)__double_as_longlong(magic);
+    return (1.0 + f * (p0 + p4 * f4 + p8 * f8)) * power_of_two(n);
 }
 
 __device__ __noinline__ double sigmoid(double x) { return 1.0 / (1.0 + exponential(-x)); }
@@ -1007,7 +1014,7 @@ __device__ void layer_norm(const double* phi, u32 dim, u32 tokens, const double*
     __syncthreads();
 }
 
-// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ), q already scaled. qkv: G × 3D. Neighbouring lanes share the keys of
+// Each head's Σⱼ pⱼ vⱼ with p = softmaxⱼ(q · kⱼ ln 2), q already scaled. qkv: G × 3D. Neighbouring lanes share the keys of
 // one query: each computes every so manieth weight, and all of them add up all weights.
 __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double* out) {
     u32 width = dim / heads, tasks = tokens * heads, parts = 1;
@@ -1034,7 +1041,7 @@ __device__ void attend(u32 tokens, u32 dim, u32 heads, const double* qkv, double
             for (u32 start = 0; start < tokens; start += parts) {
                 double own = 0.0;
                 if (start + part < tokens) {
-                    own = exp_of_negative(dot(0.0, k + (u64)(start + part) * 3 * dim, q, width) - largest);
+                    own = exp2_of_negative(dot(0.0, k + (u64)(start + part) * 3 * dim, q, width) - largest);
                 }
                 for (u32 p = 0; p < parts && start + p < tokens; p++) {
                     double weight = __shfl_sync(ALL, own, neighbours + p);
@@ -1061,7 +1068,7 @@ __device__ const double* encode(const World& w, double* x) {
     double* qkv = heads + tokens * dim;
     double* inner = qkv + tokens * 3 * dim;
     const double* phi = w.phi;
-    double scale = 1.0 / sqrt((double)(dim / w.heads)); // 1/√C
+    double scale = 1.0 / sqrt((double)(dim / w.heads)) * 1.4426950408889634; // log₂e/√C
     for (u32 layer = 0; layer < w.layers; layer++) {
         const double* in_proj = phi;
         const double* out_proj = in_proj + 3 * dim * dim + 3 * dim;
@@ -1571,24 +1578,20 @@ struct Neighbour : Pass {
 };
 
 struct Project : Pass {
-    u32 differs; // x = host·b − train2·g′; else host·b
-    double host, train2;
+    double factor; // of the host's gradients
 
     template <class A, int N>
     __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
+        if (w.grads[piece.tensor] == 0) return;
         Origin<A, N> origin(*meta, t, piece);
         Operand b(w.grads[piece.tensor], t.grad_dtype, piece.start);
-        Operand g2(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
-        bool has = w.grads[piece.tensor] != 0, two = differs;
-        double times_b = host, times_g2 = train2;
+        double times_b = factor;
         packs<A, N>(piece, [&](u32 at) {
-            A ps[N], ratio[N], moved[N], bs[N] = {}, g2s[N] = {};
+            A ps[N], ratio[N], moved[N], bs[N];
             origin.point(at, ps, ratio, moved);
-            if (has) read(bs, b, at);
-            if (two) read(g2s, g2, at);
+            read(bs, b, at);
             for (int i = 0; i < N; i++) {
-                double x = has ? times_b * (double)bs[i] : 0.0;
-                if (two) x -= times_g2 * (double)g2s[i];
+                double x = times_b * (double)bs[i];
                 if (origin.how != STAY) sums[0] += x * (double)ratio[i];
                 sums[1] += x * (double)ps[i];
             }
@@ -1656,14 +1659,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2)
     over_chunks(*world, work);
 }
 
-// Σ x·r, Σ x·θ.
+// Σ x·r, Σ x·θ, x being the host's gradients times a factor.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2)
-    maw_project(const World* world, const Meta* meta, u32 differs, double host, double train2) {
+    maw_project(const World* world, const Meta* meta, double factor) {
     Project work;
     work.meta = meta;
-    work.differs = differs;
-    work.host = host;
-    work.train2 = train2;
+    work.factor = factor;
     over_chunks(*world, work);
 }
 

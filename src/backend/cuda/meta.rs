@@ -177,13 +177,11 @@ impl MetaPasses for Cuda {
     }
 
     fn project(&mut self, grads: &Grads, factor: f64, moves: &[Move], out: &mut [Projection]) {
-        let (differs, train2) = (0_u32, 0.0_f64);
         let sums = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, None, Some(grads))?;
             cuda.write_moves(queue, moves)?;
             let meta = cuda.meta().on_device.address;
-            let arguments =
-                [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&factor).cast(), from_ref(&train2).cast()];
+            let arguments = [from_ref(&meta).cast(), from_ref(&factor).cast()];
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.project, &arguments)? };
             cuda.totals(queue, flags::GRADIENTS)
