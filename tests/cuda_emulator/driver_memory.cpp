@@ -88,7 +88,14 @@ template <class Body> Result at_once(const char* function, Body body) {
 EMU_EXPORT Result cuMemAlloc_v2(DevicePointer* out, size_t size) {
     return in_context(__func__, [&](Context& context) {
         Result refused = refuse_while_capturing();
-        return refused ? refused : memory::allocate(context, size, out);
+        return refused ? refused : memory::allocate(context, size, false, out);
+    });
+}
+
+EMU_EXPORT Result cuMemAllocManaged(DevicePointer* out, size_t size, unsigned) {
+    return in_context(__func__, [&](Context& context) {
+        Result refused = refuse_while_capturing();
+        return refused ? refused : memory::allocate(context, size, true, out);
     });
 }
 
@@ -178,7 +185,7 @@ EMU_EXPORT Result cuPointerGetAttribute(void* out, int attribute, DevicePointer 
             return SUCCESS;
         case MEMORY_TYPE: return *static_cast<unsigned*>(out) = DEVICE, SUCCESS;
         case DEVICE_POINTER: return *static_cast<DevicePointer*>(out) = address, SUCCESS;
-        case IS_MANAGED: return *static_cast<int*>(out) = 0, SUCCESS;
+        case IS_MANAGED: return *static_cast<int*>(out) = found->managed, SUCCESS;
         case DEVICE_ORDINAL: return *static_cast<int*>(out) = found->context->device, SUCCESS;
         case RANGE_START: return *static_cast<DevicePointer*>(out) = found->start, SUCCESS;
         case RANGE_SIZE: return *static_cast<size_t*>(out) = found->size, SUCCESS;
