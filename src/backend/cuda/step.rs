@@ -233,7 +233,9 @@ impl DeviceStep for Cuda {
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "a setter")?;
         self.busy = true;
-        let written = self.places.phi.write(&queue, at, values);
+        // The host's values may be pinned, and change before the stream comes to them.
+        let own = values.to_vec();
+        let written = self.places.phi.write(&queue, at, &own);
         self.breaks(written)
     }
 }
