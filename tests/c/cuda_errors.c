@@ -1,6 +1,6 @@
-/* A C program for which everything goes wrong that can on CUDA: wrong pointers, no memory, failing launches and kernels, the
- * host's own among them. Each is an error that says so; what can go on goes on, and nothing stays alive. The emulator has
- * two devices here, and is made to fail. */
+/* A C program for which everything goes wrong that can on CUDA: wrong pointers, no memory, failing launches and kernels,
+ * the host's own among them. Each is an error that says so; what can go on goes on, and nothing stays alive. The
+ * emulator has two devices here, and is made to fail. */
 #include "cuda_host.h"
 
 enum { OUT_OF_MEMORY = 2, OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719 };
@@ -222,6 +222,66 @@ static void a_failing_kernel_of_the_hosts(void) {
     model_free(m);
 }
 
+enum { COUNT = SHORT };
+
+static maw_status state_of(struct model *m, struct values *out, uint64_t *step, maw_error **error) {
+    return maw_tensor_state_get(m->o, 1, out->of[0], out->of[1], COUNT, step, error);
+}
+
+/* A copy from the device that fails between two outputs. */
+static void nothing_is_half_written(void) {
+    static struct values before, after, whole;
+    for (long nth = 1; nth <= 2; nth++) {
+        struct model *m = trained();
+        uint64_t step = 7;
+        TRUE(steps_of(m) == 1);
+        CHECK(state_of(m, &whole, &step, &error));
+        TRUE(step == 1 && whole.of[0][0] != 0.0f && whole.of[1][0] != 0.0f);
+        step = 7;
+        after = before;
+        emulator_fail("cuMemcpyDtoHAsync_v2", nth, 999);
+        REFUSED(MAW_CUDA_ERROR, "cuMemcpyDtoHAsync_v2", state_of(m, &after, &step, &error));
+        TRUE(same_bits(&after, &before) && step == 7);
+        model_free(m);
+    }
+}
+
+/* The masters of a bfloat16 parameter, half of which lie in the parameter. */
+static void no_master_is_half_written(void) {
+    static const uint64_t shape[] = {COUNT};
+    static float values[COUNT], got[COUNT];
+    const maw_options options = small_options(MAW_CUDA);
+    for (long nth = 1; nth <= 2; nth++) {
+        maw_optimizer *o;
+        maw_param_group group;
+        maw_tensor tensor;
+        maw_device_buffer *param;
+        CHECK(maw_optimizer_create(&options, &o, &error));
+        CHECK(maw_param_group_init(&group, sizeof group));
+        CHECK(maw_tensor_init(&tensor, sizeof tensor));
+        group.precision = MAW_PRECISION_REMAINDER;
+        tensor.name = "w";
+        tensor.shape = shape;
+        tensor.ndim = 1;
+        tensor.dtype = MAW_BFLOAT16;
+        CHECK(maw_add_param_group(o, &group, &tensor, 1, NULL, &error));
+        CHECK(maw_device_buffer_create(0, 2 * COUNT, &param, &error));
+        void *place = maw_device_buffer_pointer(param);
+        for (int i = 0; i < COUNT; i++)
+            values[i] = 1.0f + (float)i / 4096.0f;
+        CHECK(maw_master_set(o, 0, values, place, COUNT, &error));
+        CHECK(maw_master_get(o, 0, place, got, COUNT, &error));
+        TRUE(memcmp(got, values, sizeof got) == 0);
+        memset(got, 0, sizeof got);
+        emulator_fail("cuMemcpyDtoHAsync_v2", nth, 999);
+        REFUSED(MAW_CUDA_ERROR, "cuMemcpyDtoHAsync_v2", maw_master_get(o, 0, place, got, COUNT, &error));
+        for (int i = 0; i < COUNT; i++)
+            TRUE(got[i] == 0.0f);
+        TRUE(maw_optimizer_free(o) == MAW_OK);
+        maw_device_buffer_free(param);
+    }
+}
+
 int main(void) {
     driver_open();
     const long live = emulator_count("live");
@@ -232,6 +292,8 @@ int main(void) {
     too_large_a_model();
     failing_launches();
     failing_kernels();
+    nothing_is_half_written();
+    no_master_is_half_written();
     TRUE(emulator_count("live") == live);
     a_failing_kernel_of_the_hosts();
     puts("cuda_errors: ok");

@@ -168,7 +168,8 @@ maw_bytes *saved(const struct model *m) {
 }
 
 int same_bytes(const maw_bytes *a, const maw_bytes *b) {
-    return maw_bytes_size(a) == maw_bytes_size(b) && memcmp(maw_bytes_data(a), maw_bytes_data(b), maw_bytes_size(a)) == 0;
+    const size_t size = maw_bytes_size(a);
+    return maw_bytes_size(b) == size && memcmp(maw_bytes_data(a), maw_bytes_data(b), size) == 0;
 }
 
 int same_run(const struct model *a, const struct model *b) {

@@ -29,10 +29,10 @@
 #define REFUSED(status, text, call)                                                                                    \
     do {                                                                                                               \
         maw_error *error = NULL;                                                                                       \
-        const maw_status got = (call);                                                                                 \
-        if (got != (status) || maw_error_code(error) != got || strstr(maw_error_message(error), text) == NULL) {       \
-            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #call, maw_status_name(got),                    \
-                    got == MAW_OK ? "" : maw_error_message(error));                                                    \
+        const maw_status told = (call);                                                                                \
+        if (told != (status) || maw_error_code(error) != told || strstr(maw_error_message(error), text) == NULL) {     \
+            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #call, maw_status_name(told),                   \
+                    told == MAW_OK ? "" : maw_error_message(error));                                                   \
             exit(EXIT_FAILURE);                                                                                        \
         }                                                                                                              \
         maw_error_free(error);                                                                                         \
