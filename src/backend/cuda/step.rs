@@ -1,6 +1,7 @@
 //! A step on the device, and the host's picture of the run: pulled when somebody asks, pushed when the host changed it.
 
 use std::ffi::c_void;
+use std::hash::{DefaultHasher, Hasher};
 use std::ptr::from_ref;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -29,13 +30,23 @@ pub mod flags {
     pub const CHANGED: u32 = 32;
 }
 
+/// What tables are looked up by: with many captured steps they are many.
+fn digest(pointers: impl Iterator<Item = Address>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    pointers.for_each(|pointer| hasher.write_u64(pointer));
+    hasher.finish()
+}
+
 impl Cuda {
     /// Makes the current table hold these pointers.
     fn point_to(&mut self, queue: &Queue, capturing: bool, params: &Params, grads: &Grads) -> Result<()> {
         if self.tables[self.current].hold(addresses(params, grads)) {
             return Ok(());
         }
-        if let Some(known) = self.tables.iter().position(|t| t.hold(addresses(params, grads))) {
+        let last = self.tables.len() - 1; // never a captured step's, unless in that capture
+        let captured = self.by_pointers.get(&digest(addresses(params, grads))).copied();
+        let known = captured.into_iter().chain([last]).find(|&i| self.tables[i].hold(addresses(params, grads)));
+        if let Some(known) = known {
             self.current = known;
             return Ok(());
         }
@@ -43,7 +54,7 @@ impl Cuda {
             let what = "a step whose pointers are not those of a step before (make one with them outside the capture)";
             return Err(Error::Capturing { what });
         }
-        self.current = self.tables.len() - 1; // never a captured step's
+        self.current = last;
         self.tables[self.current].set(queue, addresses(params, grads))
     }
 
@@ -125,8 +136,12 @@ impl DeviceStep for Cuda {
             self.keep_spare(&queue)?;
         }
         self.point_to(&queue, capturing, params, grads)?;
-        self.captured |= capturing;
-        self.tables[self.current].captured |= capturing;
+        if capturing {
+            self.captured = true;
+            self.captured_unseen |= self.policy.unseen;
+            self.tables[self.current].captured = true;
+            self.by_pointers.insert(digest(addresses(params, grads)), self.current);
+        }
         self.busy = true;
         self.enqueue_step(&queue, capturing, options)
     }
