@@ -97,6 +97,8 @@ TEST_F(Memory, is_told_from_host_memory) {
     ASSERT_EQ(cuMemAllocHost_v2(&pinned, 16), SUCCESS);
     EXPECT_EQ(cuPointerGetAttribute(&type, MEMORY_TYPE, reinterpret_cast<Pointer>(pinned)), SUCCESS);
     EXPECT_EQ(type, 1u);
+    EXPECT_EQ(cuPointerGetAttribute(&device, DEVICE_ORDINAL, reinterpret_cast<Pointer>(pinned)), SUCCESS);
+    EXPECT_EQ(device, 0) << "as if it were its memory";
     EXPECT_EQ(cuda_emulator_count("pinned"), 1);
     EXPECT_EQ(cuMemFreeHost(pinned), SUCCESS);
     EXPECT_EQ(cuMemFreeHost(pinned), INVALID_VALUE);
