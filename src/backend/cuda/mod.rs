@@ -69,7 +69,7 @@ pub struct Cuda {
     places: Places,
     _fixed: Memory,
     report: Shared<Report>,
-    /// Those of captured steps, and behind them one for steps that are to come.
+    /// Those of captured steps, and behind them, once there was need of it, one for all others.
     tables: Vec<Tables>,
     /// Captured steps' tables by the digest of their pointers.
     by_pointers: HashMap<u64, usize>,

@@ -43,7 +43,7 @@ impl Cuda {
         if self.tables[self.current].hold(addresses(params, grads)) {
             return Ok(());
         }
-        let last = self.tables.len() - 1; // never a captured step's, unless in that capture
+        let last = self.tables.len() - 1;
         let captured = self.by_pointers.get(&digest(addresses(params, grads))).copied();
         let known = captured.into_iter().chain([last]).find(|&i| self.tables[i].hold(addresses(params, grads)));
         if let Some(known) = known {
@@ -54,17 +54,12 @@ impl Cuda {
             let what = "a step whose pointers are not those of a step before (make one with them outside the capture)";
             return Err(Error::Capturing { what });
         }
-        self.current = last;
-        self.tables[self.current].set(queue, addresses(params, grads))
-    }
-
-    /// A captured step keeps its table: another one for what comes, made ahead, since nothing is allocated in a capture.
-    fn keep_spare(&mut self, queue: &Queue) -> Result<()> {
-        if self.tables.last().is_some_and(|table| table.captured) {
+        if self.tables[last].captured {
             let (tensors, world) = (self.sizes.len(), self.places.world);
             self.tables.push(Tables::new(&self.device, queue, tensors, world)?);
         }
-        Ok(())
+        self.current = self.tables.len() - 1;
+        self.tables[self.current].set(queue, addresses(params, grads))
     }
 
     fn check_float(&mut self, which: usize, name: &'static str, address: Address) -> Result<()> {
@@ -132,9 +127,6 @@ impl DeviceStep for Cuda {
         }
         self.check_float(0, "step_options.device_grad_scale", options.device_grad_scale)?;
         self.check_float(1, "step_options.found_inf", options.found_inf)?;
-        if !capturing {
-            self.keep_spare(&queue)?;
-        }
         self.point_to(&queue, capturing, params, grads)?;
         if capturing {
             self.captured = true;
