@@ -193,3 +193,26 @@ fn a_captured_step_reads_scale_and_flag_of_the_moment_and_keeps_the_hosts_scale(
         assert_eq!((report.step, report.skipped_steps), (7, 2), "{options:?}");
     }
 }
+
+#[test]
+fn where_the_host_decides_a_scale_and_a_flag_on_the_device_are_refused() {
+    let _alone = alone();
+    for options in
+        [maw_options { nonfinite: MAW_NONFINITE_ERROR, ..cuda() }, maw_options { verify_params: 1, ..cuda() }]
+    {
+        let mut run = Run::new(&options);
+        let (all, before) = (run.by_device(), run.seen());
+        for (name, wrong) in [
+            ("device_grad_scale", maw_step_options { found_inf: std::ptr::null(), ..all }),
+            ("found_inf", maw_step_options { device_grad_scale: std::ptr::null(), ..all }),
+        ] {
+            let failure = run.handle.launch(&run.params, &run.grads, &wrong).expect_err("nobody would read it");
+            assert_eq!(failure.status, MAW_INVALID_ARGUMENT, "{failure:?}");
+            let expected =
+                format!("step_options.{name} is a pointer, expected NULL on the CPU, with verify_params and");
+            assert!(failure.message.starts_with(&expected), "{failure:?}");
+        }
+        assert_eq!(run.seen(), before);
+        run.step(&step_options());
+    }
+}
