@@ -262,6 +262,13 @@ pub enum Error {
          default stream (an optimizer's until maw_set_stream)"
     )]
     CapturingBeside,
+    /// A graph of the host's holds kernels that cannot do what a file's options want.
+    #[error(
+        "a step was captured into a CUDA graph under other options.nonfinite or options.max_grad_norm than the file's, and \
+         its replays would not follow them: load into a new optimizer and capture again, or keep this one's options \
+         (MAW_LOAD_OWN_WINS)"
+    )]
+    CapturedOtherwise,
     /// The handle is inside another call.
     #[error("the optimizer is busy with another call")]
     Busy,
@@ -297,7 +304,9 @@ impl Error {
             | Self::WrongBuffer { .. }
             | Self::AnnouncedGradientMissing { .. }
             | Self::WrongRequest { .. } => Status::InvalidArgument,
-            Self::State { .. } | Self::Capturing { .. } | Self::CapturingBeside => Status::InvalidState,
+            Self::State { .. } | Self::Capturing { .. } | Self::CapturingBeside | Self::CapturedOtherwise => {
+                Status::InvalidState
+            }
             Self::Unsupported { .. } | Self::UnknownFields { .. } | Self::NoCuda { .. } => Status::Unsupported,
             Self::NotFound { .. } => Status::NotFound,
             Self::NotFinite { .. } => Status::NotFinite,

@@ -39,6 +39,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Whether the state lies on a device, from where reading it can fail.
+    pub(crate) fn is_on_device(&self) -> bool {
+        self.cuda.is_some()
+    }
+
     /// Waits for the device and brings what the getters tell up to date; on the CPU there is nothing to do.
     ///
     /// # Errors

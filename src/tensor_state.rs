@@ -48,7 +48,7 @@ impl Optimizer {
     /// Copies the float32 masters of a tensor out. `shown`: the host's parameter, needed under [`Precision::Remainder`].
     ///
     /// # Errors
-    /// Before they have begun; no such tensor; a tensor without masters; a wrong length.
+    /// Before they have begun; no such tensor; a tensor without masters; a wrong length; the driver's. Nothing is written.
     pub fn masters(&self, tensor: usize, shown: Option<&[u16]>, out: &mut [f32]) -> Result<()> {
         let known = self.check_masters(tensor, out.len())?;
         let begun = self.prepared.as_ref().filter(|p| p.mastered[tensor]);
@@ -57,8 +57,16 @@ impl Optimizer {
             Precision::Remainder => shown.ok_or(Error::Null { argument: "param" })?,
             _ => &[],
         };
-        p.backend.read_masters(tensor, shown, out);
-        p.backend.health()
+        if !self.is_on_device() {
+            p.backend.read_masters(tensor, shown, out);
+            return p.backend.health();
+        }
+        // Reading from a device can fail in the middle.
+        let mut copy = vec![0.0; out.len()];
+        p.backend.read_masters(tensor, shown, &mut copy);
+        p.backend.health()?;
+        out.copy_from_slice(&copy);
+        Ok(())
     }
 
     /// Sets the float32 masters of a tensor, so that a run can start from float32 weights, and writes what they show into

@@ -71,11 +71,16 @@ fn started_with(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -
 
 /// Compiles and runs a program that must succeed and complain of nothing; what it printed.
 fn passes(name: &str, sources: &[&str], build: Build) -> String {
+    passes_with(name, sources, build, &[])
+}
+
+/// The same with these settings in its environment.
+fn passes_with(name: &str, sources: &[&str], build: Build, settings: &[(&str, &str)]) -> String {
     let folder = folder(name, build);
     if sources == MISUSE {
         fs::write(folder.join(WANTED), wanted_rows()).expect("the scratch folder can be written");
     }
-    let output = started(&program(&folder, sources, build), &[]);
+    let output = started_with(&program(&folder, sources, build), &[], settings);
     let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}: {}\n{told}{complaints}", output.status);
     // A panic that is caught prints nothing; that there is not enough memory for everything is what a row wants.
@@ -193,6 +198,40 @@ fn a_program_on_cuda_works() {
     passes("cuda", &["cuda"], Build::Sanitized);
 }
 
+/// On CUDA as the emulator has it, with these settings of its own.
+fn passes_on_cuda(name: &str, settings: &[(&str, &str)]) {
+    for build in [Build::Plain, Build::Sanitized] {
+        let told = passes_with(name, &[name, "cuda_host"], build, settings);
+        assert_eq!(told, format!("{name}: ok\n"), "it came to its end");
+    }
+}
+
+#[test]
+fn a_program_that_replays_a_captured_step_has_the_bits_of_steps() {
+    passes_on_cuda("cuda_graphs", &[]);
+}
+
+#[test]
+fn a_programs_run_moves_between_the_cpu_and_cuda() {
+    passes_on_cuda("cuda_moves", &[]);
+}
+
+#[test]
+fn a_program_for_which_everything_goes_wrong_on_cuda_is_told_what() {
+    passes_on_cuda("cuda_errors", &[("CUDA_EMULATOR_DEVICES", "2")]);
+}
+
+/// Makes a driver of which there is nothing but its start; the folder.
+fn ancient_driver(folder: PathBuf) -> PathBuf {
+    fs::create_dir(&folder).expect("a folder");
+    let source = folder.join("driver.c");
+    fs::write(&source, "int cuInit(unsigned flags);\nint cuInit(unsigned flags) { return (int)flags; }\n")
+        .expect("a file");
+    let mut command = compiler("c99");
+    run(command.args(["-shared", "-fPIC", "-o"]).arg(folder.join("libcuda.so.1")).arg(source));
+    folder
+}
+
 #[test]
 fn a_program_on_a_machine_without_cuda_that_will_do_is_told_why_and_nothing_is_printed_beside() {
     for build in [Build::Plain, Build::Sanitized] {
@@ -202,8 +241,11 @@ fn a_program_on_a_machine_without_cuda_that_will_do_is_told_why_and_nothing_is_p
         fs::create_dir(&broken).expect("a folder");
         fs::write(broken.join("libcuda.so.1"), "no library").expect("a file");
         let broken = broken.to_str().expect("a path in UTF-8");
+        let ancient = ancient_driver(folder.join("ancient"));
+        let ancient = ancient.to_str().expect("a path in UTF-8");
         for (setting, value, expected) in [
             ("LD_LIBRARY_PATH", broken, "the CUDA driver's library cannot be loaded"),
+            ("LD_LIBRARY_PATH", ancient, "the CUDA driver is too old: it has no cuDriverGetVersion"),
             ("CUDA_EMULATOR_DEVICES", "0", "there is no CUDA device"),
             ("CUDA_EMULATOR_INIT", "999", "the CUDA driver does not start: CUDA_ERROR_UNKNOWN"),
             ("CUDA_EMULATOR_VERSION", "11040", "the CUDA driver is too old: it is for CUDA 11.4"),

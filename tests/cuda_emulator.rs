@@ -47,6 +47,19 @@ fn an_order_that_is_none_ends_the_program_with_a_message() {
 }
 
 #[test]
+fn a_limit_for_files_that_is_too_small_ends_the_program_with_a_message() {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 2000 && exec \"$0\" --gtest_filter='Memory.starts_as_nan'"]).arg(tests());
+    let output = limited.env_remove("LD_LIBRARY_PATH").output().expect("a shell");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("the memory file needs 65536 MB, the limit for files (ulimit -f) is "), "{told}");
+    let output = limited.env("CUDA_EMULATOR_SPAN_MB", "0").output().expect("a shell");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!told.contains("limit for files"), "it is asked for what is needed: {told}");
+}
+
+#[test]
 fn what_has_not_changed_is_not_built_again() {
     let library = tests().with_file_name("libcuda.so.1");
     let written = || fs::metadata(&library).and_then(|data| data.modified()).expect("it was built");

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::cuda::{OnDevice, Stream, alone};
+use common::cuda::{Graph, OnDevice, Stream, alone, count};
+use common::device::is_cuda;
 use common::handle::{Failure, Handle, step_options, step_report};
 use common::tensor::Tensor;
 use common::toy::{Snapshot, Toy, small_options, snapshot};
@@ -221,4 +222,128 @@ fn a_host_that_decides_cannot_be_captured() {
     let (_graph, ()) = stream.captured(|| refused(handle.launch(params, grads, &step_options()), "a step that waits"));
     handle.launch(params, grads, &step_options()).expect("outside of a capture it works");
     assert_eq!(handle.steps(), Ok(2));
+}
+
+/// Without modulation, as options that steer may be.
+fn plain(nonfinite: i32, max_grad_norm: f64) -> maw_options {
+    maw_options { modulation: 0, nonfinite, max_grad_norm, ..cuda() }
+}
+
+/// A checkpoint of a run with these options.
+fn file(options: &maw_options) -> Vec<u8> {
+    let mut run = Run::new(options);
+    run.step();
+    run.handle.save_bytes(0).expect("saved")
+}
+
+/// A run after its first step, and that step captured.
+fn captured(options: &maw_options) -> (Run, Graph) {
+    let mut run = Run::new(options);
+    run.step();
+    let Run { handle, stream, params, grads, .. } = &mut run;
+    let (graph, captured) = stream.captured(|| handle.launch(params, grads, &step_options()));
+    captured.expect("a step that was made before");
+    (run, graph)
+}
+
+#[test]
+fn options_that_a_captured_step_cannot_follow_are_not_loaded() {
+    let _alone = alone();
+    let unseen = plain(MAW_NONFINITE_PROPAGATE, 0.0);
+    let seen = plain(MAW_NONFINITE_SKIP, 0.3);
+    for (made, others) in [
+        (&unseen, vec![seen, plain(MAW_NONFINITE_PROPAGATE, 0.3), plain(MAW_NONFINITE_SKIP, 0.0)]),
+        (&unseen, vec![plain(MAW_NONFINITE_ERROR, 0.0)]),
+        (&seen, vec![plain(MAW_NONFINITE_ERROR, 0.3)]),
+    ] {
+        let (mut run, graph) = captured(made);
+        let before = (run.handle.save_bytes(0), run.params.get()[0].bits());
+        for other in &others {
+            let refused = run.handle.load_bytes(&file(other), MAW_LOAD_FILE_WINS).expect_err("they differ");
+            assert_eq!(refused.status, MAW_INVALID_STATE, "{refused:?}");
+            assert!(refused.message.contains("load into a new optimizer and capture again"), "{refused:?}");
+            assert_eq!((run.handle.save_bytes(0), run.params.get()[0].bits()), before, "nothing was changed");
+            run.handle.load_bytes(&file(other), MAW_LOAD_OWN_WINS).expect("with its own options it goes on");
+            let mut uncaptured = Run::new(made);
+            uncaptured.step();
+            uncaptured.handle.load_bytes(&file(other), MAW_LOAD_FILE_WINS).expect("no graph stands in the way");
+        }
+        graph.replay(&run.stream);
+        run.stream.wait();
+        assert_eq!(run.handle.steps(), Ok(2));
+    }
+}
+
+#[test]
+fn options_that_a_captured_step_can_follow_take_effect_in_replays() {
+    let _alone = alone();
+    let (clipped, more) = (plain(MAW_NONFINITE_SKIP, 0.05), plain(MAW_NONFINITE_SKIP, 0.02));
+    let unseen = plain(MAW_NONFINITE_PROPAGATE, 0.0);
+    let (modulated, narrow) = (cuda(), maw_options { alpha_range: 0.1, max_grad_norm: 0.04, ..cuda() });
+    for (made, other) in [(clipped, more), (clipped, unseen), (modulated, narrow), (clipped, clipped)] {
+        let (mut replayed, graph) = captured(&made);
+        let mut eager = Run::new(&made);
+        eager.step();
+        for run in [&mut replayed, &mut eager] {
+            run.handle.load_bytes(&file(&other), MAW_LOAD_FILE_WINS).expect("it can follow");
+        }
+        for _ in 0..3 {
+            graph.replay(&replayed.stream);
+            eager.step();
+        }
+        for run in [&replayed, &eager] {
+            run.stream.wait();
+        }
+        assert!(replayed.params.get()[0].bits() == eager.params.get()[0].bits(), "{other:?}");
+        assert!(replayed.handle.save_bytes(0) == eager.handle.save_bytes(0), "{other:?}");
+        let mut untouched = captured(&made).0;
+        (0..3).for_each(|_| untouched.step());
+        let moments = |run: &mut Run| run.handle.tensor_state(0, &run.toy.specs[0]).expect("a state").bits();
+        let moved = moments(&mut untouched) != moments(&mut eager);
+        assert_eq!(moved, other.max_grad_norm != made.max_grad_norm, "the file's options do something: {other:?}");
+        // Once captured without a look, or not: the way back is open as long as no such step was captured.
+        replayed.handle.load_bytes(&file(&made), MAW_LOAD_FILE_WINS).expect("back again");
+    }
+}
+
+#[test]
+fn a_captured_step_has_one_table_which_is_found_again_and_goes_with_the_optimizer() {
+    let _alone = alone();
+    const GRAPHS: usize = 20;
+    let live = count("allocations");
+    let mut run = Run::new(&cuda());
+    let mut eager = Run::new(&cuda());
+    let others: Vec<OnDevice> = (0..GRAPHS).map(|i| OnDevice::new(&gradients(&run.toy, i, &run.toy.start))).collect();
+    let allocations = || count("allocations");
+    let Run { handle, stream, params, .. } = &mut run;
+    handle.launch(params, &others[0], &step_options()).expect("the first step");
+    eager.handle.launch(&eager.params, &others[0], &step_options()).expect("the first step");
+    let before = allocations();
+    let graphs: Vec<Graph> = others
+        .iter()
+        .map(|grads| {
+            handle.launch(params, grads, &step_options()).expect("a step");
+            eager.handle.launch(&eager.params, grads, &step_options()).expect("a step");
+            let (graph, captured) = stream.captured(|| handle.launch(params, grads, &step_options()));
+            captured.expect("a step that was made before");
+            graph
+        })
+        .collect();
+    assert!(is_cuda() || allocations() == before + GRAPHS as i64 - 1, "one for new pointers");
+    let before = allocations();
+    for i in [7, 0, GRAPHS - 1, 3, 3, 12] {
+        // Captured again, stepped and replayed: with the table that there is.
+        let (again, captured) = stream.captured(|| handle.launch(params, &others[i], &step_options()));
+        captured.expect("a step that was captured before");
+        handle.launch(params, &others[i], &step_options()).expect("a step");
+        graphs[i].replay(stream);
+        again.replay(stream);
+        for _ in 0..3 {
+            eager.handle.launch(&eager.params, &others[i], &step_options()).expect("a step");
+        }
+    }
+    assert!(is_cuda() || allocations() == before, "none for pointers that have one");
+    assert_eq!(run.seen(), eager.seen());
+    drop((graphs, others, run, eager));
+    assert_eq!(count("allocations"), live, "all tables are freed");
 }

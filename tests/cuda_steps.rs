@@ -5,7 +5,6 @@
 mod common;
 
 use common::cuda::{OnDevice, alone, count, order};
-use common::device::Buffer;
 use common::handle::{Handle, Spec, default_options, param_group, step_options};
 use common::tensor::{Tensor, bits};
 use common::toy::{Random, Toy, small_options, snapshot};
@@ -101,6 +100,91 @@ fn a_step_has_the_numbers_of_the_cpu() {
                     }
                 }
             });
+        }
+    }
+}
+
+/// Norms of parameters and moments, from the dump.
+fn norms(handle: &mut Handle) -> Vec<f64> {
+    let dump: serde_json::Value = serde_json::from_str(&handle.dump().expect("a dump")).expect("JSON");
+    let groups = dump["modulation_groups"].as_array().expect("groups");
+    let tensors = groups.iter().flat_map(|group| group["tensors"].as_array().expect("tensors"));
+    let norms = tensors.flat_map(|t| ["param", "exp_avg", "exp_avg_sq"].map(|name| t["norms"][name].as_f64()));
+    norms.map(|norm| norm.expect("norms are known")).collect()
+}
+
+fn exact(got: &[f64], expected: &[f64], what: &str) {
+    assert!(got.len() == expected.len() && !got.is_empty(), "{what}");
+    for (x, y) in got.iter().zip(expected) {
+        assert!((x - y).abs() <= 1e-12 * y.abs().max(1.0), "{what}: {x} is not {y}");
+    }
+}
+
+const VERSIONS: [i32; 5] = [
+    MAW_FEATURES_BASIC,
+    MAW_FEATURES_BASIC_PLUS,
+    MAW_FEATURES_ENHANCED,
+    MAW_FEATURES_NORM_BASIC,
+    MAW_FEATURES_NORM_BASIC_PLUS,
+];
+
+#[test]
+fn from_a_state_that_is_the_same_statistics_are_those_of_the_cpu() {
+    let _alone = alone();
+    for version in VERSIONS {
+        for semantics in [MAW_PAPER, MAW_REFERENCE] {
+            let with = |o: maw_options| maw_options { feature_version: version, semantics, max_grad_norm: 3.0, ..o };
+            let mut random = Random(6);
+            let (mut host, mut device) = (handle(&with(cpu())), handle(&with(cuda())));
+            let mut params = tensors(&mut random, 0.5);
+            for step in 0..5 {
+                // float32 parameters differ after a step, so each begins with the host's state.
+                let mut on_device = params.clone();
+                device.load_bytes(&host.save_bytes(0).expect("saved"), 0).expect("loaded");
+                let mut grads: Vec<Option<Tensor>> = tensors(&mut random, 1.0).into_iter().map(Some).collect();
+                if step % 3 == 2 {
+                    grads[step % 2] = None;
+                }
+                let expected = host.step(&mut params, &grads).expect("a step");
+                let got = device.step(&mut on_device, &grads).expect("a step");
+                let what = format!("features {version}, semantics {semantics}, step {step}");
+                assert!((got.grad_norm / expected.grad_norm - 1.0).abs() <= 1e-12, "{what}: {got:?}, {expected:?}");
+                exact(&device.features().expect("known"), &host.features().expect("known"), &what);
+                let (got, expected) = (device.factors().expect("known"), host.factors().expect("known"));
+                exact(&got.alpha, &expected.alpha, &what);
+                exact(&got.beta, &expected.beta, &what);
+                close(&on_device, &params, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn statistics_that_are_carried_from_step_to_step_are_those_of_the_cpu() {
+    let _alone = alone();
+    let specs: Vec<Spec> = specs().into_iter().map(|spec| Spec { dtype: MAW_FLOAT64, ..spec }).collect();
+    for version in VERSIONS {
+        for semantics in [MAW_PAPER, MAW_REFERENCE] {
+            let mut random = Random(6);
+            let with = |o: maw_options| maw_options { feature_version: version, semantics, ..o };
+            let made = |options: &maw_options| {
+                let mut handle = Handle::new(options).expect("the options are good");
+                handle.add(&param_group(), &specs).expect("the tensors are good");
+                handle
+            };
+            let (mut host, mut device) = (made(&with(cpu())), made(&with(cuda())));
+            let mut some = || specs.iter().map(|s| Tensor::new(s.dtype, &random.values(s.len(), 0.5))).collect();
+            let mut params: Vec<Tensor> = some();
+            let mut on_device = params.clone();
+            for step in 0..5 {
+                let grads: Vec<Tensor> = some();
+                let grads: Vec<_> = grads.into_iter().map(Some).collect();
+                host.step(&mut params, &grads).expect("a step");
+                device.step(&mut on_device, &grads).expect("a step");
+                let what = format!("features {version}, semantics {semantics}, step {step}");
+                exact(&device.features().expect("known"), &host.features().expect("known"), &what);
+                exact(&norms(&mut device), &norms(&mut host), &what);
+            }
         }
     }
 }
@@ -325,32 +409,6 @@ fn a_report_is_fetched_without_waiting_or_after_waiting() {
     let last = handle.fetch(MAW_FETCH_WAIT).expect("a report");
     assert_eq!((last.step, last.skipped, last.nonfinite_tensor), (3, 0, MAW_NO_TENSOR));
     assert_eq!(handle.fetch(0).expect("a report").step, 3);
-}
-
-#[test]
-fn a_scale_and_a_flag_on_the_device_are_read_when_the_step_runs() {
-    let _alone = alone();
-    let mut random = Random(3);
-    let start = tensors(&mut random, 0.5);
-    let grads = OnDevice::new(&tensors(&mut random, 1.0));
-    let float = |x: f32| Buffer::of(&x.to_le_bytes()).expect("there is device memory");
-    let (scale, found) = (float(4.0), float(0.0));
-    let (device_grad_scale, found_inf) =
-        (scale.pointer().cast::<f32>().cast_const(), found.pointer().cast::<f32>().cast_const());
-    let by_device = maw_step_options { device_grad_scale, found_inf, ..step_options() };
-    let run = |options: &maw_step_options| {
-        let (mut handle, mut params) = (handle(&cuda()), OnDevice::new(&start));
-        handle.launch(&params, &grads, options).expect("a step");
-        (handle.fetch(MAW_FETCH_WAIT).expect("a report").skipped, bits(&params.get()))
-    };
-    assert_eq!(run(&by_device), run(&maw_step_options { grad_scale: 4.0, ..step_options() }));
-    for bad in [0.0_f32, -1.0, f32::NAN, f32::INFINITY] {
-        scale.upload(&bad.to_le_bytes()).expect("uploaded");
-        assert_eq!(run(&by_device), (1, bits(&start)), "a scale of {bad}");
-    }
-    scale.upload(&1.0_f32.to_le_bytes()).expect("uploaded");
-    found.upload(&1.0_f32.to_le_bytes()).expect("uploaded");
-    assert_eq!(run(&by_device), (1, bits(&start)));
 }
 
 #[test]

@@ -214,6 +214,14 @@ pub trait Backend: StepPasses + MetaPasses {
         Ok(())
     }
 
+    /// Whether it could take note of these options.
+    ///
+    /// # Errors
+    /// [`crate::Error::CapturedOtherwise`].
+    fn may_follow(&self, _options: &Options) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes note of options that a load changed.
     fn follow(&mut self, _options: &Options) {}
 

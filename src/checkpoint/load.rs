@@ -159,6 +159,9 @@ impl Optimizer {
         let mut differences = settings::differences(&loaded.options, &self.options, winner);
         differences.extend(settings::group_differences(&loaded.param_groups, &self.param_groups, winner));
         refuse(&differences)?;
+        if winner == Winner::File {
+            p.backend.may_follow(&loaded.options)?;
+        }
         // A run that looks at nothing may have anything.
         let any = if winner == Winner::Own { self.options.nonfinite } else { loaded.options.nonfinite };
         match &small.unusable {

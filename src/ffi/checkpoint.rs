@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::error::maw_error;
 use super::handle::{call, look, maw_optimizer};
-use super::pointers::{check, path_bytes, put, slice};
+use super::pointers::{check, path_bytes, slice};
 use super::types::*;
 use crate::backend::Part;
 use crate::checkpoint::{Contents, Winner};
@@ -138,7 +138,9 @@ pub unsafe extern "C" fn maw_save_bytes(
 /// `threads` and `verify_params` are not saved. The file must not be written to meanwhile.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
 /// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences;
-/// `MAW_INVALID_STATE` while a meta-update is open. Everything is checked before anything is changed; only if the disk
+/// `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` after a step was captured into a CUDA
+/// graph whose replays could not follow the file's options: under a file with clipping or checks where it was captured
+/// without any, or with `MAW_NONFINITE_ERROR`. Everything is checked before anything is changed; only if the disk
 /// fails between the check and the second reading is the optimizer reset.
 ///
 /// # Safety
@@ -232,7 +234,8 @@ fn check_elements(pointer: *const c_void, count: usize, size: usize, argument: &
 ///
 /// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64 tensor,
 /// whatever the moments' own dtype; may be NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
-/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open;
+/// `MAW_CUDA_ERROR`. On failure nothing is written.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -253,15 +256,29 @@ pub unsafe extern "C" fn maw_tensor_state_get(
             let steps = optimizer.tensor_step(tensor)?;
             let (bytes, size) = bytes_of(optimizer, tensor, count)?;
             let outputs = [(exp_avg, Part::ExpAvg, "exp_avg"), (exp_avg_sq, Part::ExpAvgSq, "exp_avg_sq")];
-            for (pointer, _, argument) in outputs.iter().filter(|(pointer, ..)| !pointer.is_null()) {
+            let wanted = || outputs.iter().filter(|(pointer, ..)| !pointer.is_null());
+            for (pointer, _, argument) in wanted() {
                 check_elements(*pointer, bytes, size, argument)?;
             }
             if !step.is_null() {
-                put(step, steps, "step")?;
+                check(step, "step")?;
             }
-            for (pointer, moment, _) in outputs.iter().filter(|(pointer, ..)| !pointer.is_null()) {
+            // Reading from a device can fail between the two.
+            let read = |(_, moment, _): &(_, Part, _)| {
+                let mut copy = vec![0; bytes];
+                optimizer.read_moment(*moment, tensor, &mut copy).map(|()| copy)
+            };
+            let copies: Vec<Vec<u8>> =
+                if optimizer.is_on_device() { wanted().map(read).collect::<Result<_>>()? } else { Vec::new() };
+            for (i, (pointer, moment, _)) in wanted().enumerate() {
                 let out = std::slice::from_raw_parts_mut(pointer.cast::<u8>(), bytes);
-                optimizer.read_moment(*moment, tensor, out)?;
+                match copies.get(i) {
+                    Some(copy) => out.copy_from_slice(copy),
+                    None => optimizer.read_moment(*moment, tensor, out)?,
+                }
+            }
+            if !step.is_null() {
+                step.write(steps);
             }
             Ok(())
         })
@@ -344,7 +361,8 @@ pub unsafe extern "C" fn maw_master_set(
 /// `MAW_PRECISION_REMAINDER`, whose masters are half in it; else it may be NULL. `values`: out, `count` floats; `count` must be
 /// the number of its elements.
 /// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before they have
-/// begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open.
+/// begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open;
+/// `MAW_CUDA_ERROR`. On failure nothing is written.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

@@ -186,6 +186,9 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// `dtype` and `grad_dtype`, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
 /// tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
 /// neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
+/// On CUDA they are pointers to memory of the handle's device, managed memory included, and the step is enqueued on the
+/// handle's stream. A pointer is looked up when it is new to its tensor and not again: if that memory was freed and the
+/// host has other memory there now, a kernel fails, or worse. A step captured into a CUDA graph keeps its pointers.
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 /// `MAW_OK`, also for a step that was skipped because something is not finite (the report says what);
 /// `MAW_NOT_FINITE` instead under `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer;
@@ -225,7 +228,8 @@ pub unsafe extern "C" fn maw_step(
 /// given a report. Counts tell which step it is of: `step` + `skipped_steps` steps were made.
 ///
 /// `flags`: 0 = of the newest step that is decided by now, without waiting; `MAW_FETCH_WAIT` = of the last that was
-/// enqueued (or replayed in a CUDA graph). On the CPU both are the last step's. `report`: out; untouched on failure.
+/// enqueued, or replayed in a CUDA graph, on the handle's stream; no other stream is waited for. On the CPU both are the
+/// last step's. `report`: out; untouched on failure.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before any step is decided, and with `MAW_FETCH_WAIT` while the
 /// stream is being captured; `MAW_CUDA_ERROR`.
 ///
@@ -395,7 +399,8 @@ pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, err
 /// included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
 ///
 /// The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
-/// waited for.
+/// waited for. Setters, getters and `MAW_FETCH_WAIT` come after what is on this stream and know of no other: a graph with
+/// a step of this handle is replayed here, or the host orders the streams by events of its own.
 /// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
 /// left; `MAW_CUDA_ERROR` for what is no stream.
 ///

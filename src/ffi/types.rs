@@ -348,17 +348,19 @@ pub struct maw_tensor {
 pub struct maw_step_options {
     /// `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
     pub struct_size: usize,
-    /// The gradients are this many times too large (loss scaling); > 0. Default 1.
+    /// The gradients are this many times too large (loss scaling); > 0. Default 1. A step that is captured into a CUDA graph
+    /// keeps it: there use `device_grad_scale`.
     pub grad_scale: f64,
-    /// 0 or `MAW_STEP_PARAMS_CHANGED`.
+    /// 0 or `MAW_STEP_PARAMS_CHANGED`. Captured, it holds for every replay.
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
     /// CUDA: a float in device memory that takes the place of `grad_scale`, read when the step runs; a value that is not
-    /// above 0 skips the step. Default NULL.
+    /// finite or not above 0 skips the step (`MAW_SKIP_GRADIENT`), whatever `nonfinite` says. Must be NULL on the CPU,
+    /// with `verify_params` and under `MAW_NONFINITE_ERROR`. Default NULL.
     pub device_grad_scale: *const f32,
-    /// CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0.
-    /// Default NULL: the library's own check alone.
+    /// CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0,
+    /// whatever `nonfinite` says. NULL where `device_grad_scale` must be. Default NULL: the library's own check alone.
     pub found_inf: *const f32,
 }
 

@@ -260,6 +260,57 @@ impl Drop for Graph {
     }
 }
 
+/// Memory of the host's that the device knows, as doubles: pinned, or managed and so the device's too.
+pub struct HostMemory {
+    pointer: Pointer,
+    count: usize,
+    managed: bool,
+}
+
+impl HostMemory {
+    pub fn pinned(values: &[f64]) -> Self {
+        let mut pointer = ptr::null_mut();
+        let allocate: unsafe extern "C" fn(*mut Pointer, usize) -> c_int = function("cuMemAllocHost_v2");
+        // SAFETY: the pointer is valid.
+        unsafe { done(allocate(&raw mut pointer, size_of_val(values))) };
+        Self::filled(pointer, values, false)
+    }
+
+    pub fn managed(values: &[f64]) -> Self {
+        const ATTACH_GLOBAL: u32 = 1;
+        let mut address = 0_u64;
+        let allocate: unsafe extern "C" fn(*mut u64, usize, u32) -> c_int = function("cuMemAllocManaged");
+        // SAFETY: the pointer is valid.
+        unsafe { done(allocate(&raw mut address, size_of_val(values), ATTACH_GLOBAL)) };
+        Self::filled(ptr::with_exposed_provenance_mut(address as usize), values, true)
+    }
+
+    fn filled(pointer: Pointer, values: &[f64], managed: bool) -> Self {
+        let mut new = Self { pointer, count: values.len(), managed };
+        new.values().copy_from_slice(values);
+        new
+    }
+
+    pub fn pointer(&self) -> *mut c_void {
+        self.pointer
+    }
+
+    /// What is there; nothing on the device may be using it.
+    pub fn values(&mut self) -> &mut [f64] {
+        // SAFETY: it is aligned to pages, has as many, and was written when it was made.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.cast(), self.count) }
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        let free: unsafe extern "C" fn(usize) -> c_int =
+            function(if self.managed { "cuMemFree_v2" } else { "cuMemFreeHost" });
+        // SAFETY: it is freed once.
+        unsafe { free(self.pointer.addr()) };
+    }
+}
+
 /// Tensors that live on the device.
 pub struct OnDevice {
     tensors: Vec<Tensor>,
@@ -275,12 +326,23 @@ impl OnDevice {
 
     /// Each begins so many elements behind an aligned address.
     pub fn shifted(tensors: &[Tensor], elements: usize) -> Self {
+        Self::made(tensors, elements, 0)
+    }
+
+    /// On the device of that number.
+    pub fn of(device_index: i32, tensors: &[Tensor]) -> Self {
+        Self::made(tensors, 0, device_index)
+    }
+
+    fn made(tensors: &[Tensor], elements: usize, device_index: i32) -> Self {
         let offset: Vec<usize> =
             tensors.iter().map(|t| if t.len() > 0 { elements * t.bytes().len() / t.len() } else { 0 }).collect();
-        let buffers = tensors
-            .iter()
-            .zip(&offset)
-            .map(|(t, at)| Buffer::of(&[&vec![0; *at], t.bytes()].concat()).expect("there is device memory"));
+        let buffers = tensors.iter().zip(&offset).map(|(t, at)| {
+            let bytes = [&vec![0; *at], t.bytes()].concat();
+            let buffer = Buffer::on(device_index, bytes.len()).expect("there is device memory");
+            buffer.upload(&bytes).expect("it has room");
+            buffer
+        });
         Self { tensors: tensors.to_vec(), buffers: buffers.collect(), offset }
     }
 

@@ -89,6 +89,12 @@ impl Handle {
         })
     }
 
+    /// Both moments from wherever these values are, after one step.
+    pub fn set_moments_at(&mut self, tensor: usize, values: *const c_void, count: usize) -> Outcome<()> {
+        // SAFETY: as many elements of the tensor's dtype as told (the test's business).
+        checked(|error| unsafe { maw_tensor_state_set(self.raw(), tensor, values, values, count, 1, error) })
+    }
+
     /// The float32 masters of a tensor whose parameter is `param`.
     pub fn masters(&mut self, tensor: usize, param: &Tensor) -> Outcome<Vec<f32>> {
         let mut values = vec![f32::NAN; param.len()];

@@ -88,7 +88,14 @@ template <class Body> Result at_once(const char* function, Body body) {
 EMU_EXPORT Result cuMemAlloc_v2(DevicePointer* out, size_t size) {
     return in_context(__func__, [&](Context& context) {
         Result refused = refuse_while_capturing();
-        return refused ? refused : memory::allocate(context, size, out);
+        return refused ? refused : memory::allocate(context, size, false, out);
+    });
+}
+
+EMU_EXPORT Result cuMemAllocManaged(DevicePointer* out, size_t size, unsigned) {
+    return in_context(__func__, [&](Context& context) {
+        Result refused = refuse_while_capturing();
+        return refused ? refused : memory::allocate(context, size, true, out);
     });
 }
 
@@ -163,12 +170,15 @@ EMU_EXPORT Result cuMemsetD8_v2(DevicePointer to, unsigned char value, size_t co
 }
 
 EMU_EXPORT Result cuPointerGetAttribute(void* out, int attribute, DevicePointer address) {
-    return in_context(__func__, [&](Context&) -> Result {
+    return in_context(__func__, [&](Context& current) -> Result {
         enum { CONTEXT = 1, MEMORY_TYPE, DEVICE_POINTER, IS_MANAGED = 8, DEVICE_ORDINAL, RANGE_START = 11, RANGE_SIZE };
         enum { HOST = 1, DEVICE };
         if (!out) return INVALID_VALUE;
-        if (attribute == MEMORY_TYPE && memory::pinned(reinterpret_cast<void*>(address)))
-            return *static_cast<unsigned*>(out) = HOST, SUCCESS;
+        if (memory::pinned(reinterpret_cast<void*>(address))) switch (attribute) {
+            case MEMORY_TYPE: return *static_cast<unsigned*>(out) = HOST, SUCCESS;
+            case IS_MANAGED: return *static_cast<int*>(out) = 0, SUCCESS;
+            case DEVICE_ORDINAL: return *static_cast<int*>(out) = current.device, SUCCESS;
+            }
         const memory::Allocation* found = memory::find(address);
         if (!found) return control.refuse(INVALID_VALUE, "the pointer is to no live allocation of the driver's");
         switch (attribute) {
@@ -176,9 +186,10 @@ EMU_EXPORT Result cuPointerGetAttribute(void* out, int attribute, DevicePointer 
             for (const auto& [handle, context] : objects.contexts.all())
                 if (context.get() == found->context) *static_cast<void**>(out) = handle;
             return SUCCESS;
-        case MEMORY_TYPE: return *static_cast<unsigned*>(out) = DEVICE, SUCCESS;
+        case MEMORY_TYPE: // where managed memory happens to be; nobody should build on it
+            return *static_cast<unsigned*>(out) = found->managed ? HOST : DEVICE, SUCCESS;
         case DEVICE_POINTER: return *static_cast<DevicePointer*>(out) = address, SUCCESS;
-        case IS_MANAGED: return *static_cast<int*>(out) = 0, SUCCESS;
+        case IS_MANAGED: return *static_cast<int*>(out) = found->managed, SUCCESS;
         case DEVICE_ORDINAL: return *static_cast<int*>(out) = found->context->device, SUCCESS;
         case RANGE_START: return *static_cast<DevicePointer*>(out) = found->start, SUCCESS;
         case RANGE_SIZE: return *static_cast<size_t*>(out) = found->size, SUCCESS;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <map>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace emu::memory {
@@ -52,6 +53,17 @@ void give_back(const Allocation& allocation) {
               static_cast<off_t>(allocation.pages * PAGE));
 }
 
+/// Files larger than the limit end the program by a signal, without a word.
+void check_file_limit() {
+    rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= span) return;
+    fprintf(stderr,
+            "cuda emulator: the memory file needs %zu MB, the limit for files (ulimit -f) is %zu MB; raise it, or set "
+            "CUDA_EMULATOR_SPAN_MB\n",
+            span >> 20, static_cast<size_t>(limit.rlim_cur) >> 20);
+    abort();
+}
+
 std::string bytes_of(const Allocation& allocation) {
     return "the " + std::to_string(allocation.size) + " bytes at " + std::to_string(allocation.start);
 }
@@ -60,6 +72,7 @@ std::string bytes_of(const Allocation& allocation) {
 
 void set_up() {
     span = static_cast<size_t>(setting("SPAN_MB", 65536)) << 20;
+    check_file_limit();
     file = memfd_create("cuda emulator", MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, static_cast<off_t>(span))) {
         perror("cuda emulator: memory file");
@@ -69,7 +82,7 @@ void set_up() {
     driver_view = map(PROT_READ | PROT_WRITE);
 }
 
-Result allocate(Context& context, size_t size, DevicePointer* out) {
+Result allocate(Context& context, size_t size, bool managed, DevicePointer* out) {
     if (!out || !size) return INVALID_VALUE;
     if (size > total_bytes() - live_bytes()) return OUT_OF_MEMORY;
     // 256 as the driver has it; fewer bring the end nearer to the closed page.
@@ -80,7 +93,8 @@ Result allocate(Context& context, size_t size, DevicePointer* out) {
     next_page = first + pages;
     DevicePointer start = page_address(first + pages) - rounded;
     memset(view(page_address(first)), POISON, pages * PAGE);
-    allocations[start] = {start, size, first, pages, &context};
+    allocations[start] = {start, size, first, pages, &context, managed};
+    if (managed) protect(allocations[start], PROT_READ | PROT_WRITE);
     *out = start;
     return SUCCESS;
 }
@@ -124,7 +138,7 @@ void open(int device) {
 void close() {
     if (opened < 0) return;
     for (const auto& [start, allocation] : allocations)
-        if (allocation.context->device == opened) protect(allocation, PROT_NONE);
+        if (allocation.context->device == opened && !allocation.managed) protect(allocation, PROT_NONE);
     opened = -1;
 }
 

@@ -1,7 +1,7 @@
 // Device memory: a range of addresses that only kernels can touch, and pinned host memory.
 //
 // One memory file is mapped twice. Device addresses are in the first mapping, which is closed to everybody unless a
-// kernel runs; the driver's copies go through the second. Each allocation ends at a page that stays closed, no address
+// kernel runs (but for managed memory); the driver's copies go through the second. Each allocation ends at a page that stays closed, no address
 // is given out twice, and fresh memory is NaN.
 #pragma once
 #include "results.h"
@@ -21,10 +21,11 @@ struct Allocation {
     DevicePointer start;
     size_t size, first_page, pages;
     Context* context;
+    bool managed; // the host may touch it, too
 };
 
 void set_up();
-Result allocate(Context&, size_t size, DevicePointer* out);
+Result allocate(Context&, size_t size, bool managed, DevicePointer* out);
 /// Of a pointer that is not the start of a live allocation: INVALID_VALUE.
 Result release(DevicePointer);
 /// Frees all of a context that goes away.

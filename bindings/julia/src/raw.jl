@@ -638,17 +638,19 @@ What a single step is told. `maw_step_options_init` fills the defaults.
 struct maw_step_options
     # `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
     struct_size::Csize_t
-    # The gradients are this many times too large (loss scaling); > 0. Default 1.
+    # The gradients are this many times too large (loss scaling); > 0. Default 1. A step that is captured into a CUDA graph
+    # keeps it: there use `device_grad_scale`.
     grad_scale::Cdouble
-    # 0 or `MAW_STEP_PARAMS_CHANGED`.
+    # 0 or `MAW_STEP_PARAMS_CHANGED`. Captured, it holds for every replay.
     flags::UInt32
     # Must be 0.
     reserved::UInt32
     # CUDA: a float in device memory that takes the place of `grad_scale`, read when the step runs; a value that is not
-    # above 0 skips the step. Default NULL.
+    # finite or not above 0 skips the step (`MAW_SKIP_GRADIENT`), whatever `nonfinite` says. Must be NULL on the CPU,
+    # with `verify_params` and under `MAW_NONFINITE_ERROR`. Default NULL.
     device_grad_scale::Ptr{Cfloat}
-    # CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0.
-    # Default NULL: the library's own check alone.
+    # CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0,
+    # whatever `nonfinite` says. NULL where `device_grad_scale` must be. Default NULL: the library's own check alone.
     found_inf::Ptr{Cfloat}
 end
 
@@ -964,6 +966,9 @@ One step: updates, in place, every parameter whose gradient is given.
 `dtype` and `grad_dtype`, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
 tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
 neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
+On CUDA they are pointers to memory of the handle's device, managed memory included, and the step is enqueued on the
+handle's stream. A pointer is looked up when it is new to its tensor and not again: if that memory was freed and the
+host has other memory there now, a kernel fails, or worse. A step captured into a CUDA graph keeps its pointers.
 `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 `MAW_OK`, also for a step that was skipped because something is not finite (the report says what);
 `MAW_NOT_FINITE` instead under `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer;
@@ -991,7 +996,8 @@ The report of a step after it was enqueued: on CUDA a step runs later, and `maw_
 given a report. Counts tell which step it is of: `step` + `skipped_steps` steps were made.
 
 `flags`: 0 = of the newest step that is decided by now, without waiting; `MAW_FETCH_WAIT` = of the last that was
-enqueued (or replayed in a CUDA graph). On the CPU both are the last step's. `report`: out; untouched on failure.
+enqueued, or replayed in a CUDA graph, on the handle's stream; no other stream is waited for. On the CPU both are the
+last step's. `report`: out; untouched on failure.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before any step is decided, and with `MAW_FETCH_WAIT` while the
 stream is being captured; `MAW_CUDA_ERROR`.
 
@@ -1092,7 +1098,8 @@ The CUDA stream (`CUstream`, `cudaStream_t`) on which every later call of this h
 included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
 
 The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
-waited for.
+waited for. Setters, getters and `MAW_FETCH_WAIT` come after what is on this stream and know of no other: a graph with
+a step of this handle is replayed here, or the host orders the streams by events of its own.
 `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
 left; `MAW_CUDA_ERROR` for what is no stream.
 
@@ -1595,7 +1602,9 @@ reads must be equal (feature columns, heads, the shapes of its tensors; with emb
 `threads` and `verify_params` are not saved. The file must not be written to meanwhile.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
 kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences;
-`MAW_INVALID_STATE` while a meta-update is open. Everything is checked before anything is changed; only if the disk
+`MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` after a step was captured into a CUDA
+graph whose replays could not follow the file's options: under a file with clipping or checks where it was captured
+without any, or with `MAW_NONFINITE_ERROR`. Everything is checked before anything is changed; only if the disk
 fails between the check and the second reading is the optimizer reset.
 
     maw_status maw_load_file(maw_optimizer *optimizer, const char *path, uint32_t flags, maw_error **error);
@@ -1645,7 +1654,8 @@ Copies the moments and the step count of one tensor, so that a run can move to a
 
 `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64 tensor,
 whatever the moments' own dtype; may be NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
-`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open.
+`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open;
+`MAW_CUDA_ERROR`. On failure nothing is written.
 
     maw_status maw_tensor_state_get(
         maw_optimizer *optimizer,
@@ -1716,7 +1726,8 @@ Copies the float32 masters of one tensor, under `MAW_PRECISION_MASTER` or `MAW_P
 `MAW_PRECISION_REMAINDER`, whose masters are half in it; else it may be NULL. `values`: out, `count` floats; `count` must be
 the number of its elements.
 `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before they have
-begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open.
+begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open;
+`MAW_CUDA_ERROR`. On failure nothing is written.
 
     maw_status maw_master_get(
         maw_optimizer *optimizer,

@@ -58,8 +58,7 @@ impl Buffer {
         let to = self.part(offset, bytes.len())?;
         let queue = free(self.memory.device())?;
         // SAFETY: the part lies within the memory.
-        unsafe { queue.upload(to, bytes)? };
-        queue.wait()
+        unsafe { queue.upload_and_wait(to, bytes) }
     }
 
     /// Copies bytes out, after everything that was enqueued on the default stream before; waits for it.

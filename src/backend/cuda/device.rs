@@ -296,7 +296,8 @@ impl Queue<'_> {
     /// Copies to the device without waiting for the stream: in pieces that the driver takes along with the command.
     ///
     /// # Safety
-    /// `to` is the address of as many bytes of device memory.
+    /// `to` is the address of as many bytes of device memory. The bytes are pageable: the library's own, since a host's may
+    /// be pinned, and those the driver reads when the stream comes to them.
     ///
     /// # Errors
     /// The driver's.
@@ -308,6 +309,22 @@ impl Queue<'_> {
             unsafe { call!(driver.to_device(to, piece.as_ptr().cast(), piece.len(), self.stream.0))? };
         }
         Ok(())
+    }
+
+    /// Copies to the device, in one piece and from any memory of the host's, and waits for it.
+    ///
+    /// # Safety
+    /// `to` is the address of as many bytes of device memory.
+    ///
+    /// # Errors
+    /// The driver's, of whatever ran before.
+    pub unsafe fn upload_and_wait(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        let driver = self.driver;
+        if !bytes.is_empty() {
+            // SAFETY: the caller's promise; the wait below keeps the borrow as long as the copy.
+            unsafe { call!(driver.to_device(to, bytes.as_ptr().cast(), bytes.len(), self.stream.0))? };
+        }
+        self.wait()
     }
 
     /// Copies from the device and waits for it.
@@ -402,7 +419,7 @@ impl Device {
         unsafe { queue.download(address, out) }
     }
 
-    /// Copies a parameter in.
+    /// Copies a parameter in and waits for it.
     ///
     /// # Errors
     /// As for [`Self::peek`].
@@ -412,7 +429,7 @@ impl Device {
         }
         let (queue, address) = self.reach(stream, param, bytes.len())?;
         // SAFETY: the caller's parameter has as many bytes.
-        unsafe { queue.upload(address, bytes) }
+        unsafe { queue.upload_and_wait(address, bytes) }
     }
 }
 

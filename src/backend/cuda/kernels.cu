@@ -1367,7 +1367,7 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     }
     double scale = device_scale ? (double)*device_scale : grad_scale;
     Effective e = look(w, 1.0 / scale, unseen, shared);
-    bool usable = w.settings->propagate || (scale > 0.0 && is_finite(scale));
+    bool usable = scale > 0.0 && is_finite(scale); // of the host's argument this is asked whatever the policy
     if (e.reason == NOT_SKIPPED && ((found_inf && *found_inf != 0.0f) || !usable)) e.reason = GRADIENT;
     if (e.reason == NOT_SKIPPED && w.modulation) e.reason = evaluate(w, e.factor, steps + 1, shared);
     bool apply = e.reason == NOT_SKIPPED;

@@ -162,14 +162,14 @@ impl<T> Clone for Array<T> {
 impl<T> Copy for Array<T> {}
 
 impl<T: Pod> Array<T> {
-    /// Copies elements in, from index `at` on, without waiting.
+    /// Copies elements of the library's own in, from index `at` on, without waiting.
     ///
     /// # Errors
     /// The driver's.
     pub fn write(&self, queue: &Queue, at: usize, elements: &[T]) -> Result<()> {
         assert!(at + elements.len() <= self.len, "within the array");
         let to = self.address + (at * size_of::<T>()) as Address;
-        // SAFETY: it lies within the array; whoever made the array keeps its memory.
+        // SAFETY: it lies within the array; whoever made the array keeps its memory. The library pins no elements.
         unsafe { queue.upload(to, bytemuck::cast_slice(elements)) }
     }
 

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! What a step reads lies in device memory, the host's pointers included, so that a captured step can be replayed. A
-//! captured step keeps its table of pointers for good: later steps with others get a table of their own.
+//! captured step keeps its table of pointers as long as the optimizer lives: later steps with others get a table of their
+//! own.
 #![allow(unsafe_code, reason = "calls the driver; each use says why it holds")]
 
 mod buffer;
@@ -22,6 +23,7 @@ mod passes;
 mod step;
 mod world;
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -67,8 +69,10 @@ pub struct Cuda {
     places: Places,
     _fixed: Memory,
     report: Shared<Report>,
-    /// One for steps that are to come; those of captured steps.
+    /// Those of captured steps, and behind them, once there was need of it, one for all others.
     tables: Vec<Tables>,
+    /// Captured steps' tables by the digest of their pointers.
+    by_pointers: HashMap<u64, usize>,
     current: usize,
     /// For passes.
     passing: Tables,
@@ -77,6 +81,8 @@ pub struct Cuda {
     policy: Policy,
     /// A captured step may be replayed at any time.
     captured: bool,
+    /// One of them makes no statistics.
+    captured_unseen: bool,
     /// Something was enqueued since the last wait.
     busy: bool,
     /// The first failure of the driver's in a pass that cannot tell it.
@@ -263,10 +269,12 @@ impl Cuda {
             _fixed: fixed,
             report,
             tables: vec![tables],
+            by_pointers: HashMap::new(),
             current: 0,
             passing,
             policy: Policy::new(options, modulation),
             captured: false,
+            captured_unseen: false,
             busy: true,
             failure: Mutex::new(None),
             meta: None,
@@ -343,6 +351,15 @@ impl Backend for Cuda {
     fn ready(&self, what: &'static str) -> Result<()> {
         let queue = self.device.queue(self.stream)?;
         if queue.is_capturing()? { Err(Error::Capturing { what }) } else { Ok(()) }
+    }
+
+    fn may_follow(&self, options: &Options) -> Result<()> {
+        let mut policy = self.policy;
+        policy.follow(options);
+        // Which kernels run stands in the graph: without statistics nothing can be clipped or found, and no replay waits
+        // for the host's decision.
+        let lost = (policy.host_driven && self.captured) || (!policy.unseen && self.captured_unseen);
+        if lost { Err(Error::CapturedOtherwise) } else { Ok(()) }
     }
 
     fn follow(&mut self, options: &Options) {

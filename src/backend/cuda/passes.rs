@@ -278,6 +278,6 @@ impl StepPasses for Cuda {
         assert!(offset + bytes.len() <= size, "within what is kept");
         let to = to + offset as Address;
         // SAFETY: the part lies within what is kept.
-        self.attempt(|_, queue| unsafe { queue.upload(to, bytes) });
+        self.attempt(|_, queue| unsafe { queue.upload_and_wait(to, bytes) });
     }
 }

@@ -1,6 +1,7 @@
 //! A step on the device, and the host's picture of the run: pulled when somebody asks, pushed when the host changed it.
 
 use std::ffi::c_void;
+use std::hash::{DefaultHasher, Hasher};
 use std::ptr::from_ref;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -29,13 +30,23 @@ pub mod flags {
     pub const CHANGED: u32 = 32;
 }
 
+/// What tables are looked up by: with many captured steps they are many.
+fn digest(pointers: impl Iterator<Item = Address>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    pointers.for_each(|pointer| hasher.write_u64(pointer));
+    hasher.finish()
+}
+
 impl Cuda {
     /// Makes the current table hold these pointers.
     fn point_to(&mut self, queue: &Queue, capturing: bool, params: &Params, grads: &Grads) -> Result<()> {
         if self.tables[self.current].hold(addresses(params, grads)) {
             return Ok(());
         }
-        if let Some(known) = self.tables.iter().position(|t| t.hold(addresses(params, grads))) {
+        let last = self.tables.len() - 1;
+        let captured = self.by_pointers.get(&digest(addresses(params, grads))).copied();
+        let known = captured.into_iter().chain([last]).find(|&i| self.tables[i].hold(addresses(params, grads)));
+        if let Some(known) = known {
             self.current = known;
             return Ok(());
         }
@@ -43,17 +54,12 @@ impl Cuda {
             let what = "a step whose pointers are not those of a step before (make one with them outside the capture)";
             return Err(Error::Capturing { what });
         }
-        self.current = self.tables.len() - 1; // never a captured step's
-        self.tables[self.current].set(queue, addresses(params, grads))
-    }
-
-    /// A captured step keeps its table: another one for what comes, made ahead, since nothing is allocated in a capture.
-    fn keep_spare(&mut self, queue: &Queue) -> Result<()> {
-        if self.tables.last().is_some_and(|table| table.captured) {
+        if self.tables[last].captured {
             let (tensors, world) = (self.sizes.len(), self.places.world);
             self.tables.push(Tables::new(&self.device, queue, tensors, world)?);
         }
-        Ok(())
+        self.current = self.tables.len() - 1;
+        self.tables[self.current].set(queue, addresses(params, grads))
     }
 
     fn check_float(&mut self, which: usize, name: &'static str, address: Address) -> Result<()> {
@@ -121,12 +127,13 @@ impl DeviceStep for Cuda {
         }
         self.check_float(0, "step_options.device_grad_scale", options.device_grad_scale)?;
         self.check_float(1, "step_options.found_inf", options.found_inf)?;
-        if !capturing {
-            self.keep_spare(&queue)?;
-        }
         self.point_to(&queue, capturing, params, grads)?;
-        self.captured |= capturing;
-        self.tables[self.current].captured |= capturing;
+        if capturing {
+            self.captured = true;
+            self.captured_unseen |= self.policy.unseen;
+            self.tables[self.current].captured = true;
+            self.by_pointers.insert(digest(addresses(params, grads)), self.current);
+        }
         self.busy = true;
         self.enqueue_step(&queue, capturing, options)
     }
@@ -233,7 +240,9 @@ impl DeviceStep for Cuda {
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "a setter")?;
         self.busy = true;
-        let written = self.places.phi.write(&queue, at, values);
+        // The host's values may be pinned, and change before the stream comes to them.
+        let own = values.to_vec();
+        let written = self.places.phi.write(&queue, at, &own);
         self.breaks(written)
     }
 }

@@ -27,6 +27,7 @@ Result cuCtxPushCurrent_v2(void*);
 Result cuCtxPopCurrent_v2(void**);
 Result cuCtxSynchronize();
 Result cuMemAlloc_v2(Pointer*, size_t);
+Result cuMemAllocManaged(Pointer*, size_t, unsigned);
 Result cuMemFree_v2(Pointer);
 Result cuMemGetInfo_v2(size_t*, size_t*);
 Result cuMemAllocHost_v2(void**, size_t);

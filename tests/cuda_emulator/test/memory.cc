@@ -97,9 +97,30 @@ TEST_F(Memory, is_told_from_host_memory) {
     ASSERT_EQ(cuMemAllocHost_v2(&pinned, 16), SUCCESS);
     EXPECT_EQ(cuPointerGetAttribute(&type, MEMORY_TYPE, reinterpret_cast<Pointer>(pinned)), SUCCESS);
     EXPECT_EQ(type, 1u);
+    EXPECT_EQ(cuPointerGetAttribute(&device, DEVICE_ORDINAL, reinterpret_cast<Pointer>(pinned)), SUCCESS);
+    EXPECT_EQ(device, 0) << "as if it were its memory";
     EXPECT_EQ(cuda_emulator_count("pinned"), 1);
     EXPECT_EQ(cuMemFreeHost(pinned), SUCCESS);
     EXPECT_EQ(cuMemFreeHost(pinned), INVALID_VALUE);
+}
+
+TEST_F(Memory, that_is_managed_is_the_hosts_too) {
+    enum { IS_MANAGED = 8, ATTACH_GLOBAL = 1 };
+    Pointer managed, out = allocate(4);
+    int is = -1;
+    ASSERT_EQ(cuMemAllocManaged(&managed, 4000, ATTACH_GLOBAL), SUCCESS);
+    EXPECT_EQ(cuPointerGetAttribute(&is, IS_MANAGED, managed + 4), SUCCESS);
+    EXPECT_EQ(is, 1);
+    EXPECT_EQ(cuPointerGetAttribute(&is, IS_MANAGED, out), SUCCESS);
+    EXPECT_EQ(is, 0);
+    float* host = address<float>(managed);
+    host[7] = 3;
+    EXPECT_EQ(run("read", {}, {1}, managed, out, 7LL), SUCCESS) << last_error();
+    EXPECT_EQ(download<float>(out, 1)[0], 3);
+    EXPECT_EQ(run("write", {}, {1}, managed, 7LL), SUCCESS) << last_error();
+    EXPECT_EQ(host[7], 0) << "after a launch";
+    EXPECT_EQ(cuMemFree_v2(managed), SUCCESS);
+    EXPECT_EXIT(host[7] = 1, testing::KilledBySignal(SIGSEGV), "host code") << "after its end";
 }
 
 TEST_F(Memory, of_the_host_is_refused_to_kernels_where_accesses_are_watched) {
