@@ -204,7 +204,8 @@ fn halves(scale: usize) -> Times {
     let kinds = [
         ("float32", DType::F32, group(Precision::Nearest, None)),
         ("nearest", DType::BF16, group(Precision::Nearest, None)),
-        ("moments", DType::BF16, group(Precision::Stochastic, Some(DType::BF16))),
+        ("moments", DType::BF16, group(Precision::Nearest, Some(DType::BF16))),
+        ("chance", DType::BF16, group(Precision::Stochastic, Some(DType::BF16))),
         ("master", DType::BF16, group(Precision::Master, None)),
         ("remainder", DType::BF16, group(Precision::Remainder, None)),
     ];
@@ -326,6 +327,7 @@ fn main() {
         ("memory_meta", memory_meta, "≤ 4"),
         ("bf16_over_float32", over(&half, "nearest", "float32"), "≤ 0.85"),
         ("bf16_moments_over_float32", over(&half, "moments", "float32"), "≤ 0.60"),
+        ("bf16_chance_over_float32", over(&half, "chance", "float32"), "–"),
         ("bf16_master_over_float32", over(&half, "master", "float32"), "–"),
         ("bf16_remainder_over_float32", over(&half, "remainder", "float32"), "–"),
     ];
