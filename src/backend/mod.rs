@@ -23,7 +23,7 @@ use crate::stats::{GradientSums, StateSums};
 use crate::step::{Skips, StepOptions, StepReport};
 use crate::update::Coefficients;
 
-/// A gradient that a meta-update keeps.
+/// A gradient that a meta-update keeps, or what it makes of it where that is all that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// Of B1 at θ.
@@ -43,13 +43,27 @@ pub enum Move {
     Drift(Coefficients),
 }
 
-/// w = `train2`·g′ + `train1`·g for the tensors of one group, on the gradients as they were kept.
+/// w = `train2`·g′ + `train1`·g for the tensors of one group, on the gradients as the host gave them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Direction {
     /// Factor of g′.
     pub train2: f64,
     /// Factor of g.
     pub train1: f64,
+}
+
+/// The vector x whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Probe {
+    /// The host's gradients, times a factor.
+    Host(f64),
+    /// `host`·(the host's gradients) − `train2`·g′, element by element: so close together their products would cancel.
+    Difference {
+        /// Factor of the host's.
+        host: f64,
+        /// Factor of g′.
+        train2: f64,
+    },
 }
 
 /// A neighbour of θ′ on the line along w.
@@ -61,7 +75,7 @@ pub struct Neighbour<'a> {
     pub radius: f64,
 }
 
-/// Products of gradients x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
+/// Products of a [`Probe`] x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Projection {
     /// Σ x·r, r = m′/(√v̂′ + ε); 0 where the tensor stays.
@@ -147,11 +161,11 @@ pub trait StepPasses: Send {
 
 /// What a meta-update needs: between `begin_meta` and `end_meta` only.
 pub trait MetaPasses: StepPasses {
-    /// Takes the memory of a meta-update and a copy of θ.
+    /// Takes the memory of a meta-update and a copy of θ. `forward`: a [`Probe::Difference`] will be asked for.
     ///
     /// # Errors
     /// [`crate::error::Error::OutOfMemory`]; nothing is kept then.
-    fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()>;
+    fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept], forward: bool) -> Result<()>;
 
     /// Writes θ back, bit for bit.
     fn restore(&mut self, params: &Params);
@@ -179,19 +193,19 @@ pub trait MetaPasses: StepPasses {
     /// Writes a neighbour of θ′, rounded to each tensor's dtype. `made`: ⟨δ, w⟩ of each tensor, δ = what was written − θ′.
     fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]);
 
-    /// Products of `factor` times the host's gradients with what θ′ is made of.
-    fn project(&mut self, grads: &Grads, factor: f64, moves: &[Move], out: &mut [Projection]);
+    /// Products of x with what θ′ is made of.
+    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]);
 
     /// [`MetaPasses::project`], then [`MetaPasses::write_neighbour`], in one pass over memory where that is cheaper.
     fn project_and_write_neighbour(
         &mut self,
-        (grads, factor): (&Grads, f64),
+        (grads, probe): (&Grads, Probe),
         params: &Params,
         moves: &[Move],
         neighbour: Neighbour,
         (projections, made): (&mut [Projection], &mut [f64]),
     ) {
-        self.project(grads, factor, moves, projections);
+        self.project(grads, probe, moves, projections);
         self.write_neighbour(params, moves, neighbour, made);
     }
 }

@@ -16,7 +16,7 @@ use self::objective::{Losses, Plan};
 use self::open::{Next, Open, PathDerivative, World};
 use crate::backend::{Direction, Kept, Move};
 use crate::buffers::{Grads, Params};
-use crate::config::{Options, Semantics, positive};
+use crate::config::{Difference, Options, Semantics, positive};
 use crate::error::{Error, Result};
 use crate::groups::Tensor;
 use crate::modulation::Factors;
@@ -245,7 +245,8 @@ impl Optimizer {
         let plan = Plan::new(options);
         let kept = [(Kept::Train1, plan.moves && plan.train1_gradient), (Kept::Train2, plan.train2)];
         let kept: Vec<Kept> = kept.into_iter().filter(|(_, wanted)| *wanted).map(|(slot, _)| slot).collect();
-        p.backend.begin_meta(tensors, params, &kept)?;
+        let forward = plan.difference == Some(Difference::Forward);
+        p.backend.begin_meta(tensors, params, &kept, forward)?;
         // Those that have not begun, for this meta-update only: until a step is made, the host may still change them.
         p.backend.begin_masters(params, &p.shown);
 
@@ -263,6 +264,7 @@ impl Optimizer {
             factors: None,
             train1: vec![None; tensors.len()],
             train1_scale: 1.0,
+            train2_scale: 1.0,
             moves: vec![Move::Stay; tensors.len()],
             slopes: vec![Slopes::default(); tensors.len()],
             moved_square: 0.0,
@@ -271,7 +273,7 @@ impl Optimizer {
             direction_square: 0.0,
             radius: 0.0,
             made: 0.0,
-            one_end: Vec::new(),
+            plus: Vec::new(),
             d_loss_decrease: PathDerivative::zero(groups),
             d_alignment: PathDerivative::zero(groups),
         }));

@@ -2,7 +2,7 @@
 
 use super::objective::{GradientAlignment, Losses, Plan, by_group};
 use super::{Answer, Outcome, Request, Stage};
-use crate::backend::{Alignment, Direction, Move, Neighbour, Projection};
+use crate::backend::{Alignment, Direction, Move, Neighbour, Probe, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::{DType, Difference, Options, ParamGroup, Semantics};
 use crate::groups::{Groups, Tensor};
@@ -26,8 +26,9 @@ pub(super) struct Open {
     pub factors: Option<Factors>,
     /// Sums of B1's effective gradient.
     pub train1: Vec<Option<GradientSums>>,
-    /// The factor from B1's kept gradient to the effective one.
+    /// Factors from the host's gradient of B1 and of B2 to the effective one.
     pub train1_scale: f64,
+    pub train2_scale: f64,
     pub moves: Vec<Move>,
     pub slopes: Vec<Slopes>,
     pub moved_square: f64,
@@ -38,8 +39,8 @@ pub(super) struct Open {
     pub radius: f64,
     /// ⟨δ, w⟩ of the step that rounding really made: from θ′ to θ′ + r·w, later from θ′ − r·w to θ′ + r·w.
     pub made: f64,
-    /// Products of the gradient at one end of the difference: at θ′ if it is taken forward, else at θ′ + r·w.
-    pub one_end: Vec<Projection>,
+    /// Products of the gradient at θ′ + r·w, until those at θ′ − r·w are taken from them.
+    pub plus: Vec<Projection>,
     /// ∂L_loss/∂α, β and ∂L_grad/∂α, β.
     pub d_loss_decrease: PathDerivative,
     pub d_alignment: PathDerivative,
@@ -109,7 +110,7 @@ impl Open {
             }
             Stage::ValidationMoved => {
                 self.losses.validation_moved = answer.loss;
-                let look = (grads.expect("checked"), unscale);
+                let look = (grads.expect("checked"), Probe::Host(unscale));
                 let (projections, next) = if self.radius > 0.0 {
                     (self.visit(Some(look), self.radius, world, p)?, Next::Ask(Stage::Plus))
                 } else {
@@ -119,19 +120,24 @@ impl Open {
                 return Ok(next);
             }
             Stage::Plus if self.plan.difference == Some(Difference::Central) => {
-                let look = (grads.expect("checked"), unscale);
-                self.one_end = self.visit(Some(look), -self.radius, world, p)?;
+                let look = (grads.expect("checked"), Probe::Host(unscale));
+                self.plus = self.visit(Some(look), -self.radius, world, p)?;
                 return Ok(Next::Ask(Stage::Minus));
             }
             Stage::Plus => {
-                let plus = self.project((grads.expect("checked"), unscale), p)?;
-                let at_moved = std::mem::take(&mut self.one_end);
-                return self.take_difference(&plus, &at_moved, p);
+                let probe = Probe::Difference { host: unscale, train2: self.train2_scale };
+                let difference = self.project((grads.expect("checked"), probe), p)?;
+                return self.take_difference(&difference, p);
             }
             Stage::Minus => {
-                let minus = self.project((grads.expect("checked"), unscale), p)?;
-                let plus = std::mem::take(&mut self.one_end);
-                return self.take_difference(&plus, &minus, p);
+                let mut difference = std::mem::take(&mut self.plus);
+                let minus = self.project((grads.expect("checked"), Probe::Host(unscale)), p)?;
+                // A central difference is so wide that the gradients differ by far more than these sums are rounded by.
+                for (d, minus) in difference.iter_mut().zip(minus) {
+                    d.ratio -= minus.ratio;
+                    d.param -= minus.param;
+                }
+                return self.take_difference(&difference, p);
             }
         }
         let next = self.plan.after(Some(self.stage));
@@ -207,6 +213,7 @@ impl Open {
         world: &World,
         p: &mut Prepared,
     ) -> std::result::Result<(), Outcome> {
+        self.train2_scale = unscale;
         let mut sums = vec![Alignment::default(); self.moves.len()];
         p.backend.align(grads, &mut sums);
         let product = self.train1_scale * unscale;
@@ -230,9 +237,6 @@ impl Open {
         self.find_radius(difference, world)?;
         if self.radius > 0.0 {
             p.backend.keep_direction(grads, &self.directions, self.radius);
-            if difference == Difference::Forward {
-                self.one_end = self.project((grads, unscale), p)?;
-            }
         }
         Ok(())
     }
@@ -264,14 +268,14 @@ impl Open {
             given => given,
         };
         self.radius = scale * (1.0 + self.moved_square.sqrt()) / self.direction_square.sqrt();
-        let finite = self.direction_square.is_finite() && self.radius.is_finite();
+        let finite = self.direction_square.is_finite() && self.radius.is_finite() && self.radius > 0.0;
         if finite { Ok(()) } else { Err(Outcome::DirectionNotFinite) }
     }
 
     /// Writes θ′ + `radius`·w into the host's buffers, having looked at its gradients.
     fn visit(
         &mut self,
-        look: Option<(&Grads, f64)>,
+        look: Option<(&Grads, Probe)>,
         radius: f64,
         world: &World,
         p: &mut Prepared,
@@ -291,34 +295,23 @@ impl Open {
         finite(projections)
     }
 
-    /// H·w from the gradients at both ends of the difference, divided by the step that rounding really made. They differ
-    /// by far more than these float64 sums are rounded by.
-    fn take_difference(
-        &mut self,
-        plus: &[Projection],
-        minus: &[Projection],
-        p: &mut Prepared,
-    ) -> std::result::Result<Next, Outcome> {
+    /// H·w from the difference of gradients, divided by the step that rounding really made.
+    fn take_difference(&mut self, difference: &[Projection], p: &mut Prepared) -> std::result::Result<Next, Outcome> {
         let step = self.made / self.direction_square;
         if !(step.is_finite() && step > 0.0) {
             return Err(Outcome::DirectionNotFinite);
         }
-        let less = |(plus, minus): (&Projection, &Projection)| Projection {
-            ratio: plus.ratio - minus.ratio,
-            param: plus.param - minus.param,
-        };
-        let difference: Vec<Projection> = plus.iter().zip(minus).map(less).collect();
-        self.d_alignment = PathDerivative::new(&p.groups, &self.slopes, &difference, step);
+        self.d_alignment = PathDerivative::new(&p.groups, &self.slopes, difference, step);
         Ok(Next::Finish)
     }
 
     fn project(
         &self,
-        (grads, factor): (&Grads, f64),
+        (grads, probe): (&Grads, Probe),
         p: &mut Prepared,
     ) -> std::result::Result<Vec<Projection>, Outcome> {
         let mut projections = vec![Projection::default(); self.moves.len()];
-        p.backend.project(grads, factor, &self.moves, &mut projections);
+        p.backend.project(grads, probe, &self.moves, &mut projections);
         finite(projections)
     }
 }

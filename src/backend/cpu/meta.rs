@@ -6,12 +6,14 @@ use std::marker::PhantomData;
 use super::chunks::Chunk;
 use super::float::Float;
 use super::kernels::Scalars;
-use super::meta_kernels::{DRIFT, KeptProbeKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, StrideKernel, Way};
+use super::meta_kernels::{
+    DRIFT, Difference, KeptProbeKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, StrideKernel, Way,
+};
 use super::operand::{Read, Write};
 use super::step::{gradient, sums_with};
 use super::storage::Storage;
 use super::{Cpu, Kind, Shared, State, by_dtype, drive, from};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Projection};
+use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection};
 use crate::buffers::{Grads, Params};
 use crate::config::DType;
 use crate::error::Result;
@@ -23,16 +25,19 @@ use crate::update::Coefficients;
 ///
 /// These are g and g′. But where a gradient has the type that is computed in, what is made of them takes their places as
 /// soon as it can: r that of g′ from θ′ on, the stride along w that of g once w is known. Nothing is then computed twice.
+/// Not so for a forward difference, which is taken from g′.
 #[derive(Debug)]
 pub struct MetaStorage {
     saved: Storage,
     kept: [Option<Storage>; 2],
+    forward: bool,
 }
 
 impl MetaStorage {
     /// One optimizer's options decide what is kept, so that every meta-update of it can use the same memory.
-    fn new(tensors: &[Tensor], kept: &[Kept]) -> Result<Self> {
-        let mut storage = Self { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None] };
+    fn new(tensors: &[Tensor], kept: &[Kept], forward: bool) -> Result<Self> {
+        let mut storage =
+            Self { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None], forward };
         for slot in kept {
             storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::gradient_bytes))?);
         }
@@ -67,7 +72,7 @@ impl View<'_> {
 
     /// Whether r and the stride are kept.
     fn keeps_ratio(&self, kind: Kind) -> bool {
-        kind.grad == kind.dtype.compute() && self.meta.kept.iter().all(Option::is_some)
+        !self.meta.forward && kind.grad == kind.dtype.compute() && self.meta.kept.iter().all(Option::is_some)
     }
 
     fn origin<T: Float>(&self, chunk: Chunk, kind: Kind, how: &Move) -> Origin<T> {
@@ -159,10 +164,10 @@ impl Cpu {
 }
 
 impl MetaPasses for Cpu {
-    fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
+    fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept], forward: bool) -> Result<()> {
         let storage = match self.lent.take() {
-            Some(lent) => lent,
-            None => MetaStorage::new(tensors, kept)?,
+            Some(lent) => MetaStorage { forward, ..lent },
+            None => MetaStorage::new(tensors, kept, forward)?,
         };
         let p = Shared(params.pointers());
         let saved = Shared(storage.saved.pointers());
@@ -267,21 +272,21 @@ impl MetaPasses for Cpu {
         self.made(neighbour, made);
     }
 
-    fn project(&mut self, grads: &Grads, factor: f64, moves: &[Move], out: &mut [Projection]) {
-        self.probe::<true, false>(Some(grads), None, moves);
-        self.projections(factor, out);
+    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
+        self.probe::<true, false>(Some((grads, probe)), None, moves);
+        self.projections(probe, out);
     }
 
     fn project_and_write_neighbour(
         &mut self,
-        (grads, factor): (&Grads, f64),
+        look: (&Grads, Probe),
         params: &Params,
         moves: &[Move],
         neighbour: Neighbour,
         (projections, made): (&mut [Projection], &mut [f64]),
     ) {
-        self.probe::<true, true>(Some(grads), Some((params, neighbour)), moves);
-        self.projections(factor, projections);
+        self.probe::<true, true>(Some(look), Some((params, neighbour)), moves);
+        self.projections(look.1, projections);
         self.made(neighbour, made);
     }
 }
@@ -307,12 +312,13 @@ impl Cpu {
     /// The pass behind the products and the neighbours.
     fn probe<const LOOK: bool, const VISIT: bool>(
         &self,
-        look: Option<&Grads>,
+        look: Option<(&Grads, Probe)>,
         visit: Option<(&Params, Neighbour)>,
         moves: &[Move],
     ) {
         let view = self.view();
-        let host = look.map(|grads| Shared(grads.pointers()));
+        let host = look.map(|(grads, _)| Shared(grads.pointers()));
+        let probe = look.map(|(_, probe)| probe);
         let params = visit.map(|(params, _)| Shared(params.pointers()));
         let (directions, radius) = visit.map_or((&[][..], 0.0), |(_, to)| (to.directions, to.radius));
         self.pass(
@@ -327,12 +333,18 @@ impl Cpu {
                 // is not there is not read.
                 by_dtype!(kind, T => {
                     if !view.keeps_ratio(kind) {
+                        let difference = match probe {
+                            Some(Probe::Difference { host, train2: factor }) => {
+                                Some(Difference { host, train2: kept(Kept::Train2), factor })
+                            }
+                            _ => None,
+                        };
                         let direction = directions.get(chunk.tensor).copied().unwrap_or_default();
                         let way = view.way(chunk, kind, Some(kept(Kept::Train2)), &direction);
                         return by_move!(how, MODE => {
                             let origin = view.origin::<T>(chunk, kind, how);
                             // SAFETY: as above.
-                            unsafe { drive(chunk, ProbeKernel::<T, MODE, LOOK, VISIT> { origin, host, way, radius, out }) }
+                            unsafe { drive(chunk, ProbeKernel::<T, MODE, LOOK, VISIT> { origin, host, difference, way, radius, out }) }
                         });
                     }
                     let Origin { p, s, .. } = view.origin::<T>(chunk, kind, how);
@@ -351,7 +363,11 @@ impl Cpu {
         );
     }
 
-    fn projections(&self, factor: f64, out: &mut [Projection]) {
+    fn projections(&self, probe: Probe, out: &mut [Projection]) {
+        let factor = match probe {
+            Probe::Host(factor) => factor,
+            Probe::Difference { .. } => 1.0, // in x
+        };
         for (tensor, out) in out.iter_mut().enumerate() {
             let [ratio, param] = self.chunks.total(tensor);
             *out = Projection { ratio: ratio * factor, param: param * factor };
@@ -370,6 +386,63 @@ impl Cpu {
     fn totals(&self, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
             [*out] = self.chunks.total(tensor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::{Slice, SliceMut};
+    use crate::config::{LayerKind, ParamGroup};
+    use crate::groups::TensorSpec;
+    use crate::name::Name;
+
+    #[test]
+    fn a_neighbour_is_one_rounding_away_and_tells_the_step_that_rounding_made() {
+        let vector =
+            |seed: usize| -> Vec<f32> { (0..700).map(|i| ((i + seed) * 7919 % 1000) as f32 / 500.0 - 1.0).collect() };
+        let (g, g2) = (vector(3), vector(400));
+        let theta: Vec<f32> = vector(77).iter().map(|x| 1.5 + 0.4 * x).collect();
+        let direction = Direction { train2: 0.3, train1: -0.7 };
+        // A step of about half a unit in the last place of θ.
+        let radius = 1e-7;
+        let w: Vec<f64> = g.iter().zip(&g2).map(|(g, g2)| 0.3 * f64::from(*g2) - 0.7 * f64::from(*g)).collect();
+        for forward in [false, true] {
+            let spec = TensorSpec {
+                name: Name::new("name", b"w").expect("a name"),
+                shape: vec![700],
+                dtype: DType::F32,
+                grad_dtype: DType::F32,
+                layer_kind: LayerKind::Unknown,
+                modulation_group: None,
+            };
+            let tensors = [Tensor::new(spec, 0, &ParamGroup::default()).expect("a tensor")];
+            let mut cpu = Cpu::new(&tensors, 1, false).expect("memory");
+            let mut host = theta.clone();
+            let params = Params::new([SliceMut::F32(&mut host)]);
+            let grads = |g| Grads::new([Some(Slice::F32(g))]);
+            cpu.begin_meta(&tensors, &params, &[Kept::Train1, Kept::Train2], forward).expect("memory");
+            cpu.keep_train1(&grads(&g), &mut [GradientSums { square: 0.0, with_momentum: 0.0, zeros: 0.0 }]);
+            cpu.write_moved(&params, &[Move::Stay], &mut [0.0]);
+            cpu.align(&grads(&g2), &mut [Alignment::default()]);
+            cpu.keep_direction(&grads(&g2), &[direction], radius);
+            for sign in [1.0, -1.0] {
+                let neighbour = Neighbour { directions: &[direction], radius: sign * radius };
+                let mut made = [0.0];
+                cpu.write_neighbour(&params, &[Move::Stay], neighbour, &mut made);
+                let (mut exact, mut asked) = (0.0, 0.0);
+                // SAFETY: no pass is under way, and the buffer lives.
+                #[allow(unsafe_code, reason = "the pass wrote behind the borrow")]
+                let stored = unsafe { std::slice::from_raw_parts(params.pointers()[0].cast::<f32>(), 700) };
+                for ((stored, theta), w) in stored.iter().zip(&theta).zip(&w) {
+                    assert_eq!(*stored, theta + (sign * radius * w) as f32);
+                    exact += (f64::from(*stored) - f64::from(*theta)) * w;
+                    asked += sign * radius * w * w;
+                }
+                assert!((made[0] / exact - 1.0).abs() < 1e-6, "{} instead of {exact}", made[0]);
+                assert!((exact / asked - 1.0).abs() > 0.01, "rounding does not show: {exact} and {asked}");
+            }
         }
     }
 }

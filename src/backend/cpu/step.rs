@@ -18,7 +18,7 @@ use crate::update::Coefficients;
 
 const _: () = assert!(CHUNK == SPAN, "a chunk has one key of random bits");
 
-/// Σ g², Σ g·(another vector, of any dtype but compute's other one) and, if wanted, zeros of a chunk of a gradient.
+/// Σ g², Σ g·m, m being any vector, and, if wanted, zeros of a chunk of a gradient.
 pub(super) fn sums_with(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool) -> [f64; 3] {
     sums::<true>(g, m, chunk, kind, zeros)
 }

@@ -1578,20 +1578,24 @@ struct Neighbour : Pass {
 };
 
 struct Project : Pass {
-    double factor; // of the host's gradients
+    u32 differs; // x = host·b − train2·g′; else host·b
+    double host, train2;
 
     template <class A, int N>
     __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {
-        if (w.grads[piece.tensor] == 0) return;
         Origin<A, N> origin(*meta, t, piece);
         Operand b(w.grads[piece.tensor], t.grad_dtype, piece.start);
-        double times_b = factor;
+        Operand g2(meta->kept[1][piece.tensor], t.grad_dtype, piece.start);
+        bool has = w.grads[piece.tensor] != 0, two = differs;
+        double times_b = host, times_g2 = train2;
         packs<A, N>(piece, [&](u32 at) {
-            A ps[N], ratio[N], moved[N], bs[N];
+            A ps[N], ratio[N], moved[N], bs[N] = {}, g2s[N] = {};
             origin.point(at, ps, ratio, moved);
-            read(bs, b, at);
+            if (has) read(bs, b, at);
+            if (two) read(g2s, g2, at);
             for (int i = 0; i < N; i++) {
-                double x = times_b * (double)bs[i];
+                double x = has ? times_b * (double)bs[i] : 0.0;
+                if (two) x -= times_g2 * (double)g2s[i];
                 if (origin.how != STAY) sums[0] += x * (double)ratio[i];
                 sums[1] += x * (double)ps[i];
             }
@@ -1659,12 +1663,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2)
     over_chunks(*world, work);
 }
 
-// Σ x·r, Σ x·θ, x being the host's gradients times a factor.
+// Σ x·r, Σ x·θ.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2)
-    maw_project(const World* world, const Meta* meta, double factor) {
+    maw_project(const World* world, const Meta* meta, u32 differs, double host, double train2) {
     Project work;
     work.meta = meta;
-    work.factor = factor;
+    work.differs = differs;
+    work.host = host;
+    work.train2 = train2;
     over_chunks(*world, work);
 }
 

@@ -8,7 +8,7 @@ use super::driver::Address;
 use super::memory::{Array, Memory, Plan};
 use super::step::flags;
 use super::world::{self, GRADIENT_SUMS};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Projection, StepPasses};
+use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection, StepPasses};
 use crate::buffers::{Grads, Params};
 use crate::error::Result;
 use crate::groups::Tensor;
@@ -113,7 +113,7 @@ fn first(sums: &[f64], out: &mut [f64]) {
 }
 
 impl MetaPasses for Cuda {
-    fn begin_meta(&mut self, _tensors: &[Tensor], params: &Params, kept: &[Kept]) -> Result<()> {
+    fn begin_meta(&mut self, _tensors: &[Tensor], params: &Params, kept: &[Kept], _forward: bool) -> Result<()> {
         self.begin_with(params, kept)
     }
 
@@ -176,12 +176,17 @@ impl MetaPasses for Cuda {
         first(&sums, made);
     }
 
-    fn project(&mut self, grads: &Grads, factor: f64, moves: &[Move], out: &mut [Projection]) {
+    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
+        let (differs, host, train2) = match probe {
+            Probe::Host(host) => (0_u32, host, 0.0),
+            Probe::Difference { host, train2 } => (1, host, train2),
+        };
         let sums = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, None, Some(grads))?;
             cuda.write_moves(queue, moves)?;
             let meta = cuda.meta().on_device.address;
-            let arguments = [from_ref(&meta).cast(), from_ref(&factor).cast()];
+            let arguments =
+                [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&host).cast(), from_ref(&train2).cast()];
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.project, &arguments)? };
             cuda.totals(queue, flags::GRADIENTS)
