@@ -1145,7 +1145,7 @@ maw_status maw_device_buffer_upload(maw_device_buffer *buffer,
 
 /// Copies a buffer into host memory, after the work that was enqueued before on the legacy default stream, and waits.
 ///
-/// As `maw_device_buffer_upload`; `data`: out.
+/// As `maw_device_buffer_upload`; `data`: out. After MAW_CUDA_ERROR it may hold a part.
 maw_status maw_device_buffer_download(const maw_device_buffer *buffer,
                                       size_t offset,
                                       void *data,

@@ -225,3 +225,40 @@ fn no_struct_has_a_hole() {
         assert_eq!(used, size, "{name} has padding, whose content nobody defines");
     }
 }
+
+/// The text of a binding's own files, what is generated from the header apart.
+fn sources(folder: &str, extension: &str) -> String {
+    let files = fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
+    files
+        .filter(|path| path.extension().is_some_and(|own| own == extension) && !path.ends_with("raw.jl"))
+        .map(|path| fs::read_to_string(path).expect("text"))
+        .collect()
+}
+
+#[test]
+fn every_binding_names_every_constant_of_the_header() {
+    let versions = ["MAW_VERSION", "MAW_VERSION_MAJOR", "MAW_VERSION_MINOR", "MAW_VERSION_PATCH"];
+    let header = header();
+    let constants: Vec<&str> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define ")?.split_whitespace().next())
+        .filter(|name| name.starts_with("MAW_") && !versions.contains(name))
+        .collect();
+    assert!(constants.len() > 80, "the header has its constants as macros: {constants:?}");
+    // What a binding need not name: the other kind of question, and a group that stands for all where one sets them by rule.
+    let bindings: [(&str, &str, &[&str]); 3] = [
+        ("bindings/cpp/include", "hpp", &[]),
+        ("bindings/go", "go", &["MAW_META_LOSS"]),
+        ("bindings/julia/src", "jl", &["MAW_META_LOSS", "MAW_ALL_GROUPS"]),
+    ];
+    for (folder, extension, needless) in bindings {
+        let text = sources(folder, extension);
+        let names: std::collections::BTreeSet<&str> =
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        // Julia's statuses are symbols: the name without its prefix.
+        let symbol = |name: &str| name["MAW_".len()..].to_lowercase();
+        let named = |name: &str| names.contains(name) || names.contains(symbol(name).as_str());
+        let missing: Vec<_> = constants.iter().filter(|name| !named(name) && !needless.contains(name)).collect();
+        assert!(missing.is_empty(), "{folder} lacks {missing:?}");
+    }
+}

@@ -92,7 +92,7 @@ pub unsafe extern "C" fn maw_device_buffer_upload(
 
 /// Copies a buffer into host memory, after the work that was enqueued before on the legacy default stream, and waits.
 ///
-/// As `maw_device_buffer_upload`; `data`: out.
+/// As `maw_device_buffer_upload`; `data`: out. After MAW_CUDA_ERROR it may hold a part.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
