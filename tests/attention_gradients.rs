@@ -312,6 +312,28 @@ fn a_hundred_and_twenty_eight_layers_of_six_heads_agree_with_the_textbook() {
 }
 
 #[test]
+fn a_nan_anywhere_in_the_encoder_reaches_what_it_says() {
+    let shape =
+        Shape { groups: 9, dim: 6, heads: 3, layers: 2, hidden: 5, embed_dim: 0, gates: false, log_vars: false };
+    let mut case = Case::smooth(shape, 4);
+    let mut workspace = Workspace::new(&shape);
+    let places: Vec<(String, usize)> = case
+        .attention
+        .entries()
+        .iter()
+        .filter(|entry| entry.name.starts_with("encoder."))
+        .map(|entry| (entry.name.clone(), entry.range.start))
+        .collect();
+    assert!(places.len() > 20);
+    for (name, place) in places {
+        let before = std::mem::replace(&mut case.attention.values_mut()[place], f64::NAN);
+        assert!(case.raw(&mut workspace).iter().any(|raw| raw.is_nan()), "{name}");
+        case.attention.values_mut()[place] = before;
+        assert!(case.raw(&mut workspace).iter().all(|raw| raw.is_finite()), "{name}");
+    }
+}
+
+#[test]
 fn identity_gives_zeros_and_leaves_the_gradient_to_the_output_projection() {
     let mut case = Case::new(DEEP, 1);
     case.attention = Attention::new(DEEP, Init::Identity, 1, 0.0);
