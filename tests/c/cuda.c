@@ -1,27 +1,13 @@
 /* A C program that trains on CUDA with memory that the library lends: the same run on the CPU is close by, a step does not
  * wait, and a pointer to host memory is refused by name. */
+#include "check.h"
+
 #include <metaadamw.h>
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(call)                                                                                                    \
-    do {                                                                                                               \
-        maw_error *error = NULL;                                                                                       \
-        if ((call) != MAW_OK) {                                                                                        \
-            fprintf(stderr, "%d: %s: %s\n", __LINE__, #call, maw_error_message(error));                                \
-            exit(EXIT_FAILURE);                                                                                        \
-        }                                                                                                              \
-    } while (0)
-#define TRUE(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%d: not so: %s\n", __LINE__, #condition);                                                 \
-            exit(EXIT_FAILURE);                                                                                        \
-        }                                                                                                              \
-    } while (0)
 
 enum { N = 2, ELEMENTS = 5000, STEPS = 5 };
 static const uint64_t shapes[N][1] = {{ELEMENTS}, {ELEMENTS}};

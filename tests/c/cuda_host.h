@@ -3,6 +3,8 @@
 #ifndef CUDA_HOST_H
 #define CUDA_HOST_H
 
+#include "check.h"
+
 #include <metaadamw.h>
 
 #include <stdint.h>
@@ -10,21 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(call)                                                                                                    \
-    do {                                                                                                               \
-        maw_error *error = NULL;                                                                                       \
-        if ((call) != MAW_OK) {                                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, maw_error_message(error));                   \
-            exit(EXIT_FAILURE);                                                                                        \
-        }                                                                                                              \
-    } while (0)
-#define TRUE(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                    \
-            exit(EXIT_FAILURE);                                                                                        \
-        }                                                                                                              \
-    } while (0)
 /* The call must fail with this status and a message that contains the text. */
 #define REFUSED(status, text, call)                                                                                    \
     do {                                                                                                               \

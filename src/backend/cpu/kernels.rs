@@ -2,8 +2,8 @@
 //!
 //! A kernel works tile by tile: on [`TILE`] elements, which stay in the first-level cache, it runs plain loops, first
 //! over the elements, then over each sum that it makes of them (`sums.rs`). Element arithmetic is in what the tensor is
-//! computed in (the moments, θ, θ′ and the step from it) or in float64 (what only feeds sums). Nothing is contracted into a fused multiply-add.
-//! So the width of the vectors that [`crate::simd`] allows the compiler decides no bit.
+//! computed in (the moments, θ, θ′ and the step from it) or in float64 (what only feeds sums). Nothing is contracted into
+//! a fused multiply-add. So the width of the vectors that [`crate::simd`] allows the compiler decides no bit.
 
 use std::marker::PhantomData;
 

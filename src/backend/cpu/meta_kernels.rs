@@ -257,8 +257,8 @@ impl Difference {
     }
 }
 
-/// Adds Σ x·r and Σ x·θ of elements `at .. at + θ's`, x being the host's gradients, 0 where it has none. `ratio` is empty
-/// where the tensor stays.
+/// Adds Σ x·r and Σ x·θ of the elements from `at` on, as many as `p` has, x being the host's gradients, 0 where it has
+/// none. `ratio` is empty where the tensor stays.
 ///
 /// # Safety
 /// As for [`Tiles::tile`].

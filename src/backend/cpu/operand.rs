@@ -184,7 +184,8 @@ impl Write {
     /// Where to put a tile from element `at` on before it is stored: in place, or in the buffer where it must be rounded.
     ///
     /// # Safety
-    /// The elements are writable, and nothing else touches them as long as the result lives; the caller writes every one before it reads any.
+    /// The elements are writable, and nothing else touches them as long as the result lives; the caller writes every one
+    /// before it reads any.
     #[inline(always)]
     pub unsafe fn tile<T: Float>(self, at: usize, len: usize, buffer: &mut Buffer<T>) -> &mut [T] {
         // SAFETY: the caller's promise; what does not have 16 bits has the type that is computed in.
