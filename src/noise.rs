@@ -42,6 +42,37 @@ pub fn step_key(tensor: u64, step: u64) -> u64 {
     mix(tensor ^ mix(step))
 }
 
+/// 32-bit numbers that a word is computed with: one, or a vector of them. All arithmetic is modulo 2³².
+pub trait Word: Copy {
+    /// self + constant.
+    fn plus(self, constant: u32) -> Self;
+    /// self · constant.
+    fn times(self, constant: u32) -> Self;
+    /// self ^ constant.
+    fn xor(self, constant: u32) -> Self;
+    /// self ^ self >> bits.
+    fn folded(self, bits: u32) -> Self;
+}
+
+impl Word for u32 {
+    #[inline(always)]
+    fn plus(self, constant: u32) -> Self {
+        self.wrapping_add(constant)
+    }
+    #[inline(always)]
+    fn times(self, constant: u32) -> Self {
+        self.wrapping_mul(constant)
+    }
+    #[inline(always)]
+    fn xor(self, constant: u32) -> Self {
+        self ^ constant
+    }
+    #[inline(always)]
+    fn folded(self, bits: u32) -> Self {
+        self ^ self >> bits
+    }
+}
+
 /// The bits of [`SPAN`] elements of one update.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
@@ -59,17 +90,13 @@ impl Noise {
 
     /// The `i`-th 32 bits.
     #[inline(always)]
-    fn word(self, i: u32) -> u32 {
-        let mut x = i ^ self.first;
-        x ^= x >> 16;
-        x = x.wrapping_mul(0x7FEB_352D).wrapping_add(self.second);
-        x ^= x >> 15;
-        x = x.wrapping_mul(0x846C_A68B);
-        x ^ (x >> 16)
+    pub fn word<W: Word>(self, i: W) -> W {
+        let x = i.xor(self.first).folded(16).times(0x7FEB_352D).plus(self.second);
+        x.folded(15).times(0x846C_A68B).folded(16)
     }
 
-    /// 16 bits for each of [`RUN`] elements from the `start`-th on, a multiple of [`RUN`]: of a word, the low half goes to
-    /// one element and the high half to the one half a run further.
+    /// 16 bits for each of [`RUN`] elements from the `start`-th on, a multiple of [`RUN`]: of the words from `start`/2 on,
+    /// the low half goes to one element and the high half to the one half a run further.
     #[inline(always)]
     pub fn bits(self, start: usize) -> [u16; RUN] {
         debug_assert!(start.is_multiple_of(RUN));

@@ -1,19 +1,22 @@
 //! Vectors of eight for loops that are written by hand: AVX2 with operators instead of the intrinsics' names.
 //!
-//! Sixteen elements that follow each other in memory are two vectors, elements 0–3, 8–11 and 4–7, 12–15: how AVX2 unpacks
-//! 16 bits to 32 and packs them again, without a shuffle across its halves. Everything of a block comes in this order.
+//! Sixteen elements that follow each other in memory are two vectors, those with even numbers and those with odd ones: so
+//! 16 bits become 32, and 32 become 16, with a shift of one vector and a mask of the other. Two of the four units that
+//! compute with vectors shift, pack and unpack, and all four mask. Everything of a block comes in this order.
 
 use std::arch::x86_64::{
     __m256, __m256i, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps128_ps256, _mm256_castps256_ps128,
-    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_div_ps, _mm256_extractf128_ps, _mm256_insertf128_ps, _mm256_loadu_si256,
-    _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_sub_ps,
-    _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
+    _mm256_and_si256, _mm256_blend_epi16, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps128_ps256,
+    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_div_ps, _mm256_extractf128_ps,
+    _mm256_insertf128_ps, _mm256_loadu_si256, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_sll_epi32, _mm256_sqrt_ps,
+    _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    _mm256_xor_si256,
 };
-use std::ops::{Add, BitAnd, BitOr, Div, Mul, Shr, Sub};
+use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Shl, Shr, Sub};
 
 use super::float::Number;
+use crate::noise::Word;
 
 /// Elements of a block.
 pub const BLOCK: usize = 16;
@@ -69,6 +72,8 @@ elementwise! {
     U32s Add add _mm256_add_epi32;
     U32s BitAnd bitand _mm256_and_si256;
     U32s BitOr bitor _mm256_or_si256;
+    U32s BitXor bitxor _mm256_xor_si256;
+    U32s Mul mul _mm256_mullo_epi32;
 }
 
 macro_rules! with_a_constant {
@@ -96,6 +101,35 @@ impl Shr<u32> for U32s {
     fn shr(self, bits: u32) -> Self {
         // SAFETY: whoever made `self` has AVX2.
         Self(unsafe { _mm256_srl_epi32(self.0, _mm_cvtsi32_si128(bits.cast_signed())) })
+    }
+}
+
+impl Word for U32s {
+    #[inline(always)]
+    fn plus(self, constant: u32) -> Self {
+        self + constant
+    }
+    #[inline(always)]
+    fn times(self, constant: u32) -> Self {
+        self * self.with(constant)
+    }
+    #[inline(always)]
+    fn xor(self, constant: u32) -> Self {
+        self ^ self.with(constant)
+    }
+    #[inline(always)]
+    fn folded(self, bits: u32) -> Self {
+        self ^ self >> bits
+    }
+}
+
+impl Shl<u32> for U32s {
+    type Output = Self;
+
+    #[inline(always)]
+    fn shl(self, bits: u32) -> Self {
+        // SAFETY: whoever made `self` has AVX2.
+        Self(unsafe { _mm256_sll_epi32(self.0, _mm_cvtsi32_si128(bits.cast_signed())) })
     }
 }
 
@@ -147,22 +181,25 @@ impl F32s {
     pub unsafe fn read(from: *const f32) -> Block<Self> {
         // SAFETY: the caller's promise.
         unsafe {
-            both!(I => {
+            // Elements 0–3, 8–11 and 4–7, 12–15.
+            let [a, b] = both!(I => {
                 let low = _mm256_castps128_ps256(_mm_loadu_ps(from.add(4 * I)));
-                Self(_mm256_insertf128_ps::<1>(low, _mm_loadu_ps(from.add(4 * I + 8))))
-            })
+                _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(from.add(4 * I + 8)))
+            });
+            [Self(_mm256_shuffle_ps::<0x88>(a, b)), Self(_mm256_shuffle_ps::<0xDD>(a, b))]
         }
     }
 
     /// # Safety
     /// Sixteen float32 are writable from the pointer on.
     #[inline(always)]
-    pub unsafe fn write(block: Block<Self>, to: *mut f32) {
+    pub unsafe fn write([even, odd]: Block<Self>, to: *mut f32) {
         // SAFETY: the caller's promise; whoever made the block has AVX2.
         unsafe {
-            for (vector, at) in block.into_iter().zip([0, 4]) {
-                _mm_storeu_ps(to.add(at), _mm256_castps256_ps128(vector.0));
-                _mm_storeu_ps(to.add(at + 8), _mm256_extractf128_ps::<1>(vector.0));
+            let halves = [_mm256_unpacklo_ps(even.0, odd.0), _mm256_unpackhi_ps(even.0, odd.0)];
+            for (vector, at) in halves.into_iter().zip([0, 4]) {
+                _mm_storeu_ps(to.add(at), _mm256_castps256_ps128(vector));
+                _mm_storeu_ps(to.add(at + 8), _mm256_extractf128_ps::<1>(vector));
             }
         }
     }
@@ -196,10 +233,8 @@ impl U32s {
     #[inline(always)]
     pub unsafe fn read_upper(from: *const u16) -> Block<Self> {
         // SAFETY: the caller's promise.
-        unsafe {
-            let (elements, zero) = (_mm256_loadu_si256(from.cast()), _mm256_setzero_si256());
-            [Self(_mm256_unpacklo_epi16(zero, elements)), Self(_mm256_unpackhi_epi16(zero, elements))]
-        }
+        let pairs = unsafe { Self(_mm256_loadu_si256(from.cast())) };
+        [pairs << 16, pairs & 0xFFFF_0000]
     }
 
     /// The upper halves of the words, as sixteen 16-bit elements.
@@ -207,31 +242,29 @@ impl U32s {
     /// # Safety
     /// Sixteen elements are writable from the pointer on.
     #[inline(always)]
-    pub unsafe fn write_upper(block: Block<Self>, to: *mut u16) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::write_halves(both!(I => block[I] >> 16), to) };
+    pub unsafe fn write_upper([even, odd]: Block<Self>, to: *mut u16) {
+        // SAFETY: the caller's promise; whoever made the block has AVX2.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm256_blend_epi16::<0xAA>((even >> 16).0, odd.0)) };
     }
 
-    /// Words of at most 16 bits, as sixteen 16-bit elements.
+    /// The lower halves.
     ///
     /// # Safety
     /// As for [`Self::write_upper`].
     #[inline(always)]
-    pub unsafe fn write_halves([a, b]: Block<Self>, to: *mut u16) {
+    pub unsafe fn write_lower([even, odd]: Block<Self>, to: *mut u16) {
         // SAFETY: the caller's promise; whoever made the block has AVX2.
-        unsafe { _mm256_storeu_si256(to.cast(), _mm256_packus_epi32(a.0, b.0)) };
+        unsafe { _mm256_storeu_si256(to.cast(), _mm256_blend_epi16::<0xAA>(even.0, (odd << 16).0)) };
     }
 
-    /// Sixteen 16-bit elements, each as the lower half of a word whose upper half is 0.
+    /// The numbers of a block's elements, the first being `first`.
     ///
     /// # Safety
-    /// As for [`Self::read_upper`].
+    /// The CPU has AVX2.
     #[inline(always)]
-    pub unsafe fn read_lower(from: *const u16) -> Block<Self> {
+    pub unsafe fn count_from(first: u32) -> Block<Self> {
         // SAFETY: the caller's promise.
-        unsafe {
-            let (elements, zero) = (_mm256_loadu_si256(from.cast()), _mm256_setzero_si256());
-            [Self(_mm256_unpacklo_epi16(elements, zero)), Self(_mm256_unpackhi_epi16(elements, zero))]
-        }
+        let even = unsafe { Self(_mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14)) };
+        both!(I => even + (first + I as u32))
     }
 }

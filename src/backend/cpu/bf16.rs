@@ -1,17 +1,20 @@
 //! The step on whole tiles of bfloat16 parameters and gradients, by hand: the bits of `fused.rs` and `short_sums.rs`.
 //!
-//! What the compiler does not find: the divider is busy for 20 of some 30 cycles a block, but a parameter waits for it much
-//! longer than that. So one block's parameters and the next one's moments are computed side by side. And a NaN, whose
-//! payload rounding must not carry into, is looked for two vectors at a time and mended apart.
+//! What the compiler does not find: a parameter waits long for root and division, and two blocks of the whole step fill
+//! the window in which a CPU looks for other work. So a first loop makes a tile's moments and, some blocks later, what they
+//! move a parameter by; a second, shorter one makes the parameters. And a NaN, whose payload rounding must not carry into,
+//! is looked for two vectors at a time and mended apart.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 use super::avx2::{BLOCK, Block, F32s, U32s, both};
-use super::float::Float;
+use super::float::{Float, Number};
 use super::kernels::{Scalars, TILE};
 use super::short_sums::{SMALL, scale};
 use super::sums::LANES;
 use crate::config::DType;
+use crate::noise::Noise;
 use crate::simd::{self, Level};
 
 const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(2 * BLOCK));
@@ -38,11 +41,16 @@ pub trait Weight {
     /// The CPU has AVX2, and a block is readable from both pointers on.
     unsafe fn read(host: *const u16, beside: *const Self::Beside) -> Block<F32s>;
 
-    /// Writes new values and answers those that are held.
+    /// Writes new values, made of moments of type M, and answers those that are held.
     ///
     /// # Safety
     /// A block is writable from both pointers on.
-    unsafe fn write(host: *mut u16, beside: *mut Self::Beside, values: Block<F32s>, noise: Block<U32s>) -> Block<F32s>;
+    unsafe fn write<M: Moment>(
+        host: *mut u16,
+        beside: *mut Self::Beside,
+        values: Block<F32s>,
+        noise: Block<U32s>,
+    ) -> Block<F32s>;
 }
 
 /// Rounded to nearest.
@@ -110,8 +118,8 @@ impl Weight for Nearest {
         unsafe { widened(host) }
     }
     #[inline(always)]
-    unsafe fn write(host: *mut u16, _: *mut (), values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
-        let rounded = rounded(values, both!(I => (values[I].bits() >> 16 & 1) + 0x7FFF));
+    unsafe fn write<M: Moment>(host: *mut u16, _: *mut (), values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
+        let rounded = M::rounded(values, both!(I => (values[I].bits() >> 16 & 1) + 0x7FFF));
         // SAFETY: the caller's promise.
         unsafe { U32s::write_upper(rounded, host) };
         held(rounded)
@@ -127,8 +135,8 @@ impl Weight for Stochastic {
         unsafe { widened(host) }
     }
     #[inline(always)]
-    unsafe fn write(host: *mut u16, _: *mut (), values: Block<F32s>, noise: Block<U32s>) -> Block<F32s> {
-        let rounded = rounded(values, noise);
+    unsafe fn write<M: Moment>(host: *mut u16, _: *mut (), values: Block<F32s>, noise: Block<U32s>) -> Block<F32s> {
+        let rounded = M::rounded(values, noise);
         // SAFETY: the caller's promise.
         unsafe { U32s::write_upper(rounded, host) };
         held(rounded)
@@ -143,7 +151,7 @@ impl Weight for Master {
         unsafe { F32s::read(beside) }
     }
     #[inline(always)]
-    unsafe fn write(host: *mut u16, beside: *mut f32, values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
+    unsafe fn write<M: Moment>(host: *mut u16, beside: *mut f32, values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
         // SAFETY: the caller's promise.
         unsafe {
             F32s::write(values, beside);
@@ -162,12 +170,12 @@ impl Weight for Remainder {
         both!(I => (shown[I] + low[I].signed_half()).floats())
     }
     #[inline(always)]
-    unsafe fn write(host: *mut u16, beside: *mut u16, values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
+    unsafe fn write<M: Moment>(host: *mut u16, beside: *mut u16, values: Block<F32s>, _: Block<U32s>) -> Block<F32s> {
         let low = both!(I => values[I].where_nan(values[I].bits().with(0), values[I].bits() & 0xFFFF));
         // SAFETY: the caller's promise.
         unsafe {
             U32s::write_upper(shown(values), host);
-            U32s::write_halves(low, beside);
+            U32s::write_lower(low, beside);
         }
         values
     }
@@ -187,6 +195,9 @@ pub trait Moment {
     /// # Safety
     /// A block is writable from both pointers on.
     unsafe fn write(to: [*mut Self; 2], values: [Block<F32s>; 2], noise: Block<U32s>) -> [Block<F32s>; 2];
+
+    /// 16-bit numbers that were computed with such moments, with this carry.
+    fn rounded(values: Block<F32s>, carry: Block<U32s>) -> Block<U32s>;
 }
 
 impl Moment for f32 {
@@ -205,6 +216,10 @@ impl Moment for f32 {
         }
         values
     }
+    #[inline(always)]
+    fn rounded(values: Block<F32s>, carry: Block<U32s>) -> Block<U32s> {
+        rounded(values, carry)
+    }
 }
 
 /// Bfloat16.
@@ -217,14 +232,18 @@ impl Moment for u16 {
     }
     #[inline(always)]
     unsafe fn write(to: [*mut u16; 2], values: [Block<F32s>; 2], noise: Block<U32s>) -> [Block<F32s>; 2] {
-        // Made of bfloat16 alone, a NaN's lower half is 0: nothing is carried into the upper one.
-        let stored = [carried(values[0], noise), carried(values[1], noise)];
+        let stored = both!(I => Self::rounded(values[I], noise));
         // SAFETY: the caller's promise.
         unsafe {
             U32s::write_upper(stored[0], to[0]);
             U32s::write_upper(stored[1], to[1]);
         }
         [held(stored[0]), held(stored[1])]
+    }
+    #[inline(always)]
+    fn rounded(values: Block<F32s>, carry: Block<U32s>) -> Block<U32s> {
+        // Made of bfloat16 alone, a NaN's lower half is 0: nothing is carried into the upper one.
+        carried(values, carry)
     }
 }
 
@@ -262,11 +281,53 @@ impl<P: Weight, M> Tile<P, M> {
     }
 }
 
+/// Random bits of a tile: words, of which the first half of the blocks takes the low halves and the second the high ones.
+struct Chance([MaybeUninit<Block<U32s>>; TILE / BLOCK / 2]);
+
+impl Chance {
+    /// Nothing yet.
+    #[inline(always)]
+    fn new() -> Self {
+        Self([const { MaybeUninit::uninit() }; TILE / BLOCK / 2])
+    }
+
+    /// Those of the tile from element `start` of its chunk on.
+    ///
+    /// # Safety
+    /// The CPU has AVX2.
+    #[inline(always)]
+    unsafe fn fill(&mut self, noise: Noise, start: usize) {
+        for (block, words) in self.0.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            let numbers = unsafe { U32s::count_from((start / 2 + block * BLOCK) as u32) };
+            words.write(both!(I => noise.word(numbers[I])));
+        }
+    }
+
+    /// The bits of one block.
+    ///
+    /// # Safety
+    /// [`Self::fill`] made them, and the block lies in this half of the tile.
+    #[inline(always)]
+    unsafe fn bits<const SECOND_HALF: bool>(&self, block: usize) -> Block<U32s> {
+        if SECOND_HALF {
+            // SAFETY: the caller's promise.
+            let words = unsafe { self.0[block - TILE / BLOCK / 2].assume_init() };
+            both!(I => words[I] >> 16)
+        } else {
+            // SAFETY: the caller's promise.
+            let words = unsafe { self.0[block].assume_init() };
+            both!(I => words[I] & 0xFFFF)
+        }
+    }
+}
+
 /// A tile's step under way.
 struct Run<'a, P: Weight, M> {
     s: Scalars<F32s>,
     tile: &'a Tile<P, M>,
-    noise: &'a [[u16; TILE]; 2],
+    /// Of parameter and moments.
+    chance: &'a [Chance; 2],
     zero: F32s,
     scale: F32s,
     of_params: Block<F32s>,
@@ -284,40 +345,53 @@ fn add_squares(sum: &mut Block<F32s>, values: Block<F32s>) {
 
 impl<P: Weight, M: Moment> Run<'_, P, M> {
     #[inline(always)]
-    unsafe fn noise(&self, wanted: bool, which: usize, at: usize) -> Block<U32s> {
+    unsafe fn chance<const SECOND_HALF: bool>(&self, wanted: bool, which: usize, block: usize) -> Block<U32s> {
         if wanted {
-            // SAFETY: the caller has AVX2, and lies within a tile.
-            unsafe { U32s::read_lower(self.noise[which].as_ptr().add(at)) }
+            // SAFETY: it was made where it is wanted, and the caller's promise.
+            unsafe { self.chance[which].bits::<SECOND_HALF>(block) }
         } else {
             [self.zero.bits(); 2]
         }
     }
 
-    /// The moments of the block from `at` on, not yet rounded.
+    /// A block's moments. Answers the first and the second's root as they are before they are rounded.
     #[inline(always)]
-    unsafe fn moments(&mut self, at: usize) -> [Block<F32s>; 2] {
+    unsafe fn moments<const SECOND_HALF: bool>(&mut self, block: usize) -> [Block<F32s>; 2] {
+        let at = block * BLOCK;
         // SAFETY: the caller's promise.
         unsafe {
             let places = both!(I => self.tile.moments[I].add(at));
             let (g, m, v) = (widened(self.tile.g.add(at)), M::read(places[0]), M::read(places[1]));
             let [(m0, v0), (m1, v1)] = both!(I => self.s.short_moments(g[I], m[I], v[I]));
             let made = [[m0, m1], [v0, v1]];
-            let [m, v] = M::write(places, made, self.noise(M::CHANCE, 1, at));
+            let [m, v] = M::write(places, made, self.chance::<SECOND_HALF>(M::CHANCE, 1, block));
             add_squares(&mut self.of_m, m);
             add_squares(&mut self.of_v, both!(I => v[I] * self.scale));
-            made
+            [made[0], both!(I => made[1][I].sqrt())]
         }
     }
 
-    /// The parameters of the block from `at` on, whose moments these are.
+    /// Puts the ratio in the place of the first moment of what [`Self::moments`] made.
+    ///
+    /// # Safety
+    /// It made it.
     #[inline(always)]
-    unsafe fn params(&mut self, at: usize, [m, v]: [Block<F32s>; 2]) {
+    unsafe fn divide(&self, made: &mut MaybeUninit<[Block<F32s>; 2]>) {
+        // SAFETY: the caller's promise.
+        let [m, root] = unsafe { made.assume_init() };
+        made.write([both!(I => self.s.ratio_to_root(m[I], root[I])), root]);
+    }
+
+    /// A block's parameters, moved by this ratio.
+    #[inline(always)]
+    unsafe fn params<const SECOND_HALF: bool>(&mut self, block: usize, ratio: Block<F32s>) {
+        let at = block * BLOCK;
         // SAFETY: the caller's promise.
         unsafe {
             let (host, beside) = (self.tile.host.add(at), self.tile.beside.wrapping_add(at));
             let p = P::read(host, beside);
-            let new = both!(I => self.s.param(p[I], self.s.ratio(m[I], v[I])));
-            let held = P::write(host, beside, new, self.noise(P::CHANCE, 0, at));
+            let new = both!(I => self.s.param(p[I], ratio[I]));
+            let held = P::write::<M>(host, beside, new, self.chance::<SECOND_HALF>(P::CHANCE, 0, block));
             add_squares(&mut self.of_params, held);
         }
     }
@@ -350,35 +424,62 @@ fn lanes(sum: Block<F32s>) -> [f32; LANES] {
     lanes
 }
 
-/// The step on one tile, and its lanes of the sums of what is held then. `noise`: the random bits of parameter and
-/// moments, where they are rounded by chance.
+/// The step on the tile from element `start` of its chunk on, and its lanes of the sums of what is held then. `noise`: for
+/// parameter and moments, where they are rounded by chance.
 ///
 /// # Safety
 /// The CPU has AVX2; a tile of all that `tile` points to is valid, does not overlap, and nobody else touches it.
 #[inline(always)]
-pub unsafe fn step<P: Weight, M: Moment>(s: Scalars<f32>, tile: &Tile<P, M>, noise: &[[u16; TILE]; 2]) -> StateLanes {
+pub unsafe fn step<P: Weight, M: Moment>(
+    s: Scalars<f32>,
+    tile: &Tile<P, M>,
+    noise: [Noise; 2],
+    start: usize,
+) -> StateLanes {
+    const HALF: usize = TILE / BLOCK / 2;
+    /// Blocks whose roots are under way before the first is divided by.
+    const LAG: usize = 2;
     // SAFETY: the caller's promise.
     unsafe {
         let zero = F32s::splat(0.0);
+        let mut chance = [Chance::new(), Chance::new()];
+        if P::CHANCE {
+            chance[0].fill(noise[0], start);
+        }
+        if M::CHANCE {
+            chance[1].fill(noise[1], start);
+        }
         let mut run = Run {
             s: s.map(|x| F32s::splat(x)),
             tile,
-            noise,
+            chance: &chance,
             zero,
             scale: F32s::splat(scale(SMALL)),
             of_params: [zero; 2],
             of_m: [zero; 2],
             of_v: [zero; 2],
         };
-        let mut made = [[zero; 2]; 2];
-        for block in 0..=TILE / BLOCK {
-            let (at, last) = (block * BLOCK, made);
-            if at < TILE {
-                made = run.moments(at);
-            }
-            if at > 0 {
-                run.params(at - BLOCK, last);
-            }
+        let mut made = [const { MaybeUninit::uninit() }; 2 * HALF];
+        for (block, made) in made[..LAG].iter_mut().enumerate() {
+            made.write(run.moments::<false>(block));
+        }
+        for block in LAG..HALF {
+            run.divide(&mut made[block - LAG]);
+            made[block].write(run.moments::<false>(block));
+        }
+        for block in HALF..2 * HALF {
+            run.divide(&mut made[block - LAG]);
+            made[block].write(run.moments::<true>(block));
+        }
+        for made in &mut made[2 * HALF - LAG..] {
+            run.divide(made);
+        }
+        let (first, second) = made.split_at(HALF);
+        for (block, made) in first.iter().enumerate() {
+            run.params::<false>(block, made.assume_init()[0]);
+        }
+        for (block, made) in second.iter().enumerate() {
+            run.params::<true>(HALF + block, made.assume_init()[0]);
         }
         [lanes(run.of_params), lanes(run.of_m), lanes(run.of_v)]
     }

@@ -99,7 +99,13 @@ impl<T: Number> Scalars<T> {
     /// m/(√v̂ + ε), without m's bias correction (that is in the step size).
     #[inline(always)]
     pub fn ratio(&self, m: T, v: T) -> T {
-        m / (v.sqrt() * self.second_moment + self.eps)
+        self.ratio_to_root(m, v.sqrt())
+    }
+
+    /// The same with √v.
+    #[inline(always)]
+    pub fn ratio_to_root(&self, m: T, root: T) -> T {
+        m / (root * self.second_moment + self.eps)
     }
 
     /// The new parameter: eq. 4.
@@ -436,12 +442,11 @@ impl<T: Float> Step<T> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn with<P: bf16::Weight, M: bf16::Moment>(&self, at: usize) -> bf16::StateLanes {
-        let noise = [self.chance(P::CHANCE, 0, at), self.chance(M::CHANCE, 1, at)];
         // SAFETY: the caller's promise.
         unsafe {
             let moments = [self.moments.m, self.moments.v];
             let tile = bf16::Tile::<P, M>::new((self.p.host, self.p.beside), self.g.at, moments, at);
-            bf16::step(self.s.map(T::to_f32), &tile, &noise)
+            bf16::step(self.s.map(T::to_f32), &tile, self.noise, at)
         }
     }
 
@@ -486,7 +491,7 @@ impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKerne
             // SAFETY: the caller's promise.
             if let Some(lanes) = unsafe { self.0.by_hand(at, len) } {
                 let [params, m, v, ..] = sums;
-                if lanes.iter().all(sound) {
+                if sound(&lanes[0]) && sound(&lanes[1]) && sound(&lanes[2]) {
                     params.add_lanes(&lanes[0], 1.0);
                     m.add_lanes(&lanes[1], 1.0);
                     v.add_lanes(&lanes[2], unscale(SMALL));
