@@ -1,12 +1,12 @@
 //! One source, several instruction sets, the same bits: kernels are plain Rust over slices, compiled once for each
 //! [`Level`] and chosen when the program runs.
 //!
-//! There are no intrinsics here (the CPU backend's `bf16.rs` has some). A [`Kernel`] is inlined into a thin
-//! `#[target_feature]` shell and the compiler vectorises it with what that shell may use. Bits stay equal because vectorising never changes the arithmetic: Rust
-//! neither reorders a sum nor contracts `a * b + c` into a fused operation by itself, so an order of summation that is
-//! written down holds at every width. [`Lanes`] is how the attention module writes it down, `sums.rs` how the passes over
-//! tensors do. Hence the two rules for a kernel: no `mul_add`, and no function of the platform's libm ([`crate::math`]
-//! has ours; `sqrt` is exact by IEEE 754).
+//! There are no intrinsics here (the CPU backend's `float32.rs` and `bf16.rs` have some). A [`Kernel`] is inlined into
+//! a thin `#[target_feature]` shell and the compiler vectorises it with what that shell may use. Bits stay equal
+//! because vectorising never changes the arithmetic: Rust neither reorders a sum nor contracts `a * b + c` into a fused
+//! operation by itself, so an order of summation that is written down holds at every width. [`Lanes`] is how the
+//! attention module writes it down, `sums.rs` how the passes over tensors do. Hence the two rules for a kernel: no
+//! `mul_add`, and no function of the platform's libm ([`crate::math`] has ours; `sqrt` is exact by IEEE 754).
 //! NaNs stay NaNs at every level; which of two NaN operands gives the payload is the hardware's choice.
 #![expect(unsafe_code, reason = "calls of #[target_feature] functions, and a cast from lanes to their numbers")]
 

@@ -5,13 +5,14 @@
 //! compute with vectors shift, pack and unpack, and all four mask. Everything of a block comes in this order.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_blend_epi16, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps128_ps256,
-    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_div_ps, _mm256_extractf128_ps,
-    _mm256_insertf128_ps, _mm256_loadu_si256, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_sll_epi32, _mm256_sqrt_ps,
-    _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
-    _mm256_xor_si256,
+    __m256, __m256d, __m256i, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_epi32,
+    _mm256_add_pd, _mm256_add_ps, _mm256_and_si256, _mm256_blend_epi16, _mm256_blendv_ps, _mm256_castps_si256,
+    _mm256_castps128_ps256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtpd_ps,
+    _mm256_cvtps_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_insertf128_ps, _mm256_loadu_pd, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256,
+    _mm256_set_m128, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps,
+    _mm256_sll_epi32, _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_pd, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
 };
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Shl, Shr, Sub};
 
@@ -134,10 +135,33 @@ impl Shl<u32> for U32s {
 }
 
 impl Number for F32s {
+    type Wide = F64s;
+
     #[inline(always)]
     fn sqrt(self) -> Self {
         // SAFETY: whoever made `self` has AVX2.
         Self(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn widen(self) -> F64s {
+        // SAFETY: whoever made `self` has AVX2.
+        unsafe {
+            let upper = _mm256_extractf128_ps::<1>(self.0);
+            F64s([_mm256_cvtps_pd(_mm256_castps256_ps128(self.0)), _mm256_cvtps_pd(upper)])
+        }
+    }
+
+    #[inline(always)]
+    fn round(F64s([low, high]): F64s) -> Self {
+        // SAFETY: whoever made the numbers has AVX2.
+        Self(unsafe { _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)) })
+    }
+
+    #[inline(always)]
+    fn wide(self, constant: f64) -> F64s {
+        // SAFETY: whoever made `self` has AVX2.
+        F64s([unsafe { _mm256_set1_pd(constant) }; 2])
     }
 }
 
@@ -266,5 +290,77 @@ impl U32s {
         // SAFETY: the caller's promise.
         let even = unsafe { Self(_mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14)) };
         both!(I => even + (first + I as u32))
+    }
+}
+
+/// Eight float64, four and four; as [`F32s`].
+#[derive(Clone, Copy, Debug)]
+pub struct F64s([__m256d; 2]);
+
+impl Add for F64s {
+    type Output = Self;
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: whoever made the operands has AVX2.
+        Self(unsafe { both!(I => _mm256_add_pd(self.0[I], other.0[I])) })
+    }
+}
+
+impl Mul for F64s {
+    type Output = Self;
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: whoever made the operands has AVX2.
+        Self(unsafe { both!(I => _mm256_mul_pd(self.0[I], other.0[I])) })
+    }
+}
+
+impl F64s {
+    /// # Safety
+    /// The CPU has AVX2, and eight float64 are readable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn read(from: *const f64) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { both!(I => _mm256_loadu_pd(from.add(4 * I))) })
+    }
+
+    /// # Safety
+    /// Eight float64 are writable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn write(self, to: *mut f64) {
+        // SAFETY: the caller's promise; whoever made `self` has AVX2.
+        unsafe { both!(I => _mm256_storeu_pd(to.add(4 * I), self.0[I])) };
+    }
+
+    /// Eight float32, widened. From memory that takes half the shuffles.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, and eight float32 are readable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn widened(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { both!(I => _mm256_cvtps_pd(_mm_loadu_ps(from.add(4 * I)))) })
+    }
+}
+
+impl F32s {
+    /// Eight that follow each other, unlike a block's.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, and eight float32 are readable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    /// # Safety
+    /// Eight float32 are writable from the pointer on.
+    #[inline(always)]
+    pub unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise; whoever made `self` has AVX2.
+        unsafe { _mm256_storeu_ps(to, self.0) };
     }
 }

@@ -379,7 +379,7 @@ impl<P: Weight, M: Moment> Run<'_, P, M> {
     unsafe fn divide(&self, made: &mut MaybeUninit<[Block<F32s>; 2]>) {
         // SAFETY: the caller's promise.
         let [m, root] = unsafe { made.assume_init() };
-        made.write([both!(I => self.s.ratio_to_root(m[I], root[I])), root]);
+        made.write([both!(I => m[I] / self.s.denominator(root[I])), root]);
     }
 
     /// A block's parameters, moved by this ratio.

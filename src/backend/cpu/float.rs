@@ -6,20 +6,24 @@ use crate::config::DType;
 
 /// A float, or a vector of them: IEEE arithmetic.
 pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    /// As many float64.
+    type Wide: Copy + Add<Output = Self::Wide> + Mul<Output = Self::Wide>;
     /// Correctly rounded root.
     fn sqrt(self) -> Self;
+    /// Exact.
+    fn widen(self) -> Self::Wide;
+    /// Rounded to nearest, ties to even.
+    fn round(value: Self::Wide) -> Self;
+    /// `constant` for each number of this.
+    fn wide(self, constant: f64) -> Self::Wide;
 }
 
 /// f32 or f64, widened to f64 for sums.
-pub trait Float: Number + PartialEq + Send + Sync + 'static {
+pub trait Float: Number<Wide = f64> + PartialEq + Send + Sync + 'static {
     /// 0.
     const ZERO: Self;
     /// Its name.
     const DTYPE: DType;
-    /// Exact.
-    fn widen(self) -> f64;
-    /// Rounded to nearest, ties to even.
-    fn round(value: f64) -> Self;
     /// Exact.
     fn from_f32(value: f32) -> Self;
     /// Rounded to nearest, ties to even.
@@ -27,15 +31,11 @@ pub trait Float: Number + PartialEq + Send + Sync + 'static {
 }
 
 impl Number for f32 {
+    type Wide = f64;
     #[inline(always)]
     fn sqrt(self) -> Self {
         f32::sqrt(self)
     }
-}
-
-impl Float for f32 {
-    const ZERO: Self = 0.0;
-    const DTYPE: DType = DType::F32;
     #[inline(always)]
     fn widen(self) -> f64 {
         f64::from(self)
@@ -44,6 +44,15 @@ impl Float for f32 {
     fn round(value: f64) -> Self {
         value as f32
     }
+    #[inline(always)]
+    fn wide(self, constant: f64) -> f64 {
+        constant
+    }
+}
+
+impl Float for f32 {
+    const ZERO: Self = 0.0;
+    const DTYPE: DType = DType::F32;
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         value
@@ -55,15 +64,11 @@ impl Float for f32 {
 }
 
 impl Number for f64 {
+    type Wide = f64;
     #[inline(always)]
     fn sqrt(self) -> Self {
         f64::sqrt(self)
     }
-}
-
-impl Float for f64 {
-    const ZERO: Self = 0.0;
-    const DTYPE: DType = DType::F64;
     #[inline(always)]
     fn widen(self) -> f64 {
         self
@@ -72,6 +77,15 @@ impl Float for f64 {
     fn round(value: f64) -> Self {
         value
     }
+    #[inline(always)]
+    fn wide(self, constant: f64) -> f64 {
+        constant
+    }
+}
+
+impl Float for f64 {
+    const ZERO: Self = 0.0;
+    const DTYPE: DType = DType::F64;
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         f64::from(value)

@@ -10,6 +10,8 @@ use std::marker::PhantomData;
 #[cfg(target_arch = "x86_64")]
 use super::bf16;
 use super::float::{Float, Number};
+#[cfg(target_arch = "x86_64")]
+use super::float32;
 use super::fused::{self, Cell, Chance, Master, Moment, Nearest, Places, Remainder, Values};
 use super::operand::{Buffer, Moments, Read, Weights, array};
 use super::short_sums::{SMALL, add_products, short_square, short_square_and_dot, sound, unscale};
@@ -90,22 +92,34 @@ impl<T: Number> Scalars<T> {
         (self.beta1 * m + self.one_minus_beta1 * g, self.second(g, v))
     }
 
+    /// The new first and second moment. An EXACT m is rounded once: its cosine with g is a feature, and small differences
+    /// of it decide there. Where g or m has 16 bits it would be wasted.
+    #[inline(always)]
+    pub fn moments<const EXACT: bool>(&self, g: T, m: T, v: T) -> (T, T) {
+        if !EXACT {
+            return self.short_moments(g, m, v);
+        }
+        let g = g * self.gradient;
+        let m = T::round(g.wide(self.exact_beta1) * m.widen() + g.wide(self.exact_one_minus_beta1) * g.widen());
+        (m, self.second(g, v))
+    }
+
     /// The new second moment of an effective gradient.
     #[inline(always)]
     fn second(&self, g: T, v: T) -> T {
         self.beta2 * v + self.one_minus_beta2 * (g * g)
     }
 
+    /// √v̂ + ε of √v.
+    #[inline(always)]
+    pub fn denominator(&self, root: T) -> T {
+        root * self.second_moment + self.eps
+    }
+
     /// m/(√v̂ + ε), without m's bias correction (that is in the step size).
     #[inline(always)]
     pub fn ratio(&self, m: T, v: T) -> T {
-        self.ratio_to_root(m, v.sqrt())
-    }
-
-    /// The same with √v.
-    #[inline(always)]
-    pub fn ratio_to_root(&self, m: T, root: T) -> T {
-        m / (root * self.second_moment + self.eps)
+        m / self.denominator(v.sqrt())
     }
 
     /// The new parameter: eq. 4.
@@ -150,18 +164,6 @@ impl<T: Float> Scalars<T> {
             step_size: T::round(c.step_size),
             decay: T::round(c.decay),
         }
-    }
-
-    /// The new first and second moment. An EXACT m is rounded once: its cosine with g is a feature, and small differences
-    /// of it decide there. Where g or m has 16 bits it would be wasted.
-    #[inline(always)]
-    pub fn moments<const EXACT: bool>(&self, g: T, m: T, v: T) -> (T, T) {
-        if !EXACT {
-            return self.short_moments(g, m, v);
-        }
-        let g = g * self.gradient;
-        let m = T::round(self.exact_beta1 * m.widen() + self.exact_one_minus_beta1 * g.widen());
-        (m, self.second(g, v))
     }
 
     /// The AdamW step in place.
@@ -460,6 +462,35 @@ impl<T: Float> Step<T> {
         None
     }
 
+    /// Where float32 is computed with by hand, does the step on a tile, adds the sums of the state, and says so.
+    ///
+    /// # Safety
+    /// As for [`Tiles::tile`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn float32(&self, at: usize, len: usize, sums: &mut [Sum; 5]) -> bool {
+        let fits = !self.moments.short && float32::fits::<T>(len, [self.p.dtype, self.g.dtype]);
+        if fits {
+            // SAFETY: the caller's promise; the level says that there is AVX2, and all that is not short is float32.
+            unsafe {
+                let tile = float32::Tile::new(self.p.host, self.g.at, [self.moments.m, self.moments.v], at);
+                let [p, m, v, ..] = sums;
+                float32::step(self.s.map(T::to_f32), tile, [p, m, v]);
+            }
+        }
+        fits
+    }
+
+    /// Nowhere by hand.
+    ///
+    /// # Safety
+    /// None is needed.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    unsafe fn float32(&self, _: usize, _: usize, _: &mut [Sum; 5]) -> bool {
+        false
+    }
+
     /// A tile's random bits for parameters or moments; zeros if none are wanted.
     #[inline(always)]
     fn chance(&self, wanted: bool, which: usize, at: usize) -> [u16; TILE] {
@@ -488,6 +519,10 @@ impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKerne
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
         if !ZEROS && !MOMENTUM {
+            // SAFETY: the caller's promise.
+            if unsafe { self.0.float32(at, len, sums) } {
+                return;
+            }
             // SAFETY: the caller's promise.
             if let Some(lanes) = unsafe { self.0.by_hand(at, len) } {
                 let [params, m, v, ..] = sums;

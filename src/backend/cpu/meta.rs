@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::marker::PhantomData;
 
 use super::chunks::Chunk;
-use super::float::Float;
+use super::float::{Float, Number};
 use super::kernels::Scalars;
 use super::meta_kernels::{
     DRIFT, Difference, KeptProbeKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, StrideKernel, Way,
@@ -349,7 +349,7 @@ impl Cpu {
                     }
                     let Origin { p, s, .. } = view.origin::<T>(chunk, kind, how);
                     let (ratio, stride) = (kept(Kept::Train2), kept(Kept::Train1));
-                    let sign = <T as Float>::round(radius.signum());
+                    let sign = <T as Number>::round(radius.signum());
                     // SAFETY: as above; r and the stride have type T.
                     unsafe {
                         if *how == Move::Stay {

@@ -7,6 +7,8 @@ mod avx2;
 mod bf16;
 mod chunks;
 mod float;
+#[cfg(target_arch = "x86_64")]
+mod float32;
 mod fused;
 mod kernels;
 mod meta;

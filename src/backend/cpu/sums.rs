@@ -46,6 +46,12 @@ impl Sum {
         }
     }
 
+    /// Where the lanes are.
+    #[inline(always)]
+    pub fn lanes(&mut self) -> *mut f64 {
+        self.0.as_mut_ptr()
+    }
+
     /// += a·b, lane by lane.
     #[inline(always)]
     fn add(&mut self, a: &[f64; LANES], b: &[f64; LANES]) {
