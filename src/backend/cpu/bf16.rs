@@ -329,6 +329,8 @@ struct Run<'a, P: Weight, M> {
     /// Of parameter and moments.
     chance: &'a [Chance; 2],
     zero: F32s,
+    /// Whether gradients have a factor; most have none, and a product by 1 is a twenty-fifth of the step.
+    scaled: bool,
     scale: F32s,
     of_params: Block<F32s>,
     of_m: Block<F32s>,
@@ -362,7 +364,11 @@ impl<P: Weight, M: Moment> Run<'_, P, M> {
         unsafe {
             let places = both!(I => self.tile.moments[I].add(at));
             let (g, m, v) = (widened(self.tile.g.add(at)), M::read(places[0]), M::read(places[1]));
-            let [(m0, v0), (m1, v1)] = both!(I => self.s.short_moments(g[I], m[I], v[I]));
+            let [(m0, v0), (m1, v1)] = if self.scaled {
+                both!(I => self.s.short_moments(g[I], m[I], v[I]))
+            } else {
+                both!(I => self.s.moments_of(g[I], m[I], v[I]))
+            };
             let made = [[m0, m1], [v0, v1]];
             let [m, v] = M::write(places, made, self.chance::<SECOND_HALF>(M::CHANCE, 1, block));
             add_squares(&mut self.of_m, m);
@@ -454,6 +460,7 @@ pub unsafe fn step<P: Weight, M: Moment>(
             tile,
             chance: &chance,
             zero,
+            scaled: s.is_scaled(),
             scale: F32s::splat(scale(SMALL)),
             of_params: [zero; 2],
             of_m: [zero; 2],

@@ -88,7 +88,12 @@ impl<T: Number> Scalars<T> {
     /// The new first and second moment.
     #[inline(always)]
     pub fn short_moments(&self, g: T, m: T, v: T) -> (T, T) {
-        let g = g * self.gradient;
+        self.moments_of(g * self.gradient, m, v)
+    }
+
+    /// The same of an effective gradient.
+    #[inline(always)]
+    pub fn moments_of(&self, g: T, m: T, v: T) -> (T, T) {
         (self.beta1 * m + self.one_minus_beta1 * g, self.second(g, v))
     }
 
@@ -148,6 +153,12 @@ impl<T: Number> Scalars<T> {
 }
 
 impl<T: Float> Scalars<T> {
+    /// Whether the gradient has a factor other than 1.
+    #[inline(always)]
+    pub fn is_scaled(&self) -> bool {
+        self.gradient.to_f32() != 1.0
+    }
+
     /// Each rounded at most once.
     #[must_use]
     pub fn new(c: &Coefficients) -> Self {
