@@ -1,10 +1,10 @@
 //! Random bits for rounding by chance: a function of (seed, tensor, step, element) and of nothing else.
 //!
 //! A counter, not a sequence: any thread computes any element's bits, and a resumed run computes the same. The tensor
-//! counts by its name, so the order of registration does not matter. In a chunk, 32 bits for two elements come from two rounds of
-//! multiply and shift, which become vector code.
+//! counts by its name, so the order of registration does not matter. In a chunk, 32 bits for two neighbours are mixed out of
+//! their place in an arithmetic progression, which is vector code of six instructions.
 
-/// Elements that share one pair of keys; the CPU's chunk.
+/// Elements that share a key; the CPU's chunk.
 pub const SPAN: usize = 32_768;
 
 /// Elements whose bits are computed together.
@@ -48,8 +48,6 @@ pub trait Word: Copy {
     fn plus(self, constant: u32) -> Self;
     /// self · constant.
     fn times(self, constant: u32) -> Self;
-    /// self ^ constant.
-    fn xor(self, constant: u32) -> Self;
     /// self ^ self >> bits.
     fn folded(self, bits: u32) -> Self;
 }
@@ -64,48 +62,49 @@ impl Word for u32 {
         self.wrapping_mul(constant)
     }
     #[inline(always)]
-    fn xor(self, constant: u32) -> Self {
-        self ^ constant
-    }
-    #[inline(always)]
     fn folded(self, bits: u32) -> Self {
         self ^ self >> bits
     }
 }
 
+/// From a pair of elements to the next, before mixing.
+pub const STRIDE: u32 = 0x7FEB_352D;
+
+/// 32 random bits of a place in the progression: the low half is for the even element of a pair, the high half for the odd
+/// one.
+#[inline(always)]
+pub fn mixed<W: Word>(place: W) -> W {
+    place.folded(15).times(0x846C_A68B).folded(16)
+}
+
 /// The bits of [`SPAN`] elements of one update.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
-    first: u32,
-    second: u32,
+    key: u32,
 }
 
 impl Noise {
     /// For the elements from `span`·[`SPAN`] on of the update with this key.
     #[must_use]
     pub fn new(key: u64, span: usize, purpose: Use) -> Self {
-        let keys = mix(key ^ mix((span as u64) << 1 | purpose as u64));
-        Self { first: keys as u32, second: (keys >> 32) as u32 }
+        Self { key: mix(key ^ mix((span as u64) << 1 | purpose as u64)) as u32 }
     }
 
-    /// The `i`-th 32 bits.
+    /// The place of the `pair`-th two elements, to be mixed.
     #[inline(always)]
-    pub fn word<W: Word>(self, i: W) -> W {
-        let x = i.xor(self.first).folded(16).times(0x7FEB_352D).plus(self.second);
-        x.folded(15).times(0x846C_A68B).folded(16)
+    pub fn place<W: Word>(self, pair: W) -> W {
+        pair.times(STRIDE).plus(self.key)
     }
 
-    /// 16 bits for each of [`RUN`] elements from the `start`-th on, a multiple of [`RUN`]: of the words from `start`/2 on,
-    /// the low half goes to one element and the high half to the one half a run further.
+    /// 16 bits for each of [`RUN`] elements from the `start`-th on, which is even.
     #[inline(always)]
     pub fn bits(self, start: usize) -> [u16; RUN] {
-        debug_assert!(start.is_multiple_of(RUN));
+        debug_assert!(start.is_multiple_of(2));
         let first = (start / 2) as u32;
         let mut bits = [0; RUN];
-        let (low, high) = bits.split_at_mut(RUN / 2);
-        for (i, (low, high)) in low.iter_mut().zip(high).enumerate() {
-            let word = self.word(first + i as u32);
-            (*low, *high) = (word as u16, (word >> 16) as u16);
+        for (i, pair) in bits.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let word = mixed(self.place(first + i as u32));
+            *pair = [word as u16, (word >> 16) as u16];
         }
         bits
     }
@@ -144,7 +143,7 @@ mod tests {
         for (what, other) in &others {
             assert!(agreement(one.iter().copied(), other.iter().copied()).abs() < 4.0, "{what}");
         }
-        for distance in [1, 2, 3, 16, 256, 512] {
+        for distance in [1, 2, 3, 4, 7, 8, 16, 32, 256, 512, 4096] {
             let shifted = one.iter().skip(distance).copied();
             assert!(agreement(one.iter().copied(), shifted).abs() < 4.0, "elements {distance} apart");
         }
@@ -171,7 +170,7 @@ mod tests {
         let key = step_key(tensor_key(7, "layers.0.weight"), 3);
         assert_eq!(key, 5_459_098_498_441_677_116);
         let all = bits(key, 2, Use::Moments);
-        for (element, expected) in [(0, 64_353), (255, 15_645), (256, 61_366), (1_000, 24_313), (32_767, 1_539)] {
+        for (element, expected) in [(0, 579), (255, 9_574), (256, 15_079), (1_000, 63_882), (32_767, 52_274)] {
             assert_eq!(all[element], expected, "element {element}");
         }
     }

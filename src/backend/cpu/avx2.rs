@@ -5,14 +5,15 @@
 //! compute with vectors shift, pack and unpack, and all four mask. Everything of a block comes in this order.
 
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_epi32,
-    _mm256_add_pd, _mm256_add_ps, _mm256_and_si256, _mm256_blend_epi16, _mm256_blendv_ps, _mm256_castps_si256,
-    _mm256_castps128_ps256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtpd_ps,
-    _mm256_cvtps_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_insertf128_ps, _mm256_loadu_pd, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256,
-    _mm256_set_m128, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps,
-    _mm256_sll_epi32, _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_pd, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
+    __m256, __m256d, __m256i, _CMP_GE_OQ, _CMP_LE_OQ, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps,
+    _mm256_add_epi32, _mm256_add_pd, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blend_epi16,
+    _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps128_ps256, _mm256_castps256_ps128, _mm256_castsi256_ps,
+    _mm256_cmp_ps, _mm256_cvtpd_ps, _mm256_cvtps_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_insertf128_ps,
+    _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps,
+    _mm256_mullo_epi32, _mm256_or_si256, _mm256_permute2f128_ps, _mm256_set_m128, _mm256_set1_epi32, _mm256_set1_pd,
+    _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_sll_epi32, _mm256_sqrt_ps, _mm256_srai_epi32,
+    _mm256_srl_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_unpackhi_ps,
+    _mm256_unpacklo_ps, _mm256_xor_si256,
 };
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Shl, Shr, Sub};
 
@@ -113,10 +114,6 @@ impl Word for U32s {
     #[inline(always)]
     fn times(self, constant: u32) -> Self {
         self * self.with(constant)
-    }
-    #[inline(always)]
-    fn xor(self, constant: u32) -> Self {
-        self ^ self.with(constant)
     }
     #[inline(always)]
     fn folded(self, bits: u32) -> Self {
@@ -227,6 +224,31 @@ impl F32s {
             }
         }
     }
+
+    /// A block's elements as they follow each other, eight and eight.
+    #[inline(always)]
+    pub fn in_order([even, odd]: Block<Self>) -> [Self; 2] {
+        // SAFETY: whoever made the block has AVX2.
+        unsafe {
+            // Elements 0–3, 8–11 and 4–7, 12–15.
+            let (a, b) = (_mm256_unpacklo_ps(even.0, odd.0), _mm256_unpackhi_ps(even.0, odd.0));
+            [Self(_mm256_permute2f128_ps::<0x20>(a, b)), Self(_mm256_permute2f128_ps::<0x31>(a, b))]
+        }
+    }
+
+    /// Whether each number of the block lies between two; no NaN does.
+    #[inline(always)]
+    pub fn are_within(block: Block<Self>, low: f32, high: f32) -> bool {
+        // SAFETY: whoever made the block has AVX2.
+        unsafe {
+            let (low, high) = (_mm256_set1_ps(low), _mm256_set1_ps(high));
+            let [even, odd] = both!(I => _mm256_and_ps(
+                _mm256_cmp_ps::<_CMP_GE_OQ>(block[I].0, low),
+                _mm256_cmp_ps::<_CMP_LE_OQ>(block[I].0, high),
+            ));
+            _mm256_movemask_ps(_mm256_and_ps(even, odd)) == 0xFF
+        }
+    }
 }
 
 impl U32s {
@@ -281,15 +303,14 @@ impl U32s {
         unsafe { _mm256_storeu_si256(to.cast(), _mm256_blend_epi16::<0xAA>(even.0, (odd << 16).0)) };
     }
 
-    /// The numbers of a block's elements, the first being `first`.
+    /// The numbers of a block's pairs, the first being `first`.
     ///
     /// # Safety
     /// The CPU has AVX2.
     #[inline(always)]
-    pub unsafe fn count_from(first: u32) -> Block<Self> {
+    pub unsafe fn count_from(first: u32) -> Self {
         // SAFETY: the caller's promise.
-        let even = unsafe { Self(_mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14)) };
-        both!(I => even + (first + I as u32))
+        unsafe { Self(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) + first }
     }
 }
 

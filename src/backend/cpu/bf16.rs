@@ -8,19 +8,54 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
-use super::avx2::{BLOCK, Block, F32s, U32s, both};
+use super::avx2::{BLOCK, Block, F32s, F64s, U32s, both};
 use super::float::{Float, Number};
 use super::kernels::{Scalars, TILE};
-use super::short_sums::{SMALL, scale};
-use super::sums::LANES;
+use super::short_sums::{SMALL, SOUND, scale, unscale};
+use super::sums::{LANES, Sum};
 use crate::config::DType;
-use crate::noise::Noise;
+use crate::noise::{Noise, STRIDE, mixed};
 use crate::simd::{self, Level};
 
 const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(2 * BLOCK));
 
-/// What a tile adds to the sums of θ², m² and (2⁴⁸v)².
-pub type StateLanes = [[f32; LANES]; 3];
+/// A tile's lanes of Σ θ², Σ m² and Σ (2⁴⁸v)².
+pub struct StateLanes([Block<F32s>; 3]);
+
+impl StateLanes {
+    /// Adds them to the sums of θ², m² and v², if all are sound.
+    #[inline(always)]
+    pub fn add_to(&self, sums: [&mut Sum; 3]) -> bool {
+        let [params, m, v] = self.0;
+        if !(is_sound(params) && is_sound(m) && is_sound(v)) {
+            return false;
+        }
+        let [of_params, of_m, of_v] = sums;
+        add_lanes(of_params, params, 1.0);
+        add_lanes(of_m, m, 1.0);
+        add_lanes(of_v, v, unscale(SMALL));
+        true
+    }
+}
+
+/// Whether a sum of squares is so.
+#[inline(always)]
+fn is_sound(lanes: Block<F32s>) -> bool {
+    F32s::are_within(lanes, SOUND[0], SOUND[1])
+}
+
+/// sum += the lanes of a block, times a factor: [`Sum::add_lanes`] without a detour through memory.
+#[inline(always)]
+fn add_lanes(sum: &mut Sum, lanes: Block<F32s>, factor: f64) {
+    let (to, lanes) = (sum.lanes(), F32s::in_order(lanes));
+    // SAFETY: a sum has a block's number of lanes; whoever made the block has AVX2.
+    unsafe {
+        both!(I => {
+            let sum = F64s::read(to.add(8 * I)) + lanes[I].widen() * lanes[I].wide(factor);
+            sum.write(to.add(8 * I));
+        });
+    }
+}
 
 /// Whether there is something here for so many gradients of this dtype: for a whole tile, on this CPU.
 #[inline(always)]
@@ -281,56 +316,39 @@ impl<P: Weight, M> Tile<P, M> {
     }
 }
 
-/// Random bits of a tile: words, of which the first half of the blocks takes the low halves and the second the high ones.
-struct Chance([MaybeUninit<Block<U32s>>; TILE / BLOCK / 2]);
+/// Random bits, a block's after the other.
+struct Chance {
+    place: U32s,
+    stride: U32s,
+}
 
 impl Chance {
-    /// Nothing yet.
-    #[inline(always)]
-    fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; TILE / BLOCK / 2])
-    }
-
-    /// Those of the tile from element `start` of its chunk on.
+    /// Those of a chunk from its element `start` on.
     ///
     /// # Safety
     /// The CPU has AVX2.
     #[inline(always)]
-    unsafe fn fill(&mut self, noise: Noise, start: usize) {
-        for (block, words) in self.0.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            let numbers = unsafe { U32s::count_from((start / 2 + block * BLOCK) as u32) };
-            words.write(both!(I => noise.word(numbers[I])));
-        }
+    unsafe fn new(noise: Noise, start: usize) -> Self {
+        // SAFETY: the caller's promise.
+        let pairs = unsafe { U32s::count_from((start / 2) as u32) };
+        Self { place: noise.place(pairs), stride: pairs.with(STRIDE.wrapping_mul(BLOCK as u32 / 2)) }
     }
 
-    /// The bits of one block.
-    ///
-    /// # Safety
-    /// [`Self::fill`] made them, and the block lies in this half of the tile.
+    /// Those of the next block.
     #[inline(always)]
-    unsafe fn bits<const SECOND_HALF: bool>(&self, block: usize) -> Block<U32s> {
-        if SECOND_HALF {
-            // SAFETY: the caller's promise.
-            let words = unsafe { self.0[block - TILE / BLOCK / 2].assume_init() };
-            both!(I => words[I] >> 16)
-        } else {
-            // SAFETY: the caller's promise.
-            let words = unsafe { self.0[block].assume_init() };
-            both!(I => words[I] & 0xFFFF)
-        }
+    fn next(&mut self) -> Block<U32s> {
+        let word = mixed(self.place);
+        self.place = self.place + self.stride;
+        [word & 0xFFFF, word >> 16]
     }
 }
 
-/// A tile's step under way.
-struct Run<'a, P: Weight, M> {
+/// A tile's step under way. SCALED: gradients have a factor. Most have none, and a product by 1 is a twenty-fifth of the step.
+struct Run<'a, P: Weight, M, const SCALED: bool> {
     s: Scalars<F32s>,
     tile: &'a Tile<P, M>,
     /// Of parameter and moments.
-    chance: &'a [Chance; 2],
-    zero: F32s,
-    /// Whether gradients have a factor; most have none, and a product by 1 is a twenty-fifth of the step.
-    scaled: bool,
+    chance: [Chance; 2],
     scale: F32s,
     of_params: Block<F32s>,
     of_m: Block<F32s>,
@@ -345,32 +363,30 @@ fn add_squares(sum: &mut Block<F32s>, values: Block<F32s>) {
     }
 }
 
-impl<P: Weight, M: Moment> Run<'_, P, M> {
+impl<P: Weight, M: Moment, const SCALED: bool> Run<'_, P, M, SCALED> {
+    /// The next block's bits; zeros if none are wanted.
     #[inline(always)]
-    unsafe fn chance<const SECOND_HALF: bool>(&self, wanted: bool, which: usize, block: usize) -> Block<U32s> {
-        if wanted {
-            // SAFETY: it was made where it is wanted, and the caller's promise.
-            unsafe { self.chance[which].bits::<SECOND_HALF>(block) }
-        } else {
-            [self.zero.bits(); 2]
-        }
+    fn chance(&mut self, wanted: bool, which: usize) -> Block<U32s> {
+        let chance = &mut self.chance[which];
+        if wanted { chance.next() } else { [chance.stride.with(0); 2] }
     }
 
-    /// A block's moments. Answers the first and the second's root as they are before they are rounded.
+    /// A block's moments, block by block. Answers the first and the second's root as they are before they are rounded.
     #[inline(always)]
-    unsafe fn moments<const SECOND_HALF: bool>(&mut self, block: usize) -> [Block<F32s>; 2] {
+    unsafe fn moments(&mut self, block: usize) -> [Block<F32s>; 2] {
         let at = block * BLOCK;
         // SAFETY: the caller's promise.
         unsafe {
             let places = both!(I => self.tile.moments[I].add(at));
             let (g, m, v) = (widened(self.tile.g.add(at)), M::read(places[0]), M::read(places[1]));
-            let [(m0, v0), (m1, v1)] = if self.scaled {
+            let [(m0, v0), (m1, v1)] = if SCALED {
                 both!(I => self.s.short_moments(g[I], m[I], v[I]))
             } else {
                 both!(I => self.s.moments_of(g[I], m[I], v[I]))
             };
             let made = [[m0, m1], [v0, v1]];
-            let [m, v] = M::write(places, made, self.chance::<SECOND_HALF>(M::CHANCE, 1, block));
+            let noise = self.chance(M::CHANCE, 1);
+            let [m, v] = M::write(places, made, noise);
             add_squares(&mut self.of_m, m);
             add_squares(&mut self.of_v, both!(I => v[I] * self.scale));
             [made[0], both!(I => made[1][I].sqrt())]
@@ -388,27 +404,27 @@ impl<P: Weight, M: Moment> Run<'_, P, M> {
         made.write([both!(I => m[I] / self.s.denominator(root[I])), root]);
     }
 
-    /// A block's parameters, moved by this ratio.
+    /// A block's parameters, block by block, moved by this ratio.
     #[inline(always)]
-    unsafe fn params<const SECOND_HALF: bool>(&mut self, block: usize, ratio: Block<F32s>) {
+    unsafe fn params(&mut self, block: usize, ratio: Block<F32s>) {
         let at = block * BLOCK;
         // SAFETY: the caller's promise.
         unsafe {
             let (host, beside) = (self.tile.host.add(at), self.tile.beside.wrapping_add(at));
             let p = P::read(host, beside);
             let new = both!(I => self.s.param(p[I], ratio[I]));
-            let held = P::write::<M>(host, beside, new, self.chance::<SECOND_HALF>(P::CHANCE, 0, block));
+            let held = P::write::<M>(host, beside, new, self.chance(P::CHANCE, 0));
             add_squares(&mut self.of_params, held);
         }
     }
 }
 
-/// A tile's lanes of Σ g² and Σ g·m.
+/// Adds a tile's Σ g² and Σ g·m, if they are sound.
 ///
 /// # Safety
 /// The CPU has AVX2, and a tile is readable from both pointers on.
 #[inline(always)]
-pub unsafe fn gradient_sums<M: Moment>(g: *const u16, m: *const M) -> [[f32; LANES]; 2] {
+pub unsafe fn add_gradient<M: Moment>(g: *const u16, m: *const M, [of_squares, of_products]: [&mut Sum; 2]) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let (mut squares, mut products) = ([F32s::splat(0.0); 2], [F32s::splat(0.0); 2]);
@@ -417,17 +433,13 @@ pub unsafe fn gradient_sums<M: Moment>(g: *const u16, m: *const M) -> [[f32; LAN
             squares = both!(I => squares[I] + g[I] * g[I]);
             products = both!(I => products[I] + g[I] * m[I]);
         }
-        [lanes(squares), lanes(products)]
+        let sound = is_sound(squares) && F32s::are_within(products, f32::MIN, f32::MAX);
+        if sound {
+            add_lanes(of_squares, squares, 1.0);
+            add_lanes(of_products, products, 1.0);
+        }
+        sound
     }
-}
-
-/// A sum's lanes in the order of the elements.
-#[inline(always)]
-fn lanes(sum: Block<F32s>) -> [f32; LANES] {
-    let mut lanes = [0.0; LANES];
-    // SAFETY: the array has a block's length.
-    unsafe { F32s::write(sum, lanes.as_mut_ptr()) };
-    lanes
 }
 
 /// The step on the tile from element `start` of its chunk on, and its lanes of the sums of what is held then. `noise`: for
@@ -442,52 +454,53 @@ pub unsafe fn step<P: Weight, M: Moment>(
     noise: [Noise; 2],
     start: usize,
 ) -> StateLanes {
-    const HALF: usize = TILE / BLOCK / 2;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if s.is_scaled() {
+            step_of::<P, M, true>(s, tile, noise, start)
+        } else {
+            step_of::<P, M, false>(s, tile, noise, start)
+        }
+    }
+}
+
+/// The same of gradients with a factor or without.
+#[inline(always)]
+unsafe fn step_of<P: Weight, M: Moment, const SCALED: bool>(
+    s: Scalars<f32>,
+    tile: &Tile<P, M>,
+    noise: [Noise; 2],
+    start: usize,
+) -> StateLanes {
+    const BLOCKS: usize = TILE / BLOCK;
     /// Blocks whose roots are under way before the first is divided by.
-    const LAG: usize = 2;
+    const LAG: usize = 3;
     // SAFETY: the caller's promise.
     unsafe {
         let zero = F32s::splat(0.0);
-        let mut chance = [Chance::new(), Chance::new()];
-        if P::CHANCE {
-            chance[0].fill(noise[0], start);
-        }
-        if M::CHANCE {
-            chance[1].fill(noise[1], start);
-        }
-        let mut run = Run {
+        let mut run = Run::<P, M, SCALED> {
             s: s.map(|x| F32s::splat(x)),
             tile,
-            chance: &chance,
-            zero,
-            scaled: s.is_scaled(),
+            chance: both!(I => Chance::new(noise[I], start)),
             scale: F32s::splat(scale(SMALL)),
             of_params: [zero; 2],
             of_m: [zero; 2],
             of_v: [zero; 2],
         };
-        let mut made = [const { MaybeUninit::uninit() }; 2 * HALF];
+        let mut made = [const { MaybeUninit::uninit() }; BLOCKS];
         for (block, made) in made[..LAG].iter_mut().enumerate() {
-            made.write(run.moments::<false>(block));
+            made.write(run.moments(block));
         }
-        for block in LAG..HALF {
+        for block in LAG..BLOCKS {
             run.divide(&mut made[block - LAG]);
-            made[block].write(run.moments::<false>(block));
+            made[block].write(run.moments(block));
         }
-        for block in HALF..2 * HALF {
-            run.divide(&mut made[block - LAG]);
-            made[block].write(run.moments::<true>(block));
-        }
-        for made in &mut made[2 * HALF - LAG..] {
+        for made in &mut made[BLOCKS - LAG..] {
             run.divide(made);
         }
-        let (first, second) = made.split_at(HALF);
-        for (block, made) in first.iter().enumerate() {
-            run.params::<false>(block, made.assume_init()[0]);
+        for (block, made) in made.iter().enumerate() {
+            run.params(block, made.assume_init()[0]);
         }
-        for (block, made) in second.iter().enumerate() {
-            run.params::<true>(HALF + block, made.assume_init()[0]);
-        }
-        [lanes(run.of_params), lanes(run.of_m), lanes(run.of_v)]
+        StateLanes([run.of_params, run.of_m, run.of_v])
     }
 }

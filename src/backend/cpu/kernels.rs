@@ -14,7 +14,7 @@ use super::float::{Float, Number};
 use super::float32;
 use super::fused::{self, Cell, Chance, Master, Moment, Nearest, Places, Remainder, Values};
 use super::operand::{Buffer, Moments, Read, Weights, array};
-use super::short_sums::{SMALL, add_products, short_square, short_square_and_dot, sound, unscale};
+use super::short_sums::{SMALL, short_square, short_square_and_dot};
 use super::sums::{LANES, Sum, dot, square, square_and_dot, zeros};
 use crate::config::{DType, Precision};
 use crate::half::{BF16, F16, Half};
@@ -206,8 +206,7 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
         let [squares, products, _] = sums;
         if MOMENTUM && !ZEROS {
             // SAFETY: the caller's promise.
-            let lanes = unsafe { self.by_hand(at, len) };
-            if lanes.is_some_and(|[aa, ab]| add_products([&aa, &ab], squares, products)) {
+            if unsafe { self.by_hand(at, len, [squares, products]) } {
                 return;
             }
         }
@@ -234,24 +233,24 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
 }
 
 impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENTUM, ZEROS> {
-    /// Lanes of Σ g² and Σ g·m of a tile, where bfloat16 is computed with by hand.
+    /// Where bfloat16 is computed with by hand, adds Σ g² and Σ g·m of a tile and says so, unless they are not sound.
     ///
     /// # Safety
     /// As for [`Tiles::tile`].
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn by_hand(&self, at: usize, len: usize) -> Option<[[f32; LANES]; 2]> {
+    unsafe fn by_hand(&self, at: usize, len: usize, sums: [&mut Sum; 2]) -> bool {
         if !bf16::fits::<T>(len, self.g.dtype) {
-            return None;
+            return false;
         }
         // SAFETY: the caller's promise, for elements of the dtypes' types; there is AVX2.
         unsafe {
             let g = self.g.at.cast::<u16>().add(at);
-            Some(if self.m.dtype == DType::BF16 {
-                bf16::gradient_sums(g, self.m.at.cast::<u16>().add(at))
+            if self.m.dtype == DType::BF16 {
+                bf16::add_gradient(g, self.m.at.cast::<u16>().add(at), sums)
             } else {
-                bf16::gradient_sums(g, self.m.at.cast::<f32>().add(at))
-            })
+                bf16::add_gradient(g, self.m.at.cast::<f32>().add(at), sums)
+            }
         }
     }
 
@@ -261,8 +260,8 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENT
     /// None is needed.
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
-    unsafe fn by_hand(&self, _: usize, _: usize) -> Option<[[f32; LANES]; 2]> {
-        None
+    unsafe fn by_hand(&self, _: usize, _: usize, _: [&mut Sum; 2]) -> bool {
+        false
     }
 }
 
@@ -424,15 +423,16 @@ impl<T: Float> Step<T> {
 }
 
 impl<T: Float> Step<T> {
-    /// Where bfloat16 is computed with by hand, the step on a tile and what it adds to the sums of the state.
+    /// Where bfloat16 is computed with by hand, does the step on a tile, adds the sums of the state if there are any, and
+    /// says so.
     ///
     /// # Safety
     /// As for [`Tiles::tile`].
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn by_hand(&self, at: usize, len: usize) -> Option<bf16::StateLanes> {
+    unsafe fn by_hand(&self, at: usize, len: usize, sums: &mut [Sum]) -> bool {
         if self.p.dtype != DType::BF16 || !bf16::fits::<T>(len, self.g.dtype) {
-            return None;
+            return false;
         }
         macro_rules! choose {
             ($($precision:ident),*) => {
@@ -447,7 +447,14 @@ impl<T: Float> Step<T> {
                 }
             };
         }
-        Some(choose!(Nearest, Stochastic, Master, Remainder))
+        let lanes = choose!(Nearest, Stochastic, Master, Remainder);
+        if let [params, m, v, ..] = sums
+            && !lanes.add_to([params, m, v])
+        {
+            // SAFETY: the caller's promise.
+            unsafe { self.sums_of_memory(at, len, sums) };
+        }
+        true
     }
 
     /// # Safety
@@ -469,8 +476,8 @@ impl<T: Float> Step<T> {
     /// None is needed.
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
-    unsafe fn by_hand(&self, _: usize, _: usize) -> Option<[[f32; LANES]; 3]> {
-        None
+    unsafe fn by_hand(&self, _: usize, _: usize, _: &mut [Sum]) -> bool {
+        false
     }
 
     /// Where float32 is computed with by hand, does the step on a tile, adds the sums of the state, and says so.
@@ -531,20 +538,7 @@ impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKerne
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
         if !ZEROS && !MOMENTUM {
             // SAFETY: the caller's promise.
-            if unsafe { self.0.float32(at, len, sums) } {
-                return;
-            }
-            // SAFETY: the caller's promise.
-            if let Some(lanes) = unsafe { self.0.by_hand(at, len) } {
-                let [params, m, v, ..] = sums;
-                if sound(&lanes[0]) && sound(&lanes[1]) && sound(&lanes[2]) {
-                    params.add_lanes(&lanes[0], 1.0);
-                    m.add_lanes(&lanes[1], 1.0);
-                    v.add_lanes(&lanes[2], unscale(SMALL));
-                } else {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.0.sums_of_memory(at, len, sums) };
-                }
+            if unsafe { self.0.float32(at, len, sums) || self.0.by_hand(at, len, sums) } {
                 return;
             }
         }
@@ -566,9 +560,9 @@ pub struct PlainKernel<T>(pub Step<T>);
 
 impl<T: Float> Tiles<0> for PlainKernel<T> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
+    unsafe fn tile(&self, at: usize, len: usize, none: &mut [Sum; 0]) {
         // SAFETY: the caller's promise.
-        if unsafe { self.0.by_hand(at, len) }.is_none() {
+        if !unsafe { self.0.by_hand(at, len, none) } {
             let mut buffers = Buffers::new();
             // SAFETY: the caller's promise.
             unsafe { self.0.quick_tile(at, len, &mut buffers) };

@@ -21,12 +21,16 @@ pub fn unscale(exponent: u32) -> f64 {
     1.0 / (f64::from(scale(exponent)) * f64::from(scale(exponent)))
 }
 
-/// Sums of a tile that surely neither overflowed nor lost more than 1e-6 of itself below the smallest normal float32.
+/// What a tile's sum of squares lies between if it surely neither overflowed nor lost more than 1e-6 of itself below the
+/// smallest normal float32.
+pub const SOUND: [f32; 2] = [1e-30, 1e37];
+
+/// Whether all lanes are so.
 #[inline(always)]
-pub fn sound(lanes: &[f32; LANES]) -> bool {
+fn sound(lanes: &[f32; LANES]) -> bool {
     let mut unsound = 0_u32;
     for lane in lanes {
-        unsound |= u32::from(!(1e-30..=1e37).contains(lane));
+        unsound |= u32::from(!(SOUND[0]..=SOUND[1]).contains(lane));
     }
     unsound == 0
 }
@@ -53,17 +57,6 @@ pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
     }
 }
 
-/// Adds lanes of Σ a² and Σ a·b, if they are sound.
-#[inline(always)]
-pub fn add_products([aa, ab]: [&[f32; LANES]; 2], squares: &mut Sum, products: &mut Sum) -> bool {
-    let usable = sound(aa) && ab.iter().all(|x| x.is_finite());
-    if usable {
-        squares.add_lanes(aa, 1.0);
-        products.add_lanes(ab, 1.0);
-    }
-    usable
-}
-
 /// squares += Σ a², products += Σ a·b.
 #[inline(always)]
 pub fn short_square_and_dot<A: Float>(a: &[A], b: &[A], squares: &mut Sum, products: &mut Sum) {
@@ -78,7 +71,9 @@ pub fn short_square_and_dot<A: Float>(a: &[A], b: &[A], squares: &mut Sum, produ
             ab[lane] += a[lane].to_f32() * b[lane].to_f32();
         }
     }
-    if add_products([&aa, &ab], squares, products) {
+    if sound(&aa) && ab.iter().all(|x| x.is_finite()) {
+        squares.add_lanes(&aa, 1.0);
+        products.add_lanes(&ab, 1.0);
         if !a_rest.is_empty() {
             square_and_dot(a_rest, b_rest, squares, products);
         }

@@ -218,7 +218,6 @@ __device__ inline bool is_half(u32 type) { return type >= BF16; }
 // -- Random bits: noise.rs, operation by operation.
 
 #define SPAN 32768
-#define APART 256
 enum Use { FOR_PARAM = 0, FOR_MOMENTS = 1 };
 
 __device__ inline u64 mix(u64 x) {
@@ -229,20 +228,18 @@ __device__ inline u64 mix(u64 x) {
     return x ^ (x >> 32);
 }
 
-// 16 bits for each of N elements from the `element`-th of a tensor on; N divides APART and `element`.
+// 16 bits for each of N elements from the `element`-th of a tensor on; N is 1, or even and divides `element`.
 template <int N> __device__ inline void random_bits(u64 key, u64 element, u64 use, u32 (&out)[N]) {
-    u64 keys = mix(key ^ mix((element / SPAN) << 1 | use));
-    u32 within = (u32)(element % SPAN), offset = within % (2 * APART);
-    u32 first = (within - offset) / 2 + offset % APART;
+    const int pair = N == 1 ? 1 : 2;
+    u32 first = (u32)mix(key ^ mix((element / SPAN) << 1 | use)), within = (u32)(element % SPAN);
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        u32 x = (first + i) ^ (u32)keys;
-        x ^= x >> 16;
-        x = x * 0x7FEB352Du + (u32)(keys >> 32);
+    for (int i = 0; i < N; i += pair) {
+        u32 x = first + (within + i) / 2 * 0x7FEB352Du;
         x ^= x >> 15;
         x *= 0x846CA68Bu;
         x ^= x >> 16;
-        out[i] = offset < APART ? x & 0xFFFFu : x >> 16;
+        out[i] = x & 0xFFFFu;
+        if (N > 1 || within % 2) out[i + pair - 1] = x >> 16;
     }
 }
 
