@@ -1,4 +1,7 @@
 //! α, β, learning rate, decay, bias corrections → the scalars a backend needs; the AdamW formula itself.
+//!
+//! An element's ratio is r = m/(√v + ε√(1−β₂ᵗ)): both bias corrections are in the step size, as at the end of section 2 of
+//! Kingma & Ba 2014, so m̂/(√v̂ + ε) = r·√(1−β₂ᵗ)/(1−β₁ᵗ) and no element is multiplied by them.
 
 use crate::config::{ParamGroup, Semantics};
 use crate::math;
@@ -12,11 +15,9 @@ pub struct Coefficients {
     pub beta1: f64,
     /// β₂.
     pub beta2: f64,
-    /// 1/√(1 − β₂ᵗ).
-    pub second_moment: f64,
-    /// ε.
+    /// ε √(1 − β₂ᵗ).
     pub eps: f64,
-    /// η α/(1 − β₁ᵗ).
+    /// η α √(1 − β₂ᵗ)/(1 − β₁ᵗ).
     pub step_size: f64,
     /// η α β λ (`reference`: divided by 1 − β₁ᵗ). Not 1 − η α β λ: in float32 that would round most of it away.
     pub decay: f64,
@@ -28,16 +29,14 @@ impl Coefficients {
     /// For a tensor's `step`-th update (from 1 on) with its group's factors.
     #[must_use]
     pub fn new(group: &ParamGroup, semantics: Semantics, step: u64, (alpha, beta): (f64, f64), gradient: f64) -> Self {
-        let correction1 = 1.0 - math::powi(group.beta1, step);
-        let correction2 = 1.0 - math::powi(group.beta2, step);
+        let [correction1, root2] = corrections(group, step);
         let decay = group.lr * alpha * beta * group.weight_decay;
         Self {
             gradient,
             beta1: group.beta1,
             beta2: group.beta2,
-            second_moment: 1.0 / correction2.sqrt(),
-            eps: group.eps,
-            step_size: group.lr * alpha / correction1,
+            eps: group.eps * root2,
+            step_size: group.lr * alpha * root2 / correction1,
             decay: match semantics {
                 Semantics::Paper => decay,
                 Semantics::Reference => decay / correction1,
@@ -53,7 +52,12 @@ impl Coefficients {
     }
 }
 
-/// ∂θ′/∂α = −(η/(1−β₁ᵗ))·r − (η β λ′)·θ and ∂θ′/∂β = −(η α λ′)·θ, where r = m′/(√v̂′ + ε): eq. 4, differentiated.
+/// 1 − β₁ᵗ and √(1 − β₂ᵗ).
+fn corrections(group: &ParamGroup, step: u64) -> [f64; 2] {
+    [1.0 - math::powi(group.beta1, step), (1.0 - math::powi(group.beta2, step)).sqrt()]
+}
+
+/// ∂θ′/∂α = −(η√(1−β₂ᵗ)/(1−β₁ᵗ))·r − (η β λ′)·θ and ∂θ′/∂β = −(η α λ′)·θ: eq. 4, differentiated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Slopes {
     /// Factor of r in ∂θ′/∂α.
@@ -68,13 +72,13 @@ impl Slopes {
     /// At the same point as [`Coefficients::new`].
     #[must_use]
     pub fn new(group: &ParamGroup, semantics: Semantics, step: u64, (alpha, beta): (f64, f64)) -> Self {
-        let correction1 = 1.0 - math::powi(group.beta1, step);
+        let [correction1, root2] = corrections(group, step);
         let decay = match semantics {
             Semantics::Paper => group.weight_decay,
             Semantics::Reference => group.weight_decay / correction1,
         };
         Self {
-            alpha_ratio: -group.lr / correction1,
+            alpha_ratio: -group.lr * root2 / correction1,
             alpha_param: -group.lr * beta * decay,
             beta_param: match semantics {
                 Semantics::Paper => -group.lr * alpha * decay,

@@ -193,16 +193,8 @@ mod tests {
         let finite = [0.0, -0.0, 1e-45, -1e-45, 1e-40, -3e-39, f32::MIN_POSITIVE, 1e-22, -1.0, 1.0, 0.1, -7e4];
         let huge = [f32::MAX, f32::MIN, 1e19, -2e19, 3e38, 0.0, -0.0, 1.0];
         let any = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 0.0, -0.0, 1e-45, 1.0];
-        let c = Coefficients {
-            gradient: 0.7,
-            beta1: 0.9,
-            beta2: 0.999,
-            second_moment: 3.3,
-            eps: 1e-8,
-            step_size: 1e-3,
-            decay: 1e-5,
-            key: 0,
-        };
+        let c =
+            Coefficients { gradient: 0.7, beta1: 0.9, beta2: 0.999, eps: 3e-9, step_size: 1e-3, decay: 1e-5, key: 0 };
         let plain = Coefficients { gradient: 1.0, decay: 0.0, ..c };
         for (special, c) in [(&finite[..], c), (&finite[..], plain), (&huge[..], c), (&any[..], c)] {
             let (s, start) = (Scalars::new(&c), state(special));

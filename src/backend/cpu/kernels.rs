@@ -78,7 +78,6 @@ pub struct Scalars<T> {
     exact_one_minus_beta1: f64,
     beta2: T,
     one_minus_beta2: T,
-    second_moment: T,
     eps: T,
     step_size: T,
     decay: T,
@@ -115,13 +114,13 @@ impl<T: Number> Scalars<T> {
         self.beta2 * v + self.one_minus_beta2 * (g * g)
     }
 
-    /// √v̂ + ε of √v.
+    /// What m is divided by, of √v.
     #[inline(always)]
     pub fn denominator(&self, root: T) -> T {
-        root * self.second_moment + self.eps
+        root + self.eps
     }
 
-    /// m/(√v̂ + ε), without m's bias correction (that is in the step size).
+    /// m̂/(√v̂ + ε) without bias corrections: those are in ε and in the step size.
     #[inline(always)]
     pub fn ratio(&self, m: T, v: T) -> T {
         m / self.denominator(v.sqrt())
@@ -144,7 +143,6 @@ impl<T: Number> Scalars<T> {
             exact_one_minus_beta1: self.exact_one_minus_beta1,
             beta2: number(self.beta2),
             one_minus_beta2: number(self.one_minus_beta2),
-            second_moment: number(self.second_moment),
             eps: number(self.eps),
             step_size: number(self.step_size),
             decay: number(self.decay),
@@ -170,7 +168,6 @@ impl<T: Float> Scalars<T> {
             exact_one_minus_beta1: 1.0 - c.beta1,
             beta2: T::round(c.beta2),
             one_minus_beta2: T::round(1.0 - c.beta2),
-            second_moment: T::round(c.second_moment),
             eps: T::round(c.eps),
             step_size: T::round(c.step_size),
             decay: T::round(c.decay),

@@ -102,16 +102,8 @@ fn present(host: *const c_void, chunk: Chunk, kind: Kind) -> Option<Read> {
 
 /// A tensor that stays has none: its kernels do not read them.
 fn scalars<T: Float>(how: &Move) -> Scalars<T> {
-    const UNUSED: Coefficients = Coefficients {
-        gradient: 0.0,
-        beta1: 0.0,
-        beta2: 0.0,
-        second_moment: 0.0,
-        eps: 1.0,
-        step_size: 0.0,
-        decay: 0.0,
-        key: 0,
-    };
+    const UNUSED: Coefficients =
+        Coefficients { gradient: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step_size: 0.0, decay: 0.0, key: 0 };
     match how {
         Move::Step(c) | Move::Drift(c) => Scalars::new(c),
         Move::Stay => Scalars::new(&UNUSED),

@@ -50,7 +50,7 @@ struct Tensor {
 enum Kind { ANY = 0, FLOATS = 1, MIXED = 2, DOUBLES = 3 };
 
 struct Coefficients { // of one tensor in this step; the mirror of update.rs
-    double gradient, beta1, beta2, second_moment, eps, step_size, decay;
+    double gradient, beta1, beta2, eps, step_size, decay;
     u64 key;    // of the random bits
     u64 active; // it has a gradient
 };
@@ -472,14 +472,13 @@ struct Moments {
 template <class A> struct Scalars {
     A gradient;
     double beta1, one_minus_beta1;
-    A beta2, one_minus_beta2, second_moment, eps, step_size, decay;
+    A beta2, one_minus_beta2, eps, step_size, decay;
     u64 key;
 
     __device__ Scalars() {}
     __device__ explicit Scalars(const Coefficients& c)
         : gradient((A)c.gradient), beta1(c.beta1), one_minus_beta1(1.0 - c.beta1), beta2((A)c.beta2),
-          one_minus_beta2((A)(1.0 - c.beta2)), second_moment((A)c.second_moment), eps((A)c.eps),
-          step_size((A)c.step_size), decay((A)c.decay), key(c.key) {}
+          one_minus_beta2((A)(1.0 - c.beta2)), eps((A)c.eps), step_size((A)c.step_size), decay((A)c.decay), key(c.key) {}
 
     // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. Where g or
     // m has 16 bits it would be wasted.
@@ -488,7 +487,7 @@ template <class A> struct Scalars {
         m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : (A)beta1 * m + (A)one_minus_beta1 * g;
         v = beta2 * v + one_minus_beta2 * (g * g);
     }
-    __device__ inline A ratio(A m, A v) const { return m / (root(v) * second_moment + eps); }
+    __device__ inline A ratio(A m, A v) const { return m / (root(v) + eps); }
     __device__ inline A param(A p, A ratio) const { return p - (step_size * ratio + decay * p); }
 };
 
@@ -1295,14 +1294,13 @@ __device__ void prepare_update(const World& w, double factor, u32 flags) {
             double alpha = w.modulation ? w.next_factors[t.group] : 1.0;
             double beta = w.modulation ? w.next_factors[w.group_count + t.group] : 1.0;
             u64 step = w.steps[i] + 1;
-            double correction1 = 1.0 - power(h.beta1, step), correction2 = 1.0 - power(h.beta2, step);
+            double correction1 = 1.0 - power(h.beta1, step), root2 = sqrt(1.0 - power(h.beta2, step));
             double decay = h.lr * alpha * beta * h.weight_decay;
             c.gradient = factor;
             c.beta1 = h.beta1;
             c.beta2 = h.beta2;
-            c.second_moment = 1.0 / sqrt(correction2);
-            c.eps = h.eps;
-            c.step_size = h.lr * alpha / correction1;
+            c.eps = h.eps * root2;
+            c.step_size = h.lr * alpha * root2 / correction1;
             c.decay = w.reference ? decay / correction1 : decay;
             c.key = mix(w.keys[i] ^ mix(step));
             c.active = 1;
