@@ -55,12 +55,18 @@ impl Tile {
 
     /// Writes the moments of the block from `at` on.
     #[inline(always)]
-    unsafe fn moments(self, s: &Scalars<F32s>, at: usize) {
+    unsafe fn moments<const SCALED: bool>(self, s: &Scalars<F32s>, at: usize) {
         for at in [at, at + BLOCK / 2] {
             // SAFETY: the caller's promise.
             unsafe {
                 let (g, m, v) = (self.g.add(at), self.m.add(at), self.v.add(at));
-                let (new_m, new_v) = s.moments::<true>(F32s::load(g), F32s::load(m), F32s::load(v));
+                let (new_m, new_v) = if SCALED {
+                    s.moments::<true>(F32s::load(g), F32s::load(m), F32s::load(v))
+                } else {
+                    // From memory, widening takes half the shuffles.
+                    let like = F32s::load(g);
+                    (F32s::round(s.first(like, F64s::widened(g), F64s::widened(m))), s.second(like, F32s::load(v)))
+                };
                 new_m.store(m);
                 new_v.store(v);
             }
@@ -88,7 +94,20 @@ unsafe fn add_squares(x: *const f32, sum: &mut Sum) {
 /// # Safety
 /// The CPU has AVX2; a tile of all that `tile` points to is valid, does not overlap, and nobody else touches it.
 #[inline(always)]
-pub unsafe fn step(s: Scalars<f32>, tile: Tile, [of_p, of_m, of_v]: [&mut Sum; 3]) {
+pub unsafe fn step(s: Scalars<f32>, tile: Tile, sums: [&mut Sum; 3]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if s.is_scaled() {
+            step_of::<true>(s, tile, sums);
+        } else {
+            step_of::<false>(s, tile, sums);
+        }
+    }
+}
+
+/// The same of gradients with a factor or without.
+#[inline(always)]
+unsafe fn step_of<const SCALED: bool>(s: Scalars<f32>, tile: Tile, [of_p, of_m, of_v]: [&mut Sum; 3]) {
     // SAFETY: the caller's promise.
     unsafe {
         let zero = F32s::splat(0.0);
@@ -109,7 +128,7 @@ pub unsafe fn step(s: Scalars<f32>, tile: Tile, [of_p, of_m, of_v]: [&mut Sum; 3
                 denominators = both!(I => s.denominator(F32s::load(tile.v.add(at + 8 * I)).sqrt()));
             }
             if let Some(at) = behind(0) {
-                tile.moments(&s, at);
+                tile.moments::<SCALED>(&s, at);
             }
             if block >= TURNS {
                 let at = (block / TURNS - 1) * TURNS * BLOCK;

@@ -104,13 +104,18 @@ impl<T: Number> Scalars<T> {
             return self.short_moments(g, m, v);
         }
         let g = g * self.gradient;
-        let m = T::round(g.wide(self.exact_beta1) * m.widen() + g.wide(self.exact_one_minus_beta1) * g.widen());
-        (m, self.second(g, v))
+        (T::round(self.first(g, g.widen(), m.widen())), self.second(g, v))
+    }
+
+    /// The new first moment of an effective gradient, not rounded yet. `like` says of how many.
+    #[inline(always)]
+    pub fn first(&self, like: T, g: T::Wide, m: T::Wide) -> T::Wide {
+        like.wide(self.exact_beta1) * m + like.wide(self.exact_one_minus_beta1) * g
     }
 
     /// The new second moment of an effective gradient.
     #[inline(always)]
-    fn second(&self, g: T, v: T) -> T {
+    pub fn second(&self, g: T, v: T) -> T {
         self.beta2 * v + self.one_minus_beta2 * (g * g)
     }
 
