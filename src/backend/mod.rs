@@ -78,7 +78,7 @@ pub struct Neighbour<'a> {
 /// Products of a [`Probe`] x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Projection {
-    /// Σ x·r, r = m′/(√v̂′ + ε); 0 where the tensor stays.
+    /// Σ x·r, r being the ratio of `update.rs`; 0 where the tensor stays.
     pub ratio: f64,
     /// Σ x·θ.
     pub param: f64,

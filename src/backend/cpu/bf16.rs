@@ -17,7 +17,7 @@ use crate::config::DType;
 use crate::noise::{Noise, STRIDE, mixed};
 use crate::simd::{self, Level};
 
-const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(2 * BLOCK));
+const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(BLOCK));
 
 /// A tile's lanes of Σ θ², Σ m² and Σ (2⁴⁸v)².
 pub struct StateLanes([Block<F32s>; 3]);
@@ -38,7 +38,7 @@ impl StateLanes {
     }
 }
 
-/// Whether a sum of squares is so.
+/// Whether a sum of squares is [`SOUND`].
 #[inline(always)]
 fn is_sound(lanes: Block<F32s>) -> bool {
     F32s::are_within(lanes, SOUND[0], SOUND[1])
@@ -379,11 +379,7 @@ impl<P: Weight, M: Moment, const SCALED: bool> Run<'_, P, M, SCALED> {
         unsafe {
             let places = both!(I => self.tile.moments[I].add(at));
             let (g, m, v) = (widened(self.tile.g.add(at)), M::read(places[0]), M::read(places[1]));
-            let [(m0, v0), (m1, v1)] = if SCALED {
-                both!(I => self.s.short_moments(g[I], m[I], v[I]))
-            } else {
-                both!(I => self.s.moments_of(g[I], m[I], v[I]))
-            };
+            let [(m0, v0), (m1, v1)] = both!(I => self.s.short_moments::<SCALED>(g[I], m[I], v[I]));
             let made = [[m0, m1], [v0, v1]];
             let noise = self.chance(M::CHANCE, 1);
             let [m, v] = M::write(places, made, noise);

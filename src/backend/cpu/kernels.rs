@@ -84,15 +84,10 @@ pub struct Scalars<T> {
 }
 
 impl<T: Number> Scalars<T> {
-    /// The new first and second moment.
+    /// The new first and second moment. Not SCALED: the gradient has no factor.
     #[inline(always)]
-    pub fn short_moments(&self, g: T, m: T, v: T) -> (T, T) {
-        self.moments_of(g * self.gradient, m, v)
-    }
-
-    /// The same of an effective gradient.
-    #[inline(always)]
-    pub fn moments_of(&self, g: T, m: T, v: T) -> (T, T) {
+    pub fn short_moments<const SCALED: bool>(&self, g: T, m: T, v: T) -> (T, T) {
+        let g = if SCALED { g * self.gradient } else { g };
         (self.beta1 * m + self.one_minus_beta1 * g, self.second(g, v))
     }
 
@@ -101,7 +96,7 @@ impl<T: Number> Scalars<T> {
     #[inline(always)]
     pub fn moments<const EXACT: bool>(&self, g: T, m: T, v: T) -> (T, T) {
         if !EXACT {
-            return self.short_moments(g, m, v);
+            return self.short_moments::<true>(g, m, v);
         }
         let g = g * self.gradient;
         (T::round(self.first(g, g.widen(), m.widen())), self.second(g, v))
@@ -125,7 +120,7 @@ impl<T: Number> Scalars<T> {
         root + self.eps
     }
 
-    /// m̂/(√v̂ + ε) without bias corrections: those are in ε and in the step size.
+    /// r = m/(√v + ε), the bias corrections being in ε and in the step size (`update.rs`).
     #[inline(always)]
     pub fn ratio(&self, m: T, v: T) -> T {
         m / self.denominator(v.sqrt())

@@ -44,7 +44,7 @@ impl<T: Float> Buffers<T> {
 }
 
 impl<T: Float> Origin<T> {
-    /// Answers θ, or its masters, of elements `at .. at + len`, and writes r = m′/(√v̂′ + ε) and θ′: the same bits
+    /// Answers θ, or its masters, of elements `at .. at + len`, and writes the ratio r and θ′: the same bits
     /// whenever it is asked. Where the tensor stays, it has no r.
     ///
     /// # Safety
