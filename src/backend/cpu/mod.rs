@@ -145,8 +145,7 @@ impl Cpu {
         work: impl Fn(Chunk, Kind) -> [f64; N] + Sync,
     ) {
         let (chunks, kinds) = (&self.chunks, &self.kinds);
-        self.threads.run(range.len(), |i| {
-            let i = range.start + i;
+        self.threads.run(range, chunks.len(), |i| {
             let chunk = chunks.get(i);
             if wanted(chunk.tensor) {
                 chunks.put(i, work(chunk, kinds[chunk.tensor]));

@@ -6,8 +6,11 @@
 //! After `fork` the child has the pool's memory without its threads: to wait for them would be for ever. There the
 //! caller's thread does the work, and the pool is left as it lies.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// What the names of the pools' threads begin with.
 pub const THREAD_NAME: &str = "metaadamw-";
@@ -59,34 +62,57 @@ impl Threads {
         self.pool.as_ref().filter(|_| self.process == std::process::id())
     }
 
-    /// Calls `work(0) … work(items − 1)`, in any order. One fork and one join, whatever the number of items.
-    pub fn run(&self, items: usize, work: impl Fn(usize) + Sync) {
+    /// Calls `work` with every item of `items`, in any order. One fork and one join, whatever the number of items.
+    ///
+    /// Of the items 0 to `all` each thread has a share of its own, the same in every call, so that it finds in its caches
+    /// what it left there. Whose share is done takes from the others' ends.
+    pub fn run(&self, items: Range<usize>, all: usize, work: impl Fn(usize) + Sync) {
         match self.pool() {
-            Some(pool) if items > 1 => {
-                let (next, working) = (AtomicUsize::new(0), AtomicUsize::new(pool.current_num_threads()));
-                let take_part = || {
-                    loop {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        if i >= items {
-                            break;
+            Some(pool) if items.len() > 1 => {
+                let count = self.count();
+                let border = |thread: usize| (all * thread / count).clamp(items.start, items.end);
+                let shares: Vec<Share> = (0..count).map(|i| Share(Mutex::new(border(i)..border(i + 1)))).collect();
+                let working = AtomicUsize::new(count - 1);
+                let take_part = |thread: usize| {
+                    let (before, from) = shares.split_at(thread);
+                    let (own, after) = from.split_first().expect("a share for each thread");
+                    while let Some(item) = own.first() {
+                        work(item);
+                    }
+                    for other in after.iter().chain(before) {
+                        while let Some(item) = other.last() {
+                            work(item);
                         }
-                        work(i);
                     }
                 };
                 pool.in_place_scope(|scope| {
-                    scope.spawn_broadcast(|_, _| {
-                        take_part();
+                    scope.spawn_broadcast(|_, context| {
+                        take_part(1 + context.index());
                         working.fetch_sub(1, Ordering::Relaxed);
                     });
-                    take_part();
+                    take_part(0);
                     let start = Instant::now();
                     while working.load(Ordering::Relaxed) > 0 && start.elapsed() < PATIENCE {
                         std::hint::spin_loop();
                     }
                 });
             }
-            _ => (0..items).for_each(work),
+            _ => items.for_each(work),
         }
+    }
+}
+
+/// Items that are left of a thread's; in a cache line of its own.
+#[repr(align(128))]
+struct Share(Mutex<Range<usize>>);
+
+impl Share {
+    fn first(&self) -> Option<usize> {
+        self.0.lock().next()
+    }
+
+    fn last(&self) -> Option<usize> {
+        self.0.lock().next_back()
     }
 }
 
@@ -95,6 +121,63 @@ impl Drop for Threads {
         if self.pool().is_none() {
             // Ending a pool takes its locks, which a thread may have held at the time of the fork.
             std::mem::forget(self.pool.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    #[test]
+    fn every_item_is_worked_on_once_whatever_the_range_and_the_number_of_threads() {
+        for count in [1, 2, 3, 7] {
+            let threads = Threads::new(count);
+            for (items, all) in
+                [(0..0, 0), (0..1, 1), (0..100, 100), (3..5, 100), (90..100, 100), (0..5, 5), (40..41, 41)]
+            {
+                let done: Vec<AtomicUsize> = (0..all).map(|_| AtomicUsize::new(0)).collect();
+                threads.run(items.clone(), all, |i| {
+                    done[i].fetch_add(1, Ordering::Relaxed);
+                });
+                for (i, done) in done.iter().enumerate() {
+                    let wanted = usize::from(items.contains(&i));
+                    assert_eq!(done.load(Ordering::Relaxed), wanted, "{i} of {items:?}, {count} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_begins_where_it_began_in_the_last_pass() {
+        const COUNT: usize = 4;
+        let threads = Threads::new(COUNT);
+        let first_items = || {
+            let (first, all_there) = (Mutex::new(Vec::<(ThreadId, usize)>::new()), Barrier::new(COUNT));
+            threads.run(0..100, 100, |i| {
+                let me = std::thread::current().id();
+                let begins = {
+                    let mut first = first.lock();
+                    let begins = first.iter().all(|(thread, _)| *thread != me);
+                    first.extend(begins.then_some((me, i)));
+                    begins
+                };
+                if begins {
+                    all_there.wait();
+                }
+            });
+            let mut first = first.into_inner();
+            first.sort_by_key(|(_, item)| *item);
+            first
+        };
+        let first = first_items();
+        assert_eq!(first.iter().map(|(_, item)| *item).collect::<Vec<_>>(), [0, 25, 50, 75]);
+        assert_eq!(first[0].0, std::thread::current().id());
+        for _ in 0..20 {
+            assert_eq!(first_items(), first);
         }
     }
 }
