@@ -68,6 +68,9 @@ impl Optimizer {
             self.prepare()?;
         }
         self.sync()?;
+        if let Some(p) = &mut self.prepared {
+            p.backend.first_moment_sums(&mut p.state);
+        }
         let p = self.prepared.as_ref().expect("prepared above");
         let state = json!({
             "schema": "metaadamw.state",

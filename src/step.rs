@@ -207,6 +207,7 @@ impl Optimizer {
         let announced = &p.announced;
         let with_momentum = p.modulation.is_some();
         p.backend.gradient_sums(grads, with_momentum, &|tensor| !announced[tensor], &mut p.gradients);
+        p.backend.first_moment_sums(&mut p.state);
 
         let gradient = effective_gradient(
             tensors,

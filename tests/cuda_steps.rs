@@ -106,7 +106,7 @@ fn a_step_has_the_numbers_of_the_cpu() {
 
 /// Norms of parameters and moments, from the dump.
 fn norms(handle: &mut Handle) -> Vec<f64> {
-    let dump: serde_json::Value = serde_json::from_str(&handle.dump().expect("a dump")).expect("JSON");
+    let dump = handle.dumped();
     let groups = dump["modulation_groups"].as_array().expect("groups");
     let tensors = groups.iter().flat_map(|group| group["tensors"].as_array().expect("tensors"));
     let norms = tensors.flat_map(|t| ["param", "exp_avg", "exp_avg_sq"].map(|name| t["norms"][name].as_f64()));

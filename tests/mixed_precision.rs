@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use common::handle::{Handle, Spec, options, param_group, step_options};
 use common::model::*;
+use common::saved::State;
 use common::tensor::{Tensor, bits};
 use metaadamw::ffi::*;
 use metaadamw::half::{BF16, F16, Half};
@@ -182,10 +183,10 @@ fn an_update_too_small_for_bfloat16_moves_a_master_and_the_mean_but_nothing_to_n
 /// Parameters, states and features as bits.
 type Run = (Vec<Vec<u64>>, Vec<(Vec<u64>, Vec<u64>, u64)>, Vec<u64>);
 
-/// Some steps, with the threads and the instruction set that are in force.
 /// The forced level is the process's: one test at a time.
 static LEVEL: Mutex<()> = Mutex::new(());
 
+/// Some steps, with the threads and the instruction set that are in force.
 fn random_run(model: &Model) -> Run {
     let (mut handle, mut params) = (model.handle(), model.start());
     model.train(&mut handle, &mut params, 0..6);
@@ -271,14 +272,17 @@ fn tiny_gradients_have_norms_of_the_same_bits_on_every_instruction_set() {
     for model in all_models().into_iter().filter(|model| model.grad_dtype != MAW_FLOAT16) {
         everywhere(&format!("{:?}", model.group), || {
             let (mut handle, mut params) = (model.handle(), model.start());
-            for step in 0..4 {
-                let tiny = |g: Tensor| Tensor::new(model.grad_dtype, &g.scaled_values(1e-21));
-                let gradients: Vec<_> = model.gradients(step).into_iter().map(|g| g.map(tiny)).collect();
+            // In the last step the first moment alone is so small.
+            let runs = [1e-21, 1e-21, 1e-21, 1e-21, 1.0].map(|scale| {
+                let scaled = |g: Tensor| Tensor::new(model.grad_dtype, &g.scaled_values(scale));
+                let gradients: Vec<_> = model.gradients(3).into_iter().map(|g| g.map(scaled)).collect();
                 handle.step(&mut params, &gradients).expect("a step");
+                seen(&handle)
+            });
+            for seen in &runs[1..] {
+                assert!(seen.0.iter().any(|x| (1e-22..1e-17).contains(&f64::from_bits(*x))), "no norm of that size");
             }
-            let seen = seen(&handle);
-            assert!(seen.0.iter().any(|x| (1e-22..1e-17).contains(&f64::from_bits(*x))), "no norm of that size");
-            (bits(&params), seen)
+            (bits(&params), runs)
         });
     }
 }
@@ -288,6 +292,65 @@ fn carried_sums_are_those_of_what_is_stored() {
     for model in all_models() {
         let verified = Model { options: maw_options { verify_params: 1, ..model.options }, ..model.clone() };
         assert!(random_run(&verified) == random_run(&model), "{:?}", model.group);
+    }
+}
+
+#[test]
+fn observed_gradients_give_the_bits_of_those_that_are_not() {
+    for model in all_models() {
+        let (mut handle, mut params) = (model.handle(), model.start());
+        for step in 0..6 {
+            let gradients = model.gradients(step);
+            for (i, gradient) in gradients.iter().enumerate().filter(|(i, _)| i % 2 == step % 2) {
+                gradient.iter().for_each(|gradient| handle.observe(i, gradient).expect("a gradient"));
+            }
+            handle.step(&mut params, &gradients).expect("a step");
+        }
+        let run = (bits(&params), model.state_bits(&mut handle), seen(&handle).0);
+        assert!(run == random_run(&model), "{:?}", model.group);
+    }
+}
+
+#[test]
+fn moments_that_the_host_sets_count_where_a_gradient_is_missing() {
+    for model in all_models() {
+        let (mut handle, mut params) = (model.handle(), model.start());
+        let mut without_first = model.gradients(0);
+        without_first[0] = None;
+        model.train(&mut handle, &mut params, 0..1);
+        handle.step(&mut params, &without_first).expect("a step");
+        let state = handle.tensor_state(0, &model.specs()[0]).expect("a tensor");
+        let doubled = State { exp_avg: state.exp_avg.scaled(2.0), ..state };
+        handle.set_tensor_state(0, &doubled).expect("finite");
+        handle.step(&mut params, &without_first).expect("a step");
+        check_norms(&model, &mut handle);
+    }
+}
+
+#[test]
+fn the_dump_tells_the_norms_of_moments_as_they_are_stored() {
+    for model in all_models() {
+        let (mut handle, mut params) = (model.handle(), model.start());
+        for step in 0..6 {
+            model.train(&mut handle, &mut params, step..step + 1);
+            check_norms(&model, &mut handle);
+        }
+    }
+}
+
+/// The norms of moments in the dump against the moments.
+fn check_norms(model: &Model, handle: &mut Handle) {
+    let dump = handle.dumped();
+    let groups = dump["modulation_groups"].as_array().expect("groups");
+    let tensors: Vec<_> = groups.iter().flat_map(|g| g["tensors"].as_array().expect("tensors")).collect();
+    for (i, spec) in model.specs().iter().enumerate() {
+        let told = tensors.iter().find(|t| t["name"] == spec.name.as_str()).expect("each tensor is told");
+        let state = handle.tensor_state(i, spec).expect("a tensor");
+        for (name, moment) in [("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)] {
+            let stored = moment.values().iter().map(|x| x * x).sum::<f64>().sqrt();
+            let told = told["norms"][name].as_f64().expect("a norm");
+            assert!((told / stored - 1.0).abs() < 1e-6, "{name} of {i}: {told}, not {stored}; {:?}", model.group);
+        }
     }
 }
 

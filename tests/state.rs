@@ -11,50 +11,45 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-fn dump(handle: &mut Handle) -> Value {
-    let text = handle.dump().expect("a dump");
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
-
 /// A dump in each state, by name.
 fn dumps() -> Vec<(&'static str, Value)> {
     let toy = Toy::small();
     let mut dumps = Vec::new();
     let (mut handle, mut params) =
         (toy.handle(&maw_options { meta_interval: 2, ..small_options() }), toy.start.clone());
-    dumps.push(("before the first step", dump(&mut handle)));
+    dumps.push(("before the first step", handle.dumped()));
     toy.train(&mut handle, &mut params, 0, 2);
-    dumps.push(("a meta-update is due", dump(&mut handle)));
+    dumps.push(("a meta-update is due", handle.dumped()));
     let request = handle.begin(&mut params).expect("begun");
-    dumps.push(("a meta-update is open", dump(&mut handle)));
+    dumps.push(("a meta-update is open", handle.dumped()));
     let answer = toy.answer(&request, &params);
     handle.tell(request.id, &answer, &mut params).expect("told");
-    dumps.push(("one answer was given", dump(&mut handle)));
+    dumps.push(("one answer was given", handle.dumped()));
     handle.abort(&mut params).expect("aborted");
-    dumps.push(("a meta-update was abandoned", dump(&mut handle)));
+    dumps.push(("a meta-update was abandoned", handle.dumped()));
     toy.meta_update(&mut handle, &mut params).expect("a meta-update");
-    dumps.push(("a meta-update was made", dump(&mut handle)));
+    dumps.push(("a meta-update was made", handle.dumped()));
     let mut grads = toy.gradients(3, &params);
     grads[1].as_mut().expect("it has a gradient").set(0, f64::NAN);
     assert_eq!(handle.step(&mut params, &grads).expect("a step").skipped, 1);
-    dumps.push(("a step was skipped", dump(&mut handle)));
+    dumps.push(("a step was skipped", handle.dumped()));
 
     let file = handle.save_bytes(0).expect("saved");
     let mut loaded = toy.handle(&maw_options { meta_interval: 2, ..small_options() });
     loaded.load_bytes(&file, 0).expect("it fits");
-    dumps.push(("loaded", dump(&mut loaded)));
+    dumps.push(("loaded", loaded.dumped()));
 
     let enhanced = maw_options { feature_version: MAW_FEATURES_ENHANCED, use_feature_gating: 1, ..small_options() };
     let (mut handle, mut params) = (toy.handle(&enhanced), toy.start.clone());
     toy.train(&mut handle, &mut params, 0, 1);
-    dumps.push(("with embeddings", dump(&mut handle)));
+    dumps.push(("with embeddings", handle.dumped()));
     let (mut handle, mut params) = (toy.handle(&maw_options { modulation: 0, ..small_options() }), toy.start.clone());
-    dumps.push(("modulation off, before the first step", dump(&mut handle)));
+    dumps.push(("modulation off, before the first step", handle.dumped()));
     toy.train(&mut handle, &mut params, 0, 1);
-    dumps.push(("modulation off", dump(&mut handle)));
+    dumps.push(("modulation off", handle.dumped()));
     let mut unprepared = Handle::new(&maw_options { weighting: MAW_WEIGHTING_SUM, ..small_options() }).expect("good");
     unprepared.add(&param_group(), &toy.specs).expect("good tensors");
-    dumps.push(("unprepared, without uncertainty weighting", dump(&mut unprepared)));
+    dumps.push(("unprepared, without uncertainty weighting", unprepared.dumped()));
     dumps
 }
 
@@ -149,7 +144,7 @@ fn the_parts_of_a_dump_are_those_of_the_optimizer() {
     let toy = Toy::small();
     let (mut handle, mut params) = (toy.handle(&small_options()), toy.start.clone());
     toy.train(&mut handle, &mut params, 0, 3);
-    let (state, factors) = (dump(&mut handle), handle.factors().expect("stepped"));
+    let (state, factors) = (handle.dumped(), handle.factors().expect("stepped"));
     let groups = state["modulation_groups"].as_array().expect("groups");
     assert_eq!(groups.len(), factors.alpha.len());
     let close = |value: &Value, expected: f64| (value.as_f64().expect("a number") / expected - 1.0).abs() < 1e-14;

@@ -137,6 +137,9 @@ pub trait StepPasses: Send {
 
     /// One AdamW step of each tensor that has `coefficients`; sums of what was written into `state` and, where
     /// `momentum` is given, Σ g·m of the effective gradient with the new first moment. Others keep theirs.
+    ///
+    /// Where the gradient sums before it were taken with momentum, a backend may leave Σ m² as it was, until
+    /// [`StepPasses::first_moment_sums`].
     fn update(
         &mut self,
         params: &Params,
@@ -148,6 +151,10 @@ pub trait StepPasses: Send {
 
     /// The same without sums.
     fn update_plain(&mut self, params: &Params, grads: &Grads, coefficients: &[Option<Coefficients>]);
+
+    /// Σ m² of the tensors of which [`StepPasses::update`] left it as it was, as m is now. Of those whose gradient's sums
+    /// have been taken since, with momentum, it comes from there: that pass waits for memory, an update calculates.
+    fn first_moment_sums(&mut self, _state: &mut [StateSums]) {}
 
     /// Moments back to 0.
     fn reset_moments(&mut self);

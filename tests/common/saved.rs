@@ -69,6 +69,12 @@ impl Handle {
         Ok(String::from_utf8(json).expect("JSON is UTF-8"))
     }
 
+    /// The dump, parsed.
+    pub fn dumped(&mut self) -> serde_json::Value {
+        let text = self.dump().expect("a dump");
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
     pub fn tensor_state(&mut self, tensor: usize, spec: &Spec) -> Outcome<State> {
         let dtype = if spec.dtype == MAW_FLOAT64 { MAW_FLOAT64 } else { MAW_FLOAT32 };
         let zeros = Tensor::new(dtype, &vec![f64::NAN; spec.len()]);

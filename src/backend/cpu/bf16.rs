@@ -19,20 +19,22 @@ use crate::simd::{self, Level};
 
 const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(BLOCK));
 
-/// A tile's lanes of Σ θ², Σ m² and Σ (2⁴⁸v)².
-pub struct StateLanes([Block<F32s>; 3]);
+/// A tile's lanes of Σ θ², Σ m² and Σ (2⁴⁸v)². Without OF_M those of m mean nothing.
+pub struct StateLanes<const OF_M: bool>([Block<F32s>; 3]);
 
-impl StateLanes {
+impl<const OF_M: bool> StateLanes<OF_M> {
     /// Adds them to the sums of θ², m² and v², if all are sound.
     #[inline(always)]
     pub fn add_to(&self, sums: [&mut Sum; 3]) -> bool {
         let [params, m, v] = self.0;
-        if !(is_sound(params) && is_sound(m) && is_sound(v)) {
+        if !(is_sound(params) && (!OF_M || is_sound(m)) && is_sound(v)) {
             return false;
         }
         let [of_params, of_m, of_v] = sums;
         add_lanes(of_params, params, 1.0);
-        add_lanes(of_m, m, 1.0);
+        if OF_M {
+            add_lanes(of_m, m, 1.0);
+        }
         add_lanes(of_v, v, unscale(SMALL));
         true
     }
@@ -344,7 +346,8 @@ impl Chance {
 }
 
 /// A tile's step under way. SCALED: gradients have a factor. Most have none, and a product by 1 is a twenty-fifth of the step.
-struct Run<'a, P: Weight, M, const SCALED: bool> {
+/// OF_M: Σ m² is wanted.
+struct Run<'a, P: Weight, M, const OF_M: bool, const SCALED: bool> {
     s: Scalars<F32s>,
     tile: &'a Tile<P, M>,
     /// Of parameter and moments.
@@ -363,7 +366,7 @@ fn add_squares(sum: &mut Block<F32s>, values: Block<F32s>) {
     }
 }
 
-impl<P: Weight, M: Moment, const SCALED: bool> Run<'_, P, M, SCALED> {
+impl<P: Weight, M: Moment, const OF_M: bool, const SCALED: bool> Run<'_, P, M, OF_M, SCALED> {
     /// The next block's bits; zeros if none are wanted.
     #[inline(always)]
     fn chance(&mut self, wanted: bool, which: usize) -> Block<U32s> {
@@ -383,7 +386,9 @@ impl<P: Weight, M: Moment, const SCALED: bool> Run<'_, P, M, SCALED> {
             let made = [[m0, m1], [v0, v1]];
             let noise = self.chance(M::CHANCE, 1);
             let [m, v] = M::write(places, made, noise);
-            add_squares(&mut self.of_m, m);
+            if OF_M {
+                add_squares(&mut self.of_m, m);
+            }
             add_squares(&mut self.of_v, both!(I => v[I] * self.scale));
             [made[0], both!(I => made[1][I].sqrt())]
         }
@@ -415,24 +420,35 @@ impl<P: Weight, M: Moment, const SCALED: bool> Run<'_, P, M, SCALED> {
     }
 }
 
-/// Adds a tile's Σ g² and Σ g·m, if they are sound.
+/// Adds a tile's Σ g², Σ g·m and, with OF_M, Σ m², if they are sound.
 ///
 /// # Safety
 /// The CPU has AVX2, and a tile is readable from both pointers on.
 #[inline(always)]
-pub unsafe fn add_gradient<M: Moment>(g: *const u16, m: *const M, [of_squares, of_products]: [&mut Sum; 2]) -> bool {
+pub unsafe fn add_gradient<M: Moment, const OF_M: bool>(
+    g: *const u16,
+    m: *const M,
+    [of_squares, of_products, of_m]: [&mut Sum; 3],
+) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        let (mut squares, mut products) = ([F32s::splat(0.0); 2], [F32s::splat(0.0); 2]);
+        let [mut squares, mut products, mut squares_of_m] = [[F32s::splat(0.0); 2]; 3];
         for at in (0..TILE).step_by(BLOCK) {
             let (g, m) = (widened(g.add(at)), M::read(m.add(at)));
             squares = both!(I => squares[I] + g[I] * g[I]);
             products = both!(I => products[I] + g[I] * m[I]);
+            if OF_M {
+                add_squares(&mut squares_of_m, m);
+            }
         }
-        let sound = is_sound(squares) && F32s::are_within(products, f32::MIN, f32::MAX);
+        let sound =
+            is_sound(squares) && F32s::are_within(products, f32::MIN, f32::MAX) && (!OF_M || is_sound(squares_of_m));
         if sound {
             add_lanes(of_squares, squares, 1.0);
             add_lanes(of_products, products, 1.0);
+            if OF_M {
+                add_lanes(of_m, squares_of_m, 1.0);
+            }
         }
         sound
     }
@@ -444,37 +460,37 @@ pub unsafe fn add_gradient<M: Moment>(g: *const u16, m: *const M, [of_squares, o
 /// # Safety
 /// The CPU has AVX2; a tile of all that `tile` points to is valid, does not overlap, and nobody else touches it.
 #[inline(always)]
-pub unsafe fn step<P: Weight, M: Moment>(
+pub unsafe fn step<P: Weight, M: Moment, const OF_M: bool>(
     s: Scalars<f32>,
     tile: &Tile<P, M>,
     noise: [Noise; 2],
     start: usize,
-) -> StateLanes {
+) -> StateLanes<OF_M> {
     // SAFETY: the caller's promise.
     unsafe {
         if s.is_scaled() {
-            step_of::<P, M, true>(s, tile, noise, start)
+            step_of::<P, M, OF_M, true>(s, tile, noise, start)
         } else {
-            step_of::<P, M, false>(s, tile, noise, start)
+            step_of::<P, M, OF_M, false>(s, tile, noise, start)
         }
     }
 }
 
 /// The same of gradients with a factor or without.
 #[inline(always)]
-unsafe fn step_of<P: Weight, M: Moment, const SCALED: bool>(
+unsafe fn step_of<P: Weight, M: Moment, const OF_M: bool, const SCALED: bool>(
     s: Scalars<f32>,
     tile: &Tile<P, M>,
     noise: [Noise; 2],
     start: usize,
-) -> StateLanes {
+) -> StateLanes<OF_M> {
     const BLOCKS: usize = TILE / BLOCK;
     /// Blocks whose roots are under way before the first is divided by.
     const LAG: usize = 3;
     // SAFETY: the caller's promise.
     unsafe {
         let zero = F32s::splat(0.0);
-        let mut run = Run::<P, M, SCALED> {
+        let mut run = Run::<P, M, OF_M, SCALED> {
             s: s.map(|x| F32s::splat(x)),
             tile,
             chance: both!(I => Chance::new(noise[I], start)),

@@ -184,7 +184,7 @@ impl<T: Float> Scalars<T> {
     }
 }
 
-/// Σ g², Σ g·m, zeros of g.
+/// Σ g², Σ g·m, zeros of g, Σ m².
 #[derive(Clone, Copy, Debug)]
 pub struct GradientKernel<T, const MOMENTUM: bool, const ZEROS: bool> {
     /// Gradient.
@@ -193,17 +193,19 @@ pub struct GradientKernel<T, const MOMENTUM: bool, const ZEROS: bool> {
     pub m: Read,
     /// See [`Moments::short`].
     pub short: bool,
+    /// Whether Σ m² is wanted with MOMENTUM.
+    pub of_m: bool,
     /// What is computed in.
     pub compute: PhantomData<T>,
 }
 
-impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKernel<T, MOMENTUM, ZEROS> {
+impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<4> for GradientKernel<T, MOMENTUM, ZEROS> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
-        let [squares, products, _] = sums;
+    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 4]) {
+        let [squares, products, of_zeros, of_m] = sums;
         if MOMENTUM && !ZEROS {
             // SAFETY: the caller's promise.
-            if unsafe { self.by_hand(at, len, [squares, products]) } {
+            if unsafe { self.by_hand(at, len, [squares, products, of_m]) } {
                 return;
             }
         }
@@ -218,25 +220,26 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<3> for GradientKer
             } else {
                 square_and_dot(g, m, squares, products);
             }
-        } else if self.short {
-            short_square::<T, 0>(g, squares);
+            if self.of_m {
+                square_of::<T, 0>(self.short, m, of_m);
+            }
         } else {
-            square(g, squares);
+            square_of::<T, 0>(self.short, g, squares);
         }
         if ZEROS {
-            zeros(g, &mut sums[2]);
+            zeros(g, of_zeros);
         }
     }
 }
 
 impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENTUM, ZEROS> {
-    /// Where bfloat16 is computed with by hand, adds Σ g² and Σ g·m of a tile and says so, unless they are not sound.
+    /// Where bfloat16 is computed with by hand, adds a tile's sums and says so, unless they are not sound.
     ///
     /// # Safety
     /// As for [`Tiles::tile`].
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn by_hand(&self, at: usize, len: usize, sums: [&mut Sum; 2]) -> bool {
+    unsafe fn by_hand(&self, at: usize, len: usize, sums: [&mut Sum; 3]) -> bool {
         if !bf16::fits::<T>(len, self.g.dtype) {
             return false;
         }
@@ -244,9 +247,19 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENT
         unsafe {
             let g = self.g.at.cast::<u16>().add(at);
             if self.m.dtype == DType::BF16 {
-                bf16::add_gradient(g, self.m.at.cast::<u16>().add(at), sums)
+                let m = self.m.at.cast::<u16>().add(at);
+                if self.of_m {
+                    bf16::add_gradient::<_, true>(g, m, sums)
+                } else {
+                    bf16::add_gradient::<_, false>(g, m, sums)
+                }
             } else {
-                bf16::add_gradient(g, self.m.at.cast::<f32>().add(at), sums)
+                let m = self.m.at.cast::<f32>().add(at);
+                if self.of_m {
+                    bf16::add_gradient::<_, true>(g, m, sums)
+                } else {
+                    bf16::add_gradient::<_, false>(g, m, sums)
+                }
             }
         }
     }
@@ -257,23 +270,29 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENT
     /// None is needed.
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
-    unsafe fn by_hand(&self, _: usize, _: usize, _: [&mut Sum; 2]) -> bool {
+    unsafe fn by_hand(&self, _: usize, _: usize, _: [&mut Sum; 3]) -> bool {
         false
     }
 }
 
-/// Σ θ², Σ m², Σ v², zeros of m.
+/// sum += Σ a², `short` as it says or not; then the elements are multiplied by 2^EXPONENT on their way.
 #[inline(always)]
-fn state_sums<T: Float, const ZEROS: bool>(short: bool, p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
+fn square_of<T: Float, const EXPONENT: u32>(short: bool, a: &[T], sum: &mut Sum) {
     if short {
-        short_square::<T, 0>(p, &mut sums[0]);
-        short_square::<T, 0>(m, &mut sums[1]);
-        short_square::<T, SMALL>(v, &mut sums[2]);
+        short_square::<T, EXPONENT>(a, sum);
     } else {
-        square(p, &mut sums[0]);
-        square(m, &mut sums[1]);
-        square(v, &mut sums[2]);
+        square(a, sum);
     }
+}
+
+/// Σ θ², Σ m², if it is wanted, Σ v², zeros of m.
+#[inline(always)]
+fn state_sums<T: Float, const ZEROS: bool, const OF_M: bool>(short: bool, p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
+    square_of::<T, 0>(short, p, &mut sums[0]);
+    if OF_M {
+        square_of::<T, 0>(short, m, &mut sums[1]);
+    }
+    square_of::<T, SMALL>(short, v, &mut sums[2]);
     if ZEROS {
         zeros(m, &mut sums[3]);
     }
@@ -296,7 +315,7 @@ impl<T: Float, const ZEROS: bool> Tiles<4> for StateKernel<T, ZEROS> {
         let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
         let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
-        state_sums::<T, ZEROS>(self.moments.short, p, m, v, sums);
+        state_sums::<T, ZEROS, true>(self.moments.short, p, m, v, sums);
     }
 }
 
@@ -427,7 +446,7 @@ impl<T: Float> Step<T> {
     /// As for [`Tiles::tile`].
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn by_hand(&self, at: usize, len: usize, sums: &mut [Sum]) -> bool {
+    unsafe fn by_hand<const OF_M: bool>(&self, at: usize, len: usize, sums: &mut [Sum]) -> bool {
         if self.p.dtype != DType::BF16 || !bf16::fits::<T>(len, self.g.dtype) {
             return false;
         }
@@ -437,9 +456,9 @@ impl<T: Float> Step<T> {
                     $(
                         // SAFETY: the caller's promise; the level says that there is AVX2, and the types are those of
                         // the dtypes.
-                        (Precision::$precision, DType::BF16) => unsafe { self.with::<bf16::$precision, u16>(at) },
+                        (Precision::$precision, DType::BF16) => unsafe { self.with::<bf16::$precision, u16, OF_M>(at) },
                         // SAFETY: as above.
-                        (Precision::$precision, _) => unsafe { self.with::<bf16::$precision, f32>(at) },
+                        (Precision::$precision, _) => unsafe { self.with::<bf16::$precision, f32, OF_M>(at) },
                     )*
                 }
             };
@@ -449,7 +468,7 @@ impl<T: Float> Step<T> {
             && !lanes.add_to([params, m, v])
         {
             // SAFETY: the caller's promise.
-            unsafe { self.sums_of_memory(at, len, sums) };
+            unsafe { self.sums_of_memory::<OF_M>(at, len, sums) };
         }
         true
     }
@@ -458,7 +477,7 @@ impl<T: Float> Step<T> {
     /// As for [`bf16::step`], for a whole tile of elements of these types.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn with<P: bf16::Weight, M: bf16::Moment>(&self, at: usize) -> bf16::StateLanes {
+    unsafe fn with<P: bf16::Weight, M: bf16::Moment, const OF_M: bool>(&self, at: usize) -> bf16::StateLanes<OF_M> {
         // SAFETY: the caller's promise.
         unsafe {
             let moments = [self.moments.m, self.moments.v];
@@ -473,7 +492,7 @@ impl<T: Float> Step<T> {
     /// None is needed.
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
-    unsafe fn by_hand(&self, _: usize, _: usize, _: &mut [Sum]) -> bool {
+    unsafe fn by_hand<const OF_M: bool>(&self, _: usize, _: usize, _: &mut [Sum]) -> bool {
         false
     }
 
@@ -518,24 +537,27 @@ impl<T: Float> Step<T> {
     /// As for [`Tiles::tile`].
     #[cold]
     #[inline(never)]
-    unsafe fn sums_of_memory(&self, at: usize, len: usize, sums: &mut [Sum]) {
+    unsafe fn sums_of_memory<const OF_M: bool>(&self, at: usize, len: usize, sums: &mut [Sum]) {
         let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
         // SAFETY: the caller's promise.
         let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
-        state_sums::<T, false>(self.moments.short, p, m, v, sums);
+        state_sums::<T, false, OF_M>(self.moments.short, p, m, v, sums);
     }
 }
 
-/// The AdamW step; sums of the state that it leaves, and Σ g·m of the effective gradient with the new m.
+/// The AdamW step; sums of the state that it leaves, Σ m² among them with OF_M, and Σ g·m of the effective gradient with
+/// the new m.
 #[derive(Clone, Copy, Debug)]
-pub struct UpdateKernel<T, const ZEROS: bool, const MOMENTUM: bool>(pub Step<T>);
+pub struct UpdateKernel<T, const ZEROS: bool, const MOMENTUM: bool, const OF_M: bool>(pub Step<T>);
 
-impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKernel<T, ZEROS, MOMENTUM> {
+impl<T: Float, const ZEROS: bool, const MOMENTUM: bool, const OF_M: bool> Tiles<5>
+    for UpdateKernel<T, ZEROS, MOMENTUM, OF_M>
+{
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
         if !ZEROS && !MOMENTUM {
             // SAFETY: the caller's promise.
-            if unsafe { self.0.float32(at, len, sums) || self.0.by_hand(at, len, sums) } {
+            if unsafe { OF_M && self.0.float32(at, len, sums) || self.0.by_hand::<OF_M>(at, len, sums) } {
                 return;
             }
         }
@@ -544,7 +566,7 @@ impl<T: Float, const ZEROS: bool, const MOMENTUM: bool> Tiles<5> for UpdateKerne
         let Stepped { g, p, m, v } = unsafe {
             if MOMENTUM { self.0.tile(at, len, &mut buffers) } else { self.0.quick_tile(at, len, &mut buffers) }
         };
-        state_sums::<T, ZEROS>(self.0.moments.short, p, m, v, sums);
+        state_sums::<T, ZEROS, OF_M>(self.0.moments.short, p, m, v, sums);
         if MOMENTUM {
             dot(effective.scaled(g, self.0.s.gradient), m, &mut sums[4]);
         }
@@ -559,7 +581,7 @@ impl<T: Float> Tiles<0> for PlainKernel<T> {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, none: &mut [Sum; 0]) {
         // SAFETY: the caller's promise.
-        if !unsafe { self.0.by_hand(at, len, none) } {
+        if !unsafe { self.0.by_hand::<false>(at, len, none) } {
             let mut buffers = Buffers::new();
             // SAFETY: the caller's promise.
             unsafe { self.0.quick_tile(at, len, &mut buffers) };

@@ -53,9 +53,22 @@ pub struct Cpu {
     threads: Threads,
     /// Whether `enhanced` features want zeros counted.
     zeros: bool,
+    /// One a tensor.
+    of_m: Vec<OfM>,
     meta: Option<MetaStorage>,
     /// The last meta-update's memory, lent to the system: fresh pages would cost more than their use.
     lent: Option<MetaStorage>,
+}
+
+/// What became of a tensor's Σ m². Whoever changes m but by an update has the sums of the state taken before the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum OfM {
+    /// It was told with the other sums of the state.
+    Told,
+    /// It was taken with the gradient's sums.
+    Summed(f64),
+    /// An update left it for the next gradient's sums.
+    Left,
 }
 
 /// What a tensor's elements are.
@@ -124,6 +137,7 @@ impl Cpu {
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
             threads: Threads::new(if small { 1 } else { threads }),
             zeros,
+            of_m: vec![OfM::Told; tensors.len()],
             meta: None,
             lent: None,
         })
@@ -169,6 +183,12 @@ impl Kind {
     /// Whether moments or gradients have 16 bits.
     fn is_short(self) -> bool {
         self.dtype != DType::F64 && (self.grad.is_half() || self.moments.is_half())
+    }
+
+    /// Whether Σ m² is taken with the gradient's sums and momentum, a pass that waits for memory, and not by the update,
+    /// which calculates. Float32's has time for both. `zeros`: whether they are counted.
+    fn sums_m_early(self, zeros: bool) -> bool {
+        self.is_short() && !zeros
     }
 
     fn new(tensor: &Tensor) -> Self {

@@ -2,12 +2,13 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::chunks::Chunk;
 use super::kernels::{
     BeginKernel, GradientKernel, PlainKernel, Scalars, StateKernel, Step, StrangersKernel, UpdateKernel,
 };
-use super::{CHUNK, Cpu, Kind, Read, Shared, State, by_dtype, drive, from};
+use super::{CHUNK, Cpu, Kind, OfM, Read, Shared, State, by_dtype, drive, from};
 use crate::backend::{Part, StepPasses};
 use crate::buffers::{Gradient, Grads, Params};
 use crate::config::{DType, Precision};
@@ -20,31 +21,52 @@ const _: () = assert!(CHUNK == SPAN, "a chunk has one key of random bits");
 
 /// Σ g², Σ g·m, m being any vector, and, if wanted, zeros of a chunk of a gradient.
 pub(super) fn sums_with(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool) -> [f64; 3] {
-    sums::<true>(g, m, chunk, kind, zeros)
+    let [square, product, zeros, _] = sums::<true>(g, m, chunk, kind, zeros, false);
+    [square, product, zeros]
 }
 
-fn sums<const MOMENTUM: bool>(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool) -> [f64; 3] {
+/// The same, and, if wanted, Σ m².
+fn sums<const MOMENTUM: bool>(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool, of_m: bool) -> [f64; 4] {
     by_dtype!(kind, T => {
         let (short, compute) = (kind.is_short(), PhantomData);
         // SAFETY: the host's gradient and our vector have the tensor's size and the dtypes of its kind.
         unsafe {
             if zeros {
-                drive(chunk, GradientKernel::<T, MOMENTUM, true> { g, m, short, compute })
+                drive(chunk, GradientKernel::<T, MOMENTUM, true> { g, m, short, of_m, compute })
             } else {
-                drive(chunk, GradientKernel::<T, MOMENTUM, false> { g, m, short, compute })
+                drive(chunk, GradientKernel::<T, MOMENTUM, false> { g, m, short, of_m, compute })
             }
         }
     })
 }
 
 impl Cpu {
-    /// What takes the sums of one chunk of a gradient that begins at the pointer.
-    fn gradient_kernel(&self, with_momentum: bool) -> impl Fn(*const c_void, Chunk, Kind) -> [f64; 3] + Sync + use<'_> {
-        let (state, zeros) = (self.state(), self.zeros);
-        move |host, chunk, kind| {
-            let (g, m) = (gradient(host, chunk, kind), state.moments(kind, chunk).first());
-            if with_momentum { sums_with(g, m, chunk, kind, zeros) } else { sums::<false>(g, m, chunk, kind, zeros) }
+    /// The sums of a tensor's gradient, which a pass has just taken.
+    fn told(&mut self, tensor: usize, with_momentum: bool) -> GradientSums {
+        let [square, product, zeros, of_m] = self.chunks.total(tensor);
+        if with_momentum && self.kinds[tensor].sums_m_early(self.zeros) {
+            self.of_m[tensor] = OfM::Summed(of_m);
         }
+        GradientSums { square, with_momentum: product, zeros }
+    }
+
+    /// Takes the sums of the gradients at `host(tensor)` over these chunks of the tensors that are `wanted`.
+    fn sum_gradients(
+        &self,
+        chunks: Range<usize>,
+        wanted: impl Fn(usize) -> bool + Sync,
+        host: impl Fn(usize) -> *const c_void + Sync,
+        with_momentum: bool,
+    ) {
+        let (state, zeros) = (self.state(), self.zeros);
+        self.pass_over(chunks, wanted, |chunk, kind| {
+            let (g, m) = (gradient(host(chunk.tensor), chunk, kind), state.moments(kind, chunk).first());
+            if with_momentum {
+                sums::<true>(g, m, chunk, kind, zeros, kind.sums_m_early(zeros))
+            } else {
+                sums::<false>(g, m, chunk, kind, zeros, false)
+            }
+        });
     }
 }
 
@@ -84,19 +106,17 @@ impl StepPasses for Cpu {
     ) {
         let g = Shared(grads.pointers());
         let chosen = |tensor: usize| !g.at(tensor).is_null() && wanted(tensor);
-        let sums = self.gradient_kernel(with_momentum);
-        self.pass(chosen, |chunk, kind| sums(g.at(chunk.tensor), chunk, kind));
+        self.sum_gradients(0..self.chunks.len(), chosen, |tensor| g.at(tensor), with_momentum);
         for tensor in self.tensors().filter(|&t| chosen(t)) {
-            out[tensor] = gradient_sums(self.chunks.total(tensor));
+            out[tensor] = self.told(tensor, with_momentum);
         }
     }
 
     fn gradient_sums_of(&mut self, tensor: usize, host: &Gradient, with_momentum: bool) -> GradientSums {
         let g = [host.pointer()];
         let g = Shared(&g);
-        let sums = self.gradient_kernel(with_momentum);
-        self.pass_over(self.chunks.of(tensor), |_| true, |chunk, kind| sums(g.at(0), chunk, kind));
-        gradient_sums(self.chunks.total(tensor))
+        self.sum_gradients(self.chunks.of(tensor), |_| true, |_| g.at(0), with_momentum);
+        self.told(tensor, with_momentum)
     }
 
     fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]) {
@@ -124,6 +144,7 @@ impl StepPasses for Cpu {
         for tensor in self.tensors() {
             out[tensor] = state_sums(self.chunks.total(tensor));
         }
+        self.of_m.fill(OfM::Told);
     }
 
     fn begin_masters(&mut self, params: &Params, wanted: &[bool]) {
@@ -184,7 +205,8 @@ impl StepPasses for Cpu {
         out: &mut [StateSums],
         momentum: Option<&mut [f64]>,
     ) {
-        let (zeros, with_momentum) = (self.zeros, momentum.is_some());
+        let (zeros, with_momentum, of_m) = (self.zeros, momentum.is_some(), &self.of_m);
+        let leaves = |tensor: usize| !with_momentum && of_m[tensor] != OfM::Told;
         let operands =
             Operands { params: Shared(params.pointers()), grads: Shared(grads.pointers()), state: self.state() };
         self.pass(
@@ -197,23 +219,54 @@ impl StepPasses for Cpu {
                     // of its kind, and the checker found that they do not overlap.
                     unsafe {
                         match (zeros, with_momentum) {
-                            (false, false) => drive(chunk, UpdateKernel::<T, false, false>(step)),
-                            (true, false) => drive(chunk, UpdateKernel::<T, true, false>(step)),
-                            (false, true) => drive(chunk, UpdateKernel::<T, false, true>(step)),
-                            (true, true) => drive(chunk, UpdateKernel::<T, true, true>(step)),
+                            _ if leaves(chunk.tensor) => drive(chunk, UpdateKernel::<T, false, false, false>(step)),
+                            (false, false) => drive(chunk, UpdateKernel::<T, false, false, true>(step)),
+                            (true, false) => drive(chunk, UpdateKernel::<T, true, false, true>(step)),
+                            (false, true) => drive(chunk, UpdateKernel::<T, false, true, true>(step)),
+                            (true, true) => drive(chunk, UpdateKernel::<T, true, true, true>(step)),
                         }
                     }
                 })
             },
         );
-        let updated = || self.tensors().filter(|&t| coefficients[t].is_some());
-        for tensor in updated() {
-            let [param, exp_avg, exp_avg_sq, exp_avg_zeros, _] = self.chunks.total::<5>(tensor);
+        let mut momentum = momentum;
+        for tensor in self.tensors().filter(|&t| coefficients[t].is_some()) {
+            let [param, exp_avg, exp_avg_sq, exp_avg_zeros, with_momentum] = self.chunks.total(tensor);
+            if let Some(momentum) = &mut momentum {
+                momentum[tensor] = with_momentum;
+            }
+            let old = out[tensor];
             out[tensor] = state_sums([param, exp_avg, exp_avg_sq, exp_avg_zeros]);
+            self.of_m[tensor] = match self.of_m[tensor] {
+                OfM::Summed(_) | OfM::Left if momentum.is_none() => {
+                    out[tensor].exp_avg = old.exp_avg;
+                    OfM::Left
+                }
+                _ => OfM::Told,
+            };
         }
-        if let Some(momentum) = momentum {
-            for tensor in updated() {
-                momentum[tensor] = self.chunks.total::<5>(tensor)[4];
+    }
+
+    fn first_moment_sums(&mut self, out: &mut [StateSums]) {
+        // Of tensors that have no gradient now.
+        if self.of_m.contains(&OfM::Left) {
+            let state = self.state();
+            self.pass(
+                |tensor| self.of_m[tensor] == OfM::Left,
+                |chunk, kind| {
+                    let m = state.moments(kind, chunk).first();
+                    // As if it were a gradient.
+                    sums::<false>(m, m, chunk, kind, false, false)
+                },
+            );
+        }
+        for ((tensor, of_m), out) in self.of_m.iter_mut().enumerate().zip(out) {
+            if *of_m == OfM::Left {
+                let [square] = self.chunks.total(tensor);
+                *of_m = OfM::Summed(square);
+            }
+            if let OfM::Summed(square) = *of_m {
+                out.exp_avg = square;
             }
         }
     }
@@ -253,10 +306,6 @@ impl StepPasses for Cpu {
         };
         storage.bytes_mut(tensor)[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
-}
-
-fn gradient_sums([square, with_momentum, zeros]: [f64; 3]) -> GradientSums {
-    GradientSums { square, with_momentum, zeros }
 }
 
 fn state_sums([param, exp_avg, exp_avg_sq, exp_avg_zeros]: [f64; 4]) -> StateSums {
