@@ -164,27 +164,60 @@ fn handover() -> f64 {
     })
 }
 
-/// Milliseconds by name, of one round.
-#[derive(Default)]
-struct Round(BTreeMap<&'static str, Vec<f64>>);
+/// How far the threads' cores are from each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cores {
+    /// With a cache in common.
+    Near,
+    /// Without.
+    Far,
+    /// One, then the other.
+    Moved,
+}
+
+/// A contestants' turn each: milliseconds by name.
+struct Round {
+    times: BTreeMap<&'static str, Vec<f64>>,
+    /// [`handover`] at its begin and its end.
+    handovers: [f64; 2],
+}
 
 impl Round {
+    fn begin() -> Self {
+        Self { times: BTreeMap::new(), handovers: [handover(), f64::NAN] }
+    }
+
+    fn end(mut self) -> Self {
+        self.handovers[1] = handover();
+        self
+    }
+
     fn add(&mut self, name: &'static str, times: impl IntoIterator<Item = f64>) {
-        self.0.entry(name).or_default().extend(times);
+        self.times.entry(name).or_default().extend(times);
     }
 
     /// NaN where nothing was measured.
     fn median(&self, name: &str) -> f64 {
-        self.0.get(name).map_or(f64::NAN, |times| median(times))
+        self.times.get(name).map_or(f64::NAN, |times| median(times))
+    }
+
+    fn cores(&self) -> Cores {
+        match self.handovers.map(|time| time < 110.0) {
+            [true, true] => Cores::Near,
+            [false, false] => Cores::Far,
+            _ => Cores::Moved,
+        }
     }
 }
 
-/// All rounds, and each placement's [`handover`].
+/// All rounds that count.
 #[derive(Default)]
 struct Times {
     rounds: Vec<Round>,
-    handovers: Vec<f64>,
 }
+
+/// A row of the table: of all rounds, of those with near cores, of those with far ones.
+type Row = [f64; 3];
 
 impl Times {
     fn median(&self, name: &str) -> f64 {
@@ -192,32 +225,37 @@ impl Times {
     }
 
     fn all(&self, name: &str) -> Vec<f64> {
-        self.rounds.iter().filter_map(|round| round.0.get(name)).flatten().copied().collect()
+        self.rounds.iter().filter_map(|round| round.times.get(name)).flatten().copied().collect()
     }
 
     /// The median of the rounds' ratios: what changes between two rounds changes both times.
-    fn over(&self, ours: &[&str], theirs: &str) -> f64 {
+    fn over(&self, ours: &[&str], theirs: &str) -> Row {
         let ratio = |round: &Round| ours.iter().map(|name| round.median(name)).sum::<f64>() / round.median(theirs);
-        median(&self.rounds.iter().map(ratio).collect::<Vec<_>>())
+        let of = |wanted: &[Cores]| {
+            let rounds = self.rounds.iter().filter(|round| wanted.contains(&round.cores()));
+            median(&rounds.map(ratio).collect::<Vec<_>>())
+        };
+        [of(&[Cores::Near, Cores::Far, Cores::Moved]), of(&[Cores::Near]), of(&[Cores::Far])]
     }
 
     fn print(&self, what: &str) {
-        for name in self.rounds[0].0.keys() {
+        for name in self.rounds[0].times.keys() {
             let times = &self.all(name);
             let low = times.iter().copied().fold(f64::INFINITY, f64::min);
             println!("{what:6} {name:14} {:>10.3} ms, at least {low:>10.3}, {} times", median(times), times.len());
         }
-        println!("{what:6} {:14} {:.0?} ns", "handover", self.handovers);
+        let cores: Vec<Cores> = self.rounds.iter().map(Round::cores).collect();
+        println!("{what:6} cores: {cores:?}");
     }
 }
 
-/// Steps of PyTorch and of ours in four ways, in turn, `rounds` times a placement; the first round is not counted.
-fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize) -> Times {
+/// Steps of PyTorch and of ours in four ways and a loop over `memory`, if it is any, in turn, `rounds` times a placement;
+/// the first round is not counted.
+fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize, memory: &mut [f32]) -> Times {
     let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base() };
     let clip = Options { max_grad_norm: 1.0, ..base() };
     let mut times = Times::default();
     for _ in 0..PLACEMENTS {
-        times.handovers.push(handover());
         let mut model = Model::new(sizes, DType::F32);
         let [mut plain, mut step, mut clip, mut observed] =
             [plain.clone(), base(), clip.clone(), base()].map(|options| ours(sizes, options));
@@ -225,7 +263,10 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
             torch.setup(sizes);
         }
         for round in 0..=rounds {
-            let mut now = Round::default();
+            let mut now = Round::begin();
+            if !memory.is_empty() {
+                now.add("copy", [copy(memory)]);
+            }
             now.add("plain", model.steps(&mut plain, steps));
             now.add("step", model.steps(&mut step, steps));
             if let Some(torch) = torch {
@@ -240,6 +281,7 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
                 now.add("torch clip", torch.steps("clip_steps", steps));
             }
             now.add("meta", [model.meta_update(&mut step)]);
+            let now = now.end();
             if round > 0 {
                 times.rounds.push(now);
             }
@@ -265,15 +307,15 @@ fn halves(scale: usize) -> Times {
     ];
     let mut times = Times::default();
     for _ in 0..PLACEMENTS {
-        times.handovers.push(handover());
         let mut contestants = kinds.map(|(name, dtype, group)| {
             (name, Model::new(&sizes, dtype), optimizer(base(), group, specs(&sizes, dtype)))
         });
         for round in 0..4 {
-            let mut now = Round::default();
+            let mut now = Round::begin();
             for (name, model, optimizer) in &mut contestants {
                 now.add(name, model.steps(optimizer, 2));
             }
+            let now = now.end();
             if round > 0 {
                 times.rounds.push(now);
             }
@@ -282,24 +324,24 @@ fn halves(scale: usize) -> Times {
     times
 }
 
-/// 3 M parameters, this library and libtorch's C++ AdamW in turn. `None` where there is no libtorch.
-fn libtorch() -> Option<f64> {
-    let (sizes, mut own, mut theirs) = (even(3_000_000, 40), Vec::new(), Vec::new());
-    let mut handovers = Vec::new();
-    for _ in 0..PLACEMENTS {
-        handovers.push(handover());
-        let output = Command::new(Path::new("target/peers/libtorch_peer")).arg(THREADS.to_string()).output().ok()?;
-        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-        theirs.push(answer["milliseconds"].as_f64()?);
-        if theirs.len() == 1 {
+/// 3 M parameters, this library and libtorch's C++ AdamW in turn. Empty where there is no libtorch.
+fn libtorch() -> Times {
+    let (sizes, mut times) = (even(3_000_000, 40), Times::default());
+    for placement in 0..PLACEMENTS {
+        let mut now = Round::begin();
+        let peer = Command::new(Path::new("target/peers/libtorch_peer")).arg(THREADS.to_string()).output();
+        let answer = peer.ok().and_then(|output| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok());
+        let Some(answer) = answer else { break };
+        if placement == 0 {
             println!("peer: libtorch {}", answer["libtorch"]);
         }
+        now.add("libtorch", answer["milliseconds"].as_f64());
         let (mut model, mut optimizer) = (Model::new(&sizes, DType::F32), ours(&sizes, base()));
         model.steps(&mut optimizer, 5);
-        own.push(median(&model.steps(&mut optimizer, 30)));
+        now.add("step", model.steps(&mut optimizer, 30));
+        times.rounds.push(now.end());
     }
-    println!("3 M parameters: libtorch {theirs:.2?} ms, ours {own:.2?} ms; handover {handovers:.0?} ns");
-    Some(median(&own) / median(&theirs))
+    times
 }
 
 /// Resident memory beyond the host's after some steps, in units of the two moments; and what a meta-update takes at its
@@ -351,49 +393,52 @@ fn main() {
         println!("peer: PyTorch is missing (make bench installs it into target/peers)");
     }
     let libtorch = libtorch();
-    if libtorch.is_none() {
+    if libtorch.rounds.is_empty() {
         println!("peer: libtorch is missing (make bench compiles benches/peers/libtorch_peer.cpp where it finds it)");
     }
     println!("{elements} float32 parameters in {} tensors, {THREADS} threads", sizes.len());
-    let large = compare(&sizes, &mut torch, 2, 2);
-    let little = compare(&small(), &mut torch, 10, 50);
+    let mut array = vec![1.0_f32; (500_000_000 / scale).max(1_000_000)];
+    let large = compare(&sizes, &mut torch, 3, 2, &mut array);
+    let little = compare(&small(), &mut torch, 10, 50, &mut []);
     drop(torch);
     let half = halves(scale);
-    let mut array = vec![1.0_f32; (500_000_000 / scale).max(1_000_000)];
-    let copies: Vec<f64> = (0..9).map(|_| copy(&mut array)).collect();
-    let copy_rate = 8.0 * array.len() as f64 / median(&copies);
-    let rate = 36.0 * elements as f64 / large.median("step");
+    let (copied, moved) = (8.0 * array.len() as f64, 36.0 * elements as f64);
+    let bandwidth = large.over(&["copy"], "step").map(|ratio| ratio * moved / copied);
+    let once = |value: f64| [value, f64::NAN, f64::NAN];
     let rows = [
         ("plain_over_torch_fused", large.over(&["plain"], "torch"), "≤ 1.0"),
         ("step_over_torch_fused", large.over(&["step"], "torch"), "≤ 1.4"),
         ("clip_over_torch_clip_fused", large.over(&["clip"], "torch clip"), "≤ 0.85"),
         ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),
         ("observing_and_step_over_torch_fused", large.over(&["observing", "observed"], "torch"), "≤ 1.45"),
-        ("step_3m_over_libtorch", libtorch.unwrap_or(f64::NAN), "≤ 0.4"),
+        ("step_3m_over_libtorch", libtorch.over(&["step"], "libtorch"), "≤ 0.4"),
         ("small_over_torch_fused", little.over(&["step"], "torch"), "≤ 0.5"),
-        ("bandwidth_over_copy", rate / copy_rate, "≥ 0.85"),
-        ("attention_ms", attention_milliseconds(Level::Avx2), "≤ 1"),
-        ("attention_avx512_ms", attention_milliseconds(Level::Avx512), "–"),
+        ("bandwidth_over_copy", bandwidth, "≥ 0.85"),
+        ("attention_ms", once(attention_milliseconds(Level::Avx2)), "≤ 1"),
+        ("attention_avx512_ms", once(attention_milliseconds(Level::Avx512)), "–"),
         ("meta_over_step", large.over(&["meta"], "step"), "≤ 6"),
-        ("memory_moments", memory_moments, "≤ 1.01"),
-        ("memory_meta", memory_meta, "≤ 4"),
+        ("memory_moments", once(memory_moments), "≤ 1.01"),
+        ("memory_meta", once(memory_meta), "≤ 4"),
         ("bf16_over_float32", half.over(&["nearest"], "float32"), "≤ 0.85"),
         ("bf16_moments_over_float32", half.over(&["moments"], "float32"), "≤ 0.60"),
         ("bf16_chance_over_float32", half.over(&["chance"], "float32"), "–"),
         ("bf16_master_over_float32", half.over(&["master"], "float32"), "–"),
         ("bf16_remainder_over_float32", half.over(&["remainder"], "float32"), "–"),
     ];
-    println!("{:38} {:>10}  target", "", "measured");
-    for (key, value, target) in rows {
-        let value = if value.is_nan() { "missing".to_owned() } else { format!("{value:.3}") };
-        println!("{key:38} {value:>10}  {target}");
+    println!("{:38} {:>10} {:>10} {:>10}  target", "", "all rounds", "near cores", "far cores");
+    for (key, row, target) in rows {
+        let [all, near, far] = row.map(|value| if value.is_nan() { "–".to_owned() } else { format!("{value:.3}") });
+        println!("{key:38} {all:>10} {near:>10} {far:>10}  {target}");
     }
-    large.print("large");
-    little.print("small");
-    half.print("bf16");
-    println!("copy loop {:.1} GB/s, step {:.1} GB/s", copy_rate * 1e-6, rate * 1e-6);
-    let json: BTreeMap<&str, Option<f64>> =
-        rows.iter().map(|(key, value, _)| (*key, value.is_finite().then_some(*value))).collect();
+    for (what, times) in [("large", &large), ("small", &little), ("bf16", &half), ("3 M", &libtorch)] {
+        if !times.rounds.is_empty() {
+            times.print(what);
+        }
+    }
+    let rate = |bytes: f64, name: &str| bytes / large.median(name) * 1e-6;
+    println!("copy loop {:.1} GB/s, step {:.1} GB/s", rate(copied, "copy"), rate(moved, "step"));
+    let number = |value: f64| value.is_finite().then_some(value);
+    let json: BTreeMap<&str, Option<f64>> = rows.iter().map(|(key, row, _)| (*key, number(row[0]))).collect();
     std::fs::create_dir_all("target/bench").expect("target/bench");
     std::fs::write("target/bench/peers.json", serde_json::to_string_pretty(&json).expect("numbers")).expect("written");
 }
