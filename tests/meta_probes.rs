@@ -176,6 +176,16 @@ fn the_neighbours_are_symmetric_steps_of_what_is_stored() {
                 .sum::<f64>()
                 / moved[t].len() as f64;
             assert!(bias.abs() < 0.15 * unit, "{kind:?} tensor {t}: rounded towards zero? {:.3} units", bias / unit);
+            // Both neighbours are roundings of what was shown as θ′, not of something between two numbers: where all three
+            // have one exponent they are equally far from it.
+            let exponent = |x: f64| (x.abs().log2().floor(), x.signum());
+            let even = |i: &usize| [plus[t][*i], minus[t][*i]].map(exponent) == [exponent(moved[t][*i]); 2];
+            let of_16_bits = kind.0 == MAW_BFLOAT16 || kind.0 == MAW_FLOAT16;
+            let uneven: Vec<_> = (0..moved[t].len())
+                .filter(even)
+                .filter(|i| of_16_bits && plus[t][*i] - moved[t][*i] != moved[t][*i] - minus[t][*i])
+                .collect();
+            assert!(uneven.is_empty(), "{kind:?} tensor {t}: {uneven:?}");
         }
     }
 }
