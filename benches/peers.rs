@@ -141,10 +141,11 @@ fn copy(memory: &mut [f32]) -> f64 {
 /// they do not. A virtual machine's cores can be moved from one to the other at any time, and times with them.
 fn handover() -> f64 {
     const TIMES: usize = 20_000;
+    /// Until then the system has found each thread a core.
+    const SETTLED: Duration = Duration::from_millis(30);
     let (word, start) = (AtomicUsize::new(0), Instant::now());
     let pass_on = |first: usize| {
-        // Until the system has found each a core.
-        while start.elapsed() < Duration::from_millis(30) {}
+        while start.elapsed() < SETTLED {}
         for turn in (first..2 * TIMES).step_by(2) {
             let mut tries = 0;
             while word.load(Ordering::Acquire) != turn {
@@ -158,9 +159,8 @@ fn handover() -> f64 {
     };
     std::thread::scope(|scope| {
         let other = scope.spawn(|| pass_on(1));
-        let begin = Duration::from_millis(30);
-        pass_on(0).max(other.join().expect("it passes on")).duration_since(start + begin).as_secs_f64() * 1e9
-            / (2 * TIMES) as f64
+        let end = pass_on(0).max(other.join().expect("it passes on"));
+        (end - (start + SETTLED)).as_secs_f64() * 1e9 / (2 * TIMES) as f64
     })
 }
 
@@ -427,7 +427,9 @@ fn main() {
     ];
     println!("{:38} {:>10} {:>10} {:>10}  target", "", "all rounds", "near cores", "far cores");
     for (key, row, target) in rows {
-        let [all, near, far] = row.map(|value| if value.is_nan() { "–".to_owned() } else { format!("{value:.3}") });
+        let number =
+            |value: f64, without: &str| if value.is_nan() { without.to_owned() } else { format!("{value:.3}") };
+        let [all, near, far] = [number(row[0], "missing"), number(row[1], "–"), number(row[2], "–")];
         println!("{key:38} {all:>10} {near:>10} {far:>10}  {target}");
     }
     for (what, times) in [("large", &large), ("small", &little), ("bf16", &half), ("3 M", &libtorch)] {

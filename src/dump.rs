@@ -68,9 +68,8 @@ impl Optimizer {
             self.prepare()?;
         }
         self.sync()?;
-        if let Some(p) = &mut self.prepared {
-            p.backend.first_moment_sums(&mut p.state);
-        }
+        let p = self.prepared.as_mut().expect("prepared above");
+        p.backend.first_moment_sums(&mut p.state);
         let p = self.prepared.as_ref().expect("prepared above");
         let state = json!({
             "schema": "metaadamw.state",

@@ -245,23 +245,22 @@ impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENT
         }
         // SAFETY: the caller's promise, for elements of the dtypes' types; there is AVX2.
         unsafe {
-            let g = self.g.at.cast::<u16>().add(at);
-            if self.m.dtype == DType::BF16 {
-                let m = self.m.at.cast::<u16>().add(at);
-                if self.of_m {
-                    bf16::add_gradient::<_, true>(g, m, sums)
-                } else {
-                    bf16::add_gradient::<_, false>(g, m, sums)
-                }
-            } else {
-                let m = self.m.at.cast::<f32>().add(at);
-                if self.of_m {
-                    bf16::add_gradient::<_, true>(g, m, sums)
-                } else {
-                    bf16::add_gradient::<_, false>(g, m, sums)
-                }
+            match (self.m.dtype, self.of_m) {
+                (DType::BF16, true) => self.add::<u16, true>(at, sums),
+                (DType::BF16, false) => self.add::<u16, false>(at, sums),
+                (_, true) => self.add::<f32, true>(at, sums),
+                (_, false) => self.add::<f32, false>(at, sums),
             }
         }
+    }
+
+    /// # Safety
+    /// As for [`bf16::add_gradient`], for a whole tile of bfloat16 and of elements of this type.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn add<M: bf16::Moment, const OF_M: bool>(&self, at: usize, sums: [&mut Sum; 3]) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { bf16::add_gradient::<M, OF_M>(self.g.at.cast::<u16>().add(at), self.m.at.cast::<M>().add(at), sums) }
     }
 
     /// Nowhere by hand.

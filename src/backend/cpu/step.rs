@@ -206,7 +206,7 @@ impl StepPasses for Cpu {
         momentum: Option<&mut [f64]>,
     ) {
         let (zeros, with_momentum, of_m) = (self.zeros, momentum.is_some(), &self.of_m);
-        let leaves = |tensor: usize| !with_momentum && of_m[tensor] != OfM::Told;
+        let leaves = |of_m: OfM| !with_momentum && of_m != OfM::Told;
         let operands =
             Operands { params: Shared(params.pointers()), grads: Shared(grads.pointers()), state: self.state() };
         self.pass(
@@ -219,7 +219,7 @@ impl StepPasses for Cpu {
                     // of its kind, and the checker found that they do not overlap.
                     unsafe {
                         match (zeros, with_momentum) {
-                            _ if leaves(chunk.tensor) => drive(chunk, UpdateKernel::<T, false, false, false>(step)),
+                            _ if leaves(of_m[chunk.tensor]) => drive(chunk, UpdateKernel::<T, false, false, false>(step)),
                             (false, false) => drive(chunk, UpdateKernel::<T, false, false, true>(step)),
                             (true, false) => drive(chunk, UpdateKernel::<T, true, false, true>(step)),
                             (false, true) => drive(chunk, UpdateKernel::<T, false, true, true>(step)),
@@ -231,19 +231,17 @@ impl StepPasses for Cpu {
         );
         let mut momentum = momentum;
         for tensor in self.tensors().filter(|&t| coefficients[t].is_some()) {
-            let [param, exp_avg, exp_avg_sq, exp_avg_zeros, with_momentum] = self.chunks.total(tensor);
+            let [param, exp_avg, exp_avg_sq, exp_avg_zeros, product] = self.chunks.total(tensor);
             if let Some(momentum) = &mut momentum {
-                momentum[tensor] = with_momentum;
+                momentum[tensor] = product;
             }
-            let old = out[tensor];
-            out[tensor] = state_sums([param, exp_avg, exp_avg_sq, exp_avg_zeros]);
-            self.of_m[tensor] = match self.of_m[tensor] {
-                OfM::Summed(_) | OfM::Left if momentum.is_none() => {
-                    out[tensor].exp_avg = old.exp_avg;
-                    OfM::Left
-                }
-                _ => OfM::Told,
-            };
+            if leaves(self.of_m[tensor]) {
+                self.of_m[tensor] = OfM::Left;
+                out[tensor] = StateSums { param, exp_avg_sq, ..out[tensor] };
+            } else {
+                self.of_m[tensor] = OfM::Told;
+                out[tensor] = state_sums([param, exp_avg, exp_avg_sq, exp_avg_zeros]);
+            }
         }
     }
 
