@@ -5,8 +5,10 @@
 //! a thin `#[target_feature]` shell and the compiler vectorises it with what that shell may use. Bits stay equal
 //! because vectorising never changes the arithmetic: Rust neither reorders a sum nor contracts `a * b + c` into a fused
 //! operation by itself, so an order of summation that is written down holds at every width. [`Lanes`] is how the
-//! attention module writes it down, `sums.rs` how the passes over tensors do. Hence the two rules for a kernel: no
-//! `mul_add`, and no function of the platform's libm ([`crate::math`] has ours; `sqrt` is exact by IEEE 754).
+//! attention module writes it down, `sums.rs` how the passes over tensors do. Hence the rule for a kernel: no function of
+//! the platform's libm ([`crate::math`] has ours; `sqrt` and `mul_add` are exact by IEEE 754). And `mul_add` only where
+//! 16 bits are computed with: an instruction from Avx2 on and on aarch64, it is a function call at the baseline of x86-64,
+//! right but slow.
 //! NaNs stay NaNs at every level; which of two NaN operands gives the payload is the hardware's choice.
 #![expect(unsafe_code, reason = "calls of #[target_feature] functions, and a cast from lanes to their numbers")]
 
@@ -30,9 +32,9 @@ pub trait Kernel {
 pub enum Level {
     /// What every CPU of the architecture has: SSE2 on x86-64, NEON on aarch64.
     Baseline = 1,
-    /// 256-bit vectors, without FMA.
+    /// 256-bit vectors, and FMA.
     Avx2 = 2,
-    /// 512-bit vectors (F, BW, DQ and VL). The F part implies FMA, which stays unused, see above.
+    /// 512-bit vectors (F, BW, DQ and VL). The F part implies FMA.
     Avx512 = 3,
 }
 
@@ -56,7 +58,7 @@ pub fn run<K: Kernel>(kernel: K) -> K::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
@@ -115,7 +117,7 @@ fn best() -> Level {
 fn supports(level: Level) -> bool {
     match level {
         Level::Baseline => true,
-        Level::Avx2 => is_x86_feature_detected!("avx2"),
+        Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
         Level::Avx512 => {
             is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")

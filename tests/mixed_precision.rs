@@ -77,6 +77,44 @@ fn to_nearest_each_step_is_the_float32_step_rounded() {
     }
 }
 
+/// Also averages that keep little, after gradients a thousand times as large.
+#[test]
+fn moments_and_masters_of_16_bit_gradients_follow_the_formulas_to_the_last_bits_of_float32() {
+    const BETAS: [[f64; 2]; 6] = [[0.9, 0.999], [0.5, 0.5], [0.49, 0.999], [0.0, 0.99], [0.9, 0.0], [0.0, 0.0]];
+    let close = |got: f64, expected: f64, size: f64| (got - expected).abs() <= size * f64::from(f32::EPSILON) * 2.0;
+    for (dtype, [beta1, beta2]) in HALVES.into_iter().flat_map(|d| BETAS.map(|b| (d, b))) {
+        let mut model = Model::new(dtype, dtype, MAW_PRECISION_MASTER);
+        model.options.modulation = 0;
+        model.group = maw_param_group { beta1, beta2, ..model.group };
+        let maw_param_group { lr, eps, weight_decay, .. } = model.group;
+        let (mut handle, mut params) = (model.handle(), model.start());
+        model.train(&mut handle, &mut params, 0..1);
+        for step in 1..4 {
+            let scale = [1.0, 1e-3][step % 2];
+            let grads: Vec<_> = model.gradients(step).into_iter().flatten().map(|g| g.scaled(scale)).collect();
+            let (masters, states) = (model.masters(&mut handle, &params), model.states(&mut handle));
+            handle.step(&mut params, &grads.iter().cloned().map(Some).collect::<Vec<_>>()).expect("a step");
+            let (moved, after) = (model.masters(&mut handle, &params), model.states(&mut handle));
+            for (i, g) in grads.iter().enumerate() {
+                let of = |states: &[State]| (states[i].exp_avg.values(), states[i].exp_avg_sq.values());
+                let ((old_m, old_v), (m, v)) = (of(&states), of(&after));
+                let [correction1, correction2] = [beta1, beta2].map(|beta| 1.0 - beta.powi(step as i32 + 1));
+                for (k, g) in g.values().into_iter().enumerate() {
+                    let [kept, came] = [beta1 * old_m[k], (1.0 - beta1) * g];
+                    assert!(close(m[k], kept + came, kept.abs() + came.abs()), "m[{k}] of {i}: {}, {beta1}", m[k]);
+                    let square = beta2 * old_v[k] + (1.0 - beta2) * g * g;
+                    assert!(close(v[k], square, square), "v[{k}] of {i}: {}, not {square}, {beta2}", v[k]);
+                    let p = f64::from(masters[i][k]);
+                    let by = lr * m[k] / correction1 / ((v[k] / correction2).sqrt() + eps);
+                    let expected = p - by - lr * weight_decay * p;
+                    let got = f64::from(moved[i][k]);
+                    assert!(close(got, expected, p.abs() + by.abs()), "master {k} of {i}: {got}, not {expected}");
+                }
+            }
+        }
+    }
+}
+
 /// Gradients that both 16-bit formats hold.
 fn coarse_gradients(model: &Model, step: usize) -> Vec<Option<Tensor>> {
     let coarse = |x: f64| if x.abs() < 1e-3 { 0.0 } else { f64::from(half::bf16::from_f64(x)) };

@@ -1,4 +1,5 @@
-//! Vectors of eight for loops that are written by hand: AVX2 with operators instead of the intrinsics' names.
+//! Vectors of eight for loops that are written by hand: AVX2 with operators instead of the intrinsics' names. "AVX2" here
+//! means AVX2 and FMA, as [`crate::simd::Level::Avx2`] does.
 //!
 //! Sixteen elements that follow each other in memory are two vectors, those with even numbers and those with odd ones: so
 //! 16 bits become 32, and 32 become 16, with a shift of one vector and a mask of the other. Two of the four units that
@@ -8,12 +9,12 @@ use std::arch::x86_64::{
     __m256, __m256d, __m256i, _CMP_GE_OQ, _CMP_LE_OQ, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps,
     _mm256_add_epi32, _mm256_add_pd, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blend_epi16,
     _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps128_ps256, _mm256_castps256_ps128, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_cvtpd_ps, _mm256_cvtps_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_insertf128_ps,
-    _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps,
-    _mm256_mullo_epi32, _mm256_or_si256, _mm256_permute2f128_ps, _mm256_set_m128, _mm256_set1_epi32, _mm256_set1_pd,
-    _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_sll_epi32, _mm256_sqrt_ps, _mm256_srai_epi32,
-    _mm256_srl_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_unpackhi_ps,
-    _mm256_unpacklo_ps, _mm256_xor_si256,
+    _mm256_cmp_ps, _mm256_cvtpd_ps, _mm256_cvtps_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_fnmadd_ps, _mm256_insertf128_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_ps,
+    _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256, _mm256_permute2f128_ps, _mm256_set_m128,
+    _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_sll_epi32,
+    _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
 };
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Shl, Shr, Sub};
 
@@ -138,6 +139,18 @@ impl Number for F32s {
     fn sqrt(self) -> Self {
         // SAFETY: whoever made `self` has AVX2.
         Self(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: whoever made the operands has AVX2.
+        Self(unsafe { _mm256_fmadd_ps(self.0, a.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn minus_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: whoever made the operands has AVX2.
+        Self(unsafe { _mm256_fnmadd_ps(a.0, b.0, self.0) })
     }
 
     #[inline(always)]

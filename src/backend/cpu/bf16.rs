@@ -362,7 +362,7 @@ struct Run<'a, P: Weight, M, const OF_M: bool, const SCALED: bool> {
 #[inline(always)]
 fn add_squares(sum: &mut Block<F32s>, values: Block<F32s>) {
     for (sum, x) in sum.iter_mut().zip(values) {
-        *sum = *sum + x * x;
+        *sum = x.mul_add(x, *sum);
     }
 }
 
@@ -413,7 +413,7 @@ impl<P: Weight, M: Moment, const OF_M: bool, const SCALED: bool> Run<'_, P, M, O
         unsafe {
             let (host, beside) = (self.tile.host.add(at), self.tile.beside.wrapping_add(at));
             let p = P::read(host, beside);
-            let new = both!(I => self.s.param(p[I], ratio[I]));
+            let new = both!(I => self.s.param::<false>(p[I], ratio[I]));
             let held = P::write::<M>(host, beside, new, self.chance(P::CHANCE, 0));
             add_squares(&mut self.of_params, held);
         }
@@ -435,8 +435,8 @@ pub unsafe fn add_gradient<M: Moment, const OF_M: bool>(
         let [mut squares, mut products, mut squares_of_m] = [[F32s::splat(0.0); 2]; 3];
         for at in (0..TILE).step_by(BLOCK) {
             let (g, m) = (widened(g.add(at)), M::read(m.add(at)));
-            squares = both!(I => squares[I] + g[I] * g[I]);
-            products = both!(I => products[I] + g[I] * m[I]);
+            squares = both!(I => g[I].mul_add(g[I], squares[I]));
+            products = both!(I => g[I].mul_add(m[I], products[I]));
             if OF_M {
                 add_squares(&mut squares_of_m, m);
             }
@@ -486,7 +486,7 @@ unsafe fn step_of<P: Weight, M: Moment, const OF_M: bool, const SCALED: bool>(
 ) -> StateLanes<OF_M> {
     const BLOCKS: usize = TILE / BLOCK;
     /// Blocks whose roots are under way before the first is divided by.
-    const LAG: usize = 3;
+    const LAG: usize = 4;
     // SAFETY: the caller's promise.
     unsafe {
         let zero = F32s::splat(0.0);

@@ -10,6 +10,10 @@ pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     type Wide: Copy + Add<Output = Self::Wide> + Mul<Output = Self::Wide>;
     /// Correctly rounded root.
     fn sqrt(self) -> Self;
+    /// self·a + b, rounded once: see [`crate::simd`] for what that costs.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// self − a·b, rounded once.
+    fn minus_product(self, a: Self, b: Self) -> Self;
     /// Exact.
     fn widen(self) -> Self::Wide;
     /// Rounded to nearest, ties to even.
@@ -35,6 +39,14 @@ impl Number for f32 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        f32::mul_add(self, a, b)
+    }
+    #[inline(always)]
+    fn minus_product(self, a: Self, b: Self) -> Self {
+        f32::mul_add(-a, b, self)
     }
     #[inline(always)]
     fn widen(self) -> f64 {
@@ -68,6 +80,14 @@ impl Number for f64 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        f64::mul_add(self, a, b)
+    }
+    #[inline(always)]
+    fn minus_product(self, a: Self, b: Self) -> Self {
+        f64::mul_add(-a, b, self)
     }
     #[inline(always)]
     fn widen(self) -> f64 {

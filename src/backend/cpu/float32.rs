@@ -118,7 +118,7 @@ unsafe fn step_of<const SCALED: bool>(s: Scalars<f32>, tile: Tile, [of_p, of_m, 
             let behind = |blocks: usize| block.checked_sub(blocks).filter(|b| *b < BLOCKS).map(|b| b * BLOCK);
             if let Some(at) = behind(3) {
                 let p = both!(I => tile.p.add(at + 8 * I));
-                both!(I => s.param(F32s::load(p[I]), ratios[I]).store(p[I]));
+                both!(I => s.param::<true>(F32s::load(p[I]), ratios[I]).store(p[I]));
             }
             // Two behind: m was written in halves, and could not be read as a whole before these have left the core.
             if let Some(at) = behind(2) {
@@ -176,7 +176,7 @@ mod tests {
     fn defined(s: Scalars<f32>, [p, g, m, v]: &mut State, sums: &mut [Sum; 3]) {
         for i in 0..g.len() {
             (m[i], v[i]) = s.moments::<true>(g[i], m[i], v[i]);
-            p[i] = s.param(p[i], s.ratio(m[i], v[i]));
+            p[i] = s.param::<true>(p[i], s.ratio(m[i], v[i]));
         }
         for (sum, x) in sums.iter_mut().zip([p, m, v]) {
             square(x, sum);
@@ -216,7 +216,7 @@ mod tests {
             Coefficients { gradient: 0.7, beta1: 0.9, beta2: 0.999, eps: 3e-9, step_size: 1e-3, decay: 1e-5, key: 0 };
         let plain = Coefficients { gradient: 1.0, decay: 0.0, ..c };
         for (special, c) in [(&finite[..], c), (&finite[..], plain), (&huge[..], c), (&any[..], c)] {
-            let (s, start) = (Scalars::new(&c), state(special));
+            let (s, start) = (Scalars::new(&c, false), state(special));
             let [mut expected, mut got] = [start.clone(), start];
             let (mut expected_sums, mut sums) = ([Sum::ZERO; 3], [Sum::ZERO; 3]);
             for round in 0..3 {

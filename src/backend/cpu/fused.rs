@@ -172,7 +172,7 @@ fn body<T: Float, P: Cell, G: Half, M: Moment>(
     for i in 0..TILE {
         let (old_m, old_v) = (T::from_f32(M::load(m[i])), T::from_f32(M::load(v[i])));
         let (new_m, new_v) = s.moments::<false>(T::from_f32(G::widen(g[i])), old_m, old_v);
-        let new_p = s.param(T::from_f32(P::load(host[i], beside[i])), s.ratio(new_m, new_v));
+        let new_p = s.param::<false>(T::from_f32(P::load(host[i], beside[i])), s.ratio(new_m, new_v));
         let stored;
         (host[i], beside[i], stored) = P::store(new_p.to_f32(), u32::from(noise_p[i]));
         value_p[i] = T::from_f32(stored);

@@ -2,8 +2,9 @@
 //!
 //! A kernel works tile by tile: on [`TILE`] elements, which stay in the first-level cache, it runs plain loops, first
 //! over the elements, then over each sum that it makes of them (`sums.rs`). Element arithmetic is in what the tensor is
-//! computed in (the moments, θ, θ′ and the step from it) or in float64 (what only feeds sums). Nothing is contracted into
-//! a fused multiply-add. So the width of the vectors that [`crate::simd`] allows the compiler decides no bit.
+//! computed in (the moments, θ, θ′ and the step from it) or in float64 (what only feeds sums). A product is rounded before
+//! it is added, or, where gradients or moments have 16 bits, it is not: the definition says which, never the compiler. So
+//! the width of the vectors that [`crate::simd`] allows it decides no bit.
 
 use std::marker::PhantomData;
 
@@ -72,7 +73,10 @@ impl<K: Tiles<N>, const N: usize> Kernel for Drive<K, N> {
 #[derive(Clone, Copy, Debug)]
 pub struct Scalars<T> {
     gradient: T,
-    beta1: T,
+    /// Whether gradients and moments have float32's precision or more, or averages are fast. Else moments move towards g and
+    /// g², as PyTorch's lerp does, and products are fused: half the operations. That would lose what is left of an average
+    /// which keeps next to nothing.
+    pub exact: bool,
     one_minus_beta1: T,
     exact_beta1: f64,
     exact_one_minus_beta1: f64,
@@ -84,15 +88,15 @@ pub struct Scalars<T> {
 }
 
 impl<T: Number> Scalars<T> {
-    /// The new first and second moment. Not SCALED: the gradient has no factor.
+    /// The new first and second moment, not exact. Not SCALED: the gradient has no factor.
     #[inline(always)]
     pub fn short_moments<const SCALED: bool>(&self, g: T, m: T, v: T) -> (T, T) {
         let g = if SCALED { g * self.gradient } else { g };
-        (self.beta1 * m + self.one_minus_beta1 * g, self.second(g, v))
+        (m.minus_product(self.one_minus_beta1, m - g), v.minus_product(self.one_minus_beta2, v.minus_product(g, g)))
     }
 
-    /// The new first and second moment. An EXACT m is rounded once: its cosine with g is a feature, and small differences
-    /// of it decide there. Where g or m has 16 bits it would be wasted.
+    /// The new first and second moment. An [`exact`](Self::exact) m is rounded once: its cosine with g is a feature, and
+    /// small differences of it decide there.
     #[inline(always)]
     pub fn moments<const EXACT: bool>(&self, g: T, m: T, v: T) -> (T, T) {
         if !EXACT {
@@ -128,8 +132,12 @@ impl<T: Number> Scalars<T> {
 
     /// The new parameter: eq. 4.
     #[inline(always)]
-    pub fn param(&self, p: T, ratio: T) -> T {
-        p - (self.step_size * ratio + self.decay * p)
+    pub fn param<const EXACT: bool>(&self, p: T, ratio: T) -> T {
+        if EXACT {
+            p - (self.step_size * ratio + self.decay * p)
+        } else {
+            p.minus_product(self.step_size, ratio).minus_product(self.decay, p)
+        }
     }
 
     /// Each as another number.
@@ -137,7 +145,7 @@ impl<T: Number> Scalars<T> {
     pub fn map<U>(self, number: impl Fn(T) -> U) -> Scalars<U> {
         Scalars {
             gradient: number(self.gradient),
-            beta1: number(self.beta1),
+            exact: self.exact,
             one_minus_beta1: number(self.one_minus_beta1),
             exact_beta1: self.exact_beta1,
             exact_one_minus_beta1: self.exact_one_minus_beta1,
@@ -157,12 +165,12 @@ impl<T: Float> Scalars<T> {
         self.gradient.to_f32() != 1.0
     }
 
-    /// Each rounded at most once.
+    /// Each rounded at most once. `short`: whether gradients or moments have 16 bits.
     #[must_use]
-    pub fn new(c: &Coefficients) -> Self {
+    pub fn new(c: &Coefficients, short: bool) -> Self {
         Self {
             gradient: T::round(c.gradient),
-            beta1: T::round(c.beta1),
+            exact: !short || c.beta1.min(c.beta2) < 0.5,
             one_minus_beta1: T::round(1.0 - c.beta1),
             exact_beta1: c.beta1,
             exact_one_minus_beta1: 1.0 - c.beta1,
@@ -179,7 +187,7 @@ impl<T: Float> Scalars<T> {
     fn update<const EXACT: bool>(self, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             (*m, *v) = self.moments::<EXACT>(*g, *m, *v);
-            *p = self.param(*p, self.ratio(*m, *v));
+            *p = self.param::<EXACT>(*p, self.ratio(*m, *v));
         }
     }
 }
@@ -362,10 +370,10 @@ impl<T: Float> Step<T> {
         // SAFETY: the caller's promise.
         let (p, g, (m, v)) =
             unsafe { (self.p.tile(at, len, p), self.g.tile(at, len, g), self.moments.tiles(at, len, (m, v))) };
-        if self.moments.short {
-            self.s.update::<false>(p, g, m, v);
-        } else {
+        if self.s.exact {
             self.s.update::<true>(p, g, m, v);
+        } else {
+            self.s.update::<false>(p, g, m, v);
         }
         // SAFETY: the caller's promise; these are their tiles.
         unsafe {
@@ -399,7 +407,7 @@ impl<T: Float> Step<T> {
                 }
             };
         }
-        if T::DTYPE == DType::F32 && len == TILE && self.g.dtype == self.p.dtype {
+        if T::DTYPE == DType::F32 && !self.s.exact && len == TILE && self.g.dtype == self.p.dtype {
             choose! {
                 BF16, Nearest => Nearest<BF16>;
                 BF16, Stochastic => Chance<BF16>;
@@ -446,7 +454,7 @@ impl<T: Float> Step<T> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn by_hand<const OF_M: bool>(&self, at: usize, len: usize, sums: &mut [Sum]) -> bool {
-        if self.p.dtype != DType::BF16 || !bf16::fits::<T>(len, self.g.dtype) {
+        if self.p.dtype != DType::BF16 || self.s.exact || !bf16::fits::<T>(len, self.g.dtype) {
             return false;
         }
         macro_rules! choose {

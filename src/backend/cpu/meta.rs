@@ -80,7 +80,7 @@ impl View<'_> {
             p: self.state.weights(kind, chunk, self.meta.saved.pointer(chunk.tensor)),
             g: self.kept(Kept::Train1, chunk, kind),
             moments: self.state.moments(kind, chunk),
-            s: scalars(how),
+            s: scalars(how, kind),
         }
     }
 
@@ -101,12 +101,12 @@ fn present(host: *const c_void, chunk: Chunk, kind: Kind) -> Option<Read> {
 }
 
 /// A tensor that stays has none: its kernels do not read them.
-fn scalars<T: Float>(how: &Move) -> Scalars<T> {
+fn scalars<T: Float>(how: &Move, kind: Kind) -> Scalars<T> {
     const UNUSED: Coefficients =
         Coefficients { gradient: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step_size: 0.0, decay: 0.0, key: 0 };
     match how {
-        Move::Step(c) | Move::Drift(c) => Scalars::new(c),
-        Move::Stay => Scalars::new(&UNUSED),
+        Move::Step(c) | Move::Drift(c) => Scalars::new(c, kind.is_short()),
+        Move::Stay => Scalars::new(&UNUSED, kind.is_short()),
     }
 }
 

@@ -70,7 +70,7 @@ impl<T: Float> Origin<T> {
         if MODE == STEP {
             // SAFETY: the caller's promise.
             let g = unsafe { self.g.tile(at, len, g) };
-            if !self.moments.short {
+            if s.exact {
                 ratios::<T, true>(s, ratio, g, m, v);
             } else {
                 ratios::<T, false>(s, ratio, g, m, v);
@@ -94,10 +94,20 @@ fn ratios<T: Float, const EXACT: bool>(s: Scalars<T>, ratio: &mut [T], g: &[T], 
     }
 }
 
+/// θ′ before it is rounded.
 #[inline(always)]
 fn params<T: Float>(s: Scalars<T>, moved: &mut [T], p: &[T], ratio: &[T]) {
+    if s.exact {
+        params_of::<T, true>(s, moved, p, ratio);
+    } else {
+        params_of::<T, false>(s, moved, p, ratio);
+    }
+}
+
+#[inline(always)]
+fn params_of<T: Float, const EXACT: bool>(s: Scalars<T>, moved: &mut [T], p: &[T], ratio: &[T]) {
     for ((moved, p), ratio) in moved.iter_mut().zip(p).zip(ratio) {
-        *moved = s.param(*p, *ratio);
+        *moved = s.param::<EXACT>(*p, *ratio);
     }
 }
 

@@ -44,7 +44,7 @@ pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
     for block in blocks {
         for (lane, a) in lanes.iter_mut().zip(block) {
             let a = a.to_f32() * scale;
-            *lane += a * a;
+            *lane = a.mul_add(a, *lane);
         }
     }
     if sound(&lanes) {
@@ -65,10 +65,10 @@ pub fn short_square_and_dot<A: Float>(a: &[A], b: &[A], squares: &mut Sum, produ
     let (mut aa, mut ab) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     for (a, b) in a_blocks.iter().zip(b_blocks) {
         for lane in 0..LANES {
-            aa[lane] += a[lane].to_f32() * a[lane].to_f32();
+            aa[lane] = a[lane].to_f32().mul_add(a[lane].to_f32(), aa[lane]);
         }
         for lane in 0..LANES {
-            ab[lane] += a[lane].to_f32() * b[lane].to_f32();
+            ab[lane] = a[lane].to_f32().mul_add(b[lane].to_f32(), ab[lane]);
         }
     }
     if sound(&aa) && ab.iter().all(|x| x.is_finite()) {

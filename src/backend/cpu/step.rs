@@ -90,7 +90,7 @@ impl Operands<'_> {
             p: self.state.weights(kind, chunk, self.params.at(chunk.tensor)),
             g: gradient(self.grads.at(chunk.tensor), chunk, kind),
             moments: self.state.moments(kind, chunk),
-            s: Scalars::new(c),
+            s: Scalars::new(c, kind.is_short()),
             noise: [noise(Use::Param), noise(Use::Moments)],
         }
     }

@@ -7,7 +7,8 @@
 // and a meta-update is made of passes over chunks, each followed by maw_totals. Nothing is atomic: every sum has a slot
 // of its own, slots are added in a fixed order, and kernels hand over at their borders. So a step has the same bits
 // every time, whatever the device, the number of blocks or the alignment of the buffers. Arithmetic on elements is
-// that of the CPU backend's kernels.rs, operation by operation; it must be compiled without contraction (--fmad=false).
+// that of the CPU backend's kernels.rs, operation by operation; it must be compiled without contraction (--fmad=false):
+// fused are the products that say so.
 //
 // The structs are mirrored in world.rs. No includes: the runtime compiler has every builtin that is used.
 
@@ -149,6 +150,9 @@ __device__ inline u64 bits_of(double x) { return (u64)__double_as_longlong(x); }
 
 __device__ inline float root(float x) { return sqrtf(x); }
 __device__ inline double root(double x) { return sqrt(x); }
+// a·b + c, rounded once.
+__device__ inline float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ inline double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
 
 // -- 16-bit floats: half.rs, operation by operation.
 
@@ -472,23 +476,28 @@ struct Moments {
 template <class A> struct Scalars {
     A gradient;
     double beta1, one_minus_beta1;
+    bool fast; // an average keeps less than half of what it was
     A beta2, one_minus_beta2, eps, step_size, decay;
     u64 key;
 
     __device__ Scalars() {}
     __device__ explicit Scalars(const Coefficients& c)
-        : gradient((A)c.gradient), beta1(c.beta1), one_minus_beta1(1.0 - c.beta1), beta2((A)c.beta2),
+        : gradient((A)c.gradient), beta1(c.beta1), one_minus_beta1(1.0 - c.beta1),
+          fast(c.beta1 < 0.5 || c.beta2 < 0.5), beta2((A)c.beta2),
           one_minus_beta2((A)(1.0 - c.beta2)), eps((A)c.eps), step_size((A)c.step_size), decay((A)c.decay), key(c.key) {}
 
-    // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. Where g or
-    // m has 16 bits it would be wasted.
+    // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. Else averages
+    // move towards g and g², which is half the operations, and loses what is left of one that keeps next to nothing.
     __device__ inline void moments(A g, A& m, A& v, bool exact) const {
         g = g * gradient;
-        m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : (A)beta1 * m + (A)one_minus_beta1 * g;
-        v = beta2 * v + one_minus_beta2 * (g * g);
+        m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : fused(-(A)one_minus_beta1, m - g, m);
+        v = exact ? beta2 * v + one_minus_beta2 * (g * g) : fused(-one_minus_beta2, fused(-g, g, v), v);
     }
     __device__ inline A ratio(A m, A v) const { return m / (root(v) + eps); }
-    __device__ inline A param(A p, A ratio) const { return p - (step_size * ratio + decay * p); }
+    __device__ inline A param(A p, A ratio, bool exact) const {
+        return exact ? p - (step_size * ratio + decay * p)
+                     : fused(-decay, p, fused(-step_size, ratio, p));
+    }
 };
 
 // ---- Sums --------------------------------------------------------------------------------------------------------
@@ -525,7 +534,10 @@ struct Piece {
     u32 from, to;
 };
 
-__device__ inline bool is_exact(const Tensor& t) { return !is_half(t.grad_dtype) && !is_half(t.moment_dtype); }
+// Whether gradients and moments have float32's precision or more, or averages are fast.
+template <class A> __device__ inline bool is_exact(const Tensor& t, const Scalars<A>& s) {
+    return t.dtype == F64 || (!is_half(t.grad_dtype) && !is_half(t.moment_dtype)) || s.fast;
+}
 
 // The same tensor with what its kind says as constants.
 template <int KIND> __device__ inline Tensor known(const Tensor& t) {
@@ -788,7 +800,7 @@ template <int WANTED> struct Update {
         __syncthreads();
         if (threadIdx.x == 0) shared[0] = Place<A>(w, t, piece);
         __syncthreads();
-        bool exact = is_exact(t);
+        bool exact = is_exact(t, shared[0].scalars);
         u32 zeros = 0;
         packs<A, N>(piece, [&](u32 at) {
             const Place<A>& place = shared[0];
@@ -800,7 +812,7 @@ template <int WANTED> struct Update {
 #pragma unroll
             for (int i = 0; i < N; i++) s.moments(gs[i], ms[i], vs[i], exact);
 #pragma unroll
-            for (int i = 0; i < N; i++) ps[i] = s.param(ps[i], s.ratio(ms[i], vs[i]));
+            for (int i = 0; i < N; i++) ps[i] = s.param(ps[i], s.ratio(ms[i], vs[i]), exact);
             READ_AGAIN;
             Moments(t, place.m, place.v).store(ms, vs, at, s.key, place.start + at);
             if (WANTED > 0) {
@@ -1452,14 +1464,13 @@ template <class A, int N> struct Origin {
     Operand g;
     Moments moments;
     u64 how;
-    bool exact;
     Scalars<A> s;
+    bool exact;
 
     __device__ Origin(const Meta& meta, const Tensor& t, const Piece& piece)
         : p(Weights::of_chunk(t, meta.saved[piece.tensor], piece.start)),
           g(meta.kept[0][piece.tensor], t.grad_dtype, piece.start), moments(Moments::of_chunk(t, piece.start)),
-          how(meta.moves[piece.tensor].how), exact(is_exact(t)),
-          s(meta.moves[piece.tensor].coefficients) {}
+          how(meta.moves[piece.tensor].how), s(meta.moves[piece.tensor].coefficients), exact(is_exact(t, s)) {}
 
     // θ or its masters, m′/(√v̂′ + ε), and θ′.
     __device__ void point(u32 at, A (&ps)[N], A (&ratio)[N], A (&moved)[N]) const {
@@ -1480,7 +1491,7 @@ template <class A, int N> struct Origin {
         for (int i = 0; i < N; i++) {
             if (how == STEP) s.moments(gs[i], ms[i], vs[i], exact);
             ratio[i] = s.ratio(ms[i], vs[i]);
-            moved[i] = s.param(ps[i], ratio[i]);
+            moved[i] = s.param(ps[i], ratio[i], exact);
         }
         p.round_as_shown(moved, p.has_master());
     }
