@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Promise: the same bits for any number of threads and any instruction set. Hence fixed chunks and lanes for every
-//! sum, no contraction that is not written down, no function of the platform's libm.
+//! sum, no contraction that is not written down, and of the platform's libm nothing that IEEE 754 does not define.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("metaadamw supports 64-bit targets only");

@@ -6,9 +6,9 @@
 //! because vectorising never changes the arithmetic: Rust neither reorders a sum nor contracts `a * b + c` into a fused
 //! operation by itself, so an order of summation that is written down holds at every width. [`Lanes`] is how the
 //! attention module writes it down, `sums.rs` how the passes over tensors do. Hence the rule for a kernel: no function of
-//! the platform's libm ([`crate::math`] has ours; `sqrt` and `mul_add` are exact by IEEE 754). And `mul_add` only where
-//! 16 bits are computed with: an instruction from Avx2 on and on aarch64, it is a function call at the baseline of x86-64,
-//! right but slow.
+//! the platform's libm that IEEE 754 does not define to the last bit, as it does `sqrt` and `mul_add` ([`crate::math`] has
+//! the others). And `mul_add` only where 16 bits are computed with: an instruction from Avx2 on and on aarch64, it is a
+//! function call at the baseline of x86-64, right but slow.
 //! NaNs stay NaNs at every level; which of two NaN operands gives the payload is the hardware's choice.
 #![expect(unsafe_code, reason = "calls of #[target_feature] functions, and a cast from lanes to their numbers")]
 

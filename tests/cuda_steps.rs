@@ -282,22 +282,27 @@ fn every_dtype_and_precision_has_the_bits_of_the_cpu() {
                     continue;
                 }
                 let spec = Spec { grad_dtype, ..Spec::new("w", &shape, dtype) };
-                let group = maw_param_group { lr: 0.02, precision, moment_dtype, ..param_group() };
+                let usual = maw_param_group { lr: 0.02, precision, moment_dtype, ..param_group() };
                 let start = vec![Tensor::new(dtype, &random.values(spec.len(), 0.5))];
                 let grads = vec![Some(Tensor::new(grad_dtype, &random.values(spec.len(), 0.01)))];
-                let run = |options: &maw_options| {
-                    let (mut handle, mut params) = (Handle::new(options).expect("good options"), start.clone());
-                    handle.add(&group, std::slice::from_ref(&spec)).expect("good tensors");
-                    for _ in 0..2 {
-                        handle.step(&mut params, &grads).expect("a step");
-                    }
-                    let masters =
-                        handle.masters(0, &params[0]).map(|m| m.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
-                    (bits(&params), handle.tensor_state(0, &spec).expect("a state").bits(), masters.ok())
-                };
-                let with = |o: maw_options| maw_options { modulation: 0, ..o };
-                let same = run(&with(cuda())) == run(&with(cpu()));
-                assert!(same, "dtype {dtype}, gradient {grad_dtype}, precision {precision}, moments {moment_dtype}");
+                // Down to ½ averages are slow.
+                for betas @ (beta1, beta2) in [(usual.beta1, usual.beta2), (0.5, 0.5), (0.4, 0.999), (0.9, 0.4)] {
+                    let group = maw_param_group { beta1, beta2, ..usual };
+                    let run = |options: &maw_options| {
+                        let (mut handle, mut params) = (Handle::new(options).expect("good options"), start.clone());
+                        handle.add(&group, std::slice::from_ref(&spec)).expect("good tensors");
+                        for _ in 0..2 {
+                            handle.step(&mut params, &grads).expect("a step");
+                        }
+                        let masters =
+                            handle.masters(0, &params[0]).map(|m| m.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+                        (bits(&params), handle.tensor_state(0, &spec).expect("a state").bits(), masters.ok())
+                    };
+                    let with = |o: maw_options| maw_options { modulation: 0, ..o };
+                    let same = run(&with(cuda())) == run(&with(cpu()));
+                    let case = format!("dtype {dtype}, gradient {grad_dtype}, moments {moment_dtype}, {betas:?}");
+                    assert!(same, "{case}, precision {precision}");
+                }
             }
         }
     }

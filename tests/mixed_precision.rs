@@ -115,6 +115,38 @@ fn moments_and_masters_of_16_bit_gradients_follow_the_formulas_to_the_last_bits_
     }
 }
 
+#[test]
+fn a_weight_decay_below_the_last_place_of_a_master_is_right_in_the_mean() {
+    const START: f64 = 1.0625; // 3e-8 of it are half a unit of its last place as a float32
+    let kinds = [
+        (MAW_BFLOAT16, MAW_PRECISION_MASTER),
+        (MAW_BFLOAT16, MAW_PRECISION_REMAINDER),
+        (MAW_FLOAT16, MAW_PRECISION_MASTER),
+        (MAW_FLOAT32, MAW_PRECISION_NEAREST),
+    ];
+    for (dtype, precision) in kinds {
+        let run = |weight_decay: f64| -> f64 {
+            let grad_dtype = if dtype == MAW_FLOAT16 { MAW_FLOAT16 } else { MAW_BFLOAT16 };
+            let mut model = Model::new(dtype, grad_dtype, precision);
+            model.options.modulation = 0;
+            model.group = maw_param_group { lr: 2e-6, weight_decay, ..model.group };
+            let mut handle = model.handle();
+            let mut params: Vec<_> =
+                model.specs().iter().map(|spec| Tensor::new(dtype, &vec![START; spec.len()])).collect();
+            model.train(&mut handle, &mut params, 0..100);
+            let values = match dtype {
+                MAW_FLOAT32 => params[3].values(),
+                _ => model.masters(&mut handle, &params)[3].iter().map(|x| f64::from(*x)).collect(),
+            };
+            values.iter().sum::<f64>() / values.len() as f64
+        };
+        let steps = (0..100).filter(|step| step % 5 != 4 || step % 4 != 3).count() as f64;
+        let (decayed, expected) = (run(0.0) - run(0.01), START * steps * 2e-6 * 0.01);
+        let ratio = decayed / expected;
+        assert!((ratio - 1.0).abs() < 0.02, "dtype {dtype}, precision {precision}: {ratio} of the decay");
+    }
+}
+
 /// Gradients that both 16-bit formats hold.
 fn coarse_gradients(model: &Model, step: usize) -> Vec<Option<Tensor>> {
     let coarse = |x: f64| if x.abs() < 1e-3 { 0.0 } else { f64::from(half::bf16::from_f64(x)) };

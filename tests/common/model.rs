@@ -144,6 +144,12 @@ pub fn all_models() -> Vec<Model> {
             models.push(model);
         }
     }
+    // Averages that keep less than half are computed as without 16 bits.
+    for moment_dtype in [0, MAW_BFLOAT16] {
+        let mut fast = Model::new(MAW_BFLOAT16, MAW_BFLOAT16, MAW_PRECISION_MASTER);
+        fast.group = maw_param_group { beta1: 0.4, moment_dtype, ..fast.group };
+        models.push(fast);
+    }
     let mut wide = Model::new(MAW_FLOAT32, MAW_BFLOAT16, MAW_PRECISION_NEAREST);
     wide.group.moment_dtype = MAW_BFLOAT16;
     models.push(wide);

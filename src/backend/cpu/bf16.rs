@@ -345,7 +345,7 @@ impl Chance {
     }
 }
 
-/// A tile's step under way. SCALED: gradients have a factor. Most have none, and a product by 1 is a twenty-fifth of the step.
+/// A tile's step under way. SCALED: gradients have a factor. Most have none, and a product by 1 costs.
 /// OF_M: Σ m² is wanted.
 struct Run<'a, P: Weight, M, const OF_M: bool, const SCALED: bool> {
     s: Scalars<F32s>,

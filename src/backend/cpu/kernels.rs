@@ -84,6 +84,8 @@ pub struct Scalars<T> {
     one_minus_beta2: T,
     eps: T,
     step_size: T,
+    /// If not exact, over the step size: added to r it is rounded with what else moves θ, where by itself it may be less
+    /// than θ's last place.
     decay: T,
 }
 
@@ -136,7 +138,7 @@ impl<T: Number> Scalars<T> {
         if EXACT {
             p - (self.step_size * ratio + self.decay * p)
         } else {
-            p.minus_product(self.step_size, ratio).minus_product(self.decay, p)
+            p.minus_product(self.step_size, self.decay.mul_add(p, ratio))
         }
     }
 
@@ -168,9 +170,10 @@ impl<T: Float> Scalars<T> {
     /// Each rounded at most once. `short`: whether gradients or moments have 16 bits.
     #[must_use]
     pub fn new(c: &Coefficients, short: bool) -> Self {
+        let exact = !short || c.beta1.min(c.beta2) < 0.5;
         Self {
             gradient: T::round(c.gradient),
-            exact: !short || c.beta1.min(c.beta2) < 0.5,
+            exact,
             one_minus_beta1: T::round(1.0 - c.beta1),
             exact_beta1: c.beta1,
             exact_one_minus_beta1: 1.0 - c.beta1,
@@ -178,7 +181,7 @@ impl<T: Float> Scalars<T> {
             one_minus_beta2: T::round(1.0 - c.beta2),
             eps: T::round(c.eps),
             step_size: T::round(c.step_size),
-            decay: T::round(c.decay),
+            decay: T::round(if exact || c.step_size == 0.0 { c.decay } else { c.decay / c.step_size }),
         }
     }
 

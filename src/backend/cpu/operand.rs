@@ -376,7 +376,7 @@ pub struct Moments {
     pub v: *mut c_void,
     /// Their type.
     pub dtype: DType,
-    /// Whether they, or the gradients that they are made of, have 16 bits: float32 is then good for all that is computed.
+    /// Whether they, or the gradients that they are made of, have 16 bits: float32 is then good for sums within a tile.
     pub short: bool,
 }
 

@@ -474,29 +474,31 @@ struct Moments {
 
 // A tensor's coefficients in its arithmetic; each rounded at most once.
 template <class A> struct Scalars {
-    A gradient;
     double beta1, one_minus_beta1;
-    bool fast; // an average keeps less than half of what it was
-    A beta2, one_minus_beta2, eps, step_size, decay;
+    A beta2, one_minus_beta2, eps, step_size;
+    A decay; // if not exact, over the step size: by itself it may be less than θ's last place
+    A gradient;
+    bool exact;
     u64 key;
 
     __device__ Scalars() {}
-    __device__ explicit Scalars(const Coefficients& c)
-        : gradient((A)c.gradient), beta1(c.beta1), one_minus_beta1(1.0 - c.beta1),
-          fast(c.beta1 < 0.5 || c.beta2 < 0.5), beta2((A)c.beta2),
-          one_minus_beta2((A)(1.0 - c.beta2)), eps((A)c.eps), step_size((A)c.step_size), decay((A)c.decay), key(c.key) {}
+    __device__ Scalars(const Coefficients& c, bool exact)
+        : beta1(c.beta1), one_minus_beta1(1.0 - c.beta1), beta2((A)c.beta2), one_minus_beta2((A)(1.0 - c.beta2)),
+          eps((A)c.eps), step_size((A)c.step_size),
+          decay((A)(exact || c.step_size == 0.0 ? c.decay : c.decay / c.step_size)), gradient((A)c.gradient),
+          exact(exact), key(c.key) {}
 
     // An exact m is rounded once: its cosine with g is a feature, and small differences of it decide there. Else averages
-    // move towards g and g², which is half the operations, and loses what is left of one that keeps next to nothing.
-    __device__ inline void moments(A g, A& m, A& v, bool exact) const {
+    // move towards g and g², which is half the operations, and loses what is left of one that keeps next to nothing. g
+    // becomes the effective gradient.
+    __device__ inline void moments(A& g, A& m, A& v, bool exact) const {
         g = g * gradient;
         m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : fused(-(A)one_minus_beta1, m - g, m);
         v = exact ? beta2 * v + one_minus_beta2 * (g * g) : fused(-one_minus_beta2, fused(-g, g, v), v);
     }
     __device__ inline A ratio(A m, A v) const { return m / (root(v) + eps); }
     __device__ inline A param(A p, A ratio, bool exact) const {
-        return exact ? p - (step_size * ratio + decay * p)
-                     : fused(-decay, p, fused(-step_size, ratio, p));
+        return exact ? p - (step_size * ratio + decay * p) : fused(-step_size, fused(decay, p, ratio), p);
     }
 };
 
@@ -534,9 +536,14 @@ struct Piece {
     u32 from, to;
 };
 
-// Whether gradients and moments have float32's precision or more, or averages are fast.
-template <class A> __device__ inline bool is_exact(const Tensor& t, const Scalars<A>& s) {
-    return t.dtype == F64 || (!is_half(t.grad_dtype) && !is_half(t.moment_dtype)) || s.fast;
+// Whether gradients and moments have float32's precision or more.
+__device__ inline bool is_long(const Tensor& t) {
+    return t.dtype == F64 || (!is_half(t.grad_dtype) && !is_half(t.moment_dtype));
+}
+
+// The same, or whether averages keep less than half of what they were.
+__device__ inline bool is_exact(const Tensor& t, const Coefficients& c) {
+    return is_long(t) || c.beta1 < 0.5 || c.beta2 < 0.5;
 }
 
 // The same tensor with what its kind says as constants.
@@ -746,7 +753,7 @@ template <class A> struct Place {
 
     __device__ Place() {}
     __device__ Place(const World& w, const Tensor& t, const Piece& piece)
-        : start(piece.start), scalars(w.coefficients[piece.tensor]) {
+        : start(piece.start), scalars(w.coefficients[piece.tensor], is_exact(t, w.coefficients[piece.tensor])) {
         Weights p = Weights::of_chunk(t, w.params[piece.tensor], start);
         Moments moments = Moments::of_chunk(t, start);
         host = p.host.address;
@@ -800,7 +807,6 @@ template <int WANTED> struct Update {
         __syncthreads();
         if (threadIdx.x == 0) shared[0] = Place<A>(w, t, piece);
         __syncthreads();
-        bool exact = is_exact(t, shared[0].scalars);
         u32 zeros = 0;
         packs<A, N>(piece, [&](u32 at) {
             const Place<A>& place = shared[0];
@@ -809,6 +815,7 @@ template <int WANTED> struct Update {
             READ_AGAIN;
             load(place, t, at, begins, ps, gs, ms, vs);
             READ_AGAIN;
+            bool exact = is_long(t) || s.exact; // the first is known when this is compiled
 #pragma unroll
             for (int i = 0; i < N; i++) s.moments(gs[i], ms[i], vs[i], exact);
 #pragma unroll
@@ -822,7 +829,7 @@ template <int WANTED> struct Update {
             if (WANTED > 3) {
                 zeros += count_zeros(ms);
 #pragma unroll
-                for (int i = 0; i < N; i++) sums[4 % SUMS] += (double)(gs[i] * s.gradient) * (double)ms[i];
+                for (int i = 0; i < N; i++) sums[4 % SUMS] += (double)gs[i] * (double)ms[i];
             }
             READ_AGAIN;
             Weights(t, place.host, place.beside).store(ps, at, s.key, place.start + at);
@@ -1470,7 +1477,9 @@ template <class A, int N> struct Origin {
     __device__ Origin(const Meta& meta, const Tensor& t, const Piece& piece)
         : p(Weights::of_chunk(t, meta.saved[piece.tensor], piece.start)),
           g(meta.kept[0][piece.tensor], t.grad_dtype, piece.start), moments(Moments::of_chunk(t, piece.start)),
-          how(meta.moves[piece.tensor].how), s(meta.moves[piece.tensor].coefficients), exact(is_exact(t, s)) {}
+          how(meta.moves[piece.tensor].how),
+          s(meta.moves[piece.tensor].coefficients, is_exact(t, meta.moves[piece.tensor].coefficients)),
+          exact(is_long(t) || s.exact) {}
 
     // θ or its masters, m′/(√v̂′ + ε), and θ′.
     __device__ void point(u32 at, A (&ps)[N], A (&ratio)[N], A (&moved)[N]) const {
