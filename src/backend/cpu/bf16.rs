@@ -10,7 +10,8 @@ use std::mem::MaybeUninit;
 
 use super::avx2::{BLOCK, Block, F32s, F64s, U32s, both};
 use super::float::{Float, Number};
-use super::kernels::{Scalars, TILE};
+use super::kernels::TILE;
+use super::scalars::Scalars;
 use super::short_sums::{SMALL, SOUND, scale, unscale};
 use super::sums::{LANES, Sum};
 use crate::config::DType;

@@ -1,4 +1,4 @@
-//! The step on whole tiles of float32 by hand: the bits of `kernels.rs` and `sums.rs`.
+//! The step on whole tiles of float32 by hand: the bits of `scalars.rs` and `sums.rs`.
 //!
 //! What the compiler does not find: roots and quotients keep the divider busy and little else, while what is exact in
 //! float64 (the first moment, the sums of the state) is conversions, for which the divider need not stop. Loop after loop
@@ -9,7 +9,8 @@ use std::ffi::c_void;
 
 use super::avx2::{BLOCK, Block, F32s, F64s, both};
 use super::float::{Float, Number};
-use super::kernels::{Scalars, TILE};
+use super::kernels::TILE;
+use super::scalars::Scalars;
 use super::sums::{LANES, Sum};
 use crate::config::DType;
 use crate::simd::{self, Level};

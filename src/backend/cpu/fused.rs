@@ -2,7 +2,8 @@
 //! is rounded and written. The bits are those of `operand.rs`, whose buffers cost more stores than the step itself.
 
 use super::float::Float;
-use super::kernels::{Scalars, TILE};
+use super::kernels::TILE;
+use super::scalars::Scalars;
 use crate::half::{self, BF16, Half};
 
 /// How a parameter is read and written: what stands beside the host's 16 bits, and what they make together.

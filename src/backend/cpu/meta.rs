@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 
 use super::chunks::Chunk;
 use super::float::{Float, Number};
-use super::kernels::Scalars;
 use super::meta_kernels::{
     DRIFT, Difference, KeptProbeKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, StrideKernel, Way,
 };
 use super::operand::{Read, Write};
+use super::scalars::Scalars;
 use super::step::{gradient, sums_with};
 use super::storage::Storage;
 use super::{Cpu, Kind, Shared, State, by_dtype, drive, from};

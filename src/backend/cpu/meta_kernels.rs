@@ -9,8 +9,9 @@
 use std::marker::PhantomData;
 
 use super::float::Float;
-use super::kernels::{Scalars, Tiles};
+use super::kernels::Tiles;
 use super::operand::{Buffer, Moments, Read, Weights, Write};
+use super::scalars::Scalars;
 use super::sums::{Sum, dot, dots, square};
 
 /// What θ′ is made from: θ and g as the meta-update kept them, masters, the moments, and the scalars.

@@ -14,6 +14,7 @@ mod kernels;
 mod meta;
 mod meta_kernels;
 mod operand;
+mod scalars;
 mod short_sums;
 mod step;
 mod storage;

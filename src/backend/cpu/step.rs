@@ -5,9 +5,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::chunks::Chunk;
-use super::kernels::{
-    BeginKernel, GradientKernel, PlainKernel, Scalars, StateKernel, Step, StrangersKernel, UpdateKernel,
-};
+use super::kernels::{BeginKernel, GradientKernel, PlainKernel, StateKernel, Step, StrangersKernel, UpdateKernel};
+use super::scalars::Scalars;
 use super::{CHUNK, Cpu, Kind, OfM, Read, Shared, State, by_dtype, drive, from};
 use crate::backend::{Part, StepPasses};
 use crate::buffers::{Gradient, Grads, Params};

@@ -7,7 +7,7 @@
 // and a meta-update is made of passes over chunks, each followed by maw_totals. Nothing is atomic: every sum has a slot
 // of its own, slots are added in a fixed order, and kernels hand over at their borders. So a step has the same bits
 // every time, whatever the device, the number of blocks or the alignment of the buffers. Arithmetic on elements is
-// that of the CPU backend's kernels.rs, operation by operation; it must be compiled without contraction (--fmad=false):
+// that of the CPU backend's scalars.rs, operation by operation; it must be compiled without contraction (--fmad=false):
 // fused are the products that say so.
 //
 // The structs are mirrored in world.rs. No includes: the runtime compiler has every builtin that is used.
