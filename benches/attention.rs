@@ -3,8 +3,9 @@
 #![allow(missing_docs)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use metaadamw::attention::{Attention, Init, OUTPUTS, Shape, Workspace};
-use metaadamw::simd;
+use metaadamw::model::options::Init;
+use metaadamw::modulation::attention::{Attention, OUTPUTS, Shape, Workspace};
+use metaadamw::numeric::simd;
 use std::hint::black_box;
 
 /// The largest that is promised to be quick, and one of everyday size.

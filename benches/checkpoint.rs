@@ -7,7 +7,8 @@
 mod common;
 
 use metaadamw::checkpoint::{Contents, Winner};
-use metaadamw::config::{DType, LayerKind};
+use metaadamw::model::dtype::DType;
+use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -6,7 +6,8 @@
 mod common;
 
 use common::{Model, even, median, name, optimizer, specs, system};
-use metaadamw::config::{DType, Grouping};
+use metaadamw::model::dtype::DType;
+use metaadamw::model::options::Grouping;
 use metaadamw::{Options, ParamGroup, TensorSpec};
 use std::time::Instant;
 

@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Model, Sizes, even, extra_memory, median, milliseconds, optimizer, resident, specs};
-use metaadamw::config::{DType, NonFinite, Precision};
-use metaadamw::simd::{self, Level};
+use metaadamw::model::dtype::{DType, Precision};
+use metaadamw::model::options::NonFinite;
+use metaadamw::numeric::simd::{self, Level};
 use metaadamw::{Gradient, Optimizer, Options, ParamGroup};
 
 const THREADS: usize = 2;
@@ -361,7 +362,8 @@ fn memory(sizes: &Sizes) -> [f64; 2] {
 
 /// The encoder at its largest promised size.
 fn attention_milliseconds(level: Level) -> f64 {
-    use metaadamw::attention::{Attention, Init, OUTPUTS, Shape, Workspace};
+    use metaadamw::model::options::Init;
+    use metaadamw::modulation::attention::{Attention, OUTPUTS, Shape, Workspace};
     if !simd::available().contains(&level) {
         return f64::NAN;
     }

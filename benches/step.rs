@@ -1,7 +1,8 @@
 //! Parts of the step: what one pass over memory costs, with the copy loop of the same run beside it.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use metaadamw::config::{DType, LayerKind};
+use metaadamw::model::dtype::DType;
+use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 /// Transformer-like tensors of about `total` elements.

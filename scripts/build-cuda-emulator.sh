@@ -5,7 +5,7 @@
 # CXX, CXXFLAGS: another compiler; other flags than -O2 -g1, of sanitizers for example.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-kernels=$(realpath "${1:-$root/src/backend/cuda/kernels.cu}")
+kernels=$(realpath "${1:-$root/src/backend/cuda/kernels/kernels.cu}")
 folder=${2:-${CARGO_TARGET_DIR:-$root/target}/cuda_emulator}
 mkdir -p "$folder"
 folder=$(realpath "$folder")

@@ -9,7 +9,7 @@ if [ "${1:-}" = --check ]; then
     shift
 fi
 root=$(cd "$(dirname "$0")/.." && pwd)
-kernels=$(realpath "${1:-$root/src/backend/cuda/kernels.cu}")
+kernels=$(realpath "${1:-$root/src/backend/cuda/kernels/kernels.cu}")
 committed=${kernels%.cu}.ptx
 cd "$root"
 

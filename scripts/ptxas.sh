@@ -4,6 +4,6 @@
 #     scripts/ptxas.sh [KERNELS.ptx]
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-ptx=$(realpath "${1:-$root/src/backend/cuda/kernels.ptx}")
+ptx=$(realpath "${1:-$root/src/backend/cuda/kernels/kernels.ptx}")
 cd "$root"
 exec python3 scripts/ptxas.py "$(scripts/cuda-wheel.sh ptxas | tail -n 1)" "$ptx"

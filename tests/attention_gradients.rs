@@ -1,7 +1,8 @@
 //! The encoder against a textbook, its gradients against finite differences, its bits against themselves.
 
-use metaadamw::attention::{Attention, Init, OUTPUTS, Shape, Workspace};
-use metaadamw::simd;
+use metaadamw::model::options::Init;
+use metaadamw::modulation::attention::{Attention, OUTPUTS, Shape, Workspace};
+use metaadamw::numeric::simd;
 use proptest::prelude::*;
 
 /// A module with all parameters moved off their initial values, features, and the weights of a

@@ -64,7 +64,7 @@ fn started_with(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -
     command.env("ASAN_OPTIONS", "detect_leaks=1:allocator_may_return_null=1");
     command.env("UBSAN_OPTIONS", "print_stacktrace=1");
     // CUDA is the emulator's, whatever the machine has.
-    command.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels.cu", "cuda_emulator_of_kernels"));
+    command.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels/kernels.cu", "cuda_emulator_of_kernels"));
     command.envs(settings.iter().copied());
     command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }

@@ -42,7 +42,7 @@ fn the_wrappers_tests_pass_in_cpp17_in_cpp20_and_with_sanitizers() {
     let folder = built("tests/cpp", "cpp");
     let mut tests = Command::new("ctest");
     // CUDA is the emulator's, whatever the machine has.
-    tests.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels.cu", "cuda_emulator_of_kernels"));
+    tests.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels/kernels.cu", "cuda_emulator_of_kernels"));
     run(tests.arg("--output-on-failure").current_dir(&folder));
     let symbols = run(Command::new("nm").arg(folder.join("sanitized")));
     assert!(String::from_utf8_lossy(&symbols.stdout).contains("__asan_init"), "the sanitizer is on");

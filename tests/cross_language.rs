@@ -14,8 +14,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use metaadamw::checkpoint::{Contents, Winner};
-use metaadamw::config::{DType, LayerKind};
 use metaadamw::meta::{Answer, Batch, Kind};
+use metaadamw::model::dtype::DType;
+use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 const STEPS: u64 = 7;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn kernels(extension: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/kernels").with_extension(extension)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/kernels/kernels").with_extension(extension)
 }
 
 fn sha256(path: &Path) -> String {

@@ -1,6 +1,6 @@
 //! The 16-bit formats against others' conversions: the half crate, and PyTorch where it is installed.
 
-use metaadamw::half::{BF16, F16, Half};
+use metaadamw::numeric::half::{BF16, F16, Half};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -9,7 +9,7 @@ use common::model::*;
 use common::tensor::{Tensor, bits, float_bits};
 use common::toy::Random;
 use metaadamw::ffi::*;
-use metaadamw::simd;
+use metaadamw::numeric::simd;
 
 /// A smooth loss of all tensors, and its gradients: Σ (x − y)²/2 + x⁴/4, y by the batch; in float64.
 fn evaluate(model: &Model, batch: i32, params: &[Tensor]) -> (f64, Vec<Option<Tensor>>) {

@@ -12,8 +12,8 @@ use common::model::*;
 use common::saved::State;
 use common::tensor::{Tensor, bits};
 use metaadamw::ffi::*;
-use metaadamw::half::{BF16, F16, Half};
-use metaadamw::simd;
+use metaadamw::numeric::half::{BF16, F16, Half};
+use metaadamw::numeric::simd;
 
 #[test]
 fn masters_are_trained_as_float32_parameters_bit_for_bit() {

@@ -9,7 +9,7 @@ use common::saved::State;
 use common::tensor::{Tensor, bits};
 use common::toy::Random;
 use metaadamw::ffi::*;
-use metaadamw::half::join;
+use metaadamw::numeric::half::join;
 
 #[test]
 fn a_run_resumes_bit_for_bit_with_every_precision() {

@@ -4,7 +4,8 @@
 mod compile;
 
 use compile::{run, scratch};
-use metaadamw::config::{DType, LayerKind};
+use metaadamw::model::dtype::DType;
+use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 use serde_json::{Value, json};
 use std::fs;

@@ -9,7 +9,7 @@ use common::handle::{Handle, Spec, step_options};
 use common::tensor::Tensor;
 use common::toy::{Snapshot, Toy, small_options, snapshot};
 use metaadamw::ffi::*;
-use metaadamw::simd;
+use metaadamw::numeric::simd;
 
 fn large() -> Toy {
     let specs = vec![

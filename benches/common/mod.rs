@@ -3,8 +3,9 @@
 
 use std::time::Instant;
 
-use metaadamw::config::{DType, LayerKind};
 use metaadamw::meta::{Answer, Kind};
+use metaadamw::model::dtype::DType;
+use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 /// Names and sizes of a model's tensors.

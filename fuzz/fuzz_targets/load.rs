@@ -7,7 +7,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use metaadamw::checkpoint::{Contents, Winner};
-use metaadamw::config::{DType, FeatureVersion, LayerKind, Semantics};
+use metaadamw::model::dtype::DType;
+use metaadamw::model::options::{FeatureVersion, LayerKind, Semantics};
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 use safetensors::SafeTensors;
 

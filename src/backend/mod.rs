@@ -11,87 +11,22 @@
 
 pub mod cpu;
 pub mod cuda;
+mod device_step;
+mod meta_types;
+mod run_state;
+
+pub use self::device_step::DeviceStep;
+pub use self::meta_types::{Alignment, Direction, Kept, Move, Neighbour, Probe, Projection};
+pub use self::run_state::Mirror;
 
 use std::ffi::c_void;
 
-use crate::buffers::{Gradient, Grads, Params};
-use crate::config::{Options, ParamGroup};
 use crate::error::Result;
-use crate::groups::Tensor;
-use crate::modulation::Modulation;
-use crate::stats::{GradientSums, StateSums};
-use crate::step::{Skips, StepOptions, StepReport};
-use crate::update::Coefficients;
-
-/// A gradient that a meta-update keeps, or what it makes of it where that is all that is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Of B1 at θ.
-    Train1,
-    /// Of B2 at θ′.
-    Train2,
-}
-
-/// How θ′ is made from θ.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Move {
-    /// The tensor stays.
-    Stay,
-    /// One step with the kept gradient of B1 (`paper`).
-    Step(Coefficients),
-    /// One step with the moments as they are (`reference`).
-    Drift(Coefficients),
-}
-
-/// w = `train2`·g′ + `train1`·g for the tensors of one group, on the gradients as the host gave them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Direction {
-    /// Factor of g′.
-    pub train2: f64,
-    /// Factor of g.
-    pub train1: f64,
-}
-
-/// The vector x whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Probe {
-    /// The host's gradients, times a factor.
-    Host(f64),
-    /// `host`·(the host's gradients) − `train2`·g′, element by element: so close together their products would cancel.
-    Difference {
-        /// Factor of the host's.
-        host: f64,
-        /// Factor of g′.
-        train2: f64,
-    },
-}
-
-/// A neighbour of θ′ on the line along w.
-#[derive(Clone, Copy, Debug)]
-pub struct Neighbour<'a> {
-    /// w of each tensor.
-    pub directions: &'a [Direction],
-    /// The neighbour is θ′ + `radius`·w.
-    pub radius: f64,
-}
-
-/// Products of a [`Probe`] x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Projection {
-    /// Σ x·r, r being the ratio of `update.rs`; 0 where the tensor stays.
-    pub ratio: f64,
-    /// Σ x·θ.
-    pub param: f64,
-}
-
-/// Σ g′² and Σ g·g′ of one tensor, as kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Alignment {
-    /// Σ g′².
-    pub square: f64,
-    /// Σ g·g′.
-    pub product: f64,
-}
+use crate::model::coefficients::Coefficients;
+use crate::model::groups::Tensor;
+use crate::model::host_buffers::{Gradient, Grads, Params};
+use crate::model::options::Options;
+use crate::model::stats::{GradientSums, StateSums};
 
 /// What the library keeps of each element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,63 +201,4 @@ pub trait Backend: StepPasses + MetaPasses {
     fn device(&mut self) -> Option<&mut dyn DeviceStep> {
         None
     }
-}
-
-/// A step that the host enqueues and does not wait for. State, counts and attention module live on the device; the host
-/// has a mirror of them, which is pulled when somebody asks and pushed when the host changed it.
-pub trait DeviceStep {
-    /// Enqueues one step. `waits`: the host will wait for its report.
-    ///
-    /// # Errors
-    /// What cannot be captured, while the stream is; the device's. Nothing is enqueued then.
-    fn launch(&mut self, params: &Params, grads: &Grads, options: &StepOptions, waits: bool) -> Result<()>;
-
-    /// The report of the newest step that the device has decided, after waiting for all that were enqueued or not.
-    ///
-    /// # Errors
-    /// A capture under way; the device's, of whatever ran.
-    fn report(&mut self, wait: bool) -> Result<Option<StepReport>>;
-
-    /// Whether the device may be ahead of the mirror.
-    fn is_ahead(&self) -> bool;
-
-    /// Whether steps may have been made that the host did not enqueue one by one: replays of a captured one.
-    fn may_have_replayed(&self) -> bool;
-
-    /// Waits, and brings the mirror up to date.
-    ///
-    /// # Errors
-    /// As for [`Self::report`].
-    fn pull(&mut self, mirror: Mirror) -> Result<()>;
-
-    /// Makes the device follow the mirror and the options.
-    ///
-    /// # Errors
-    /// As for [`Self::report`].
-    fn push(&mut self, mirror: Mirror, options: &Options, groups: &[ParamGroup]) -> Result<()>;
-
-    /// Enqueues hyper-parameters for the next step.
-    ///
-    /// # Errors
-    /// A capture under way; the device's.
-    fn set_groups(&mut self, groups: &[ParamGroup]) -> Result<()>;
-
-    /// Enqueues a part of Φ for the next step.
-    ///
-    /// # Errors
-    /// As for [`Self::set_groups`].
-    fn set_phi(&mut self, at: usize, values: &[f64]) -> Result<()>;
-}
-
-/// The host's picture of a run.
-pub struct Mirror<'a> {
-    pub(crate) steps: &'a mut u64,
-    pub(crate) skips: &'a mut Skips,
-    pub(crate) tensor_steps: &'a mut [u64],
-    pub(crate) mastered: &'a mut [bool],
-    pub(crate) keys: &'a [u64],
-    pub(crate) state: &'a mut [StateSums],
-    pub(crate) carried: &'a mut bool,
-    pub(crate) kept: &'a mut [Option<GradientSums>],
-    pub(crate) modulation: Option<&'a mut Modulation>,
 }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::header::{Dimensions, First};
 use super::{Contents, FORMAT_VERSION, MOST_STEPS};
-use crate::config::{DType, Precision};
 use crate::error::{Error, Result};
+use crate::model::dtype::{DType, Precision};
 
 /// Options are about 40.
 const MOST_OPTIONS: usize = 256;

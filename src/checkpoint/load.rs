@@ -11,15 +11,15 @@ use serde_json::json;
 use super::container::{Container, Entry};
 use super::description::{self, Counters, Description, TensorRecord};
 use super::settings::{self, Winner};
-use super::small::Small;
+use super::small_tensors::Small;
 use super::{Contents, FACTORS, FEATURES, Source, attention_entries, file_dtype, kept, last_gradient, option_entries};
 use crate::backend::Part;
-use crate::config::{NonFinite, Options, ParamGroup, Semantics};
 use crate::error::{Error, Result};
-use crate::groups::Tensor;
+use crate::model::groups::Tensor;
+use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
+use crate::model::stats::GradientSums;
 use crate::modulation::Factors;
 use crate::optimizer::{Optimizer, Prepared, tensor_keys};
-use crate::stats::GradientSums;
 
 /// Tensors and groups of a file that are looked at beyond the optimizer's own, to name differences.
 const BEYOND: usize = 1024;
@@ -378,9 +378,10 @@ fn shortened(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DType, LayerKind};
-    use crate::groups::TensorSpec;
-    use crate::name::Name;
+    use crate::model::dtype::DType;
+    use crate::model::groups::TensorSpec;
+    use crate::model::name::Name;
+    use crate::model::options::LayerKind;
     use std::io::{Read, Result as IoResult, Seek, SeekFrom};
 
     /// A file that somebody damages between the check and the reading.

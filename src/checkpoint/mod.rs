@@ -11,12 +11,13 @@
 //!                                                    small     all but moments and masters
 //! ```
 
+mod atomic_file;
 mod container;
 mod description;
 mod header;
 mod load;
 mod settings;
-mod small;
+mod small_tensors;
 
 use std::io::Write;
 use std::path::Path;
@@ -31,10 +32,10 @@ use self::description::{Counters, Description, TensorRecord};
 use self::header::Dimensions;
 pub use self::settings::{Winner, to_json as options_to_json};
 use crate::backend::Part;
-use crate::config::{DType, Precision};
-use crate::durable;
+use crate::model::dtype::{DType, Precision};
+
 use crate::error::Result;
-use crate::groups::Tensor;
+use crate::model::groups::Tensor;
 use crate::modulation::Modulation;
 use crate::optimizer::{Optimizer, Prepared};
 
@@ -81,7 +82,7 @@ impl Optimizer {
     /// An open meta-update; [`crate::Error::Io`]. The file is the old one then.
     pub fn save_file(&mut self, path: &Path, contents: Contents) -> Result<()> {
         self.between_steps("maw_save_file", |optimizer| {
-            durable::replace(path, |out| optimizer.write(out, contents, read_source))
+            atomic_file::replace(path, |out| optimizer.write(out, contents, read_source))
         })
     }
 

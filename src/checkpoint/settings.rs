@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use crate::config::{Options, ParamGroup, Weighting};
 use crate::error::{Error, Result};
+use crate::model::options::{Options, ParamGroup, Weighting};
 
 /// Options that decide what the state means: they must be equal.
 const STRUCTURAL: [&str; 12] = [

@@ -6,9 +6,9 @@ use super::error::maw_error;
 use super::handle::{call, maw_optimizer};
 use super::pointers::{check, copy_out, lookup, put, slice};
 use super::types::maw_status;
-use crate::attention::Entry;
 use crate::error::Result;
 use crate::modulation::Modulation;
+use crate::modulation::attention::Entry;
 use crate::optimizer::{Optimizer, no_entry, not_found};
 
 fn entry<'a>(optimizer: &'a Optimizer, index: usize, name: &'static str) -> Result<(&'a Modulation, &'a Entry)> {

@@ -7,8 +7,8 @@ use super::handle::{ask, call, maw_optimizer};
 use super::pointers::{copy_out, lookup, slice};
 use super::structs::{Out, read};
 use super::types::*;
-use crate::buffers::{Grads, Params};
 use crate::meta::{Answer, Batch, Kind, MetaResult, Outcome, Request};
+use crate::model::host_buffers::{Grads, Params};
 use crate::optimizer::no_entry;
 
 /// 1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).

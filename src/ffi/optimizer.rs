@@ -8,13 +8,14 @@ use super::options::{choose, to_options};
 use super::pointers::{check, slice, text};
 use super::structs::{Out, read, read_array};
 use super::types::*;
-use crate::buffers::{Gradient, Grads, Params};
-use crate::config::{DType, LayerKind, Options, ParamGroup, Precision};
 use crate::error::{Error, Result};
-use crate::groups::TensorSpec;
-use crate::name::Name;
+use crate::model::dtype::{DType, Precision};
+use crate::model::groups::TensorSpec;
+use crate::model::host_buffers::{Gradient, Grads, Params};
+use crate::model::name::Name;
+use crate::model::options::{LayerKind, Options, ParamGroup};
+use crate::model::report::{Skip, StepOptions, StepReport};
 use crate::optimizer::{Log, LogLevel, Optimizer};
-use crate::step::{Skip, StepOptions, StepReport};
 
 /// Creates an optimizer without tensors.
 ///

@@ -1,10 +1,10 @@
 //! The options struct of C ⇄ the options of the core.
 
 use super::types::*;
-use crate::config::{
+use crate::error::{Error, Result};
+use crate::model::options::{
     Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Place, Semantics, TermKind, Weighting,
 };
-use crate::error::{Error, Result};
 
 /// The value whose C number came, or an error that lists the numbers.
 pub(super) fn choose<T: Copy>(field: &str, got: i32, known: &[(i32, T)]) -> Result<T> {

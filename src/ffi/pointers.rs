@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char};
 
 use crate::error::{Error, Result};
-use crate::name::Name;
+use crate::model::name::Name;
 
 /// The bytes of a C string, without its NUL. Longer than any name: cut right behind the limit.
 ///

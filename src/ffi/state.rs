@@ -6,8 +6,8 @@ use super::error::maw_error;
 use super::handle::{call, look, maw_optimizer};
 use super::pointers::{check, copy_out, put};
 use super::types::maw_status;
-use crate::config::ParamGroup;
 use crate::error::{Error, Result};
+use crate::model::options::ParamGroup;
 use crate::optimizer::{Optimizer, check_length, not_found};
 
 fn param_group(optimizer: &Optimizer, group: u32) -> Result<&ParamGroup> {

@@ -4,8 +4,8 @@
 //! written and the caller's rest is zeroed. In an array the stride is element 0's size.
 
 use super::types::*;
-use crate::config::{Options, ParamGroup};
 use crate::error::{Error, Result};
+use crate::model::options::{Options, ParamGroup};
 
 /// No struct will ever be this long; a size beyond it is garbage.
 const LONGEST: usize = 4096;

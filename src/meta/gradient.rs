@@ -1,7 +1,7 @@
 //! ∂L/∂α, ∂L/∂β → the encoder's gradient with regularisation → the SGD step on Φ.
 
 use super::uncertainty::{self, Weighted};
-use crate::config::{Objective, Options, Semantics};
+use crate::model::options::{Objective, Options, Semantics};
 use crate::modulation::{Factors, Modulation};
 
 /// Derivatives of the meta-objective, regularisation included.

@@ -6,23 +6,23 @@
 
 pub mod gradient;
 pub mod objective;
-mod open;
+mod session;
 pub mod uncertainty;
 
 use std::time::Instant;
 
 use self::gradient::MetaGradient;
 use self::objective::{Losses, Plan};
-use self::open::{Next, Open, PathDerivative, World};
+use self::session::{Next, Open, PathDerivative, World};
 use crate::backend::{Direction, Kept, Move};
-use crate::buffers::{Grads, Params};
-use crate::config::{Difference, Options, Semantics, positive};
 use crate::error::{Error, Result};
-use crate::groups::Tensor;
+use crate::model::coefficients::Slopes;
+use crate::model::groups::Tensor;
+use crate::model::host_buffers::{Grads, Params};
+use crate::model::options::{Difference, Options, Semantics, positive};
+use crate::model::stats::{GradientSums, Statistics};
 use crate::modulation::Factors;
 use crate::optimizer::{LogLevel, Optimizer, Prepared};
-use crate::stats::{GradientSums, Statistics};
-use crate::update::Slopes;
 
 /// What the host has been asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,8 +3,8 @@
 use super::Stage;
 use super::uncertainty::{self, TERMS, Weighted};
 use crate::backend::{Alignment, Direction};
-use crate::config::{Difference, Objective, Options, Semantics};
-use crate::groups::Groups;
+use crate::model::groups::Groups;
+use crate::model::options::{Difference, Objective, Options, Semantics};
 use crate::modulation::Factors;
 
 /// Norms at or below this count as 0 in a cosine.

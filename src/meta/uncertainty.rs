@@ -1,7 +1,7 @@
 //! How the combined objective weighs its terms: homoscedastic uncertainty with priorities (eq. 13), fixed, or sum.
 
-use crate::config::{Options, TermKind, Weighting};
-use crate::math;
+use crate::model::options::{Options, TermKind, Weighting};
+use crate::numeric::math;
 
 /// Terms in the order of every array of three: gradient alignment, loss decrease, generalization gap.
 pub const TERMS: usize = 3;

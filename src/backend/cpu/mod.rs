@@ -1,40 +1,28 @@
 //! The backend on host memory: chunks × threads × instruction sets.
 #![allow(unsafe_code, reason = "turns checked host pointers into kernels' pointers; each use says why it holds")]
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod bf16;
+mod arch;
 mod chunks;
-mod float;
-#[cfg(target_arch = "x86_64")]
-mod float32;
-mod fused;
 mod kernels;
-mod meta;
-mod meta_kernels;
-mod operand;
-mod scalars;
-mod short_sums;
-mod step;
+mod meta_passes;
+mod step_passes;
 mod storage;
-mod sums;
 mod threads;
 
 use std::ffi::c_void;
 use std::ops::Range;
 
 use self::chunks::{Chunk, Chunks};
-use self::kernels::{Drive, Tiles};
-use self::meta::MetaStorage;
-use self::operand::{Moments, Read, Weights};
+use self::kernels::load_store::{Moments, Read, Weights};
+use self::kernels::tile::{Drive, Tiles};
+use self::meta_passes::MetaStorage;
 use self::storage::Storage;
 use self::threads::Threads;
 use crate::backend::Backend;
-use crate::config::{DType, Precision};
 use crate::error::Result;
-use crate::groups::Tensor;
-use crate::simd;
+use crate::model::dtype::{DType, Precision};
+use crate::model::groups::Tensor;
+use crate::numeric::simd;
 
 pub use self::chunks::CHUNK;
 pub use self::threads::THREAD_NAME;

@@ -13,7 +13,7 @@ use super::driver::{Address, Driver, Handle, INVALID_VALUE, call, named};
 use crate::error::{Error, Result};
 
 /// The kernels as every driver can compile them for its device; made from `kernels.cu` by `scripts/ptx.sh`.
-pub const PTX: &str = include_str!("kernels.ptx");
+pub const PTX: &str = include_str!("kernels/kernels.ptx");
 
 /// `CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT`.
 const PROCESSORS: c_int = 16;
@@ -104,11 +104,6 @@ impl Device {
         }
         new.module = module;
         Ok(new)
-    }
-
-    /// Its number.
-    pub fn ordinal(&self) -> i32 {
-        self.ordinal
     }
 
     /// The driver.

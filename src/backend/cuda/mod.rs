@@ -13,15 +13,15 @@
 //! own.
 #![allow(unsafe_code, reason = "calls the driver; each use says why it holds")]
 
-mod buffer;
+mod abi;
 mod device;
+mod device_buffer;
+mod device_step;
 mod driver;
-mod layout;
 mod memory;
-mod meta;
-mod passes;
-mod step;
-mod world;
+mod meta_passes;
+mod model_memory;
+mod step_passes;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -29,20 +29,20 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use self::buffer::{Buffer, is_available};
+use self::abi::{Report, Settings, World};
 pub use self::device::Device;
 use self::device::{Kernel, Queue, Stream};
+pub use self::device_buffer::{Buffer, is_available};
 use self::driver::Address;
-pub use self::driver::Driver;
-use self::layout::{Model, Places};
 use self::memory::{Array, Memory, Plan, Shared};
-use self::meta::MetaMemory;
-use self::world::{Report, Settings, World};
+use self::meta_passes::MetaMemory;
+use self::model_memory::{Model, Places};
 use crate::backend::{Backend, DeviceStep};
-use crate::buffers::{Grads, Params};
-use crate::config::{DType, NonFinite, Options};
 use crate::error::{Error, Result};
-use crate::groups::{Groups, Tensor};
+use crate::model::dtype::DType;
+use crate::model::groups::{Groups, Tensor};
+use crate::model::host_buffers::{Grads, Params};
+use crate::model::options::{NonFinite, Options};
 use crate::modulation::Modulation;
 
 /// Threads of a block in passes over chunks, and in the one that decides: `BLOCK` and `DECIDER`.
@@ -404,7 +404,7 @@ impl Sizes {
 
 impl Policy {
     fn new(options: &Options, modulation: Option<&Modulation>) -> Self {
-        let reference = modulation.is_some() && world::is_reference(options.semantics);
+        let reference = modulation.is_some() && abi::is_reference(options.semantics);
         let mut policy = Self {
             unseen: false,
             momentum: modulation.is_some(),

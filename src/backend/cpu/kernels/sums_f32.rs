@@ -1,0 +1,128 @@
+//! Sums where gradients or moments have 16 bits: within a tile in float32, from tile to tile in float64.
+//!
+//! A lane adds up 32 products, so the error is some 1e-7 of the sum, far below what 16 bits are exact to, and no element
+//! needs to be widened. Where float32 might not hold the products, a tile is done in float64 (`sums.rs`).
+
+use super::number::Float;
+use super::sums_f64::{LANES, Sum, square, square_and_dot};
+
+/// Second moments are multiplied by 2 to this power on their way: they are small in the rule.
+pub const SMALL: u32 = 48;
+
+/// 2 to this power.
+#[inline(always)]
+pub fn scale(exponent: u32) -> f32 {
+    (1_u64 << exponent) as f32
+}
+
+/// What makes sums of squares of scaled elements those of the elements.
+#[inline(always)]
+pub fn unscale(exponent: u32) -> f64 {
+    1.0 / (f64::from(scale(exponent)) * f64::from(scale(exponent)))
+}
+
+/// What a tile's sum of squares lies between if it surely neither overflowed nor lost more than 1e-6 of itself below the
+/// smallest normal float32.
+pub const SOUND: [f32; 2] = [1e-30, 1e37];
+
+/// Whether all lanes are so.
+#[inline(always)]
+fn sound(lanes: &[f32; LANES]) -> bool {
+    let mut unsound = 0_u32;
+    for lane in lanes {
+        unsound |= u32::from(!(SOUND[0]..=SOUND[1]).contains(lane));
+    }
+    unsound == 0
+}
+
+/// sum += Σ a², the elements multiplied by 2^EXPONENT on their way.
+#[inline(always)]
+pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
+    let scale = scale(EXPONENT);
+    let (blocks, rest) = a.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for block in blocks {
+        for (lane, a) in lanes.iter_mut().zip(block) {
+            let a = a.to_f32() * scale;
+            *lane = a.mul_add(a, *lane);
+        }
+    }
+    if sound(&lanes) {
+        sum.add_lanes(&lanes, unscale(EXPONENT));
+        if !rest.is_empty() {
+            square(rest, sum);
+        }
+    } else {
+        square(a, sum);
+    }
+}
+
+/// squares += Σ a², products += Σ a·b.
+#[inline(always)]
+pub fn short_square_and_dot<A: Float>(a: &[A], b: &[A], squares: &mut Sum, products: &mut Sum) {
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let (mut aa, mut ab) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for lane in 0..LANES {
+            aa[lane] = a[lane].to_f32().mul_add(a[lane].to_f32(), aa[lane]);
+        }
+        for lane in 0..LANES {
+            ab[lane] = a[lane].to_f32().mul_add(b[lane].to_f32(), ab[lane]);
+        }
+    }
+    if sound(&aa) && ab.iter().all(|x| x.is_finite()) {
+        squares.add_lanes(&aa, 1.0);
+        products.add_lanes(&ab, 1.0);
+        if !a_rest.is_empty() {
+            square_and_dot(a_rest, b_rest, squares, products);
+        }
+    } else {
+        square_and_dot(a, b, squares, products);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some tiles of numbers of this size, the last one not full.
+    fn tiles(size: f32) -> Vec<Vec<f32>> {
+        let number = |i: usize| size * ((i * 7919 % 1000) as f32 / 500.0 - 1.0);
+        [512, 512, 0, 300, 5].iter().map(|n| (0..*n).map(number).collect()).collect()
+    }
+
+    #[test]
+    fn sums_are_float64s_to_a_millionth_whatever_the_size() {
+        for exponent in -44..=38 {
+            let a = tiles(10_f32.powi(exponent));
+            let b = tiles(0.3);
+            let (mut exact, mut short, mut small) = ([Sum::ZERO; 2], [Sum::ZERO; 2], Sum::ZERO);
+            for (a, b) in a.iter().zip(&b) {
+                let [squares, products] = &mut exact;
+                square_and_dot(a, b, squares, products);
+                let [squares, products] = &mut short;
+                short_square_and_dot(a, b, squares, products);
+                short_square::<f32, 48>(a, &mut small);
+            }
+            let [square, product] = exact.map(Sum::total);
+            assert!((short[0].total() / square - 1.0).abs() < 1e-6 || square == 0.0, "size 1e{exponent}");
+            assert!((small.total() / square - 1.0).abs() < 1e-6 || square == 0.0, "size 1e{exponent}");
+            assert!((short[1].total() / product - 1.0).abs() < 1e-6 || product == 0.0, "size 1e{exponent}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_so() {
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut a = vec![1.0_f32; 512];
+            a[77] = value;
+            let (mut squares, mut products) = (Sum::ZERO, Sum::ZERO);
+            short_square_and_dot(&a, &vec![1.0; 512], &mut squares, &mut products);
+            assert!(!squares.total().is_finite() && !products.total().is_finite());
+            let mut squares = Sum::ZERO;
+            short_square::<f32, 0>(&a, &mut squares);
+            assert!(!squares.total().is_finite());
+        }
+    }
+}

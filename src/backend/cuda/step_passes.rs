@@ -1,0 +1,283 @@
+//! Single passes that the host waits for: of a step that it drives itself, and access to what is kept.
+//!
+//! Such a pass cannot fail by its signature. What the driver refuses is kept, sums are NaN from then on, and whoever
+//! made the passes asks [`crate::backend::Backend::health`] before their results count.
+
+use std::ffi::c_void;
+use std::ptr::from_ref;
+
+use super::abi::{self, Coefficients};
+use super::device::{Kernel, Queue};
+use super::device_step::flags;
+use super::driver::Address;
+use super::{BLOCK, Cuda, DECIDER};
+use crate::backend::{Part, StepPasses};
+use crate::error::Result;
+use crate::model::coefficients;
+use crate::model::host_buffers::{Gradient, Grads, Params};
+use crate::model::stats::{GradientSums, StateSums};
+use crate::numeric::half::{self, BF16, F16, Half};
+
+const NO_GRADIENT_SUMS: GradientSums = GradientSums { square: f64::NAN, with_momentum: f64::NAN, zeros: f64::NAN };
+const NO_STATE_SUMS: StateSums =
+    StateSums { param: f64::NAN, exp_avg: f64::NAN, exp_avg_sq: f64::NAN, exp_avg_zeros: f64::NAN };
+
+impl Cuda {
+    /// Runs `work`, unless something failed before, and keeps what fails.
+    pub(super) fn attempt<T>(&mut self, work: impl FnOnce(&mut Self, &Queue) -> Result<T>) -> Option<T> {
+        if self.failure.get_mut().is_some() {
+            return None;
+        }
+        let device = self.device.clone();
+        self.busy = true;
+        match device.queue(self.stream).and_then(|queue| work(self, &queue)) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                *self.failure.get_mut() = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Lets passes see these pointers; those of the other array stay.
+    pub(super) fn pass_over(&mut self, queue: &Queue, params: Option<&Params>, grads: Option<&Grads>) -> Result<()> {
+        let n = self.sizes.len();
+        let old = self.passing.pointers.clone();
+        let mut new = old.clone();
+        for (to, from) in new[..n].iter_mut().zip(params.iter().flat_map(|p| p.pointers())) {
+            *to = from.addr() as Address;
+        }
+        for (to, from) in new[n..].iter_mut().zip(grads.iter().flat_map(|g| g.pointers())) {
+            *to = from.addr() as Address;
+        }
+        if old == new { Ok(()) } else { self.passing.set(queue, new.into_iter()) }
+    }
+
+    /// What a step or a pass must write before anyone reads it, made unusable. (The slots of the state are carried.)
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn poison(&self, queue: &Queue, decides: bool) -> Result<()> {
+        let w = &self.places.world;
+        let (tensors, chunks, groups) = (w.tensor_count as usize, w.chunk_count as usize, w.group_count as usize);
+        let poison = |at: Address, doubles: usize| {
+            // SAFETY: these arrays are as long (layout.rs).
+            unsafe { queue.poison(at, doubles * size_of::<f64>()) }
+        };
+        poison(w.gradient_slots, abi::GRADIENT_SUMS * chunks)?;
+        poison(w.gradient_totals, abi::GRADIENT_SUMS * tensors)?;
+        poison(w.state_totals, abi::STATE_SUMS * tensors)?;
+        if decides {
+            poison(w.statistics, abi::STATISTICS * tensors)?;
+            poison(w.next_features, groups * w.dim as usize)?;
+            poison(w.next_factors, 4 * groups)?;
+            poison(w.coefficients, size_of::<Coefficients>() / size_of::<f64>() * tensors)?;
+            poison(self.places.begin.address, self.places.begin.len / 2)?;
+        }
+        Ok(())
+    }
+
+    /// One pass over all chunks; `arguments` follow the world.
+    ///
+    /// # Safety
+    /// The arguments are the kernel's.
+    pub(super) unsafe fn pass(&self, queue: &Queue, kernel: Kernel, arguments: &[*const c_void]) -> Result<()> {
+        #[cfg(feature = "fault-injection")]
+        self.poison(queue, false)?;
+        let world = self.passing.world.address;
+        let all: Vec<*const c_void> =
+            std::iter::once(from_ref(&world).cast()).chain(arguments.iter().copied()).collect();
+        // SAFETY: the caller's promise.
+        unsafe { queue.launch(kernel, self.blocks(), BLOCK, &all) }
+    }
+
+    /// The totals of what the last pass left in the gradients' slots.
+    pub(super) fn totals(&self, queue: &Queue, which: u32) -> Result<Vec<f64>> {
+        let world = self.passing.world.address;
+        // SAFETY: the arguments are those of kernels.cu.
+        unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &[from_ref(&world).cast(), from_ref(&which).cast()])? };
+        if which == flags::STATE {
+            self.places.state_totals.read(queue)
+        } else {
+            self.places.gradient_totals.read(queue)
+        }
+    }
+
+    fn gradient_pass(&mut self, queue: &Queue, grads: &Grads, with_momentum: bool) -> Result<Vec<GradientSums>> {
+        self.pass_over(queue, None, Some(grads))?;
+        let which = flags::GRADIENTS | if with_momentum { flags::MOMENTUM } else { 0 };
+        // SAFETY: the arguments are those of kernels.cu.
+        unsafe { self.pass(queue, self.kernels.statistics, &[from_ref(&which).cast()])? };
+        let totals = self.totals(queue, flags::GRADIENTS)?;
+        Ok(totals.chunks_exact(abi::GRADIENT_SUMS).map(abi::gradient_sums).collect())
+    }
+
+    fn update_pass(
+        &mut self,
+        queue: &Queue,
+        kernel: Kernel,
+        (params, grads): (&Params, &Grads),
+        coefficients: &[Option<coefficients::Coefficients>],
+    ) -> Result<()> {
+        self.pass_over(queue, Some(params), Some(grads))?;
+        let table: Vec<Coefficients> =
+            coefficients.iter().map(|c| c.as_ref().map_or_else(Coefficients::default, Into::into)).collect();
+        self.places.coefficients.write(queue, 0, &table)?;
+        self.places.begin.write(queue, 0, &vec![0; table.len()])?;
+        let mut state = self.places.state.read(queue)?[0];
+        (state.apply, state.momentum) = (1, 0);
+        self.places.state.write(queue, 0, &[state])?;
+        // SAFETY: the arguments are those of kernels.cu.
+        unsafe { self.pass(queue, kernel, &[]) }
+    }
+
+    /// Where something is kept of a tensor, and its size.
+    fn part(&self, part: Part, tensor: usize) -> (Address, usize) {
+        let size = self.sizes[tensor];
+        match part {
+            Part::ExpAvg => (self.exp_avg[tensor], size.moment),
+            Part::ExpAvgSq => (self.exp_avg_sq[tensor], size.moment),
+            Part::Master => (self.masters[tensor], size.master),
+        }
+    }
+}
+
+impl StepPasses for Cuda {
+    fn gradient_sums(
+        &mut self,
+        grads: &Grads,
+        with_momentum: bool,
+        wanted: &(dyn Fn(usize) -> bool + Sync),
+        out: &mut [GradientSums],
+    ) {
+        let sums = self.attempt(|cuda, queue| cuda.gradient_pass(queue, grads, with_momentum));
+        for (i, out) in out.iter_mut().enumerate().filter(|(i, _)| grads.has(*i) && wanted(*i)) {
+            *out = sums.as_ref().map_or(NO_GRADIENT_SUMS, |sums| sums[i]);
+        }
+    }
+
+    fn gradient_sums_of(&mut self, tensor: usize, gradient: &Gradient, with_momentum: bool) -> GradientSums {
+        let mut pointers = vec![std::ptr::null(); self.sizes.len()];
+        pointers[tensor] = gradient.pointer();
+        // SAFETY: the gradient's own promise, and NULLs.
+        let alone = unsafe { Grads::from_raw(&pointers) };
+        self.attempt(|cuda, queue| cuda.gradient_pass(queue, &alone, with_momentum))
+            .map_or(NO_GRADIENT_SUMS, |sums| sums[tensor])
+    }
+
+    fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]) {
+        let totals = self.attempt(|cuda, queue| {
+            cuda.pass_over(queue, Some(params), None)?;
+            let mastered: Vec<u32> = shown.iter().map(|shown| u32::from(!shown)).collect();
+            cuda.places.mastered.write(queue, 0, &mastered)?;
+            let which = flags::STATE;
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { cuda.pass(queue, cuda.kernels.statistics, &[from_ref(&which).cast()])? };
+            cuda.totals(queue, flags::STATE)
+        });
+        for (i, out) in out.iter_mut().enumerate() {
+            let own = i * abi::STATE_SUMS..(i + 1) * abi::STATE_SUMS;
+            *out = totals.as_ref().map_or(NO_STATE_SUMS, |totals| abi::state_sums(&totals[own]));
+        }
+    }
+
+    fn begin_masters(&mut self, params: &Params, wanted: &[bool]) {
+        self.attempt(|cuda, queue| {
+            cuda.pass_over(queue, Some(params), None)?;
+            let begin: Vec<u32> =
+                wanted.iter().zip(&cuda.sizes).map(|(wanted, size)| u32::from(*wanted && size.master > 0)).collect();
+            cuda.places.begin.write(queue, 0, &begin)?;
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { cuda.pass(queue, cuda.kernels.begin, &[]) }
+        });
+    }
+
+    fn stranger(&mut self, params: &Params, wanted: &[bool]) -> Option<usize> {
+        let counts = self.attempt(|cuda, queue| {
+            cuda.pass_over(queue, Some(params), None)?;
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { cuda.pass(queue, cuda.kernels.strangers, &[])? };
+            cuda.totals(queue, flags::GRADIENTS)
+        })?;
+        wanted.iter().zip(counts.chunks_exact(abi::GRADIENT_SUMS)).position(|(wanted, sums)| *wanted && sums[0] > 0.0)
+    }
+
+    fn read_masters(&self, tensor: usize, shown: &[u16], out: &mut [f32]) {
+        if self.sizes[tensor].master == size_of_val(out) {
+            self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(out));
+            return;
+        }
+        let mut low = vec![0_u16; out.len()];
+        self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(&mut low));
+        for ((out, shown), low) in out.iter_mut().zip(shown).zip(low) {
+            *out = half::join(*shown, low);
+        }
+    }
+
+    fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) {
+        if self.sizes[tensor].master == size_of_val(values) {
+            self.write(Part::Master, tensor, 0, bytemuck::cast_slice(values));
+            let show = if self.sizes[tensor].is_bf16 { BF16::of_master } else { F16::of_master };
+            shown.iter_mut().zip(values).for_each(|(shown, value)| *shown = show(*value));
+            return;
+        }
+        let mut low = vec![0_u16; values.len()];
+        for ((low, shown), value) in low.iter_mut().zip(shown).zip(values) {
+            (*shown, *low) = half::split(*value);
+        }
+        self.write(Part::Master, tensor, 0, bytemuck::cast_slice(&low));
+    }
+
+    fn update(
+        &mut self,
+        params: &Params,
+        grads: &Grads,
+        coefficients: &[Option<coefficients::Coefficients>],
+        state: &mut [StateSums],
+        momentum: Option<&mut [f64]>,
+    ) {
+        let totals = self.attempt(|cuda, queue| {
+            let kernels = cuda.kernels;
+            let kernel = if cuda.policy.counting { kernels.update_counting } else { kernels.update };
+            cuda.update_pass(queue, kernel, (params, grads), coefficients)?;
+            cuda.totals(queue, flags::STATE)
+        });
+        let own = |i: usize| totals.as_ref().map(|t| &t[i * abi::STATE_SUMS..(i + 1) * abi::STATE_SUMS]);
+        for (i, state) in state.iter_mut().enumerate().filter(|(i, _)| coefficients[*i].is_some()) {
+            *state = own(i).map_or(NO_STATE_SUMS, abi::state_sums);
+        }
+        for (i, product) in momentum.into_iter().flatten().enumerate().filter(|(i, _)| coefficients[*i].is_some()) {
+            *product = own(i).map_or(f64::NAN, |sums| sums[4]);
+        }
+    }
+
+    fn update_plain(&mut self, params: &Params, grads: &Grads, coefficients: &[Option<coefficients::Coefficients>]) {
+        self.attempt(|cuda, queue| {
+            cuda.update_pass(queue, cuda.kernels.update_unseen, (params, grads), coefficients)?;
+            queue.wait()
+        });
+    }
+
+    fn reset_moments(&mut self) {
+        let (address, bytes) = (self.kept.address(), self.moment_bytes);
+        // SAFETY: the moments lie at the start of the memory.
+        self.attempt(|_, queue| unsafe { queue.zero(address, bytes) });
+    }
+
+    fn read(&self, part: Part, tensor: usize, offset: usize, out: &mut [u8]) {
+        let (from, size) = self.part(part, tensor);
+        assert!(offset + out.len() <= size, "within what is kept");
+        let from = from + offset as Address;
+        // SAFETY: the part lies within what is kept.
+        let read = self.device.queue(self.stream).and_then(|queue| unsafe { queue.download(from, out) });
+        if let Err(error) = read {
+            self.failure.lock().get_or_insert(error);
+        }
+    }
+
+    fn write(&mut self, part: Part, tensor: usize, offset: usize, bytes: &[u8]) {
+        let (to, size) = self.part(part, tensor);
+        assert!(offset + bytes.len() <= size, "within what is kept");
+        let to = to + offset as Address;
+        // SAFETY: the part lies within what is kept.
+        self.attempt(|_, queue| unsafe { queue.upload_and_wait(to, bytes) });
+    }
+}

@@ -1,0 +1,53 @@
+//! A backend that makes the whole step by itself.
+
+use super::Mirror;
+use crate::error::Result;
+use crate::model::host_buffers::{Grads, Params};
+use crate::model::options::{Options, ParamGroup};
+use crate::model::report::{StepOptions, StepReport};
+
+/// A step that the host enqueues and does not wait for. State, counts and attention module live on the device; the host
+/// has a mirror of them, which is pulled when somebody asks and pushed when the host changed it.
+pub trait DeviceStep {
+    /// Enqueues one step. `waits`: the host will wait for its report.
+    ///
+    /// # Errors
+    /// What cannot be captured, while the stream is; the device's. Nothing is enqueued then.
+    fn launch(&mut self, params: &Params, grads: &Grads, options: &StepOptions, waits: bool) -> Result<()>;
+
+    /// The report of the newest step that the device has decided, after waiting for all that were enqueued or not.
+    ///
+    /// # Errors
+    /// A capture under way; the device's, of whatever ran.
+    fn report(&mut self, wait: bool) -> Result<Option<StepReport>>;
+
+    /// Whether the device may be ahead of the mirror.
+    fn is_ahead(&self) -> bool;
+
+    /// Whether steps may have been made that the host did not enqueue one by one: replays of a captured one.
+    fn may_have_replayed(&self) -> bool;
+
+    /// Waits, and brings the mirror up to date.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    fn pull(&mut self, mirror: Mirror) -> Result<()>;
+
+    /// Makes the device follow the mirror and the options.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    fn push(&mut self, mirror: Mirror, options: &Options, groups: &[ParamGroup]) -> Result<()>;
+
+    /// Enqueues hyper-parameters for the next step.
+    ///
+    /// # Errors
+    /// A capture under way; the device's.
+    fn set_groups(&mut self, groups: &[ParamGroup]) -> Result<()>;
+
+    /// Enqueues a part of Φ for the next step.
+    ///
+    /// # Errors
+    /// As for [`Self::set_groups`].
+    fn set_phi(&mut self, at: usize, values: &[f64]) -> Result<()>;
+}

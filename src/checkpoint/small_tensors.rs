@@ -1,0 +1,132 @@
+//! What of a file is read into memory: everything but moments and masters, which are only looked at.
+
+use std::collections::HashMap;
+
+use safetensors::Dtype;
+
+use super::container::{Container, Entry};
+use super::{EXP_AVG_SQ, FACTORS, FEATURES, Source, kept};
+use crate::error::{Error, Result};
+use crate::model::dtype::DType;
+use crate::modulation::Factors;
+use crate::optimizer::Prepared;
+
+/// All of a file but moments and masters, which stay there: by name, as bytes.
+pub struct Small {
+    tensors: HashMap<String, Vec<u8>>,
+    /// The first tensor of the file with a moment or master that no run has.
+    pub unusable: Option<String>,
+}
+
+impl Small {
+    /// Reads those that are `wanted`; the checksum of the file is right then.
+    pub fn read(source: &mut dyn Source, container: &Container, wanted: impl Fn(&Entry<()>) -> bool) -> Result<Self> {
+        let small = container.entries.iter().filter(|e| kept(&e.name).is_none() && wanted(e));
+        let mut tensors: HashMap<_, _> = small.map(|e| (e.name.clone(), Vec::with_capacity(e.bytes()))).collect();
+        let mut unusable = None;
+        container.stream(source, |entry, _, bytes| match tensors.get_mut(&entry.name) {
+            Some(values) => values.extend_from_slice(bytes),
+            None if unusable.is_none() && !usable(entry, bytes) => unusable = Some(entry.name.clone()),
+            None => {}
+        })?;
+        Ok(Self { tensors, unusable })
+    }
+
+    fn bytes(&self, name: &str) -> Result<&[u8]> {
+        self.tensors.get(name).map(Vec::as_slice).ok_or_else(|| Error::Corrupt { what: format!("'{name}' is missing") })
+    }
+
+    /// A U64 scalar.
+    pub fn whole(&self, name: &str) -> Result<u64> {
+        self.bytes(name).map(|b| u64::from_le_bytes(eight(b)))
+    }
+
+    /// A tensor of F64.
+    pub fn floats(&self, name: &str) -> Result<Vec<f64>> {
+        Ok(self.bytes(name)?.chunks_exact(8).map(|b| f64::from_le_bytes(eight(b))).collect())
+    }
+
+    /// A tensor that may be missing.
+    pub fn optional(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        self.tensors.contains_key(name).then(|| self.floats(name)).transpose()
+    }
+
+    /// Φ in the optimizer's own layout.
+    pub fn phi(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Vec<f64>> {
+        let Some(modulation) = &p.modulation else { return Ok(Vec::new()) };
+        let mut phi = Vec::with_capacity(modulation.attention.values().len());
+        for entry in modulation.attention.entries() {
+            let mut values = self.floats(&format!("attention.{}", entry.name))?;
+            if let (Some(rows), "group_embeddings") = (rows, entry.name.as_str()) {
+                values = permute(&values, rows);
+            }
+            phi.extend(values);
+        }
+        if phi.len() != modulation.attention.values().len() || !phi.iter().all(|x| x.is_finite()) {
+            return Err(Error::Corrupt { what: "its attention module is not finite".to_owned() });
+        }
+        Ok(phi)
+    }
+
+    /// Features and factors of the last step, if there was one.
+    pub fn last(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Option<(Vec<f64>, Factors)>> {
+        let Some(modulation) = &p.modulation else { return Ok(None) };
+        let groups = p.groups.groups.len();
+        let (features, factors) = match (self.optional(FEATURES)?, self.optional(FACTORS)?) {
+            (Some(features), Some(factors)) => (features, factors),
+            (None, None) => return Ok(None),
+            _ => return Err(Error::Corrupt { what: format!("it has one of {FEATURES} and {FACTORS} alone") }),
+        };
+        let rows = rows.expect("groups that differ were refused");
+        debug_assert_eq!(features.len(), groups * modulation.feature_dim());
+        if !features.iter().chain(&factors).all(|x| x.is_finite()) {
+            return Err(Error::Corrupt { what: "its last features or factors are not finite".to_owned() });
+        }
+        let column = |i: usize| permute(&factors[i * groups..(i + 1) * groups], rows);
+        let factors = Factors { alpha: column(0), beta: column(1), lambda1: column(2), lambda2: column(3) };
+        Ok(Some((permute(&features, rows), factors)))
+    }
+}
+
+/// Rows in our order: row i of the result is row `rows[i]` of `values`.
+fn permute(values: &[f64], rows: &[usize]) -> Vec<f64> {
+    let width = values.len() / rows.len();
+    rows.iter().flat_map(|row| values[row * width..(row + 1) * width].iter().copied()).collect()
+}
+
+fn eight(bytes: &[u8]) -> [u8; 8] {
+    bytes.try_into().expect("eight bytes: the shape was checked")
+}
+
+/// Whether these are moments or masters that a run can have: finite, and the second moment not below 0.
+///
+/// Every element is looked at as bits, which becomes vector code: with one added to the exponent, what is not finite has
+/// the top bit, as has what is negative. Only -0 has to be told from it.
+fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
+    let second = entry.name.starts_with(EXP_AVG_SQ);
+    let exact = |dtype: DType| dtype.values(bytes).all(|x| x.is_finite() && (x >= 0.0 || !second));
+    match entry.dtype {
+        Dtype::F32 => {
+            let suspicious = bytes.as_chunks().0.iter().fold(0, |seen, element| {
+                let bits = u32::from_le_bytes(*element);
+                seen | (bits & (u32::MAX >> 1)).wrapping_add(1 << 23) | if second { bits } else { 0 }
+            });
+            suspicious >> 31 == 0 || exact(DType::F32)
+        }
+        Dtype::F64 => {
+            let suspicious = bytes.as_chunks().0.iter().fold(0, |seen, element| {
+                let bits = u64::from_le_bytes(*element);
+                seen | (bits & (u64::MAX >> 1)).wrapping_add(1 << 52) | if second { bits } else { 0 }
+            });
+            suspicious >> 63 == 0 || exact(DType::F64)
+        }
+        Dtype::BF16 => {
+            let suspicious = bytes.as_chunks().0.iter().fold(0, |seen, element| {
+                let bits = u16::from_le_bytes(*element);
+                seen | (bits & (u16::MAX >> 1)).wrapping_add(1 << 7) | if second { bits } else { 0 }
+            });
+            suspicious >> 15 == 0 || exact(DType::BF16)
+        }
+        _ => true, // remainders, which may be anything, or a difference, which is told as such
+    }
+}

@@ -1,0 +1,222 @@
+//! Tensors and the modulation groups they form: per param group, fine-grained by name pattern, custom.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::model::dtype::{DType, Precision};
+use crate::model::name::Name;
+use crate::model::options::{Grouping, LayerKind, ParamGroup};
+
+/// A tensor as the host describes it.
+#[derive(Clone, Debug)]
+pub struct TensorSpec {
+    /// Unique name.
+    pub name: Name,
+    /// Length of each dimension; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Element type of the parameter.
+    pub dtype: DType,
+    /// Element type of its gradients.
+    pub grad_dtype: DType,
+    /// What the host says of its module.
+    pub layer_kind: LayerKind,
+    /// Modulation group under [`Grouping::Custom`].
+    pub modulation_group: Option<Name>,
+}
+
+/// A registered tensor.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// As the host described it.
+    pub spec: TensorSpec,
+    /// Number of elements.
+    pub numel: usize,
+    /// Index of its param group.
+    pub param_group: usize,
+    /// How it keeps precision.
+    pub precision: Precision,
+    /// Element type of both moments.
+    pub moment_dtype: DType,
+}
+
+impl Tensor {
+    /// Checks that the tensor's size in bytes fits an address space, and that its dtype fits what its group asks for.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for the shape, `precision` or `moment_dtype`.
+    pub fn new(spec: TensorSpec, param_group: usize, group: &ParamGroup) -> Result<Self> {
+        let numel = if spec.shape.contains(&0) {
+            Some(0)
+        } else {
+            spec.shape.iter().try_fold(1_u64, |product, length| product.checked_mul(*length))
+        };
+        // Moments may be wider than the tensor.
+        let size = [spec.dtype, spec.grad_dtype, spec.dtype.compute()].map(DType::size).into_iter().max().unwrap_or(8);
+        let fits = |n: &u64| n.checked_mul(size as u64).is_some_and(|bytes| isize::try_from(bytes).is_ok());
+        let numel = numel.filter(fits).ok_or_else(|| {
+            Error::range(
+                format!("shape of tensor '{}'", spec.name),
+                format!("{:?}", spec.shape),
+                "a product whose bytes fit the address space",
+            )
+        })? as usize;
+        let (precision, moment_dtype) = precision(&spec, group)?;
+        Ok(Self { spec, numel, param_group, precision, moment_dtype })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.spec.name.as_str()
+    }
+
+    /// Size of its parameter.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.numel * self.spec.dtype.size()
+    }
+
+    /// Size of a gradient.
+    #[must_use]
+    pub fn gradient_bytes(&self) -> usize {
+        self.numel * self.spec.grad_dtype.size()
+    }
+
+    /// Element type of what is kept beside it for precision's sake, if anything.
+    #[must_use]
+    pub fn master_dtype(&self) -> Option<DType> {
+        match self.precision {
+            Precision::Nearest | Precision::Stochastic => None,
+            Precision::Master => Some(DType::F32),
+            Precision::Remainder => Some(self.spec.dtype),
+        }
+    }
+
+    /// A bias has one dimension, or a name that says so.
+    #[must_use]
+    pub fn is_bias(&self) -> bool {
+        self.spec.shape.len() == 1 || self.name().ends_with("bias")
+    }
+
+    /// Its layer: the first whole number between dots (`.3.`), else one that ends the name (`.3`).
+    fn layer(&self) -> Option<u64> {
+        let parts: Vec<&str> = self.name().split('.').collect();
+        let number = |part: &&str| {
+            let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+            // Larger numbers than fit are all "very deep".
+            digits.then(|| part.parse().unwrap_or(u64::MAX))
+        };
+        let (last, inner) = parts.split_last()?;
+        inner.iter().skip(1).find_map(number).or_else(|| if inner.is_empty() { None } else { number(last) })
+    }
+
+    fn kind(&self) -> &'static str {
+        let name = self.name().to_lowercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+        match self.spec.layer_kind {
+            _ if has(&["embed"]) => "embedding",
+            _ if has(&["attn", "attention"]) => "attention",
+            _ if has(&["ffn", "mlp", "feed_forward"]) => "ffn",
+            _ if has(&["norm"]) => "layernorm",
+            LayerKind::Linear => "linear",
+            LayerKind::Embedding => "embedding",
+            LayerKind::Attention => "attention",
+            LayerKind::LayerNorm => "layernorm",
+            LayerKind::Unknown => "other",
+        }
+    }
+}
+
+/// How the tensor keeps precision and the dtype of its moments, as its group says, if its own dtype allows it.
+fn precision(spec: &TensorSpec, group: &ParamGroup) -> Result<(Precision, DType)> {
+    let refuse = |field: &str, got: &str, expected: &str| {
+        let dtype = spec.dtype.name();
+        let expected = format!("{expected}, and tensor '{}' is {dtype}", spec.name);
+        Err(Error::range(format!("group.{field}"), got, expected))
+    };
+    match group.precision {
+        Precision::Master | Precision::Stochastic if !spec.dtype.is_half() => {
+            let got = if group.precision == Precision::Master { "master" } else { "stochastic" };
+            return refuse("precision", got, "nearest for other than 16-bit tensors");
+        }
+        Precision::Remainder if spec.dtype != DType::BF16 => {
+            return refuse("precision", "remainder", "that for bfloat16 tensors only");
+        }
+        _ => {}
+    }
+    let own = spec.dtype.compute();
+    match group.moment_dtype {
+        None => Ok((group.precision, own)),
+        Some(chosen @ (DType::F32 | DType::BF16)) if own == DType::F32 => Ok((group.precision, chosen)),
+        Some(chosen @ (DType::F32 | DType::BF16)) => {
+            refuse("moment_dtype", chosen.name(), "the default for float64 tensors")
+        }
+        Some(other) => Err(Error::range("group.moment_dtype", other.name(), "the default, float32 or bfloat16")),
+    }
+}
+
+/// Tensors that share one token of the attention module.
+#[derive(Clone, Debug)]
+pub struct ModulationGroup {
+    /// For people.
+    pub name: Name,
+    /// Indices of its tensors, ascending.
+    pub tensors: Vec<usize>,
+}
+
+/// Both directions of the partition, and what the features need of each tensor's name.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// The groups, by first appearance in registration order.
+    pub groups: Vec<ModulationGroup>,
+    /// Group of each tensor.
+    pub of_tensor: Vec<usize>,
+    /// layer/top of each tensor, 0 without a number.
+    pub depth: Vec<f64>,
+}
+
+impl Groups {
+    /// Forms the groups of all registered tensors.
+    #[must_use]
+    pub fn form(tensors: &[Tensor], grouping: Grouping) -> Self {
+        let layers: Vec<Option<u64>> = tensors.iter().map(Tensor::layer).collect();
+        let top = layers.iter().flatten().copied().max().unwrap_or(0);
+        let mut groups: Vec<ModulationGroup> = Vec::new();
+        let mut index = HashMap::new();
+        let mut of_tensor = Vec::with_capacity(tensors.len());
+        for (i, tensor) in tensors.iter().enumerate() {
+            let name = match grouping {
+                Grouping::ByParamGroup => format!("param_group.{}", tensor.param_group),
+                Grouping::Custom => tensor.spec.modulation_group.as_ref().map(ToString::to_string).unwrap_or_default(),
+                Grouping::FineGrained => {
+                    let role = if tensor.is_bias() { "bias" } else { "weight" };
+                    format!("{}.{}.{role}", tensor.kind(), bucket(layers[i], top))
+                }
+            };
+            let name = Name::new("modulation group", name.as_bytes()).expect("made of valid names");
+            let group = *index.entry(name.clone()).or_insert(groups.len());
+            if group == groups.len() {
+                groups.push(ModulationGroup { name, tensors: Vec::new() });
+            }
+            groups[group].tensors.push(i);
+            of_tensor.push(group);
+        }
+        let depth = layers
+            .iter()
+            .map(|layer| match layer {
+                Some(layer) if top > 0 => *layer as f64 / top as f64,
+                _ => 0.0,
+            })
+            .collect();
+        Self { groups, of_tensor, depth }
+    }
+}
+
+/// Thirds of the model; whole numbers, so that nothing hangs on rounding.
+fn bucket(layer: Option<u64>, top: u64) -> &'static str {
+    match layer.map(u128::from) {
+        Some(layer) if top > 1 && 3 * layer < u128::from(top) => "shallow",
+        Some(layer) if top > 1 && 3 * layer > 2 * u128::from(top) => "deep",
+        _ => "middle",
+    }
+}

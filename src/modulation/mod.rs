@@ -1,0 +1,284 @@
+//! Features → attention module → α, β, λ₁, λ₂ of each modulation group, and the way back.
+
+pub mod attention;
+pub mod features;
+
+use self::features::Features;
+use crate::error::Result;
+use crate::model::groups::{Groups, Tensor};
+use crate::model::name::Name;
+use crate::model::options::Options;
+use crate::model::stats::Statistics;
+use crate::modulation::attention::{Attention, Entry, OUTPUTS, Shape, Workspace};
+use crate::numeric::math;
+
+/// One number a modulation group for each of the module's outputs: the factors, or derivatives by them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Factors {
+    /// α, scales the learning rate.
+    pub alpha: Vec<f64>,
+    /// β, scales the weight decay.
+    pub beta: Vec<f64>,
+    /// λ₁, weighs the gradient's norm in eq. 10.
+    pub lambda1: Vec<f64>,
+    /// λ₂, weighs the alignment in eq. 10.
+    pub lambda2: Vec<f64>,
+}
+
+impl Factors {
+    /// `value` everywhere.
+    #[must_use]
+    pub fn constant(groups: usize, value: f64) -> Self {
+        let all = || vec![value; groups];
+        Self { alpha: all(), beta: all(), lambda1: all(), lambda2: all() }
+    }
+
+    /// α and β of a group.
+    #[must_use]
+    pub fn of(&self, group: usize) -> (f64, f64) {
+        (self.alpha[group], self.beta[group])
+    }
+
+    /// By the names of the C ABI.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&[f64]> {
+        match name {
+            "alpha" => Some(&self.alpha),
+            "beta" => Some(&self.beta),
+            "lambda1" => Some(&self.lambda1),
+            "lambda2" => Some(&self.lambda2),
+            _ => None,
+        }
+    }
+
+    /// α, β, λ₁, λ₂.
+    #[must_use]
+    pub fn rows(&self) -> [&[f64]; OUTPUTS] {
+        [&self.alpha, &self.beta, &self.lambda1, &self.lambda2]
+    }
+
+    fn columns(&mut self) -> [&mut [f64]; OUTPUTS] {
+        [&mut self.alpha, &mut self.beta, &mut self.lambda1, &mut self.lambda2]
+    }
+}
+
+/// What is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A feature.
+    Feature,
+    /// A factor.
+    Factor,
+}
+
+/// Features as they were computed, before standardisation and gating, and what the module made of them.
+#[derive(Debug)]
+struct Evaluation {
+    features: Vec<f64>,
+    factors: Factors,
+}
+
+/// The attention module and all that feeds it.
+#[derive(Debug)]
+pub struct Modulation {
+    features: Features,
+    /// Φ.
+    pub attention: Attention,
+    /// Names of Φ's tensors, to be lent to C.
+    names: Vec<Name>,
+    workspace: Workspace,
+    /// Widths of α's and β's ranges, 1 for λ₁ and λ₂.
+    ranges: [f64; OUTPUTS],
+    /// Of the last accepted evaluation.
+    last: Evaluation,
+    /// Whether there was one.
+    known: bool,
+    /// Of the evaluation under way.
+    next: Evaluation,
+    /// Of `next`: standardised, and gated.
+    standardised: Vec<f64>,
+    tokens: Vec<f64>,
+    raw: Vec<f64>,
+}
+
+impl Modulation {
+    /// Φ drawn from the seed.
+    ///
+    /// # Errors
+    /// A `feature_dim` below the length of the features.
+    pub fn new(options: &Options, tensors: &[Tensor], groups: &Groups) -> Result<Self> {
+        let features = Features::new(options, tensors, groups)?;
+        let (count, dim) = (groups.groups.len(), features.dim());
+        let shape = Shape {
+            groups: count,
+            dim,
+            heads: options.attn_heads,
+            layers: options.attn_layers,
+            hidden: options.attn_hidden_dim,
+            embed_dim: features.embed_dim(),
+            gates: options.use_feature_gating,
+            log_vars: options.has_log_vars(),
+        };
+        // An allocation that fails ends the process, so ask first.
+        Vec::<f64>::new().try_reserve_exact(shape.numbers())?;
+        let evaluation = || Evaluation { features: vec![0.0; count * dim], factors: Factors::constant(count, 1.0) };
+        let attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
+        let name = |entry: &Entry| Name::new("attention", entry.name.as_bytes()).expect("short ASCII");
+        Ok(Self {
+            features,
+            workspace: Workspace::new(&shape),
+            names: attention.entries().iter().map(name).collect(),
+            attention,
+            ranges: ranges(options),
+            last: evaluation(),
+            known: false,
+            next: evaluation(),
+            standardised: vec![0.0; count * dim],
+            tokens: vec![0.0; count * dim],
+            raw: vec![0.0; count * OUTPUTS],
+        })
+    }
+
+    /// Φ as the seed made it.
+    pub fn reset_attention(&mut self, options: &Options) {
+        let shape = *self.attention.shape();
+        self.attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
+    }
+
+    /// Names of Φ's tensors, in the order of its entries.
+    #[must_use]
+    pub fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// What the columns of the features are made of.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// D.
+    #[must_use]
+    pub fn feature_dim(&self) -> usize {
+        self.features.dim()
+    }
+
+    /// What each column of the features is.
+    #[must_use]
+    pub fn feature_columns(&self) -> Vec<String> {
+        self.features.columns()
+    }
+
+    /// Whether the statistics must count zeros.
+    #[must_use]
+    pub fn counts_zeros(&self) -> bool {
+        self.features.counts_zeros()
+    }
+
+    /// Features and factors of the last accepted evaluation.
+    #[must_use]
+    pub fn last(&self) -> Option<(&[f64], &Factors)> {
+        self.known.then_some((&self.last.features[..], &self.last.factors))
+    }
+
+    /// Factors of the evaluation under way.
+    #[must_use]
+    pub fn next_factors(&self) -> &Factors {
+        &self.next.factors
+    }
+
+    /// Makes these the last accepted evaluation's, after a load.
+    pub fn restore(&mut self, last: Option<(Vec<f64>, Factors)>) {
+        self.known = last.is_some();
+        if let Some((features, factors)) = last {
+            self.last = Evaluation { features, factors };
+        }
+    }
+
+    /// Follows options that steer only the future.
+    pub fn steer(&mut self, options: &Options) {
+        self.ranges = ranges(options);
+        self.features.set_total_steps(options.total_steps);
+    }
+
+    /// As if no evaluation had been accepted.
+    pub fn forget(&mut self) {
+        self.known = false;
+    }
+
+    /// Computes the factors from the statistics at `step`. Allocates nothing.
+    ///
+    /// # Errors
+    /// What is not finite; what was accepted before stays.
+    pub fn evaluate(
+        &mut self,
+        groups: &Groups,
+        statistics: &[Statistics],
+        step: u64,
+    ) -> std::result::Result<&Factors, Broken> {
+        let embeddings = self.attention.embeddings();
+        self.features.fill(groups, statistics, step, embeddings, &mut self.next.features);
+        if !self.next.features.iter().all(|x| x.is_finite()) {
+            return Err(Broken::Feature);
+        }
+        self.features.standardise(&self.next.features, &mut self.standardised);
+        self.tokens.copy_from_slice(&self.standardised);
+        if let Some(gates) = self.attention.gates() {
+            features::gate(&mut self.tokens, gates);
+        }
+        self.attention.forward(&self.tokens, &mut self.workspace, &mut self.raw);
+        for (output, column) in self.next.factors.columns().into_iter().enumerate() {
+            for (group, factor) in column.iter_mut().enumerate() {
+                let sigmoid = math::sigmoid(self.raw[group * OUTPUTS + output]);
+                // α and β vary around 1, λ₁ and λ₂ are the sigmoid itself (eq. 7–9).
+                *factor = if output < 2 { 1.0 + self.ranges[output] * (sigmoid - 0.5) } else { sigmoid };
+                if !factor.is_finite() {
+                    return Err(Broken::Factor);
+                }
+            }
+        }
+        Ok(&self.next.factors)
+    }
+
+    /// Makes the evaluation under way the last one.
+    pub fn accept(&mut self) {
+        std::mem::swap(&mut self.last, &mut self.next);
+        self.known = true;
+    }
+
+    /// Derivatives by the factors of the newest evaluation → derivatives by Φ, added to `d_phi`.
+    pub fn backward(&mut self, d_factors: &mut Factors, d_phi: &mut [f64]) {
+        let mut d_raw = vec![0.0; self.raw.len()];
+        for (output, column) in d_factors.columns().into_iter().enumerate() {
+            for (group, derivative) in column.iter().enumerate() {
+                let at = group * OUTPUTS + output;
+                let sigmoid = math::sigmoid(self.raw[at]);
+                d_raw[at] = derivative * self.ranges[output] * sigmoid * (1.0 - sigmoid);
+            }
+        }
+        let mut d_tokens = vec![0.0; self.tokens.len()];
+        self.attention.backward(&d_raw, &mut self.workspace, d_phi, &mut d_tokens);
+        let dim = self.features.dim();
+        if let (Some(gates), Some(range)) = (self.attention.gates(), self.attention.gates_range()) {
+            for (d_row, row) in d_tokens.chunks_exact_mut(dim).zip(self.standardised.chunks_exact(dim)) {
+                for (column, gate) in gates.iter().enumerate() {
+                    let sigmoid = math::sigmoid(*gate);
+                    d_phi[range.start + column] += d_row[column] * row[column] * sigmoid * (1.0 - sigmoid);
+                    d_row[column] *= sigmoid;
+                }
+            }
+        }
+        if let Some(range) = self.attention.embeddings_range() {
+            let width = self.features.embed_dim();
+            for (group, d_row) in d_tokens.chunks_exact(dim).enumerate() {
+                for (column, d) in d_row[dim - width..].iter().enumerate() {
+                    d_phi[range.start + group * width + column] += d;
+                }
+            }
+        }
+    }
+}
+
+/// Widths of the factors' ranges.
+fn ranges(options: &Options) -> [f64; OUTPUTS] {
+    [options.alpha_range, options.beta_range, 1.0, 1.0]
+}

@@ -1,0 +1,6 @@
+//! Numbers: instruction sets, elementary functions, 16-bit floats and stochastic rounding, with the same bits everywhere.
+
+pub mod half;
+pub mod math;
+pub mod simd;
+pub mod stochastic_rounding;
