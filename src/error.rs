@@ -1,4 +1,6 @@
 //! What can go wrong: one variant a cause, its status code, its text for the user.
+//!
+//! The texts know nothing of C: where a C user needs the name of a function, `src/ffi` says it in its own words.
 
 /// The code that a failure has at the C boundary (`MAW_…`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,42 @@ pub enum Status {
     Mismatch = -12,
     /// The CUDA driver, or a kernel, failed.
     Cuda = -13,
+}
+
+/// Why a call does not fit the state of the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// Tensors can no longer be registered.
+    #[error("registration ended with the preparation or the first step")]
+    RegistrationEnded,
+    /// There is nothing to prepare.
+    #[error("no tensors are registered; add a param group first")]
+    NoTensors,
+    /// Asked too early.
+    #[error("prepare the optimizer (or make a step) first")]
+    NotPrepared,
+    /// A meta-update is under way.
+    #[error("a meta-update is open; answer its requests or abort it first")]
+    MetaUpdateOpen,
+    /// No meta-update is under way.
+    #[error("no meta-update is open; begin one first")]
+    NoMetaUpdateOpen,
+    /// There is no attention module, and so no …
+    #[error("modulation is off: there {0}")]
+    ModulationOff(&'static str),
+    /// Nothing was learned so far.
+    #[error("no meta-update has been completed yet")]
+    NoMetaGradient,
+    /// There are no features and factors so far.
+    #[error("no step has been applied and no meta-update begun yet")]
+    NoFactors,
+    /// There is no report so far.
+    #[error("no step has been decided yet")]
+    NoReport,
+    /// There are no masters so far.
+    #[error("masters begin with the first step")]
+    NoMaster,
 }
 
 /// A failed call. The optimizer is as it was before.
@@ -161,7 +199,7 @@ pub enum Error {
         expected: String,
     },
     /// A gradient was announced and is then missing.
-    #[error("grads[{index}] is NULL, but the gradient of tensor '{name}' was announced by maw_observe_gradient")]
+    #[error("grads[{index}] is NULL, but the gradient of tensor '{name}' was announced")]
     AnnouncedGradientMissing {
         /// Index of the tensor.
         index: usize,
@@ -177,13 +215,8 @@ pub enum Error {
         expected: u64,
     },
     /// The call does not fit the state.
-    #[error("{call}: {reason}")]
-    State {
-        /// The call.
-        call: &'static str,
-        /// Why not now, and what to do.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Known, but not in this version.
     #[error("{what} is not supported by this version of the library")]
     Unsupported {
@@ -205,7 +238,7 @@ pub enum Error {
         what: String,
     },
     /// Parameters changed without a word.
-    #[error("tensor '{name}' changed since the last step without MAW_STEP_PARAMS_CHANGED (verify_params is on)")]
+    #[error("tensor '{name}' changed since the last step and nobody said so (verify_params is on)")]
     ParamsChanged {
         /// The tensor.
         name: String,
@@ -259,14 +292,13 @@ pub enum Error {
     /// The legacy default stream would wait for a stream that is being captured.
     #[error(
         "a stream that the legacy default stream waits for is being captured into a CUDA graph, and this call is for the \
-         default stream (an optimizer's until maw_set_stream)"
+         default stream"
     )]
     CapturingBeside,
     /// A graph of the host's holds kernels that cannot do what a file's options want.
     #[error(
         "a step was captured into a CUDA graph under other options.nonfinite or options.max_grad_norm than the file's, and \
-         its replays would not follow them: load into a new optimizer and capture again, or keep this one's options \
-         (MAW_LOAD_OWN_WINS)"
+         its replays would not follow them: load into a new optimizer and capture again, or keep this one's options"
     )]
     CapturedOtherwise,
     /// The handle is inside another call.
@@ -304,7 +336,7 @@ impl Error {
             | Self::WrongBuffer { .. }
             | Self::AnnouncedGradientMissing { .. }
             | Self::WrongRequest { .. } => Status::InvalidArgument,
-            Self::State { .. } | Self::Capturing { .. } | Self::CapturingBeside | Self::CapturedOtherwise => {
+            Self::State(_) | Self::Capturing { .. } | Self::CapturingBeside | Self::CapturedOtherwise => {
                 Status::InvalidState
             }
             Self::Unsupported { .. } | Self::UnknownFields { .. } | Self::NoCuda { .. } => Status::Unsupported,
@@ -327,6 +359,21 @@ impl Error {
 
     pub(crate) fn file(operation: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::Io { operation: format!("{operation} '{}'", path.display()), reason: error.to_string() }
+    }
+
+    /// An index beyond the end.
+    pub(crate) fn no_index(what: &'static str, index: usize, count: usize) -> Self {
+        Self::NotFound { what, which: format!("{index}: there are {count}") }
+    }
+
+    /// An unknown tensor of the attention module.
+    pub(crate) fn no_attention_tensor(name: &str) -> Self {
+        Self::NotFound { what: "tensor of the attention module named", which: format!("'{name}'") }
+    }
+
+    /// A length that differs from what it should be.
+    pub(crate) fn length(argument: &'static str, got: usize, expected: usize, what: &'static str) -> Result<()> {
+        if got == expected { Ok(()) } else { Err(Self::Count { argument, got, expected, what }) }
     }
 
     pub(crate) fn range(field: impl Into<String>, got: impl ToString, expected: impl Into<String>) -> Self {

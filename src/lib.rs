@@ -36,6 +36,7 @@ pub mod model;
 pub mod modulation;
 pub mod numeric;
 pub mod optimizer;
+mod run;
 
 pub use error::{Error, Result};
 pub use model::groups::TensorSpec;

@@ -10,16 +10,19 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of src/ffi in the order in which the header shows what they export.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 14] = [
     "version.rs",
     "types.rs",
     "handle.rs",
     "structs.rs",
     "optimizer.rs",
     "meta.rs",
-    "state.rs",
+    "getters.rs",
     "attention.rs",
+    "bytes.rs",
     "checkpoint.rs",
+    "dump.rs",
+    "tensor_state.rs",
     "device.rs",
     "error.rs",
 ];

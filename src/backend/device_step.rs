@@ -1,19 +1,19 @@
 //! A backend that makes the whole step by itself.
 
-use super::Mirror;
+use super::RunState;
 use crate::error::Result;
-use crate::model::host_buffers::{Grads, Params};
+use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::options::{Options, ParamGroup};
 use crate::model::report::{StepOptions, StepReport};
 
-/// A step that the host enqueues and does not wait for. State, counts and attention module live on the device; the host
-/// has a mirror of them, which is pulled when somebody asks and pushed when the host changed it.
+/// A step that the host enqueues and does not wait for. State, counts and attention module live on the device; the host's
+/// [`RunState`] is brought up to date when somebody asks and sent back when the host changed it.
 pub trait DeviceStep {
     /// Enqueues one step. `waits`: the host will wait for its report.
     ///
     /// # Errors
     /// What cannot be captured, while the stream is; the device's. Nothing is enqueued then.
-    fn launch(&mut self, params: &Params, grads: &Grads, options: &StepOptions, waits: bool) -> Result<()>;
+    fn launch(&mut self, params: CheckedParams, grads: CheckedGrads, options: &StepOptions, waits: bool) -> Result<()>;
 
     /// The report of the newest step that the device has decided, after waiting for all that were enqueued or not.
     ///
@@ -21,23 +21,23 @@ pub trait DeviceStep {
     /// A capture under way; the device's, of whatever ran.
     fn report(&mut self, wait: bool) -> Result<Option<StepReport>>;
 
-    /// Whether the device may be ahead of the mirror.
+    /// Whether the device may be ahead of the host's state.
     fn is_ahead(&self) -> bool;
 
     /// Whether steps may have been made that the host did not enqueue one by one: replays of a captured one.
     fn may_have_replayed(&self) -> bool;
 
-    /// Waits, and brings the mirror up to date.
+    /// Waits, and brings the host's state up to date.
     ///
     /// # Errors
-    /// As for [`Self::report`].
-    fn pull(&mut self, mirror: Mirror) -> Result<()>;
+    /// As for [`Self::report`]; the state is as it was then.
+    fn pull(&mut self, state: &mut RunState) -> Result<()>;
 
-    /// Makes the device follow the mirror and the options.
+    /// Makes the device follow the host's state and the options.
     ///
     /// # Errors
     /// As for [`Self::report`].
-    fn push(&mut self, mirror: Mirror, options: &Options, groups: &[ParamGroup]) -> Result<()>;
+    fn push(&mut self, state: &RunState, options: &Options, groups: &[ParamGroup]) -> Result<()>;
 
     /// Enqueues hyper-parameters for the next step.
     ///

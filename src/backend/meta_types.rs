@@ -2,24 +2,24 @@
 
 use crate::model::coefficients::Coefficients;
 
-/// A gradient that a meta-update keeps, or what it makes of it where that is all that is needed.
+/// A gradient that a meta-update stores, or what takes its place where that is all that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Of B1 at θ.
+pub enum GradientSlot {
+    /// g of B1 at θ.
     Train1,
-    /// Of B2 at θ′.
+    /// g′ of B2 at θ′.
     Train2,
 }
 
-/// How θ′ is made from θ.
+/// How a tensor's θ′ is made from θ.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Move {
-    /// The tensor stays.
-    Stay,
-    /// One step with the kept gradient of B1 (`paper`).
-    Step(Coefficients),
+pub enum TrialStep {
+    /// θ′ = θ.
+    None,
+    /// One step with the stored gradient of B1 (`paper`).
+    Gradient(Coefficients),
     /// One step with the moments as they are (`reference`).
-    Drift(Coefficients),
+    Moments(Coefficients),
 }
 
 /// w = `train2`·g′ + `train1`·g for the tensors of one group, on the gradients as the host gave them.
@@ -31,13 +31,13 @@ pub struct Direction {
     pub train1: f64,
 }
 
-/// The vector x whose products with ∂θ′/∂α and ∂θ′/∂β are wanted.
+/// The cotangent x of the products ⟨x, ∂θ′/∂α⟩ and ⟨x, ∂θ′/∂β⟩.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Probe {
+pub enum Cotangent {
     /// The host's gradients, times a factor.
-    Host(f64),
+    Gradient(f64),
     /// `host`·(the host's gradients) − `train2`·g′, element by element: so close together their products would cancel.
-    Difference {
+    GradientDifference {
         /// Factor of the host's.
         host: f64,
         /// Factor of g′.
@@ -45,25 +45,25 @@ pub enum Probe {
     },
 }
 
-/// A neighbour of θ′ on the line along w.
+/// θ′ + `radius`·w.
 #[derive(Clone, Copy, Debug)]
-pub struct Neighbour<'a> {
+pub struct PerturbedPoint<'a> {
     /// w of each tensor.
     pub directions: &'a [Direction],
-    /// The neighbour is θ′ + `radius`·w.
+    /// r of the finite difference, or −r.
     pub radius: f64,
 }
 
-/// Products of a [`Probe`] x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
+/// Products of a [`Cotangent`] x with what θ′ is made of, of one tensor. One of them is not finite where x is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Projection {
-    /// Σ x·r, r being the ratio of `update.rs`; 0 where the tensor stays.
+    /// Σ x·r, r being the ratio of [`crate::model::coefficients`]; 0 where θ′ = θ.
     pub ratio: f64,
     /// Σ x·θ.
     pub param: f64,
 }
 
-/// Σ g′² and Σ g·g′ of one tensor, as kept.
+/// Σ g′² and Σ g·g′ of one tensor, as stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Alignment {
     /// Σ g′².

@@ -1,18 +1,50 @@
-//! The state of a run as the host knows it; a device has its own and is kept in step with this one.
+//! The small state of a run, as the host knows it: everything but what is as large as the model.
+//!
+//! It lies beside the seam because a device that makes steps by itself has its own copy, and [`super::DeviceStep`] keeps the
+//! two in step.
 
 use crate::model::report::Skips;
 use crate::model::stats::{GradientSums, StateSums};
 use crate::modulation::Modulation;
 
-/// The host's picture of a run.
-pub struct Mirror<'a> {
-    pub(crate) steps: &'a mut u64,
-    pub(crate) skips: &'a mut Skips,
-    pub(crate) tensor_steps: &'a mut [u64],
-    pub(crate) mastered: &'a mut [bool],
-    pub(crate) keys: &'a [u64],
-    pub(crate) state: &'a mut [StateSums],
-    pub(crate) carried: &'a mut bool,
-    pub(crate) kept: &'a mut [Option<GradientSums>],
-    pub(crate) modulation: Option<&'a mut Modulation>,
+/// Counts, sums, the attention module. Vectors have one element a tensor, in registration order.
+#[derive(Debug)]
+pub struct RunState {
+    /// Applied steps.
+    pub steps: u64,
+    /// Skipped ones.
+    pub skips: Skips,
+    /// t of each tensor.
+    pub tensor_steps: Vec<u64>,
+    /// Whether the tensor's master has a value, or it has no master.
+    pub master_initialized: Vec<bool>,
+    /// Keys of the tensors' stochastic rounding.
+    pub rounding_keys: Vec<u64>,
+    /// Sums of parameters and moments, carried from step to step.
+    pub state_sums: Vec<StateSums>,
+    /// Whether `state_sums` are those of what parameters and moments are now.
+    pub sums_current: bool,
+    /// `reference`: the effective gradient of the last applied step against the moments that it left.
+    pub last_gradients: Vec<Option<GradientSums>>,
+    /// None with modulation off.
+    pub modulation: Option<Modulation>,
+}
+
+impl RunState {
+    /// Of a run that has made no step.
+    #[must_use]
+    pub fn new(master_initialized: Vec<bool>, rounding_keys: Vec<u64>, modulation: Option<Modulation>) -> Self {
+        let n = master_initialized.len();
+        Self {
+            steps: 0,
+            skips: Skips::default(),
+            tensor_steps: vec![0; n],
+            master_initialized,
+            rounding_keys,
+            state_sums: vec![StateSums::default(); n],
+            sums_current: false,
+            last_gradients: vec![None; n],
+            modulation,
+        }
+    }
 }

@@ -10,16 +10,22 @@ use serde_json::json;
 
 use super::container::{Container, Entry};
 use super::description::{self, Counters, Description, TensorRecord};
-use super::settings::{self, Winner};
-use super::small_tensors::Small;
-use super::{Contents, FACTORS, FEATURES, Source, attention_entries, file_dtype, kept, last_gradient, option_entries};
+use super::settings::{self, OnConflict};
+use super::small_tensors::SmallTensors;
+use super::{
+    Contents, FACTORS, FEATURES, Saved, Source, attention_entries, file_dtype, last_gradient_entry, option_entries,
+    state_part,
+};
 use crate::backend::Part;
 use crate::error::{Error, Result};
+use crate::meta::Meta;
+use crate::model::groups::Groups;
 use crate::model::groups::Tensor;
 use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
+use crate::model::registration::Registration;
 use crate::model::stats::GradientSums;
 use crate::modulation::Factors;
-use crate::optimizer::{Optimizer, Prepared, tensor_keys};
+use crate::run::Run;
 
 /// Tensors and groups of a file that are looked at beyond the optimizer's own, to name differences.
 const BEYOND: usize = 1024;
@@ -38,97 +44,176 @@ fn optional(name: String, shape: &[usize]) -> Expected {
     Expected { entry: Entry { name, dtype: Dtype::F64, shape: shape.to_vec(), source: () }, required: false }
 }
 
-impl Optimizer {
-    /// Reads a run, or the attention module alone, from a file.
-    ///
-    /// # Errors
-    /// As for [`Self::load_bytes`], and [`Error::Io`].
-    pub fn load_file(&mut self, path: &Path, contents: Contents, winner: Winner) -> Result<()> {
-        let opening = |e| Error::file("opening", path, &e);
-        self.between_steps("maw_load_file", |optimizer| {
-            // To open a pipe would wait for its other end.
-            if !fs::metadata(path).map_err(opening)?.is_file() {
-                return Err(Error::Io {
-                    operation: format!("opening '{}'", path.display()),
-                    reason: "it is not a regular file".to_owned(),
-                });
-            }
-            let mut file = File::open(path).map_err(opening)?;
-            optimizer.load(&mut file, contents, winner).map_err(|e| match e {
-                Error::Io { operation, reason } => {
-                    Error::Io { operation: format!("{operation} '{}'", path.display()), reason }
-                }
-                other => other,
-            })
-        })
+/// What is loaded into.
+struct Target<'a> {
+    registration: &'a mut Registration,
+    run: &'a mut Run,
+    meta: &'a mut Meta,
+}
+
+/// Reads a run, or the attention module alone, from a file.
+///
+/// # Errors
+/// As for [`load_bytes`], and [`Error::Io`].
+pub(crate) fn load_file(
+    registration: &mut Registration,
+    run: &mut Run,
+    meta: &mut Meta,
+    path: &Path,
+    contents: Contents,
+    on_conflict: OnConflict,
+) -> Result<()> {
+    let opening = |e| Error::file("opening", path, &e);
+    // To open a pipe would wait for its other end.
+    if !fs::metadata(path).map_err(opening)?.is_file() {
+        return Err(Error::Io {
+            operation: format!("opening '{}'", path.display()),
+            reason: "it is not a regular file".to_owned(),
+        });
+    }
+    let mut file = File::open(path).map_err(opening)?;
+    Target { registration, run, meta }.load(&mut file, contents, on_conflict).map_err(|e| match e {
+        Error::Io { operation, reason } => Error::Io { operation: format!("{operation} '{}'", path.display()), reason },
+        other => other,
+    })
+}
+
+/// The same from bytes.
+///
+/// # Errors
+/// [`Error::Corrupt`]; [`Error::Mismatch`] lists the first differences; the device's. Nothing is changed.
+pub(crate) fn load_bytes(
+    registration: &mut Registration,
+    run: &mut Run,
+    meta: &mut Meta,
+    bytes: &[u8],
+    contents: Contents,
+    on_conflict: OnConflict,
+) -> Result<()> {
+    Target { registration, run, meta }.load(&mut Cursor::new(bytes), contents, on_conflict)
+}
+
+impl Target<'_> {
+    fn load(&mut self, source: &mut dyn Source, contents: Contents, on_conflict: OnConflict) -> Result<()> {
+        self.load_from(source, contents, on_conflict).map_err(shortened)
     }
 
-    /// The same from bytes.
-    ///
-    /// # Errors
-    /// An open meta-update; [`Error::Corrupt`]; [`Error::Mismatch`] lists the first differences. Nothing is changed.
-    pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, winner: Winner) -> Result<()> {
-        self.between_steps("maw_load_bytes", |optimizer| optimizer.load(&mut Cursor::new(bytes), contents, winner))
-    }
-
-    fn load(&mut self, source: &mut dyn Source, contents: Contents, winner: Winner) -> Result<()> {
-        self.load_from(source, contents, winner).map_err(shortened)
-    }
-
-    fn load_from(&mut self, source: &mut dyn Source, contents: Contents, winner: Winner) -> Result<()> {
-        let p = self.prepared.as_ref().expect("prepared by the caller");
-        let expected = self.expected(p);
+    fn load_from(&mut self, source: &mut dyn Source, contents: Contents, on_conflict: OnConflict) -> Result<()> {
+        let own = self.as_saved();
+        let expected = own.expected();
         let container = Container::open(source, expected.len() + BEYOND)?;
-        let most = self.tensors.len().max(p.groups.groups.len()) + BEYOND;
+        let most = own.registration.tensors.len().max(own.run.groups.groups.len()) + BEYOND;
         let description = description::parse(&container.metadata, most)?;
         // The checksum first: a flipped bit must not be told as a difference.
         let sizes: HashMap<&str, usize> = expected.iter().map(|e| (e.entry.name.as_str(), e.entry.bytes())).collect();
         let wanted = |entry: &Entry<()>| sizes.get(entry.name.as_str()) == Some(&entry.bytes());
-        let small = Small::read(source, &container, wanted)?;
+        let small = SmallTensors::read(source, &container, wanted)?;
         match contents {
             Contents::Attention => self.load_attention(&container, &small, &description),
             Contents::Run if description.contents == Contents::Run => {
-                let loaded = self.check_run(p, &container, &small, description, expected, winner)?;
-                self.apply(source, &container, loaded, winner)
+                let loaded = own.check_run(&container, &small, description, expected, on_conflict)?;
+                self.apply(source, &container, loaded, on_conflict)
             }
             Contents::Run => Err(Error::Mismatch { what: "the file holds an attention module alone".to_owned() }),
         }
     }
 
-    fn load_attention(&mut self, container: &Container, small: &Small, description: &Description) -> Result<()> {
-        let p = self.prepared.as_mut().expect("prepared by the caller");
-        let expected: Vec<_> = attention_entries(p.modulation.as_ref()).into_iter().map(required).collect();
-        let found = container.entries.iter().filter(|e| e.name.starts_with("attention."));
-        let mut differences = settings::attention_differences(&description.options, &self.options);
-        differences.extend(compare_entries(&expected, found));
-        let embedded = p.modulation.as_ref().is_some_and(|m| m.attention.embeddings().is_some());
-        // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
-        let rows = match_groups(description, p).map_err(|text| differences.extend(embedded.then_some(text))).ok();
-        refuse(&differences)?;
-        let phi = small.phi(p, rows.as_deref())?;
-        if let Some(modulation) = &mut p.modulation {
-            modulation.attention.values_mut().copy_from_slice(&phi);
-        }
-        self.push()
+    fn as_saved(&self) -> Saved<'_> {
+        Saved { registration: self.registration, run: self.run, meta: self.meta }
     }
 
+    fn load_attention(&mut self, container: &Container, small: &SmallTensors, description: &Description) -> Result<()> {
+        let modulation = self.run.state.modulation.as_ref();
+        let expected: Vec<_> = attention_entries(modulation).into_iter().map(required).collect();
+        let found = container.entries.iter().filter(|e| e.name.starts_with("attention."));
+        let mut differences = settings::attention_differences(&description.options, &self.registration.options);
+        differences.extend(compare_entries(&expected, found));
+        let embedded = modulation.is_some_and(|m| m.attention.embeddings().is_some());
+        // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
+        let groups = match_groups(description, &self.run.groups);
+        let rows = groups.map_err(|text| differences.extend(embedded.then_some(text))).ok();
+        refuse(&differences)?;
+        let phi = small.phi(modulation, rows.as_deref())?;
+        if let Some(modulation) = &mut self.run.state.modulation {
+            modulation.attention.values_mut().copy_from_slice(&phi);
+        }
+        self.run.push(self.registration)
+    }
+
+    /// From here on nothing is refused any more; only the disk can fail.
+    fn apply(
+        &mut self,
+        source: &mut dyn Source,
+        container: &Container,
+        loaded: Loaded,
+        on_conflict: OnConflict,
+    ) -> Result<()> {
+        let Self { registration, run, meta } = self;
+        let by_name: HashMap<&str, usize> =
+            registration.tensors.iter().enumerate().map(|(i, t)| (t.name(), i)).collect();
+        run.state.sums_current = false;
+        run.state.master_initialized = registration.tensors.iter().map(|t| !t.precision.has_master()).collect();
+        let written = container.stream(source, |entry, offset, bytes| {
+            if let Some((part, name)) = state_part(&entry.name) {
+                run.backend.write(part, by_name[name], offset, bytes);
+                run.state.master_initialized[by_name[name]] |= part == Part::Master;
+            }
+        });
+        if written.is_err() {
+            // The file was whole a moment ago and is not now. A half-loaded run must not go on unseen.
+            run.state.master_initialized.fill(false);
+            if let Some(modulation) = &mut run.state.modulation {
+                modulation.reset_attention(&registration.options);
+            }
+            run.reset_moments();
+            meta.restore(meta.updates(), None);
+            run.push(registration)?;
+            return written;
+        }
+        let state = &mut run.state;
+        state.steps = loaded.counters.steps;
+        state.skips.by_reason = loaded.counters.skipped_steps;
+        state.skips.last = None;
+        meta.restore(loaded.counters.meta_updates, loaded.counters.meta_done_at);
+        state.tensor_steps = loaded.tensor_steps;
+        state.last_gradients = loaded.last_gradients;
+        if let Some(modulation) = &mut state.modulation {
+            modulation.attention.values_mut().copy_from_slice(&loaded.phi);
+            modulation.restore(loaded.last);
+        }
+        if on_conflict == OnConflict::File {
+            if let Some(modulation) = &mut state.modulation {
+                modulation.steer(&loaded.options);
+            }
+            run.backend.apply_options(&loaded.options);
+            state.rounding_keys = registration.rounding_keys(loaded.options.seed);
+            registration.options = loaded.options;
+            registration.param_groups = loaded.param_groups;
+        }
+        run.push(registration)
+    }
+}
+
+impl Saved<'_> {
     /// Every tensor that a file of this run can have.
-    fn expected(&self, p: &Prepared) -> Vec<Expected> {
-        let (_, option_floats) = settings::split(&self.options);
-        let mut expected: Vec<_> = attention_entries(p.modulation.as_ref()).into_iter().map(required).collect();
+    fn expected(&self) -> Vec<Expected> {
+        let (_, option_floats) = settings::split(&self.registration.options);
+        let mut expected: Vec<_> =
+            attention_entries(self.run.state.modulation.as_ref()).into_iter().map(required).collect();
         expected.extend(option_entries(&option_floats).map(required));
-        expected.extend(self.run_entries(p).into_iter().map(required));
-        if let Some(modulation) = &p.modulation {
-            let groups = p.groups.groups.len();
+        expected.extend(self.run_entries().into_iter().map(required));
+        if let Some(modulation) = &self.run.state.modulation {
+            let groups = self.run.groups.groups.len();
             expected.push(optional(FEATURES.to_owned(), &[groups, modulation.feature_dim()]));
             expected.push(optional(FACTORS.to_owned(), &[4, groups]));
-            if self.options.semantics == Semantics::Reference {
-                expected.extend(self.tensors.iter().map(|tensor| optional(last_gradient(tensor), &[3])));
+            if self.registration.options.semantics == Semantics::Reference {
+                expected
+                    .extend(self.registration.tensors.iter().map(|tensor| optional(last_gradient_entry(tensor), &[3])));
             }
         }
         // Masters that had not begun are not there.
-        expected.extend(self.kept_entries(&vec![true; self.tensors.len()]).into_iter().map(|entry| {
-            let required = !matches!(entry.source, super::From::Kept(Part::Master, _));
+        expected.extend(self.state_entries(&vec![true; self.registration.tensors.len()]).into_iter().map(|entry| {
+            let required = !matches!(entry.source, super::From::State(Part::Master, _));
             Expected { entry: entry.outline(), required }
         }));
         expected
@@ -137,33 +222,37 @@ impl Optimizer {
     /// All that can be refused, decoded.
     fn check_run(
         &self,
-        p: &Prepared,
         container: &Container,
-        small: &Small,
+        small: &SmallTensors,
         description: Description,
         expected: Vec<Expected>,
-        winner: Winner,
+        on_conflict: OnConflict,
     ) -> Result<Loaded> {
         // First what a person would look at first; then what the file says in detail.
-        let mut differences = self.compare_tensors(p, &description);
-        let rows = match_groups(&description, p).map_err(|text| differences.push(text)).ok();
+        let mut differences = self.compare_tensors(&description);
+        let rows = match_groups(&description, &self.run.groups).map_err(|text| differences.push(text)).ok();
         let theirs = container.entries.iter().find(|e| e.name == "param_groups.lr").map_or(0, |e| e.bytes() / 8);
-        let ours = self.param_groups.len();
+        let ours = self.registration.param_groups.len();
         if theirs != ours {
             differences.push(format!("{theirs} param groups in the file, {ours} here"));
         }
-        differences.extend(settings::structural_differences(&description.options, &self.options));
+        differences.extend(settings::structural_differences(&description.options, &self.registration.options));
         refuse(&differences)?;
         refuse(&compare_entries(&expected, container.entries.iter()))?;
-        let loaded = self.decode(p, small, description, rows.as_deref())?;
-        let mut differences = settings::differences(&loaded.options, &self.options, winner);
-        differences.extend(settings::group_differences(&loaded.param_groups, &self.param_groups, winner));
+        let loaded = self.decode(small, description, rows.as_deref())?;
+        let mut differences = settings::differences(&loaded.options, &self.registration.options, on_conflict);
+        differences.extend(settings::group_differences(
+            &loaded.param_groups,
+            &self.registration.param_groups,
+            on_conflict,
+        ));
         refuse(&differences)?;
-        if winner == Winner::File {
-            p.backend.may_follow(&loaded.options)?;
+        if on_conflict == OnConflict::File {
+            self.run.backend.can_apply_options(&loaded.options)?;
         }
         // A run that looks at nothing may have anything.
-        let any = if winner == Winner::Own { self.options.nonfinite } else { loaded.options.nonfinite };
+        let any =
+            if on_conflict == OnConflict::Own { self.registration.options.nonfinite } else { loaded.options.nonfinite };
         match &small.unusable {
             Some(name) if any != NonFinite::Propagate => Err(Error::Corrupt {
                 what: format!("'{name}' has a value that is not finite, or a second moment below 0"),
@@ -172,13 +261,17 @@ impl Optimizer {
         }
     }
 
-    fn compare_tensors(&self, p: &Prepared, description: &Description) -> Vec<String> {
+    fn compare_tensors(&self, description: &Description) -> Vec<String> {
         let theirs: HashMap<&str, &TensorRecord> = description.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let mut differences = Vec::new();
-        if description.tensor_count != self.tensors.len() {
-            differences.push(format!("{} tensors in the file, {} here", description.tensor_count, self.tensors.len()));
+        if description.tensor_count != self.registration.tensors.len() {
+            differences.push(format!(
+                "{} tensors in the file, {} here",
+                description.tensor_count,
+                self.registration.tensors.len()
+            ));
         }
-        for (i, tensor) in self.tensors.iter().enumerate() {
+        for (i, tensor) in self.registration.tensors.iter().enumerate() {
             let name = tensor.name();
             let Some(theirs) = theirs.get(name) else {
                 // Of a list that was cut off nobody knows.
@@ -187,7 +280,7 @@ impl Optimizer {
                 }
                 continue;
             };
-            let group = p.groups.groups[p.groups.of_tensor[i]].name.as_str();
+            let group = self.run.groups.groups[self.run.groups.of_tensor[i]].name.as_str();
             let mut differs = |what: &str, file: String, here: String| {
                 if file != here {
                     differences.push(format!("tensor '{name}': {what} {file} in the file, {here} here"));
@@ -201,27 +294,27 @@ impl Optimizer {
             differs("param group", theirs.param_group.to_string(), tensor.param_group.to_string());
             differs("modulation group", theirs.modulation_group.clone(), group.to_owned());
         }
-        let ours: HashSet<&str> = self.tensors.iter().map(Tensor::name).collect();
+        let ours: HashSet<&str> = self.registration.tensors.iter().map(Tensor::name).collect();
         let unknown = description.tensors.iter().filter(|t| !ours.contains(t.name.as_str()));
         differences.extend(unknown.map(|t| format!("tensor '{}' is only in the file", t.name)));
         differences
     }
 
     /// The file's small tensors as values, checked.
-    fn decode(&self, p: &Prepared, small: &Small, description: Description, rows: Option<&[usize]>) -> Result<Loaded> {
-        let (_, own_floats) = settings::split(&self.options);
+    fn decode(&self, small: &SmallTensors, description: Description, rows: Option<&[usize]>) -> Result<Loaded> {
+        let (_, own_floats) = settings::split(&self.registration.options);
         let option_floats: settings::Floats = own_floats
             .into_iter()
             .map(|(name, _)| small.floats(&format!("options.{name}")).map(|values| (name, values)))
             .collect::<Result<_>>()?;
-        let options = settings::join(description.options, &option_floats, &self.options)?;
-        let mut param_groups = self.param_groups.clone();
+        let options = settings::join(description.options, &option_floats, &self.registration.options)?;
+        let mut param_groups = self.registration.param_groups.clone();
         for (name, _, set) in &settings::GROUP_FIELDS {
             let values = small.floats(&format!("param_groups.{name}"))?;
             param_groups.iter_mut().zip(values).for_each(|(group, value)| set(group, value));
         }
         for (i, group) in param_groups.iter().enumerate() {
-            let dtypes = self.tensors.iter().filter(|t| t.param_group == i).map(|t| t.spec.dtype);
+            let dtypes = self.registration.tensors.iter().filter(|t| t.param_group == i).map(|t| t.spec.dtype);
             group.validate(dtypes).map_err(|e| Error::Corrupt { what: format!("its param group {i}: {e}") })?;
         }
         description.counters.check()?;
@@ -230,60 +323,19 @@ impl Optimizer {
             step if step <= most => Ok(step),
             step => Err(Error::Corrupt { what: format!("tensor '{}' is at step {step} of {most}", t.name()) }),
         };
-        let tensor_steps = self.tensors.iter().map(step).collect::<Result<Vec<_>>>()?;
+        let tensor_steps = self.registration.tensors.iter().map(step).collect::<Result<Vec<_>>>()?;
         let sums = |x: Vec<f64>| GradientSums { square: x[0], with_momentum: x[1], zeros: x[2] };
-        let kept = |t: &Tensor| small.optional(&last_gradient(t)).map(|values| values.map(sums));
-        let kept = self.tensors.iter().map(kept).collect::<Result<Vec<_>>>()?;
+        let last_gradient = |t: &Tensor| small.optional(&last_gradient_entry(t)).map(|values| values.map(sums));
+        let last_gradients = self.registration.tensors.iter().map(last_gradient).collect::<Result<Vec<_>>>()?;
         Ok(Loaded {
             options,
             param_groups,
             counters: description.counters,
             tensor_steps,
-            kept,
-            phi: small.phi(p, rows)?,
-            last: small.last(p, rows)?,
+            last_gradients,
+            phi: small.phi(self.run.state.modulation.as_ref(), rows)?,
+            last: small.last(self.run.state.modulation.as_ref(), self.run.groups.groups.len(), rows)?,
         })
-    }
-
-    /// From here on nothing is refused any more; only the disk can fail.
-    fn apply(&mut self, source: &mut dyn Source, container: &Container, loaded: Loaded, winner: Winner) -> Result<()> {
-        let by_name: HashMap<&str, usize> = self.tensors.iter().enumerate().map(|(i, t)| (t.name(), i)).collect();
-        let p = self.prepared.as_mut().expect("prepared by load");
-        p.carried = false;
-        p.mastered = self.tensors.iter().map(|t| !t.precision.has_master()).collect();
-        let kept_parts = container.stream(source, |entry, offset, bytes| {
-            if let Some((part, name)) = kept(&entry.name) {
-                p.backend.write(part, by_name[name], offset, bytes);
-                p.mastered[by_name[name]] |= part == Part::Master;
-            }
-        });
-        if kept_parts.is_err() {
-            // The file was whole a moment ago and is not now. A half-loaded run must not go on unseen.
-            p.mastered.fill(false);
-            drop(by_name);
-            self.reset(true, true)?;
-            return kept_parts;
-        }
-        p.steps = loaded.counters.steps;
-        p.skips.by_reason = loaded.counters.skipped_steps;
-        p.skips.last = None;
-        p.meta.restore(loaded.counters.meta_updates, loaded.counters.meta_done_at);
-        p.tensor_steps = loaded.tensor_steps;
-        p.kept = loaded.kept;
-        if let Some(modulation) = &mut p.modulation {
-            modulation.attention.values_mut().copy_from_slice(&loaded.phi);
-            modulation.restore(loaded.last);
-        }
-        if winner == Winner::File {
-            if let Some(modulation) = &mut p.modulation {
-                modulation.steer(&loaded.options);
-            }
-            p.backend.follow(&loaded.options);
-            p.keys = tensor_keys(loaded.options.seed, &self.tensors);
-            self.options = loaded.options;
-            self.param_groups = loaded.param_groups;
-        }
-        self.push()
     }
 }
 
@@ -293,7 +345,7 @@ struct Loaded {
     param_groups: Vec<ParamGroup>,
     counters: Counters,
     tensor_steps: Vec<u64>,
-    kept: Vec<Option<GradientSums>>,
+    last_gradients: Vec<Option<GradientSums>>,
     phi: Vec<f64>,
     last: Option<(Vec<f64>, Factors)>,
 }
@@ -320,10 +372,10 @@ fn compare_entries<'a>(expected: &[Expected], found: impl Iterator<Item = &'a En
 }
 
 /// Row of each of our groups in the file's matrices, which may be in another order: groups go by name. Or what differs.
-fn match_groups(description: &Description, p: &Prepared) -> std::result::Result<Vec<usize>, String> {
+fn match_groups(description: &Description, groups: &Groups) -> std::result::Result<Vec<usize>, String> {
     let theirs: HashMap<&str, usize> =
         description.groups.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-    let ours: Vec<&str> = p.groups.groups.iter().map(|g| g.name.as_str()).collect();
+    let ours: Vec<&str> = groups.groups.iter().map(|g| g.name.as_str()).collect();
     let rows: Option<Vec<usize>> = ours.iter().map(|name| theirs.get(name).copied()).collect();
     let rows = rows.filter(|_| ours.len() == description.group_count && theirs.len() == ours.len());
     rows.ok_or_else(|| {
@@ -430,7 +482,7 @@ mod tests {
         let load = |readings| {
             let mut optimizer = trained();
             let mut source = Changing { bytes: Cursor::new(bytes.clone()), readings };
-            (optimizer.load(&mut source, Contents::Run, Winner::Nobody), optimizer)
+            (optimizer.load(&mut source, Contents::Run, OnConflict::Fail), optimizer)
         };
         load(10).0.expect("it does not change");
         let (outcome, mut optimizer) = load(0);

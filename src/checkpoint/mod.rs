@@ -19,6 +19,8 @@ mod load;
 mod settings;
 mod small_tensors;
 
+pub(crate) use self::load::{load_bytes, load_file};
+
 use std::io::Write;
 use std::path::Path;
 
@@ -30,14 +32,16 @@ use self::container::Entry;
 pub use self::container::Source;
 use self::description::{Counters, Description, TensorRecord};
 use self::header::Dimensions;
-pub use self::settings::{Winner, to_json as options_to_json};
+pub use self::settings::{OnConflict, to_json as options_to_json};
 use crate::backend::Part;
 use crate::model::dtype::{DType, Precision};
 
 use crate::error::Result;
+use crate::meta::Meta;
 use crate::model::groups::Tensor;
+use crate::model::registration::Registration;
 use crate::modulation::Modulation;
-use crate::optimizer::{Optimizer, Prepared};
+use crate::run::Run;
 
 /// Number of the format. A reader refuses others.
 pub const FORMAT_VERSION: u32 = 1;
@@ -58,7 +62,7 @@ pub enum Contents {
 /// Where a tensor's bytes come from.
 enum From {
     Values(Vec<u8>),
-    Kept(Part, usize),
+    State(Part, usize),
 }
 
 fn floats(name: String, shape: &[usize], values: &[f64]) -> Entry<From> {
@@ -75,74 +79,75 @@ fn file_dtype(dtype: DType) -> Dtype {
     }
 }
 
-impl Optimizer {
-    /// Writes the run, or the attention module alone, to a file; durable when it returns.
-    ///
-    /// # Errors
-    /// An open meta-update; [`crate::Error::Io`]. The file is the old one then.
-    pub fn save_file(&mut self, path: &Path, contents: Contents) -> Result<()> {
-        self.between_steps("maw_save_file", |optimizer| {
-            atomic_file::replace(path, |out| optimizer.write(out, contents, read_source))
-        })
-    }
+/// Writes the run, or the attention module alone, to a file; durable when it returns.
+///
+/// # Errors
+/// [`crate::Error::Io`]; the device's. The file is the old one then.
+pub(crate) fn save_file(
+    registration: &Registration,
+    run: &Run,
+    meta: &Meta,
+    path: &Path,
+    contents: Contents,
+) -> Result<()> {
+    atomic_file::replace(path, |out| Saved { registration, run, meta }.write(out, contents, read_source))
+}
 
-    /// The same as bytes.
-    ///
-    /// # Errors
-    /// An open meta-update; no memory.
-    pub fn save_bytes(&mut self, contents: Contents) -> Result<Vec<u8>> {
-        self.between_steps("maw_save_bytes", |optimizer| {
-            let mut size = Counting(0);
-            optimizer.write(&mut size, contents, |_, _, _, _| {})?;
-            let mut bytes = Vec::new();
-            // One more, so that a NUL can be put behind them without moving them.
-            bytes.try_reserve_exact(size.0 + 1)?;
-            optimizer.write(&mut bytes, contents, read_source)?;
-            Ok(bytes)
-        })
-    }
+/// The same as bytes.
+///
+/// # Errors
+/// No memory; the device's.
+pub(crate) fn save_bytes(registration: &Registration, run: &Run, meta: &Meta, contents: Contents) -> Result<Vec<u8>> {
+    let saved = Saved { registration, run, meta };
+    let mut size = Counting(0);
+    saved.write(&mut size, contents, |_, _, _, _| {})?;
+    let mut bytes = Vec::new();
+    // One more, so that a NUL can be put behind them without moving them.
+    bytes.try_reserve_exact(size.0 + 1)?;
+    saved.write(&mut bytes, contents, read_source)?;
+    Ok(bytes)
+}
 
-    /// Work on a prepared optimizer without an open meta-update.
-    fn between_steps<T>(&mut self, call: &'static str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.changeable(call)?;
-        self.prepared(|optimizer| {
-            optimizer.sync()?;
-            work(optimizer)
-        })
-    }
+/// What a file is made of, or compared with.
+#[derive(Clone, Copy)]
+struct Saved<'a> {
+    registration: &'a Registration,
+    run: &'a Run,
+    meta: &'a Meta,
+}
 
+impl Saved<'_> {
     fn write(
         &self,
         out: &mut dyn Write,
         contents: Contents,
-        read: impl Fn(&Prepared, &From, usize, &mut [u8]),
+        read: impl Fn(&Run, &From, usize, &mut [u8]),
     ) -> Result<()> {
-        let p = self.prepared.as_ref().expect("prepared by the caller");
-        let (words, option_floats) = settings::split(&self.options);
-        let description = self.describe(p, contents, words);
-        let mut entries = attention_entries(p.modulation.as_ref());
+        let (words, option_floats) = settings::split(&self.registration.options);
+        let description = self.describe(contents, words);
+        let mut entries = attention_entries(self.run.state.modulation.as_ref());
         if contents == Contents::Run {
             entries.extend(option_entries(&option_floats));
-            entries.extend(self.run_entries(p));
-            entries.extend(self.last_entries(p));
-            entries.extend(self.kept_entries(&p.mastered));
+            entries.extend(self.run_entries());
+            entries.extend(self.last_entries());
+            entries.extend(self.state_entries(&self.run.state.master_initialized));
         }
         let text = serde_json::to_string(&description).expect("strings and numbers");
-        container::write(out, text, &entries, |source, offset, buffer| read(p, source, offset, buffer))?;
-        p.backend.health()
+        container::write(out, text, &entries, |source, offset, buffer| read(self.run, source, offset, buffer))?;
+        self.run.backend.health()
     }
 
-    fn describe(&self, p: &Prepared, contents: Contents, words: Map<String, Value>) -> Description {
-        let group_name = |group: usize| p.groups.groups[group].name.to_string();
-        let (run, group_count) = (contents == Contents::Run, p.groups.groups.len());
-        let tensors = self.tensors.iter().enumerate().map(|(i, tensor)| TensorRecord {
+    fn describe(&self, contents: Contents, words: Map<String, Value>) -> Description {
+        let group_name = |group: usize| self.run.groups.groups[group].name.to_string();
+        let (run, group_count) = (contents == Contents::Run, self.run.groups.groups.len());
+        let tensors = self.registration.tensors.iter().enumerate().map(|(i, tensor)| TensorRecord {
             name: tensor.name().to_owned(),
             shape: Dimensions(tensor.spec.shape.clone()),
             dtype: tensor.spec.dtype,
             precision: tensor.precision,
             moment_dtype: Some(tensor.moment_dtype).filter(|dtype| *dtype != tensor.spec.dtype.compute()),
             param_group: tensor.param_group,
-            modulation_group: group_name(p.groups.of_tensor[i]),
+            modulation_group: group_name(self.run.groups.of_tensor[i]),
         });
         Description {
             format_version: FORMAT_VERSION,
@@ -153,27 +158,27 @@ impl Optimizer {
             tensors: if run { tensors.collect() } else { Vec::new() },
             counters: if run {
                 Counters {
-                    steps: p.steps,
-                    skipped_steps: p.skips.by_reason,
-                    meta_updates: p.meta.updates(),
-                    meta_done_at: p.meta.done_at(),
+                    steps: self.run.state.steps,
+                    skipped_steps: self.run.state.skips.by_reason,
+                    meta_updates: self.meta.updates(),
+                    meta_done_at: self.meta.done_at(),
                 }
             } else {
                 Counters::default()
             },
             group_count,
-            tensor_count: if run { self.tensors.len() } else { 0 },
+            tensor_count: if run { self.registration.tensors.len() } else { 0 },
         }
     }
 
     /// Hyper-parameters and step counts.
-    fn run_entries(&self, p: &Prepared) -> Vec<Entry<From>> {
-        let groups = &self.param_groups;
+    fn run_entries(&self) -> Vec<Entry<From>> {
+        let groups = &self.registration.param_groups;
         let hyper = settings::GROUP_FIELDS.iter().map(|(name, get, _)| {
             let values: Vec<f64> = groups.iter().map(get).collect();
             floats(format!("param_groups.{name}"), &[groups.len()], &values)
         });
-        let steps = self.tensors.iter().zip(&p.tensor_steps).map(|(tensor, step)| Entry {
+        let steps = self.registration.tensors.iter().zip(&self.run.state.tensor_steps).map(|(tensor, step)| Entry {
             name: format!("step.{}", tensor.name()),
             dtype: Dtype::U64,
             shape: vec![],
@@ -183,28 +188,28 @@ impl Optimizer {
     }
 
     /// What the last step left beside the moments, where there was one.
-    fn last_entries(&self, p: &Prepared) -> Vec<Entry<From>> {
+    fn last_entries(&self) -> Vec<Entry<From>> {
         let mut entries = Vec::new();
         if let Some((modulation, (features, factors))) =
-            p.modulation.as_ref().and_then(|m| m.last().map(|last| (m, last)))
+            self.run.state.modulation.as_ref().and_then(|m| m.last().map(|last| (m, last)))
         {
-            let shape = [p.groups.groups.len(), modulation.feature_dim()];
+            let shape = [self.run.groups.groups.len(), modulation.feature_dim()];
             entries.push(floats(FEATURES.to_owned(), &shape, features));
             entries.push(floats(FACTORS.to_owned(), &[4, shape[0]], &factors.rows().concat()));
         }
-        for (tensor, kept) in self.tensors.iter().zip(&p.kept) {
-            if let Some(kept) = kept {
-                let values = [kept.square, kept.with_momentum, kept.zeros];
-                entries.push(floats(last_gradient(tensor), &[3], &values));
+        for (tensor, last) in self.registration.tensors.iter().zip(&self.run.state.last_gradients) {
+            if let Some(last) = last {
+                let values = [last.square, last.with_momentum, last.zeros];
+                entries.push(floats(last_gradient_entry(tensor), &[3], &values));
             }
         }
         entries
     }
 
-    /// Moments, and masters of the `mastered` tensors; wide elements first, so that every tensor of the file is aligned.
-    fn kept_entries(&self, mastered: &[bool]) -> Vec<Entry<From>> {
+    /// Moments, and masters of the `initialized` tensors; wide elements first, so that every tensor of the file is aligned.
+    fn state_entries(&self, initialized: &[bool]) -> Vec<Entry<From>> {
         let entries = |(i, tensor): (usize, &Tensor)| {
-            let master = tensor.master_dtype().filter(|_| mastered[i]);
+            let master = tensor.master_dtype().filter(|_| initialized[i]);
             let moments = [(Part::ExpAvg, Some(tensor.moment_dtype)), (Part::ExpAvgSq, Some(tensor.moment_dtype))];
             let entry = |(part, dtype): (Part, Option<DType>)| {
                 let prefix = prefix(part, tensor.precision);
@@ -212,22 +217,22 @@ impl Optimizer {
                     name: format!("{prefix}{}", tensor.name()),
                     dtype: if prefix == REMAINDER { Dtype::I16 } else { file_dtype(dtype?) },
                     shape: file_shape(tensor),
-                    source: From::Kept(part, i),
+                    source: From::State(part, i),
                 })
             };
             moments.into_iter().chain([(Part::Master, master)]).filter_map(entry).collect::<Vec<_>>()
         };
-        let mut entries: Vec<_> = self.tensors.iter().enumerate().flat_map(entries).collect();
+        let mut entries: Vec<_> = self.registration.tensors.iter().enumerate().flat_map(entries).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.bitsize()));
         entries
     }
 }
 
 /// Bytes of a source from an offset on.
-fn read_source(p: &Prepared, source: &From, offset: usize, buffer: &mut [u8]) {
+fn read_source(run: &Run, source: &From, offset: usize, buffer: &mut [u8]) {
     match source {
         From::Values(bytes) => buffer.copy_from_slice(&bytes[offset..offset + buffer.len()]),
-        From::Kept(part, tensor) => p.backend.read(*part, *tensor, offset, buffer),
+        From::State(part, tensor) => run.backend.read(*part, *tensor, offset, buffer),
     }
 }
 
@@ -248,7 +253,7 @@ impl Write for Counting {
 const FEATURES: &str = "last.features";
 const FACTORS: &str = "last.factors";
 
-fn last_gradient(tensor: &Tensor) -> String {
+fn last_gradient_entry(tensor: &Tensor) -> String {
     format!("last_gradient.{}", tensor.name())
 }
 
@@ -280,7 +285,7 @@ fn prefix(part: Part, precision: Precision) -> &'static str {
 }
 
 /// The part of a tensor that an entry holds, and the tensor's name: what is as large as the model.
-fn kept(entry: &str) -> Option<(Part, &str)> {
+fn state_part(entry: &str) -> Option<(Part, &str)> {
     let parts =
         [(EXP_AVG, Part::ExpAvg), (EXP_AVG_SQ, Part::ExpAvgSq), (MASTER, Part::Master), (REMAINDER, Part::Master)];
     parts.into_iter().find_map(|(prefix, part)| entry.strip_prefix(prefix).map(|name| (part, name)))

@@ -32,9 +32,9 @@ pub type Floats = Vec<(String, Vec<f64>)>;
 
 /// Which side's steering options hold after loading, where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Winner {
+pub enum OnConflict {
     /// A difference is an error.
-    Nobody,
+    Fail,
     /// The file's.
     File,
     /// The optimizer's own.
@@ -116,10 +116,10 @@ pub fn structural_differences(file: &Map<String, Value>, own: &Options) -> Vec<S
 
 /// Differences in options that only steer the future, unless a side wins.
 #[must_use]
-pub fn differences(file: &Options, own: &Options, winner: Winner) -> Vec<String> {
+pub fn differences(file: &Options, own: &Options, on_conflict: OnConflict) -> Vec<String> {
     let theirs = to_json(file);
     let names: Vec<&str> = theirs.keys().map(String::as_str).filter(|name| !LOCAL.contains(name)).collect();
-    if winner == Winner::Nobody { named_differences(&names, &theirs, own) } else { Vec::new() }
+    if on_conflict == OnConflict::Fail { named_differences(&names, &theirs, own) } else { Vec::new() }
 }
 
 /// The options that go with an attention module alone.
@@ -159,11 +159,11 @@ pub const GROUP_FIELDS: [GroupField; 5] = [
 
 /// Differences between param groups.
 #[must_use]
-pub fn group_differences(file: &[ParamGroup], own: &[ParamGroup], winner: Winner) -> Vec<String> {
+pub fn group_differences(file: &[ParamGroup], own: &[ParamGroup], on_conflict: OnConflict) -> Vec<String> {
     if file.len() != own.len() {
         return vec![format!("{} param groups in the file, {} here", file.len(), own.len())];
     }
-    if winner != Winner::Nobody {
+    if on_conflict != OnConflict::Fail {
         return Vec::new();
     }
     let pairs = || file.iter().zip(own).enumerate();

@@ -5,23 +5,22 @@ use std::collections::HashMap;
 use safetensors::Dtype;
 
 use super::container::{Container, Entry};
-use super::{EXP_AVG_SQ, FACTORS, FEATURES, Source, kept};
+use super::{EXP_AVG_SQ, FACTORS, FEATURES, Source, state_part};
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
-use crate::modulation::Factors;
-use crate::optimizer::Prepared;
+use crate::modulation::{Factors, Modulation};
 
 /// All of a file but moments and masters, which stay there: by name, as bytes.
-pub struct Small {
+pub struct SmallTensors {
     tensors: HashMap<String, Vec<u8>>,
     /// The first tensor of the file with a moment or master that no run has.
     pub unusable: Option<String>,
 }
 
-impl Small {
+impl SmallTensors {
     /// Reads those that are `wanted`; the checksum of the file is right then.
     pub fn read(source: &mut dyn Source, container: &Container, wanted: impl Fn(&Entry<()>) -> bool) -> Result<Self> {
-        let small = container.entries.iter().filter(|e| kept(&e.name).is_none() && wanted(e));
+        let small = container.entries.iter().filter(|e| state_part(&e.name).is_none() && wanted(e));
         let mut tensors: HashMap<_, _> = small.map(|e| (e.name.clone(), Vec::with_capacity(e.bytes()))).collect();
         let mut unusable = None;
         container.stream(source, |entry, _, bytes| match tensors.get_mut(&entry.name) {
@@ -52,8 +51,8 @@ impl Small {
     }
 
     /// Φ in the optimizer's own layout.
-    pub fn phi(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Vec<f64>> {
-        let Some(modulation) = &p.modulation else { return Ok(Vec::new()) };
+    pub fn phi(&self, modulation: Option<&Modulation>, rows: Option<&[usize]>) -> Result<Vec<f64>> {
+        let Some(modulation) = modulation else { return Ok(Vec::new()) };
         let mut phi = Vec::with_capacity(modulation.attention.values().len());
         for entry in modulation.attention.entries() {
             let mut values = self.floats(&format!("attention.{}", entry.name))?;
@@ -69,9 +68,13 @@ impl Small {
     }
 
     /// Features and factors of the last step, if there was one.
-    pub fn last(&self, p: &Prepared, rows: Option<&[usize]>) -> Result<Option<(Vec<f64>, Factors)>> {
-        let Some(modulation) = &p.modulation else { return Ok(None) };
-        let groups = p.groups.groups.len();
+    pub fn last(
+        &self,
+        modulation: Option<&Modulation>,
+        groups: usize,
+        rows: Option<&[usize]>,
+    ) -> Result<Option<(Vec<f64>, Factors)>> {
+        let Some(modulation) = modulation else { return Ok(None) };
         let (features, factors) = match (self.optional(FEATURES)?, self.optional(FACTORS)?) {
             (Some(features), Some(factors)) => (features, factors),
             (None, None) => return Ok(None),

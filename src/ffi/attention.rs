@@ -6,17 +6,17 @@ use super::error::maw_error;
 use super::handle::{call, maw_optimizer};
 use super::pointers::{check, copy_out, lookup, put, slice};
 use super::types::maw_status;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::modulation::Modulation;
 use crate::modulation::attention::Entry;
-use crate::optimizer::{Optimizer, no_entry, not_found};
+use crate::optimizer::Optimizer;
 
-fn entry<'a>(optimizer: &'a Optimizer, index: usize, name: &'static str) -> Result<(&'a Modulation, &'a Entry)> {
-    let modulation = optimizer.modulation(name)?;
+fn entry(optimizer: &Optimizer, index: usize) -> Result<(&Modulation, &Entry)> {
+    let modulation = optimizer.modulation()?;
     let count = modulation.map_or(0, |m| m.attention.entries().len());
     modulation
         .and_then(|m| m.attention.entries().get(index).map(|entry| (m, entry)))
-        .ok_or_else(|| not_found("tensor of the attention module", index, count))
+        .ok_or_else(|| Error::no_index("tensor of the attention module", index, count))
 }
 
 /// Tensors of the attention module; 0 with modulation off.
@@ -33,8 +33,8 @@ pub unsafe extern "C" fn maw_attention_count(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            let modulation = optimizer.modulation("maw_attention_count")?;
+        call("maw_attention_count", optimizer, error, |optimizer| {
+            let modulation = optimizer.modulation()?;
             put(count, modulation.map_or(0, |m| m.attention.entries().len()), "count")
         })
     }
@@ -58,8 +58,8 @@ pub unsafe extern "C" fn maw_attention_name(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            let (modulation, _) = entry(optimizer, index, "maw_attention_name")?;
+        call("maw_attention_name", optimizer, error, |optimizer| {
+            let (modulation, _) = entry(optimizer, index)?;
             put(name, modulation.names()[index].as_c_str().as_ptr(), "name")
         })
     }
@@ -82,8 +82,8 @@ pub unsafe extern "C" fn maw_attention_shape(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            let (_, entry) = entry(optimizer, index, "maw_attention_shape")?;
+        call("maw_attention_shape", optimizer, error, |optimizer| {
+            let (_, entry) = entry(optimizer, index)?;
             check(columns, "columns")?;
             put(rows, entry.rows as u64, "rows")?;
             put(columns, entry.columns as u64, "columns")
@@ -108,11 +108,11 @@ pub unsafe extern "C" fn maw_attention_get(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_attention_get", optimizer, error, |optimizer| {
             let name = lookup(name, "name")?;
-            let modulation = optimizer.modulation("maw_attention_get")?;
+            let modulation = optimizer.modulation()?;
             let found = modulation.and_then(|m| m.attention.range(name).map(|range| &m.attention.values()[range]));
-            let found = found.ok_or_else(|| no_entry(name))?;
+            let found = found.ok_or_else(|| Error::no_attention_tensor(name))?;
             copy_out(found, values, count, "values", "values of that tensor")
         })
     }
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn maw_attention_set(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_attention_set", optimizer, error, |optimizer| {
             let name = lookup(name, "name")?;
             check(values, "values")?;
             optimizer.set_attention(name, slice(values, count, "values")?)

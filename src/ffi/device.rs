@@ -27,7 +27,7 @@ unsafe fn answer(error: *mut *mut maw_error, work: impl FnOnce() -> Result<()>) 
     // SAFETY: the caller's promise.
     unsafe {
         clear(error);
-        quietly(work).map_or_else(|e| fail(error, &e), |()| MAW_OK)
+        quietly(work).map_or_else(|e| fail("maw_cuda_available", error, &e), |()| MAW_OK)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char};
 
 use super::types::*;
-use crate::error::{Error, Status};
+use crate::error::{Error, StateError, Status};
 
 /// Why a call failed: a status and a text that names the argument, what was expected and what came.
 ///
@@ -25,13 +25,13 @@ static OUT_OF_MEMORY: maw_error = maw_error { status: Status::OutOfMemory, messa
 ///
 /// # Safety
 /// `slot` is NULL or valid for a write of a pointer.
-pub(super) unsafe fn fail(slot: *mut *mut maw_error, error: &Error) -> maw_status {
+pub(super) unsafe fn fail(call: &str, slot: *mut *mut maw_error, error: &Error) -> maw_status {
     let status = error.status();
     if !slot.is_null() {
         let object = match error {
             Error::OutOfMemory => std::ptr::from_ref(&OUT_OF_MEMORY).cast_mut(),
             error => {
-                let text = error.to_string().replace('\0', " ");
+                let text = message(call, error).replace('\0', " ");
                 let message = CString::new(text).expect("NULs were replaced");
                 Box::into_raw(Box::new(maw_error { status, message: Text::Owned(message) }))
             }
@@ -40,6 +40,32 @@ pub(super) unsafe fn fail(slot: *mut *mut maw_error, error: &Error) -> maw_statu
         unsafe { slot.write(object) };
     }
     status as maw_status
+}
+
+/// The text of an error for a user of C, who knows functions and constants by their names in the header.
+fn message(call: &str, error: &Error) -> String {
+    match error {
+        Error::State(state) => match (state, call) {
+            (StateError::RegistrationEnded, _) => {
+                format!("{call}: registration ended with maw_prepare or the first step")
+            }
+            (StateError::NoTensors, _) => format!("{call}: no tensors are registered; call maw_add_param_group first"),
+            (StateError::NotPrepared, _) => format!("{call}: call maw_prepare (or make a step) first"),
+            (StateError::MetaUpdateOpen, _) => {
+                format!("{call}: a meta-update is open; answer its requests or call maw_meta_abort first")
+            }
+            (StateError::NoMetaUpdateOpen, "maw_meta_abort") => format!("{call}: no meta-update is open"),
+            (StateError::NoMetaUpdateOpen, _) => format!("{call}: no meta-update is open; call maw_meta_begin first"),
+            _ => format!("{call}: {state}"),
+        },
+        Error::AnnouncedGradientMissing { .. } => format!("{error} by maw_observe_gradient"),
+        Error::ParamsChanged { name } => {
+            format!("tensor '{name}' changed since the last step without MAW_STEP_PARAMS_CHANGED (verify_params is on)")
+        }
+        Error::CapturingBeside => format!("{error} (an optimizer's until maw_set_stream)"),
+        Error::CapturedOtherwise => format!("{error} (MAW_LOAD_OWN_WINS)"),
+        _ => error.to_string(),
+    }
 }
 
 /// Sets the caller's error to NULL on entry.

@@ -79,11 +79,12 @@ unsafe fn live<'a>(optimizer: *const maw_optimizer) -> Result<&'a maw_optimizer>
     }
 }
 
-/// A call on a handle, from entry to status.
+/// A call on a handle, from entry to status. `name`: the C function, for messages.
 ///
 /// # Safety
 /// `optimizer` as for [`live`]; `error` is NULL or valid for a write.
 pub(super) unsafe fn call(
+    name: &'static str,
     optimizer: *const maw_optimizer,
     error: *mut *mut maw_error,
     work: impl FnOnce(&mut Optimizer) -> Result<()>,
@@ -93,7 +94,7 @@ pub(super) unsafe fn call(
         clear(error);
         match live(optimizer).and_then(|handle| handle.run(work)) {
             Ok(()) => MAW_OK,
-            Err(e) => fail(error, &e),
+            Err(e) => fail(name, error, &e),
         }
     }
 }
@@ -102,14 +103,15 @@ pub(super) unsafe fn call(
 ///
 /// # Safety
 /// As for [`call`].
-pub(super) unsafe fn look(
+pub(super) unsafe fn call_synced(
+    name: &'static str,
     optimizer: *const maw_optimizer,
     error: *mut *mut maw_error,
     work: impl FnOnce(&mut Optimizer) -> Result<()>,
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call(name, optimizer, error, |optimizer| {
             optimizer.sync()?;
             work(optimizer)
         })

@@ -7,9 +7,9 @@ use super::handle::{ask, call, maw_optimizer};
 use super::pointers::{copy_out, lookup, slice};
 use super::structs::{Out, read};
 use super::types::*;
+use crate::error::Error;
 use crate::meta::{Answer, Batch, Kind, MetaResult, Outcome, Request};
 use crate::model::host_buffers::{Grads, Params};
-use crate::optimizer::no_entry;
 
 /// 1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).
 ///
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn maw_meta_begin(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_meta_begin", optimizer, error, |optimizer| {
             let params = Params::from_raw(slice(params, count, "params")?);
             let out = Out::new(request, "request")?;
             let next = optimizer.meta_begin(&params)?;
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn maw_meta_tell(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_meta_tell", optimizer, error, |optimizer| {
             let answer = read(answer, "answer")?;
             let params = Params::from_raw(slice(params, count, "params")?);
             let grads = if grads.is_null() { None } else { Some(Grads::from_raw(slice(grads, count, "grads")?)) };
@@ -131,7 +131,9 @@ pub unsafe extern "C" fn maw_meta_abort(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| optimizer.meta_abort(&Params::from_raw(slice(params, count, "params")?)))
+        call("maw_meta_abort", optimizer, error, |optimizer| {
+            optimizer.meta_abort(&Params::from_raw(slice(params, count, "params")?))
+        })
     }
 }
 
@@ -150,7 +152,7 @@ pub unsafe extern "C" fn maw_meta_result_get(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_meta_result_get", optimizer, error, |optimizer| {
             let out = Out::new(result, "result")?;
             out.write(&c_result(optimizer.meta_result()?));
             Ok(())
@@ -206,14 +208,14 @@ pub unsafe extern "C" fn maw_meta_gradient(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_meta_gradient", optimizer, error, |optimizer| {
             let name = lookup(name, "name")?;
             let gradient = optimizer.meta_gradient()?;
             let of_phi = || {
-                let modulation = optimizer.modulation("maw_meta_gradient").ok().flatten()?;
+                let modulation = optimizer.modulation().ok().flatten()?;
                 modulation.attention.range(name).map(|range| &gradient.phi[range])
             };
-            let found = gradient.factors.named(name).or_else(of_phi).ok_or_else(|| no_entry(name))?;
+            let found = gradient.factors.named(name).or_else(of_phi).ok_or_else(|| Error::no_attention_tensor(name))?;
             copy_out(found, values, count, "values", "values of that name")
         })
     }

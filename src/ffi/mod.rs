@@ -7,27 +7,33 @@
 #![allow(non_camel_case_types, reason = "types carry their C names")]
 
 mod attention;
+mod bytes;
 mod checkpoint;
 mod device;
+mod dump;
 mod error;
+mod getters;
 mod handle;
 mod meta;
 mod optimizer;
 mod options;
 mod pointers;
-mod state;
 mod structs;
+mod tensor_state;
 mod types;
 mod version;
 
 pub use attention::*;
+pub use bytes::*;
 pub use checkpoint::*;
 pub use device::*;
+pub use dump::*;
 pub use error::*;
+pub use getters::*;
 pub use handle::*;
 pub use meta::*;
 pub use optimizer::*;
-pub use state::*;
 pub use structs::*;
+pub use tensor_state::*;
 pub use types::*;
 pub use version::*;

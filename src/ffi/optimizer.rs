@@ -8,7 +8,7 @@ use super::options::{choose, to_options};
 use super::pointers::{check, slice, text};
 use super::structs::{Out, read, read_array};
 use super::types::*;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::TensorSpec;
 use crate::model::host_buffers::{Gradient, Grads, Params};
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn maw_optimizer_create(
                 optimizer.write(maw_optimizer::boxed(created));
                 MAW_OK
             }
-            Err(e) => fail(error, &e),
+            Err(e) => fail("maw_optimizer_create", error, &e),
         }
     }
 }
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn maw_add_param_group(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_add_param_group", optimizer, error, |optimizer| {
             let group = read(group, "group")?;
             if !index.is_null() {
                 check(index, "index")?;
@@ -178,7 +178,7 @@ pub unsafe extern "C" fn maw_add_param_group(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut *mut maw_error) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, Optimizer::prepare) }
+    unsafe { call("maw_prepare", optimizer, error, Optimizer::prepare) }
 }
 
 /// One step: updates, in place, every parameter whose gradient is given.
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn maw_step(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_step", optimizer, error, |optimizer| {
             let params = Params::from_raw(slice(params, count, "params")?);
             let grads = Grads::from_raw(slice(grads, count, "grads")?);
             let options =
@@ -245,14 +245,12 @@ pub unsafe extern "C" fn maw_step_report_fetch(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_step_report_fetch", optimizer, error, |optimizer| {
             if flags & !MAW_FETCH_WAIT != 0 {
                 return Err(Error::range("flags", flags, "0 or MAW_FETCH_WAIT"));
             }
             let out = Out::new(report, "report")?;
-            let found = optimizer
-                .step_report(flags & MAW_FETCH_WAIT != 0)?
-                .ok_or(Error::State { call: "maw_step_report_fetch", reason: "no step has been decided yet" })?;
+            let found = optimizer.step_report(flags & MAW_FETCH_WAIT != 0)?.ok_or(StateError::NoReport)?;
             out.write(&c_report(&found));
             Ok(())
         })
@@ -312,7 +310,11 @@ pub unsafe extern "C" fn maw_observe_gradient(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| optimizer.observe_gradient(tensor, &Gradient::from_raw(gradient))) }
+    unsafe {
+        call("maw_observe_gradient", optimizer, error, |optimizer| {
+            optimizer.observe_gradient(tensor, &Gradient::from_raw(gradient))
+        })
+    }
 }
 
 fn group_index(group: u32) -> Option<usize> {
@@ -334,7 +336,7 @@ pub unsafe extern "C" fn maw_set_lr(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| optimizer.set_lr(group_index(group), lr)) }
+    unsafe { call("maw_set_lr", optimizer, error, |optimizer| optimizer.set_lr(group_index(group), lr)) }
 }
 
 /// Sets the weight decay of one param group, or of every one for `MAW_ALL_GROUPS`. As `maw_set_lr`.
@@ -349,7 +351,11 @@ pub unsafe extern "C" fn maw_set_weight_decay(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| optimizer.set_weight_decay(group_index(group), weight_decay)) }
+    unsafe {
+        call("maw_set_weight_decay", optimizer, error, |optimizer| {
+            optimizer.set_weight_decay(group_index(group), weight_decay)
+        })
+    }
 }
 
 /// Sets HUW's priorities of gradient alignment, loss decrease and generalization gap. Takes effect at the next meta-update.
@@ -367,7 +373,7 @@ pub unsafe extern "C" fn maw_set_priorities(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_set_priorities", optimizer, error, |optimizer| {
             let values = slice(priorities, 3, "priorities")?;
             optimizer.set_priorities([values[0], values[1], values[2]])
         })
@@ -387,7 +393,7 @@ pub unsafe extern "C" fn maw_set_priorities(
 pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, error: *mut *mut maw_error) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_reset", optimizer, error, |optimizer| {
             if what == 0 || what & !(MAW_RESET_MOMENTS | MAW_RESET_ATTENTION) != 0 {
                 return Err(Error::range("what", what, "MAW_RESET_MOMENTS, MAW_RESET_ATTENTION or both"));
             }
@@ -414,7 +420,7 @@ pub unsafe extern "C" fn maw_set_stream(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| optimizer.set_stream(stream)) }
+    unsafe { call("maw_set_stream", optimizer, error, |optimizer| optimizer.set_stream(stream)) }
 }
 
 /// Hears this handle's messages from now on: skipped steps, abandoned meta-updates, options that are probably not meant.
@@ -451,5 +457,5 @@ pub unsafe extern "C" fn maw_set_log(
         })
     });
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| optimizer.set_log(log)) }
+    unsafe { call("maw_set_log", optimizer, error, |optimizer| optimizer.set_log(log)) }
 }

@@ -95,7 +95,7 @@ pub(super) unsafe fn copy_out(
     what: &'static str,
 ) -> Result<()> {
     check(pointer, argument)?;
-    crate::optimizer::check_length("count", count, values.len(), what)?;
+    Error::length("count", count, values.len(), what)?;
     // SAFETY: the caller's promise, with count = values.len().
     unsafe { pointer.copy_from_nonoverlapping(values.as_ptr(), count) };
     Ok(())

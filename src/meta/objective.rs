@@ -1,6 +1,6 @@
 //! Gradient alignment, loss decrease, generalization gap: what each must ask for, its value and its derivatives.
 
-use super::Stage;
+use super::protocol::Stage;
 use super::uncertainty::{self, TERMS, Weighted};
 use crate::backend::{Alignment, Direction};
 use crate::model::groups::Groups;
@@ -22,7 +22,7 @@ pub struct Plan {
     /// The validation batch at θ.
     pub validation: bool,
     /// θ′ is needed.
-    pub moves: bool,
+    pub trial: bool,
     /// B2 at θ′.
     pub train2: bool,
     /// The validation batch at θ′.
@@ -47,7 +47,7 @@ impl Plan {
             train1: paper || alignment || gap,
             train1_gradient: paper || alignment,
             validation: decrease || gap,
-            moves: alignment || decrease,
+            trial: alignment || decrease,
             train2: alignment,
             validation_moved: decrease,
             difference: (alignment && options.difference != Difference::FirstOrder).then_some(options.difference),

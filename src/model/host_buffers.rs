@@ -1,4 +1,7 @@
-//! The host's parameters and gradients of one call: validated pointers, one a tensor in registration order.
+//! The host's parameters and gradients of one call, one a tensor in registration order, and their check.
+//!
+//! [`Params`] and [`Grads`] are what came; [`CheckedParams`] and [`CheckedGrads`] are what fits the registered tensors. Only
+//! the [`Checker`] makes these, and backends take nothing else.
 
 use std::borrow::Cow;
 use std::ffi::c_void;
@@ -87,12 +90,6 @@ impl<'a> Params<'a> {
     pub unsafe fn from_raw(pointers: &'a [*mut c_void]) -> Self {
         Self { pointers: Cow::Borrowed(pointers), kinds: None, marker: PhantomData }
     }
-
-    /// One pointer a tensor.
-    #[must_use]
-    pub fn pointers(&self) -> &[*mut c_void] {
-        &self.pointers
-    }
 }
 
 impl<'a> Grads<'a> {
@@ -113,18 +110,6 @@ impl<'a> Grads<'a> {
     #[must_use]
     pub unsafe fn from_raw(pointers: &'a [*const c_void]) -> Self {
         Self { pointers: Cow::Borrowed(pointers), kinds: None, marker: PhantomData }
-    }
-
-    /// One pointer a tensor, NULL for none.
-    #[must_use]
-    pub fn pointers(&self) -> &[*const c_void] {
-        &self.pointers
-    }
-
-    /// Whether tensor `i` has a gradient. A tensor without elements has one only if its pointer is not NULL.
-    #[must_use]
-    pub fn has(&self, i: usize) -> bool {
-        !self.pointers[i].is_null()
     }
 }
 
@@ -154,29 +139,85 @@ impl<'a> Gradient<'a> {
         Self { pointer, kind: None, marker: PhantomData }
     }
 
-    /// Its first element.
-    #[must_use]
-    pub fn pointer(&self) -> *const c_void {
-        self.pointer
-    }
-
-    /// NULL, type, length and alignment.
+    /// Checks NULL, type, length and alignment for the `index`-th tensor.
     ///
     /// # Errors
     /// What is wrong.
-    pub fn check(&self, index: usize, tensor: &Tensor) -> Result<()> {
+    pub(crate) fn check(&self, index: usize, tensor: &Tensor) -> Result<CheckedGradient<'a>> {
         if self.pointer.is_null() {
             return Err(Error::Null { argument: "gradient" });
         }
         let dtype = tensor.spec.grad_dtype;
         self.kind.map_or(Ok(()), |kind| check_kind("gradient", index, tensor, dtype, kind))?;
-        check_pointer("gradient", index, tensor, dtype, self.pointer)
+        check_pointer("gradient", index, tensor, dtype, self.pointer)?;
+        Ok(CheckedGradient { tensor: index, pointer: self.pointer, marker: PhantomData })
     }
+}
+
+/// Parameters with the registered tensors' sizes, types and alignment; none overlaps another buffer of the call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckedParams<'a>(&'a [*mut c_void]);
+
+impl<'a> CheckedParams<'a> {
+    /// One pointer a tensor; NULL only where it has no elements.
+    #[must_use]
+    pub fn pointers(self) -> &'a [*mut c_void] {
+        self.0
+    }
+}
+
+/// Gradients with the registered tensors' sizes, types and alignment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckedGrads<'a>(&'a [*const c_void]);
+
+impl<'a> CheckedGrads<'a> {
+    /// One pointer a tensor, NULL for none.
+    #[must_use]
+    pub fn pointers(self) -> &'a [*const c_void] {
+        self.0
+    }
+
+    /// Whether tensor `i` has a gradient. A tensor without elements has one only if its pointer is not NULL.
+    #[must_use]
+    pub fn has(self, i: usize) -> bool {
+        !self.0[i].is_null()
+    }
+}
+
+/// One tensor's gradient, with that tensor's size, type and alignment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckedGradient<'a> {
+    tensor: usize,
+    pointer: *const c_void,
+    marker: PhantomData<&'a f64>,
+}
+
+impl CheckedGradient<'_> {
+    /// Whose it is.
+    #[must_use]
+    pub fn tensor(self) -> usize {
+        self.tensor
+    }
+
+    /// Its first element; not NULL.
+    #[must_use]
+    pub fn pointer(self) -> *const c_void {
+        self.pointer
+    }
+}
+
+/// The buffers of one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckedBuffers<'a> {
+    /// Parameters.
+    pub params: CheckedParams<'a>,
+    /// Gradients, where the call has some.
+    pub grads: Option<CheckedGrads<'a>>,
 }
 
 /// Checks the pointers of each call, and remembers those that passed: a host's buffers rarely move.
 #[derive(Debug)]
-pub struct Checker {
+pub(crate) struct Checker {
     params: Vec<*mut c_void>,
     grads: Vec<*const c_void>,
     /// Tensors by address of their parameter; workspace of the overlap check.
@@ -205,7 +246,20 @@ impl Checker {
     ///
     /// # Errors
     /// What is wrong with the first pointer that is.
-    pub fn check(&mut self, tensors: &[Tensor], params: &Params, grads: Option<&Grads>) -> Result<()> {
+    pub fn check<'a>(
+        &mut self,
+        tensors: &[Tensor],
+        params: &'a Params,
+        grads: Option<&'a Grads>,
+    ) -> Result<CheckedBuffers<'a>> {
+        self.check_pointers(tensors, params, grads)?;
+        Ok(CheckedBuffers {
+            params: CheckedParams(&params.pointers),
+            grads: grads.map(|grads| CheckedGrads(&grads.pointers)),
+        })
+    }
+
+    fn check_pointers(&mut self, tensors: &[Tensor], params: &Params, grads: Option<&Grads>) -> Result<()> {
         check_count(tensors, params.pointers.len())?;
         if let Some(grads) = grads {
             check_count(tensors, grads.pointers.len())?;
@@ -226,7 +280,7 @@ impl Checker {
             check_pointer("params", i, tensor, tensor.spec.dtype, params.pointers[i])?;
             check_pointer("grads", i, tensor, tensor.spec.grad_dtype, grad_of(i))?;
         }
-        self.check_overlap(tensors, params.pointers(), &grad_of)?;
+        self.check_overlap(tensors, &params.pointers, &grad_of)?;
         // A gradient that is missing this time stays known, unless the parameters moved beside it.
         let moved = self.params[..] != params.pointers[..];
         for (i, seen) in self.grads.iter_mut().enumerate() {

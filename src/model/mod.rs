@@ -7,5 +7,6 @@ pub mod groups;
 pub mod host_buffers;
 pub mod name;
 pub mod options;
+pub(crate) mod registration;
 pub mod report;
 pub mod stats;

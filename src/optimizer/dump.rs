@@ -2,14 +2,18 @@
 //!
 //! Floats are written with as many digits as bring them back exactly; what is not finite is null.
 
+use super::Optimizer;
+use super::prepared::Prepared;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::options_to_json;
 use crate::meta::uncertainty;
-use crate::meta::{Batch, Kind, MetaResult, Outcome};
+use crate::meta::{Batch, Kind, Meta, MetaResult, Outcome};
+use crate::model::groups::Groups;
+use crate::model::registration::Registration;
 use crate::model::report::Skip;
 use crate::modulation::{Factors, Modulation};
-use crate::optimizer::{Optimizer, Prepared};
+use crate::run::Run;
 
 /// Number of the schema; it grows when a field changes its meaning or goes, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -36,15 +40,15 @@ fn duration(seconds: f64) -> String {
 }
 
 /// "0.981 ('a') to 1.043 ('b')".
-fn spread(factors: &[f64], p: &Prepared) -> String {
-    let name = |g: usize| p.groups.groups[g].name.as_str();
+fn spread(factors: &[f64], groups: &Groups) -> String {
+    let name = |g: usize| groups.groups[g].name.as_str();
     let by = |a: &usize, b: &usize| factors[*a].total_cmp(&factors[*b]);
-    let groups = 0..factors.len();
-    match (groups.clone().min_by(by), groups.max_by(by)) {
+    let all = 0..factors.len();
+    match (all.clone().min_by(by), all.max_by(by)) {
         (Some(least), Some(most)) if factors[least] != factors[most] => {
             format!("{:.4} ('{}') to {:.4} ('{}')", factors[least], name(least), factors[most], name(most))
         }
-        (Some(all), _) => format!("{:.4}", factors[all]),
+        (Some(only), _) => format!("{:.4}", factors[only]),
         _ => "nothing".to_owned(),
     }
 }
@@ -64,52 +68,71 @@ impl Optimizer {
     /// # Errors
     /// An unprepared optimizer that cannot be prepared.
     pub fn dump_state(&mut self) -> crate::Result<String> {
-        if self.prepared.is_none() {
-            self.prepare()?;
-        }
-        self.sync()?;
-        let p = self.prepared.as_mut().expect("prepared above");
-        p.backend.first_moment_sums(&mut p.state);
-        let p = self.prepared.as_ref().expect("prepared above");
-        let state = json!({
+        self.with_prepared(|mut p| {
+            p.sync()?;
+            let Prepared { registration, run, meta, .. } = p;
+            run.backend.first_moment_sums(&mut run.state.state_sums);
+            Ok(format!("{:#}", Dump { registration, run, meta }.state()))
+        })
+    }
+}
+
+/// What is told.
+struct Dump<'a> {
+    registration: &'a Registration,
+    run: &'a Run,
+    meta: &'a Meta,
+}
+
+impl Dump<'_> {
+    fn modulation(&self) -> Option<&Modulation> {
+        self.run.state.modulation.as_ref()
+    }
+
+    fn is_due(&self) -> bool {
+        self.meta.is_due(self.registration, self.run)
+    }
+
+    fn state(&self) -> Value {
+        let times = self.run.times;
+        json!({
             "schema": "metaadamw.state",
             "schema_version": SCHEMA_VERSION,
             "library_version": env!("CARGO_PKG_VERSION"),
-            "summary": self.summary(p),
-            "step": p.steps,
-            "skipped_steps": self.skipped(p),
-            "options": Value::Object(options_to_json(&self.options)),
+            "summary": self.summary(),
+            "step": self.run.state.steps,
+            "skipped_steps": self.skipped(),
+            "options": Value::Object(options_to_json(&self.registration.options)),
             "param_groups": self.param_groups_json(),
-            "feature_columns": p.modulation.as_ref().map(Modulation::feature_columns),
-            "modulation_groups": self.modulation_groups_json(p),
-            "uncertainty": self.uncertainty_json(p),
-            "meta": self.meta_json(p),
+            "feature_columns": self.modulation().map(Modulation::feature_columns),
+            "modulation_groups": self.modulation_groups_json(),
+            "uncertainty": self.uncertainty_json(),
+            "meta": self.meta_json(),
             "seconds": {
-                "statistics": p.times.statistics.as_secs_f64(),
-                "factors": p.times.factors.as_secs_f64(),
-                "update": p.times.update.as_secs_f64(),
-                "meta": p.times.meta.as_secs_f64(),
+                "statistics": times.statistics.as_secs_f64(),
+                "factors": times.factors.as_secs_f64(),
+                "update": times.update.as_secs_f64(),
+                "meta": times.meta.as_secs_f64(),
             },
-        });
-        Ok(format!("{state:#}"))
+        })
     }
 
     /// The state in sentences.
-    fn summary(&self, p: &Prepared) -> Vec<String> {
-        let mut told = vec![self.steps_told(p)];
-        told.push(match p.modulation.as_ref().map(|m| m.last()) {
+    fn summary(&self) -> Vec<String> {
+        let mut told = vec![self.steps_told()];
+        told.push(match self.modulation().map(|m| m.last()) {
             None => "Modulation is off: this is plain AdamW.".to_owned(),
             Some(None) => "No factors yet: they come with the first step.".to_owned(),
             Some(Some((_, factors))) => format!(
                 "Learning rates are multiplied by {}, weight decays by {}.",
-                spread(&factors.alpha, p),
-                spread(&factors.beta, p)
+                spread(&factors.alpha, &self.run.groups),
+                spread(&factors.beta, &self.run.groups)
             ),
         });
-        if p.modulation.is_some() {
-            told.push(self.meta_told(p));
+        if self.modulation().is_some() {
+            told.push(self.meta_told());
         }
-        let times = p.times;
+        let times = self.run.times;
         let parts = [
             ("statistics", times.statistics),
             ("factors", times.factors),
@@ -130,25 +153,25 @@ impl Optimizer {
         told
     }
 
-    fn steps_told(&self, p: &Prepared) -> String {
-        let skipped = match (p.skips.total(), p.skips.last) {
+    fn steps_told(&self) -> String {
+        let skipped = match (self.run.state.skips.total(), self.run.state.skips.last) {
             (0, _) => "none skipped".to_owned(),
             (n, None) => format!("{n} skipped"),
             (n, Some((reason, tensor, after))) => {
-                let of = tensor.map(|i| format!(" of '{}'", self.tensors[i].name())).unwrap_or_default();
+                let of = tensor.map(|i| format!(" of '{}'", self.registration.tensors[i].name())).unwrap_or_default();
                 format!("{n} skipped, the last after step {after}: the {}{of} was not finite", word(reason))
             }
         };
-        let steps = if p.steps == 1 { "step" } else { "steps" };
-        format!("{} {steps} applied, {skipped}.", p.steps)
+        let steps = if self.run.state.steps == 1 { "step" } else { "steps" };
+        format!("{} {steps} applied, {skipped}.", self.run.state.steps)
     }
 
-    fn meta_told(&self, p: &Prepared) -> String {
-        let result = p.meta.result();
-        let now = match p.meta.open_request() {
+    fn meta_told(&self) -> String {
+        let result = self.meta.result();
+        let now = match self.meta.open_request() {
             Some((request, _)) => format!("one is open and waits for the answer to request {}", request.id),
-            None if self.meta_due() => "one is due now".to_owned(),
-            None => match self.next_due(p) {
+            None if self.is_due() => "one is due now".to_owned(),
+            None => match self.next_due() {
                 Some(step) => format!("the next is due at step {step}"),
                 None => "no more are due".to_owned(),
             },
@@ -163,28 +186,33 @@ impl Optimizer {
     }
 
     /// The first step from now on at which a meta-update is due; `None` without modulation.
-    fn next_due(&self, p: &Prepared) -> Option<u64> {
-        p.modulation.as_ref()?;
-        let interval = self.options.meta_interval;
-        let from = p.steps.max(self.options.meta_warmup).max(1);
+    fn next_due(&self) -> Option<u64> {
+        self.modulation()?;
+        let interval = self.registration.options.meta_interval;
+        let from = self.run.state.steps.max(self.registration.options.meta_warmup).max(1);
         let next = from.checked_next_multiple_of(interval)?;
-        if next == p.steps && p.meta.done_at() == Some(p.steps) { next.checked_add(interval) } else { Some(next) }
+        if next == self.run.state.steps && self.meta.done_at() == Some(self.run.state.steps) {
+            next.checked_add(interval)
+        } else {
+            Some(next)
+        }
     }
 
-    fn skipped(&self, p: &Prepared) -> Value {
+    fn skipped(&self) -> Value {
         let by_reason: Map<String, Value> = REASONS
             .iter()
-            .map(|(name, reason)| ((*name).to_owned(), json!(p.skips.by_reason[*reason as usize])))
+            .map(|(name, reason)| ((*name).to_owned(), json!(self.run.state.skips.by_reason[*reason as usize])))
             .collect();
-        let last = p.skips.last.map(|(reason, tensor, step)| {
-            json!({ "reason": word(reason), "tensor": tensor.map(|i| self.tensors[i].name()), "after_step": step })
+        let last = self.run.state.skips.last.map(|(reason, tensor, step)| {
+            json!({ "reason": word(reason), "tensor": tensor.map(|i| self.registration.tensors[i].name()), "after_step": step })
         });
-        json!({ "total": p.skips.total(), "by_reason": by_reason, "last": last })
+        json!({ "total": self.run.state.skips.total(), "by_reason": by_reason, "last": last })
     }
 
     fn param_groups_json(&self) -> Value {
-        let tensors = |i: usize| self.tensors.iter().filter(|t| t.param_group == i).count();
-        self.param_groups
+        let tensors = |i: usize| self.registration.tensors.iter().filter(|t| t.param_group == i).count();
+        self.registration
+            .param_groups
             .iter()
             .enumerate()
             .map(|(i, g)| {
@@ -200,13 +228,13 @@ impl Optimizer {
             .collect()
     }
 
-    fn modulation_groups_json(&self, p: &Prepared) -> Value {
-        let last = p.modulation.as_ref().and_then(|m| m.last().map(|last| (m.feature_dim(), last)));
+    fn modulation_groups_json(&self) -> Value {
+        let last = self.modulation().and_then(|m| m.last().map(|last| (m.feature_dim(), last)));
         let group = |g: usize| {
-            let tensors: Vec<Value> = p.groups.groups[g].tensors.iter().map(|&i| self.tensor_json(p, i)).collect();
+            let tensors: Vec<Value> = self.run.groups.groups[g].tensors.iter().map(|&i| self.tensor_json(i)).collect();
             let factor = |of: fn(&Factors) -> &[f64]| last.map(|(_, (_, factors))| number(of(factors)[g]));
             json!({
-                "name": p.groups.groups[g].name.as_str(),
+                "name": self.run.groups.groups[g].name.as_str(),
                 "alpha": factor(|f| &f.alpha),
                 "beta": factor(|f| &f.beta),
                 "lambda1": factor(|f| &f.lambda1),
@@ -215,16 +243,16 @@ impl Optimizer {
                 "tensors": tensors,
             })
         };
-        (0..p.groups.groups.len()).map(group).collect()
+        (0..self.run.groups.groups.len()).map(group).collect()
     }
 
-    fn tensor_json(&self, p: &Prepared, i: usize) -> Value {
-        let tensor = &self.tensors[i];
-        let known = p.carried.then_some(&p.state[i]);
-        let group = &self.param_groups[tensor.param_group];
-        let factors = match &p.modulation {
+    fn tensor_json(&self, i: usize) -> Value {
+        let tensor = &self.registration.tensors[i];
+        let known = self.run.state.sums_current.then_some(&self.run.state.state_sums[i]);
+        let group = &self.registration.param_groups[tensor.param_group];
+        let factors = match self.modulation() {
             None => Some((1.0, 1.0)),
-            Some(modulation) => modulation.last().map(|(_, factors)| factors.of(p.groups.of_tensor[i])),
+            Some(modulation) => modulation.last().map(|(_, factors)| factors.of(self.run.groups.of_tensor[i])),
         };
         json!({
             "name": tensor.name(),
@@ -234,7 +262,7 @@ impl Optimizer {
             "moment_dtype": tensor.moment_dtype,
             "precision": tensor.precision,
             "param_group": tensor.param_group,
-            "step": p.tensor_steps[i],
+            "step": self.run.state.tensor_steps[i],
             "effective_lr": factors.map(|(alpha, _)| number(group.lr * alpha)),
             "effective_weight_decay": factors.map(|(_, beta)| number(group.weight_decay * beta)),
             "norms": known.map(|s| json!({
@@ -245,27 +273,28 @@ impl Optimizer {
         })
     }
 
-    fn uncertainty_json(&self, p: &Prepared) -> Value {
-        let log_vars = p.modulation.as_ref().and_then(|m| m.attention.log_vars());
+    fn uncertainty_json(&self) -> Value {
+        let log_vars = self.modulation().and_then(|m| m.attention.log_vars());
         log_vars.map_or(Value::Null, |log_vars| {
-            let weights = uncertainty::weigh(&self.options, Some(log_vars), [0.0; uncertainty::TERMS]).d_terms;
+            let weights =
+                uncertainty::weigh(&self.registration.options, Some(log_vars), [0.0; uncertainty::TERMS]).d_terms;
             json!({
                 "terms": ["gradient_alignment", "loss_decrease", "gen_gap"],
                 "log_vars": numbers(log_vars),
                 "weights": numbers(&weights),
-                "priorities": numbers(&self.options.priorities),
+                "priorities": numbers(&self.registration.options.priorities),
             })
         })
     }
 
-    fn meta_json(&self, p: &Prepared) -> Value {
+    fn meta_json(&self) -> Value {
         let MetaResult { step, updates, losses, terms, loss_meta, evaluations, idle_groups, outcome } =
-            *p.meta.result();
+            *self.meta.result();
         json!({
             "updates": updates,
-            "due": self.meta_due(),
-            "next_due_at": self.next_due(p),
-            "open": p.meta.open_request().map(|(request, answered)| json!({
+            "due": self.is_due(),
+            "next_due_at": self.next_due(),
+            "open": self.meta.open_request().map(|(request, answered)| json!({
                 "request": request.id,
                 "kind": match request.kind { Kind::Loss => "loss", Kind::Gradient => "gradient" },
                 "batch": match request.batch {
@@ -293,7 +322,7 @@ impl Optimizer {
                     "gen_gap": number(terms[2]),
                 },
                 "loss": number(loss_meta),
-                "gradient": p.meta.gradient().map(|g| json!({
+                "gradient": self.meta.gradient().map(|g| json!({
                     "alpha": numbers(&g.factors.alpha),
                     "beta": numbers(&g.factors.beta),
                 })),

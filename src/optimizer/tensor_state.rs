@@ -1,13 +1,15 @@
 //! One tensor's state from outside: moments and step count, so that a run can move from and to another Adam, and masters,
 //! so that it can start from float32 weights.
 
+use std::ffi::c_void;
+
+use super::Optimizer;
 use crate::backend::Part;
 use crate::checkpoint::MOST_STEPS;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
 use crate::numeric::half::{BF16, Half};
-use crate::optimizer::{Optimizer, check_length, not_found, unprepared};
 
 impl Optimizer {
     /// The step count of a tensor.
@@ -15,88 +17,101 @@ impl Optimizer {
     /// # Errors
     /// Before preparation; no such tensor.
     pub fn tensor_step(&self, tensor: usize) -> Result<u64> {
-        let p = self.prepared.as_ref().ok_or(unprepared("maw_tensor_state_get"))?;
-        p.tensor_steps.get(tensor).copied().ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))
+        let run = &self.ready()?.run;
+        self.tensor(tensor).map(|_| run.state.tensor_steps[tensor])
+    }
+
+    /// Reading a tensor's state: no meta-update is open; what was announced is forgotten.
+    ///
+    /// # Errors
+    /// One is open.
+    pub(crate) fn begin_tensor_state(&mut self) -> Result<()> {
+        self.changeable().map(drop)
     }
 
     /// Copies a moment of a tensor out, as bytes of float32, or float64 for a float64 tensor.
     ///
     /// # Errors
     /// Before preparation; no such tensor; a wrong size in bytes.
-    pub fn read_moment(&self, moment: Part, tensor: usize, out: &mut [u8]) -> Result<()> {
-        let p = self.prepared.as_ref().ok_or(unprepared("maw_tensor_state_get"))?;
+    pub(crate) fn read_moment(&self, moment: Part, tensor: usize, out: &mut [u8]) -> Result<()> {
+        let backend = &self.ready()?.run.backend;
         let known = self.check_moment(tensor, out.len())?;
         if known.moment_dtype == DType::BF16 {
             let mut halves = vec![0_u16; known.numel];
-            p.backend.read(moment, tensor, 0, bytemuck::cast_slice_mut(&mut halves));
+            backend.read(moment, tensor, 0, bytemuck::cast_slice_mut(&mut halves));
             for (out, half) in out.as_chunks_mut().0.iter_mut().zip(halves) {
                 *out = BF16::widen(half).to_ne_bytes();
             }
         } else {
-            p.backend.read(moment, tensor, 0, out);
+            backend.read(moment, tensor, 0, out);
         }
-        p.backend.health()
+        backend.health()
     }
 
     fn check_moment(&self, tensor: usize, bytes: usize) -> Result<&Tensor> {
-        let known = self.tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))?;
+        let known = self.tensor(tensor)?;
         let size = known.spec.dtype.compute().size();
-        check_length("count", bytes / size, known.numel, "elements of that tensor")?;
+        Error::length("count", bytes / size, known.numel, "elements of that tensor")?;
         Ok(known)
     }
 
-    /// Copies the float32 masters of a tensor out. `shown`: the host's parameter, needed under [`Precision::Remainder`].
+    /// Copies the float32 masters of a tensor out. `model_param`: the host's parameter, needed under
+    /// [`Precision::Remainder`].
     ///
     /// # Errors
     /// Before they have begun; no such tensor; a tensor without masters; a wrong length; the driver's. Nothing is written.
-    pub fn masters(&self, tensor: usize, shown: Option<&[u16]>, out: &mut [f32]) -> Result<()> {
+    pub fn masters(&self, tensor: usize, model_param: Option<&[u16]>, out: &mut [f32]) -> Result<()> {
         let known = self.check_masters(tensor, out.len())?;
-        let begun = self.prepared.as_ref().filter(|p| p.mastered[tensor]);
-        let p = begun.ok_or(Error::State { call: "maw_master_get", reason: "masters begin with the first step" })?;
-        let shown = match known.precision {
-            Precision::Remainder => shown.ok_or(Error::Null { argument: "param" })?,
+        let initialized = self.ready.as_ref().filter(|ready| ready.run.state.master_initialized[tensor]);
+        let backend = &initialized.ok_or(StateError::NoMaster)?.run.backend;
+        let model_param = match known.precision {
+            Precision::Remainder => model_param.ok_or(Error::Null { argument: "param" })?,
             _ => &[],
         };
         if !self.is_on_device() {
-            p.backend.read_masters(tensor, shown, out);
-            return p.backend.health();
+            backend.read_masters(tensor, model_param, out);
+            return backend.health();
         }
         // Reading from a device can fail in the middle.
         let mut copy = vec![0.0; out.len()];
-        p.backend.read_masters(tensor, shown, &mut copy);
-        p.backend.health()?;
+        backend.read_masters(tensor, model_param, &mut copy);
+        backend.health()?;
         out.copy_from_slice(&copy);
         Ok(())
     }
 
-    /// Sets the float32 masters of a tensor, so that a run can start from float32 weights, and writes what they show into
-    /// `shown`, the host's parameter.
+    /// Sets the float32 masters of a tensor, so that a run can start from float32 weights, and rounds them into
+    /// `model_param`, the host's parameter.
     ///
     /// # Errors
     /// No such tensor; a tensor without masters; a wrong length; a value not finite; an open meta-update.
-    pub fn set_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) -> Result<()> {
-        self.changeable("maw_master_set")?;
+    pub fn set_masters(&mut self, tensor: usize, values: &[f32], model_param: &mut [u16]) -> Result<()> {
+        self.changeable()?;
         let known = self.check_masters(tensor, values.len())?;
-        check_length("count", shown.len(), known.numel, "elements of that tensor")?;
+        Error::length("count", model_param.len(), known.numel, "elements of that tensor")?;
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
             return Err(Error::range(format!("values[{i}] of tensor '{}'", known.name()), values[i], "finite"));
         }
-        self.prepare()?;
-        self.sync()?;
-        let p = self.prepared.as_mut().expect("prepared above");
-        p.backend.write_masters(tensor, values, shown);
-        p.mastered[tensor] = true;
-        p.carried = false;
-        self.push()
+        self.with_prepared(|mut p| {
+            p.sync()?;
+            p.run.backend.write_masters(tensor, values, model_param);
+            p.run.state.master_initialized[tensor] = true;
+            p.run.state.sums_current = false;
+            p.push()
+        })
     }
 
+    /// The tensor, which must have so many masters.
+    ///
+    /// # Errors
+    /// No such tensor; a tensor without masters; a wrong count.
     pub(crate) fn check_masters(&self, tensor: usize, count: usize) -> Result<&Tensor> {
-        let known = self.tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, self.tensors.len()))?;
+        let known = self.tensor(tensor)?;
         if !known.precision.has_master() {
             let which = format!("'{}': its group's precision has none", known.name());
             return Err(Error::NotFound { what: "master of tensor", which });
         }
-        check_length("count", count, known.numel, "elements of that tensor")?;
+        Error::length("count", count, known.numel, "elements of that tensor")?;
         Ok(known)
     }
 
@@ -107,7 +122,7 @@ impl Optimizer {
     /// No such tensor; a wrong size; a value not finite, or a second moment below 0; more steps than
     /// a run can have; an open meta-update.
     pub fn set_tensor_state(&mut self, tensor: usize, exp_avg: &[u8], exp_avg_sq: &[u8], step: u64) -> Result<()> {
-        self.changeable("maw_tensor_state_set")?;
+        self.changeable()?;
         if step > MOST_STEPS {
             return Err(Error::range("step", step, format!("at most {MOST_STEPS}")));
         }
@@ -121,20 +136,46 @@ impl Optimizer {
                 return Err(Error::range(format!("{name}[{i}] of tensor '{}'", known.name()), x, expected));
             }
         }
-        self.prepare()?;
-        self.sync()?;
-        let p = self.prepared.as_mut().expect("prepared above");
-        for (part, bytes) in [(Part::ExpAvg, exp_avg), (Part::ExpAvgSq, exp_avg_sq)] {
-            if half {
-                let rounded: Vec<u16> = dtype.values(bytes).map(|x| BF16::round(x as f32)).collect();
-                p.backend.write(part, tensor, 0, bytemuck::cast_slice(&rounded));
-            } else {
-                p.backend.write(part, tensor, 0, bytes);
+        self.with_prepared(|mut p| {
+            p.sync()?;
+            for (part, bytes) in [(Part::ExpAvg, exp_avg), (Part::ExpAvgSq, exp_avg_sq)] {
+                if half {
+                    let rounded: Vec<u16> = dtype.values(bytes).map(|x| BF16::round(x as f32)).collect();
+                    p.run.backend.write(part, tensor, 0, bytemuck::cast_slice(&rounded));
+                } else {
+                    p.run.backend.write(part, tensor, 0, bytes);
+                }
             }
-        }
-        p.tensor_steps[tensor] = step;
-        p.steps = p.steps.max(step);
-        p.carried = false;
-        self.push()
+            let state = &mut p.run.state;
+            state.tensor_steps[tensor] = step;
+            state.steps = state.steps.max(step);
+            state.sums_current = false;
+            p.push()
+        })
+    }
+
+    /// Whether the state lies on a device, from where reading it can fail.
+    pub(crate) fn is_on_device(&self) -> bool {
+        self.cuda.is_some()
+    }
+
+    /// A host's 16-bit parameter that lies in device memory, copied; `None` on the CPU, where it can be read in place.
+    ///
+    /// # Errors
+    /// Memory that is not the device's; a capture under way; the driver's.
+    pub(crate) fn copy_of(&self, param: *const c_void, count: usize) -> Result<Option<Vec<u16>>> {
+        let Some(device) = &self.cuda else { return Ok(None) };
+        let mut copy = vec![0; count];
+        device.peek(self.stream.0, param, bytemuck::cast_slice_mut(&mut copy))?;
+        Ok(Some(copy))
+    }
+
+    /// The copy back to where it came from.
+    ///
+    /// # Errors
+    /// As for [`Self::copy_of`].
+    pub(crate) fn copy_back(&self, param: *mut c_void, copy: &[u16]) -> Result<()> {
+        let device = self.cuda.as_ref().expect("only a device's parameter is copied");
+        device.poke(self.stream.0, param, bytemuck::cast_slice(copy))
     }
 }

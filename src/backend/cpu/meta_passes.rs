@@ -13,12 +13,14 @@ use super::kernels::number::{Float, Number};
 use super::step_passes::{gradient, sums_with};
 use super::storage::Storage;
 use super::{Cpu, Kind, Shared, State, by_dtype, drive, from};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection};
+use crate::backend::{
+    Alignment, Cotangent, Direction, GradientSlot, MetaPasses, PerturbedPoint, Projection, TrialStep,
+};
 use crate::error::Result;
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::DType;
 use crate::model::groups::Tensor;
-use crate::model::host_buffers::{Grads, Params};
+use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::stats::GradientSums;
 
 /// What a meta-update holds beside what is always kept: θ, and two vectors with the gradients' dtypes.
@@ -35,7 +37,7 @@ pub struct MetaStorage {
 
 impl MetaStorage {
     /// One optimizer's options decide what is kept, so that every meta-update of it can use the same memory.
-    fn new(tensors: &[Tensor], kept: &[Kept], forward: bool) -> Result<Self> {
+    fn new(tensors: &[Tensor], kept: &[GradientSlot], forward: bool) -> Result<Self> {
         let mut storage =
             Self { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None], forward };
         for slot in kept {
@@ -50,7 +52,7 @@ impl MetaStorage {
     }
 
     /// The kept gradient's buffer, or NULL, which no kernel reads.
-    fn kept(&self, slot: Kept, tensor: usize) -> *mut c_void {
+    fn kept(&self, slot: GradientSlot, tensor: usize) -> *mut c_void {
         self.kept[slot as usize].as_ref().map_or(std::ptr::null_mut(), |kept| kept.pointer(tensor))
     }
 }
@@ -66,7 +68,7 @@ struct View<'a> {
 unsafe impl Sync for View<'_> {}
 
 impl View<'_> {
-    fn kept(&self, slot: Kept, chunk: Chunk, kind: Kind) -> Read {
+    fn kept(&self, slot: GradientSlot, chunk: Chunk, kind: Kind) -> Read {
         Read { at: from(self.meta.kept(slot, chunk.tensor), kind.grad, chunk), dtype: kind.grad }
     }
 
@@ -75,18 +77,18 @@ impl View<'_> {
         !self.meta.forward && kind.grad == kind.dtype.compute() && self.meta.kept.iter().all(Option::is_some)
     }
 
-    fn origin<T: Float>(&self, chunk: Chunk, kind: Kind, how: &Move) -> Origin<T> {
+    fn origin<T: Float>(&self, chunk: Chunk, kind: Kind, trial: &TrialStep) -> Origin<T> {
         Origin {
             p: self.state.weights(kind, chunk, self.meta.saved.pointer(chunk.tensor)),
-            g: self.kept(Kept::Train1, chunk, kind),
+            g: self.kept(GradientSlot::Train1, chunk, kind),
             moments: self.state.moments(kind, chunk),
-            s: scalars(how, kind),
+            s: scalars(trial, kind),
         }
     }
 
     fn way<T>(&self, chunk: Chunk, kind: Kind, g2: Option<Read>, direction: &Direction) -> Way<T> {
         Way {
-            g: self.kept(Kept::Train1, chunk, kind),
+            g: self.kept(GradientSlot::Train1, chunk, kind),
             g2,
             train1: direction.train1,
             train2: direction.train2,
@@ -101,28 +103,28 @@ fn present(host: *const c_void, chunk: Chunk, kind: Kind) -> Option<Read> {
 }
 
 /// A tensor that stays has none: its kernels do not read them.
-fn scalars<T: Float>(how: &Move, kind: Kind) -> Scalars<T> {
+fn scalars<T: Float>(trial: &TrialStep, kind: Kind) -> Scalars<T> {
     const UNUSED: Coefficients =
         Coefficients { gradient: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step_size: 0.0, decay: 0.0, key: 0 };
-    match how {
-        Move::Step(c) | Move::Drift(c) => Scalars::new(c, kind.is_short()),
-        Move::Stay => Scalars::new(&UNUSED, kind.is_short()),
+    match trial {
+        TrialStep::Gradient(c) | TrialStep::Moments(c) => Scalars::new(c, kind.is_short()),
+        TrialStep::None => Scalars::new(&UNUSED, kind.is_short()),
     }
 }
 
-/// Chooses the kernel's MODE by how the tensor moves.
+/// Chooses the kernel's MODE by trial the tensor trials.
 macro_rules! by_move {
-    ($how:expr, $MODE:ident => $call:expr) => {
-        match $how {
-            Move::Stay => {
+    ($trial:expr, $MODE:ident => $call:expr) => {
+        match $trial {
+            TrialStep::None => {
                 const $MODE: u8 = STAY;
                 $call
             }
-            Move::Step(_) => {
+            TrialStep::Gradient(_) => {
                 const $MODE: u8 = STEP;
                 $call
             }
-            Move::Drift(_) => {
+            TrialStep::Moments(_) => {
                 const $MODE: u8 = DRIFT;
                 $call
             }
@@ -156,7 +158,13 @@ impl Cpu {
 }
 
 impl MetaPasses for Cpu {
-    fn begin_meta(&mut self, tensors: &[Tensor], params: &Params, kept: &[Kept], forward: bool) -> Result<()> {
+    fn begin_meta(
+        &mut self,
+        tensors: &[Tensor],
+        params: CheckedParams,
+        kept: &[GradientSlot],
+        forward: bool,
+    ) -> Result<()> {
         let storage = match self.lent.take() {
             Some(lent) => MetaStorage { forward, ..lent },
             None => MetaStorage::new(tensors, kept, forward)?,
@@ -168,7 +176,7 @@ impl MetaPasses for Cpu {
         Ok(())
     }
 
-    fn restore(&mut self, params: &Params) {
+    fn restore_params(&mut self, params: CheckedParams) {
         let p = Shared(params.pointers());
         let saved = Shared(self.view().meta.saved.pointers());
         self.copy(saved, p);
@@ -178,12 +186,14 @@ impl MetaPasses for Cpu {
         self.lent = self.meta.take().and_then(|mut meta| meta.lend().then_some(meta));
     }
 
-    fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]) {
+    fn store_train1_gradient(&mut self, grads: CheckedGrads, out: &mut [GradientSums]) {
         let (view, host, zeros) = (self.view(), Shared(grads.pointers()), self.zeros);
         self.pass(
             |_| true,
             |chunk, kind| {
-                let Some(g) = view.keep(host.at(chunk.tensor), Kept::Train1, chunk, kind) else { return [0.0; 3] };
+                let Some(g) = view.keep(host.at(chunk.tensor), GradientSlot::Train1, chunk, kind) else {
+                    return [0.0; 3];
+                };
                 sums_with(g, view.state.moments(kind, chunk).first(), chunk, kind, zeros)
             },
         );
@@ -193,15 +203,15 @@ impl MetaPasses for Cpu {
         }
     }
 
-    fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]) {
+    fn write_trial_params(&mut self, params: CheckedParams, trials: &[TrialStep], out: &mut [f64]) {
         let (view, p) = (self.view(), Shared(params.pointers()));
         self.pass(
             |_| true,
             |chunk, kind| {
-                let how = &moves[chunk.tensor];
-                let ratio = view.keeps_ratio(kind).then(|| view.kept(Kept::Train2, chunk, kind).to_write());
-                by_dtype!(kind, T => by_move!(how, MODE => {
-                    let origin = view.origin::<T>(chunk, kind, how);
+                let trial = &trials[chunk.tensor];
+                let ratio = view.keeps_ratio(kind).then(|| view.kept(GradientSlot::Train2, chunk, kind).to_write());
+                by_dtype!(kind, T => by_move!(trial, MODE => {
+                    let origin = view.origin::<T>(chunk, kind, trial);
                     let out = output(p.at(chunk.tensor), chunk, kind);
                     // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
                     unsafe { drive(chunk, MovedKernel::<T, MODE> { origin, ratio, out }) }
@@ -211,7 +221,7 @@ impl MetaPasses for Cpu {
         self.totals(out);
     }
 
-    fn align(&mut self, grads: &Grads, out: &mut [Alignment]) {
+    fn gradient_alignment(&mut self, grads: CheckedGrads, out: &mut [Alignment]) {
         let (view, host) = (self.view(), Shared(grads.pointers()));
         self.pass(
             |_| true,
@@ -220,9 +230,11 @@ impl MetaPasses for Cpu {
                 let g2 = if view.keeps_ratio(kind) {
                     present(host, chunk, kind)
                 } else {
-                    view.keep(host, Kept::Train2, chunk, kind)
+                    view.keep(host, GradientSlot::Train2, chunk, kind)
                 };
-                g2.map_or([0.0; 3], |g2| sums_with(g2, view.kept(Kept::Train1, chunk, kind), chunk, kind, false))
+                g2.map_or([0.0; 3], |g2| {
+                    sums_with(g2, view.kept(GradientSlot::Train1, chunk, kind), chunk, kind, false)
+                })
             },
         );
         for (tensor, out) in out.iter_mut().enumerate() {
@@ -231,7 +243,7 @@ impl MetaPasses for Cpu {
         }
     }
 
-    fn direction_square(&mut self, grads: &Grads, directions: &[Direction], out: &mut [f64]) {
+    fn direction_norm_squared(&mut self, grads: CheckedGrads, directions: &[Direction], out: &mut [f64]) {
         let (view, host) = (self.view(), Shared(grads.pointers()));
         self.pass(
             |_| true,
@@ -244,7 +256,7 @@ impl MetaPasses for Cpu {
         self.totals(out);
     }
 
-    fn keep_direction(&mut self, grads: &Grads, directions: &[Direction], radius: f64) {
+    fn store_direction(&mut self, grads: CheckedGrads, directions: &[Direction], radius: f64) {
         let (view, host) = (self.view(), Shared(grads.pointers()));
         self.pass(
             |tensor| view.keeps_ratio(self.kinds[tensor]),
@@ -259,25 +271,31 @@ impl MetaPasses for Cpu {
         );
     }
 
-    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]) {
-        self.probe::<false, true>(None, Some((params, neighbour)), moves);
+    fn write_perturbed(
+        &mut self,
+        params: CheckedParams,
+        trials: &[TrialStep],
+        neighbour: PerturbedPoint,
+        made: &mut [f64],
+    ) {
+        self.probe::<false, true>(None, Some((params, neighbour)), trials);
         self.made(neighbour, made);
     }
 
-    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
-        self.probe::<true, false>(Some((grads, probe)), None, moves);
-        self.projections(probe, out);
+    fn project(&mut self, grads: CheckedGrads, x: Cotangent, trials: &[TrialStep], out: &mut [Projection]) {
+        self.probe::<true, false>(Some((grads, x)), None, trials);
+        self.projections(x, out);
     }
 
-    fn project_and_write_neighbour(
+    fn project_and_write_perturbed(
         &mut self,
-        look: (&Grads, Probe),
-        params: &Params,
-        moves: &[Move],
-        neighbour: Neighbour,
+        look: (CheckedGrads, Cotangent),
+        params: CheckedParams,
+        trials: &[TrialStep],
+        neighbour: PerturbedPoint,
         (projections, made): (&mut [Projection], &mut [f64]),
     ) {
-        self.probe::<true, true>(Some(look), Some((params, neighbour)), moves);
+        self.probe::<true, true>(Some(look), Some((params, neighbour)), trials);
         self.projections(look.1, projections);
         self.made(neighbour, made);
     }
@@ -285,7 +303,7 @@ impl MetaPasses for Cpu {
 
 impl View<'_> {
     /// Keeps a chunk of the host's gradient, 0 where it has none, and answers it.
-    fn keep(&self, host: *const c_void, slot: Kept, chunk: Chunk, kind: Kind) -> Option<Read> {
+    fn keep(&self, host: *const c_void, slot: GradientSlot, chunk: Chunk, kind: Kind) -> Option<Read> {
         let kept = self.kept(slot, chunk, kind).to_write();
         let g = present(host, chunk, kind);
         // All at once: the system's copy then does not read the lines that it overwrites.
@@ -304,19 +322,19 @@ impl Cpu {
     /// The pass behind the products and the neighbours.
     fn probe<const LOOK: bool, const VISIT: bool>(
         &self,
-        look: Option<(&Grads, Probe)>,
-        visit: Option<(&Params, Neighbour)>,
-        moves: &[Move],
+        look: Option<(CheckedGrads, Cotangent)>,
+        visit: Option<(CheckedParams, PerturbedPoint)>,
+        trials: &[TrialStep],
     ) {
         let view = self.view();
         let host = look.map(|(grads, _)| Shared(grads.pointers()));
-        let probe = look.map(|(_, probe)| probe);
+        let x = look.map(|(_, x)| x);
         let params = visit.map(|(params, _)| Shared(params.pointers()));
         let (directions, radius) = visit.map_or((&[][..], 0.0), |(_, to)| (to.directions, to.radius));
         self.pass(
             |_| true,
             |chunk, kind| {
-                let how = &moves[chunk.tensor];
+                let trial = &trials[chunk.tensor];
                 let host = host.and_then(|host| present(host.at(chunk.tensor), chunk, kind));
                 let out = params.map_or(std::ptr::null_mut(), |params| params.at(chunk.tensor));
                 let out = output(out, chunk, kind);
@@ -325,26 +343,26 @@ impl Cpu {
                 // is not there is not read.
                 by_dtype!(kind, T => {
                     if !view.keeps_ratio(kind) {
-                        let difference = match probe {
-                            Some(Probe::Difference { host, train2: factor }) => {
-                                Some(Difference { host, train2: kept(Kept::Train2), factor })
+                        let difference = match x {
+                            Some(Cotangent::GradientDifference { host, train2: factor }) => {
+                                Some(Difference { host, train2: kept(GradientSlot::Train2), factor })
                             }
                             _ => None,
                         };
                         let direction = directions.get(chunk.tensor).copied().unwrap_or_default();
-                        let way = view.way(chunk, kind, Some(kept(Kept::Train2)), &direction);
-                        return by_move!(how, MODE => {
-                            let origin = view.origin::<T>(chunk, kind, how);
+                        let way = view.way(chunk, kind, Some(kept(GradientSlot::Train2)), &direction);
+                        return by_move!(trial, MODE => {
+                            let origin = view.origin::<T>(chunk, kind, trial);
                             // SAFETY: as above.
                             unsafe { drive(chunk, ProbeKernel::<T, MODE, LOOK, VISIT> { origin, host, difference, way, radius, out }) }
                         });
                     }
-                    let Origin { p, s, .. } = view.origin::<T>(chunk, kind, how);
-                    let (ratio, stride) = (kept(Kept::Train2), kept(Kept::Train1));
+                    let Origin { p, s, .. } = view.origin::<T>(chunk, kind, trial);
+                    let (ratio, stride) = (kept(GradientSlot::Train2), kept(GradientSlot::Train1));
                     let sign = <T as Number>::round(radius.signum());
                     // SAFETY: as above; r and the stride have type T.
                     unsafe {
-                        if *how == Move::Stay {
+                        if *trial == TrialStep::None {
                             drive(chunk, KeptProbeKernel::<T, false, LOOK, VISIT> { p, s, ratio, host, stride, sign, out })
                         } else {
                             drive(chunk, KeptProbeKernel::<T, true, LOOK, VISIT> { p, s, ratio, host, stride, sign, out })
@@ -355,10 +373,10 @@ impl Cpu {
         );
     }
 
-    fn projections(&self, probe: Probe, out: &mut [Projection]) {
-        let factor = match probe {
-            Probe::Host(factor) => factor,
-            Probe::Difference { .. } => 1.0, // in x
+    fn projections(&self, x: Cotangent, out: &mut [Projection]) {
+        let factor = match x {
+            Cotangent::Gradient(factor) => factor,
+            Cotangent::GradientDifference { .. } => 1.0, // in x
         };
         for (tensor, out) in out.iter_mut().enumerate() {
             let [ratio, param] = self.chunks.total(tensor);
@@ -367,7 +385,7 @@ impl Cpu {
     }
 
     /// ⟨δ, w⟩ from ⟨δ, stride⟩.
-    fn made(&self, neighbour: Neighbour, out: &mut [f64]) {
+    fn made(&self, neighbour: PerturbedPoint, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
             let [_, _, with_stride] = self.chunks.total(tensor);
             *out = with_stride / neighbour.radius;
@@ -414,15 +432,15 @@ mod tests {
             let mut host = theta.clone();
             let params = Params::new([SliceMut::F32(&mut host)]);
             let grads = |g| Grads::new([Some(Slice::F32(g))]);
-            cpu.begin_meta(&tensors, &params, &[Kept::Train1, Kept::Train2], forward).expect("memory");
-            cpu.keep_train1(&grads(&g), &mut [GradientSums { square: 0.0, with_momentum: 0.0, zeros: 0.0 }]);
-            cpu.write_moved(&params, &[Move::Stay], &mut [0.0]);
-            cpu.align(&grads(&g2), &mut [Alignment::default()]);
-            cpu.keep_direction(&grads(&g2), &[direction], radius);
+            cpu.begin_meta(&tensors, &params, &[GradientSlot::Train1, GradientSlot::Train2], forward).expect("memory");
+            cpu.store_train1_gradient(&grads(&g), &mut [GradientSums { square: 0.0, with_momentum: 0.0, zeros: 0.0 }]);
+            cpu.write_trial_params(&params, &[TrialStep::None], &mut [0.0]);
+            cpu.gradient_alignment(&grads(&g2), &mut [Alignment::default()]);
+            cpu.store_direction(&grads(&g2), &[direction], radius);
             for sign in [1.0, -1.0] {
-                let neighbour = Neighbour { directions: &[direction], radius: sign * radius };
+                let neighbour = PerturbedPoint { directions: &[direction], radius: sign * radius };
                 let mut made = [0.0];
-                cpu.write_neighbour(&params, &[Move::Stay], neighbour, &mut made);
+                cpu.write_perturbed(&params, &[TrialStep::None], neighbour, &mut made);
                 let (mut exact, mut asked) = (0.0, 0.0);
                 // SAFETY: no pass is under way, and the buffer lives.
                 #[allow(unsafe_code, reason = "the pass wrote behind the borrow")]

@@ -7,13 +7,13 @@ use std::ops::Range;
 use super::chunks::Chunk;
 use super::kernels::adamw::Scalars;
 use super::kernels::step::{
-    BeginKernel, GradientKernel, PlainKernel, StateKernel, Step, StrangersKernel, UpdateKernel,
+    DesyncedKernel, GradientKernel, InitMastersKernel, PlainKernel, StateKernel, Step, UpdateKernel,
 };
 use super::{CHUNK, Cpu, Kind, OfM, Read, Shared, State, by_dtype, drive, from};
 use crate::backend::{Part, StepPasses};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::{DType, Precision};
-use crate::model::host_buffers::{Gradient, Grads, Params};
+use crate::model::host_buffers::{CheckedGradient, CheckedGrads, CheckedParams};
 use crate::model::stats::{GradientSums, StateSums};
 use crate::numeric::half::{self, BF16, F16, Half};
 use crate::numeric::stochastic_rounding::{Noise, SPAN, Use};
@@ -100,7 +100,7 @@ impl Operands<'_> {
 impl StepPasses for Cpu {
     fn gradient_sums(
         &mut self,
-        grads: &Grads,
+        grads: CheckedGrads,
         with_momentum: bool,
         wanted: &(dyn Fn(usize) -> bool + Sync),
         out: &mut [GradientSums],
@@ -113,14 +113,14 @@ impl StepPasses for Cpu {
         }
     }
 
-    fn gradient_sums_of(&mut self, tensor: usize, host: &Gradient, with_momentum: bool) -> GradientSums {
-        let g = [host.pointer()];
+    fn gradient_sums_of(&mut self, gradient: CheckedGradient, with_momentum: bool) -> GradientSums {
+        let (tensor, g) = (gradient.tensor(), [gradient.pointer()]);
         let g = Shared(&g);
         self.sum_gradients(self.chunks.of(tensor), |_| true, |_| g.at(0), with_momentum);
         self.told(tensor, with_momentum)
     }
 
-    fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]) {
+    fn state_sums(&mut self, params: CheckedParams, uninitialized: &[bool], out: &mut [StateSums]) {
         let (state, zeros) = (self.state(), self.zeros);
         let host = Shared(params.pointers());
         self.pass(
@@ -128,7 +128,7 @@ impl StepPasses for Cpu {
             |chunk, kind| {
                 by_dtype!(kind, T => {
                     let p = state.weights(kind, chunk, host.at(chunk.tensor));
-                    let p = if shown[chunk.tensor] { p.as_shown() } else { p };
+                    let p = if uninitialized[chunk.tensor] { p.as_shown() } else { p };
                     let moments = state.moments(kind, chunk);
                     let compute = PhantomData;
                     // SAFETY: the host's parameter and what we keep have the tensor's size and the dtypes of its kind.
@@ -148,23 +148,23 @@ impl StepPasses for Cpu {
         self.of_m.fill(OfM::Told);
     }
 
-    fn begin_masters(&mut self, params: &Params, wanted: &[bool]) {
+    fn init_masters(&mut self, params: CheckedParams, wanted: &[bool]) {
         let (state, host) = (self.state(), Shared(params.pointers()));
         self.pass(
             |tensor| wanted[tensor] && self.kinds[tensor].precision.has_master(),
             |chunk, kind| {
-                let kernel = BeginKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
+                let kernel = InitMastersKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
                 // SAFETY: the host's parameter and our masters have the tensor's size.
                 unsafe { drive(chunk, kernel) }
             },
         );
     }
 
-    fn stranger(&mut self, params: &Params, wanted: &[bool]) -> Option<usize> {
+    fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize> {
         let (state, host) = (self.state(), Shared(params.pointers()));
         let has_master = |tensor: usize| wanted[tensor] && self.kinds[tensor].precision == Precision::Master;
         self.pass(has_master, |chunk, kind| {
-            let kernel = StrangersKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
+            let kernel = DesyncedKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
             // SAFETY: the host's parameter and our masters have the tensor's size.
             unsafe { drive(chunk, kernel) }
         });
@@ -200,8 +200,8 @@ impl StepPasses for Cpu {
 
     fn update(
         &mut self,
-        params: &Params,
-        grads: &Grads,
+        params: CheckedParams,
+        grads: CheckedGrads,
         coefficients: &[Option<Coefficients>],
         out: &mut [StateSums],
         momentum: Option<&mut [f64]>,
@@ -270,7 +270,12 @@ impl StepPasses for Cpu {
         }
     }
 
-    fn update_plain(&mut self, params: &Params, grads: &Grads, coefficients: &[Option<Coefficients>]) {
+    fn update_without_sums(
+        &mut self,
+        params: CheckedParams,
+        grads: CheckedGrads,
+        coefficients: &[Option<Coefficients>],
+    ) {
         let operands =
             Operands { params: Shared(params.pointers()), grads: Shared(grads.pointers()), state: self.state() };
         self.pass(

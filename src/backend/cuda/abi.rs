@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::driver::Address;
+use crate::backend::TrialStep;
 use crate::model::coefficients;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups;
@@ -109,14 +110,14 @@ impl From<&ParamGroup> for Hyper {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct Kept {
+pub struct LastGradient {
     pub square: f64,
     pub with_momentum: f64,
     pub zeros: f64,
     pub known: u64,
 }
 
-impl From<Option<GradientSums>> for Kept {
+impl From<Option<GradientSums>> for LastGradient {
     fn from(sums: Option<GradientSums>) -> Self {
         sums.map_or(Self::zeroed(), |s| Self {
             square: s.square,
@@ -127,7 +128,7 @@ impl From<Option<GradientSums>> for Kept {
     }
 }
 
-impl Kept {
+impl LastGradient {
     pub fn sums(&self) -> Option<GradientSums> {
         let Self { square, with_momentum, zeros, known } = *self;
         (known != 0).then_some(GradientSums { square, with_momentum, zeros })
@@ -228,7 +229,7 @@ pub struct World {
     pub grads: Address,
     pub fixed: Address,
     pub keys: Address,
-    pub mastered: Address,
+    pub master_initialized: Address,
     pub begin: Address,
     pub steps: Address,
     pub coefficients: Address,
@@ -304,14 +305,13 @@ pub struct Move {
     pub coefficients: Coefficients,
 }
 
-impl From<&super::super::Move> for Move {
-    fn from(how: &super::super::Move) -> Self {
-        use super::super::Move::{Drift, Stay, Step};
-        match how {
+impl From<&TrialStep> for Move {
+    fn from(trial: &TrialStep) -> Self {
+        match trial {
             // Computed with and not used: nothing may become a NaN.
-            Stay => Self { how: 0, coefficients: Coefficients { eps: 1.0, ..Coefficients::default() } },
-            Step(c) => Self { how: 1, coefficients: c.into() },
-            Drift(c) => Self { how: 2, coefficients: c.into() },
+            TrialStep::None => Self { how: 0, coefficients: Coefficients { eps: 1.0, ..Coefficients::default() } },
+            TrialStep::Gradient(c) => Self { how: 1, coefficients: c.into() },
+            TrialStep::Moments(c) => Self { how: 2, coefficients: c.into() },
         }
     }
 }

@@ -6,13 +6,13 @@ use std::ptr::from_ref;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::abi::{self, Hyper, Kept, State};
+use super::abi::{self, Hyper, LastGradient, State};
 use super::device::Queue;
 use super::driver::Address;
 use super::{BLOCK, Cuda, DECIDER, Tables, addresses};
-use crate::backend::{DeviceStep, Mirror};
+use crate::backend::{DeviceStep, RunState};
 use crate::error::{Error, Result};
-use crate::model::host_buffers::{Grads, Params};
+use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::options::{Options, ParamGroup};
 use crate::model::report::{StepOptions, StepReport};
 use crate::modulation::Factors;
@@ -39,7 +39,7 @@ fn digest(pointers: impl Iterator<Item = Address>) -> u64 {
 
 impl Cuda {
     /// Makes the current table hold these pointers.
-    fn point_to(&mut self, queue: &Queue, capturing: bool, params: &Params, grads: &Grads) -> Result<()> {
+    fn point_to(&mut self, queue: &Queue, capturing: bool, params: CheckedParams, grads: CheckedGrads) -> Result<()> {
         if self.tables[self.current].hold(addresses(params, grads)) {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Cuda {
 }
 
 impl DeviceStep for Cuda {
-    fn launch(&mut self, params: &Params, grads: &Grads, options: &StepOptions, waits: bool) -> Result<()> {
+    fn launch(&mut self, params: CheckedParams, grads: CheckedGrads, options: &StepOptions, waits: bool) -> Result<()> {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         let capturing = queue.is_capturing()?;
@@ -183,7 +183,7 @@ impl DeviceStep for Cuda {
         }))
     }
 
-    fn pull(&mut self, mirror: Mirror) -> Result<()> {
+    fn pull(&mut self, run: &mut RunState) -> Result<()> {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "reading the optimizer's state")?;
@@ -192,25 +192,25 @@ impl DeviceStep for Cuda {
         unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &[from_ref(&world).cast(), from_ref(&all).cast()])? };
         let state = self.read_state(&queue)?;
         let steps = self.places.steps.read(&queue)?;
-        let mastered = self.places.mastered.read(&queue)?;
+        let initialized = self.places.master_initialized.read(&queue)?;
         let totals = self.places.state_totals.read(&queue)?;
-        let kept = self.places.kept.read(&queue)?;
+        let last_gradients = self.places.kept.read(&queue)?;
         let (features, factors) = (self.places.features.read(&queue)?, self.places.factors.read(&queue)?);
         // From here on nothing fails.
         self.busy = false;
-        *mirror.steps = state.steps;
-        mirror.skips.by_reason = state.skips;
-        mirror.skips.last = state.last_skip();
-        mirror.tensor_steps.copy_from_slice(&steps);
-        mirror.mastered.iter_mut().zip(mastered).for_each(|(own, begun)| *own = begun != 0);
-        *mirror.carried = state.carried != 0;
-        for (sums, totals) in mirror.state.iter_mut().zip(totals.chunks_exact(abi::STATE_SUMS)) {
+        run.steps = state.steps;
+        run.skips.by_reason = state.skips;
+        run.skips.last = state.last_skip();
+        run.tensor_steps.copy_from_slice(&steps);
+        run.master_initialized.iter_mut().zip(initialized).for_each(|(own, initialized)| *own = initialized != 0);
+        run.sums_current = state.carried != 0;
+        for (sums, totals) in run.state_sums.iter_mut().zip(totals.chunks_exact(abi::STATE_SUMS)) {
             *sums = abi::state_sums(totals);
         }
-        for (own, kept) in mirror.kept.iter_mut().zip(&kept) {
-            *own = kept.sums();
+        for (own, last) in run.last_gradients.iter_mut().zip(&last_gradients) {
+            *own = last.sums();
         }
-        if let Some(modulation) = mirror.modulation {
+        if let Some(modulation) = &mut run.modulation {
             let rows = |row: usize| factors[row * factors.len() / 4..(row + 1) * factors.len() / 4].to_vec();
             let factors = Factors { alpha: rows(0), beta: rows(1), lambda1: rows(2), lambda2: rows(3) };
             modulation.restore((state.known != 0).then_some((features, factors)));
@@ -218,11 +218,11 @@ impl DeviceStep for Cuda {
         Ok(())
     }
 
-    fn push(&mut self, mirror: Mirror, options: &Options, groups: &[ParamGroup]) -> Result<()> {
+    fn push(&mut self, run: &RunState, options: &Options, groups: &[ParamGroup]) -> Result<()> {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "changing the optimizer's state")?;
-        let pushed = self.push_all(&queue, mirror, options, groups);
+        let pushed = self.push_all(&queue, run, options, groups);
         self.breaks(pushed)
     }
 
@@ -248,20 +248,20 @@ impl DeviceStep for Cuda {
 }
 
 impl Cuda {
-    fn push_all(&self, queue: &Queue, mirror: Mirror, options: &Options, groups: &[ParamGroup]) -> Result<()> {
+    fn push_all(&self, queue: &Queue, run: &RunState, options: &Options, groups: &[ParamGroup]) -> Result<()> {
         let mut state = self.read_state(queue)?;
-        state.steps = *mirror.steps;
-        state.skips = mirror.skips.by_reason;
-        state.set_last_skip(mirror.skips.last);
-        state.carried = (*mirror.carried).into();
-        state.momentum = 0; // `kept` has it
-        let kept: Vec<Kept> = mirror.kept.iter().map(|sums| Kept::from(*sums)).collect();
-        let mastered: Vec<u32> = mirror.mastered.iter().map(|begun| u32::from(*begun)).collect();
-        self.places.steps.write(queue, 0, mirror.tensor_steps)?;
-        self.places.mastered.write(queue, 0, &mastered)?;
-        self.places.keys.write(queue, 0, mirror.keys)?;
-        self.places.kept.write(queue, 0, &kept)?;
-        if let Some(modulation) = mirror.modulation {
+        state.steps = run.steps;
+        state.skips = run.skips.by_reason;
+        state.set_last_skip(run.skips.last);
+        state.carried = run.sums_current.into();
+        state.momentum = 0; // `last_gradients` have it
+        let last_gradients: Vec<LastGradient> = run.last_gradients.iter().map(|sums| (*sums).into()).collect();
+        let initialized: Vec<u32> = run.master_initialized.iter().map(|initialized| u32::from(*initialized)).collect();
+        self.places.steps.write(queue, 0, &run.tensor_steps)?;
+        self.places.master_initialized.write(queue, 0, &initialized)?;
+        self.places.keys.write(queue, 0, &run.rounding_keys)?;
+        self.places.kept.write(queue, 0, &last_gradients)?;
+        if let Some(modulation) = &run.modulation {
             self.places.phi.write(queue, 0, modulation.attention.values())?;
             state.known = modulation.last().is_some().into();
             if let Some((features, factors)) = modulation.last() {

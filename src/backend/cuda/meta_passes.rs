@@ -8,10 +8,12 @@ use super::device::{Kernel, Queue};
 use super::device_step::flags;
 use super::driver::Address;
 use super::memory::{Array, Memory, Plan};
-use crate::backend::{Alignment, Direction, Kept, MetaPasses, Move, Neighbour, Probe, Projection, StepPasses};
+use crate::backend::{
+    Alignment, Cotangent, Direction, GradientSlot, MetaPasses, PerturbedPoint, Projection, StepPasses, TrialStep,
+};
 use crate::error::Result;
 use crate::model::groups::Tensor;
-use crate::model::host_buffers::{Grads, Params};
+use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::stats::GradientSums;
 
 /// What a meta-update holds beside the moments.
@@ -19,16 +21,16 @@ use crate::model::stats::GradientSums;
 pub struct MetaMemory {
     /// θ of each tensor.
     saved: Vec<Address>,
-    /// Gradients of each tensor, by [`Kept`]; θ's addresses where none is kept and no kernel reads.
+    /// Gradients of each tensor, by [`GradientSlot`]; θ's addresses where none is kept and no kernel reads.
     kept: [Vec<Address>; 2],
     on_device: Array<abi::Meta>,
-    moves: Array<abi::Move>,
+    trials: Array<abi::Move>,
     directions: Array<abi::Direction>,
     _memory: Memory,
 }
 
 impl MetaMemory {
-    fn new(cuda: &Cuda, queue: &Queue, slots: &[Kept]) -> Result<Self> {
+    fn new(cuda: &Cuda, queue: &Queue, slots: &[GradientSlot]) -> Result<Self> {
         let n = cuda.sizes.len();
         let mut plan = Plan::default();
         let mut buffers = |bytes: fn(&super::Sizes) -> usize| {
@@ -40,7 +42,7 @@ impl MetaMemory {
             kept[*slot as usize] = Some(buffers(|s| s.grad)?);
         }
         let tables = plan.array::<Address>(3 * n)?;
-        let (on_device, moves, directions) = (plan.array(1)?, plan.array(n)?, plan.array(n)?);
+        let (on_device, trials, directions) = (plan.array(1)?, plan.array(n)?, plan.array(n)?);
         let memory = plan.allocate(&cuda.device)?;
 
         let place = |planned: Vec<super::memory::Planned<u8>>| -> Vec<Address> {
@@ -52,7 +54,7 @@ impl MetaMemory {
         let table = |i: usize| tables.address + (i * n * size_of::<Address>()) as Address;
         let new = Self {
             on_device: on_device.within(&memory),
-            moves: moves.within(&memory),
+            trials: trials.within(&memory),
             directions: directions.within(&memory),
             saved,
             kept,
@@ -62,7 +64,7 @@ impl MetaMemory {
         let meta = abi::Meta {
             saved: table(0),
             kept: [table(1), table(2)],
-            moves: new.moves.address,
+            moves: new.trials.address,
             directions: new.directions.address,
         };
         new.on_device.write(queue, 0, &[meta])?;
@@ -75,8 +77,8 @@ impl Cuda {
         self.meta.as_ref().expect("the optimizer calls begin_meta first")
     }
 
-    fn write_moves(&self, queue: &Queue, moves: &[Move]) -> Result<()> {
-        self.meta().moves.write(queue, 0, &moves.iter().map(abi::Move::from).collect::<Vec<_>>())
+    fn write_moves(&self, queue: &Queue, trials: &[TrialStep]) -> Result<()> {
+        self.meta().trials.write(queue, 0, &trials.iter().map(abi::Move::from).collect::<Vec<_>>())
     }
 
     fn write_directions(&self, queue: &Queue, directions: &[Direction]) -> Result<()> {
@@ -113,11 +115,17 @@ fn first(sums: &[f64], out: &mut [f64]) {
 }
 
 impl MetaPasses for Cuda {
-    fn begin_meta(&mut self, _tensors: &[Tensor], params: &Params, kept: &[Kept], _forward: bool) -> Result<()> {
+    fn begin_meta(
+        &mut self,
+        _tensors: &[Tensor],
+        params: CheckedParams,
+        kept: &[GradientSlot],
+        _forward: bool,
+    ) -> Result<()> {
         self.begin_with(params, kept)
     }
 
-    fn restore(&mut self, params: &Params) {
+    fn restore_params(&mut self, params: CheckedParams) {
         // Whatever failed before: as long as the device copies, θ comes back.
         let earlier = self.failure.get_mut().take();
         self.attempt(|cuda, queue| {
@@ -136,54 +144,60 @@ impl MetaPasses for Cuda {
         self.meta = None;
     }
 
-    fn keep_train1(&mut self, grads: &Grads, out: &mut [GradientSums]) {
-        self.keep(grads, Kept::Train1);
+    fn store_train1_gradient(&mut self, grads: CheckedGrads, out: &mut [GradientSums]) {
+        self.keep(grads, GradientSlot::Train1);
         self.gradient_sums(grads, true, &|_| true, out);
     }
 
-    fn align(&mut self, grads: &Grads, out: &mut [Alignment]) {
-        self.keep(grads, Kept::Train2);
+    fn gradient_alignment(&mut self, grads: CheckedGrads, out: &mut [Alignment]) {
+        self.keep(grads, GradientSlot::Train2);
         let sums = self.meta_sums(self.kernels.alignment, &[], |_, _| Ok(()));
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact(GRADIENT_SUMS)) {
             *out = Alignment { square: sums[0], product: sums[1] };
         }
     }
 
-    fn write_moved(&mut self, params: &Params, moves: &[Move], out: &mut [f64]) {
+    fn write_trial_params(&mut self, params: CheckedParams, trials: &[TrialStep], out: &mut [f64]) {
         let sums = self.meta_sums(self.kernels.moved, &[], |cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
-            cuda.write_moves(queue, moves)
+            cuda.write_moves(queue, trials)
         });
         first(&sums, out);
     }
 
-    fn direction_square(&mut self, _grads: &Grads, directions: &[Direction], out: &mut [f64]) {
-        let kernel = self.kernels.direction_square;
+    fn direction_norm_squared(&mut self, _grads: CheckedGrads, directions: &[Direction], out: &mut [f64]) {
+        let kernel = self.kernels.direction_norm_squared;
         let sums = self.meta_sums(kernel, &[], |cuda, queue| cuda.write_directions(queue, directions));
         first(&sums, out);
     }
 
-    fn keep_direction(&mut self, _grads: &Grads, _directions: &[Direction], _radius: f64) {
+    fn store_direction(&mut self, _grads: CheckedGrads, _directions: &[Direction], _radius: f64) {
         // Both gradients are kept already.
     }
 
-    fn write_neighbour(&mut self, params: &Params, moves: &[Move], neighbour: Neighbour, made: &mut [f64]) {
+    fn write_perturbed(
+        &mut self,
+        params: CheckedParams,
+        trials: &[TrialStep],
+        neighbour: PerturbedPoint,
+        made: &mut [f64],
+    ) {
         let sums = self.meta_sums(self.kernels.neighbour, &[neighbour.radius], |cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
-            cuda.write_moves(queue, moves)?;
+            cuda.write_moves(queue, trials)?;
             cuda.write_directions(queue, neighbour.directions)
         });
         first(&sums, made);
     }
 
-    fn project(&mut self, grads: &Grads, probe: Probe, moves: &[Move], out: &mut [Projection]) {
-        let (differs, host, train2) = match probe {
-            Probe::Host(host) => (0_u32, host, 0.0),
-            Probe::Difference { host, train2 } => (1, host, train2),
+    fn project(&mut self, grads: CheckedGrads, x: Cotangent, trials: &[TrialStep], out: &mut [Projection]) {
+        let (differs, host, train2) = match x {
+            Cotangent::Gradient(host) => (0_u32, host, 0.0),
+            Cotangent::GradientDifference { host, train2 } => (1, host, train2),
         };
         let sums = self.attempt(|cuda, queue| {
-            cuda.pass_over(queue, None, Some(grads))?;
-            cuda.write_moves(queue, moves)?;
+            cuda.pass_over(queue, None, Some(grads.pointers()))?;
+            cuda.write_moves(queue, trials)?;
             let meta = cuda.meta().on_device.address;
             let arguments =
                 [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&host).cast(), from_ref(&train2).cast()];
@@ -200,7 +214,7 @@ impl MetaPasses for Cuda {
 
 impl Cuda {
     /// Copies the host's gradients; zeros where one is missing.
-    fn keep(&mut self, grads: &Grads, slot: Kept) {
+    fn keep(&mut self, grads: CheckedGrads, slot: GradientSlot) {
         self.attempt(|cuda, queue| {
             let to = &cuda.meta().kept[slot as usize];
             for ((to, host), size) in to.iter().zip(grads.pointers()).zip(&cuda.sizes) {
@@ -217,7 +231,7 @@ impl Cuda {
         });
     }
 
-    fn begin_with(&mut self, params: &Params, kept: &[Kept]) -> Result<()> {
+    fn begin_with(&mut self, params: CheckedParams, kept: &[GradientSlot]) -> Result<()> {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         Self::refuse_capture(&queue, "a meta-update")?;

@@ -41,7 +41,7 @@ use crate::backend::{Backend, DeviceStep};
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::model::groups::{Groups, Tensor};
-use crate::model::host_buffers::{Grads, Params};
+use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::options::{NonFinite, Options};
 use crate::modulation::Modulation;
 
@@ -128,11 +128,11 @@ struct Kernels {
     totals: Kernel,
     moved: Kernel,
     alignment: Kernel,
-    direction_square: Kernel,
+    direction_norm_squared: Kernel,
     neighbour: Kernel,
     project: Kernel,
     begin: Kernel,
-    strangers: Kernel,
+    count_desynced: Kernel,
 }
 
 impl Kernels {
@@ -146,11 +146,11 @@ impl Kernels {
             totals: device.kernel("maw_totals")?,
             moved: device.kernel("maw_moved")?,
             alignment: device.kernel("maw_alignment")?,
-            direction_square: device.kernel("maw_direction_square")?,
+            direction_norm_squared: device.kernel("maw_direction_square")?,
             neighbour: device.kernel("maw_neighbour")?,
             project: device.kernel("maw_project")?,
             begin: device.kernel("maw_begin")?,
-            strangers: device.kernel("maw_strangers")?,
+            count_desynced: device.kernel("maw_strangers")?,
         })
     }
 }
@@ -202,7 +202,7 @@ struct Checked {
     others: [Address; 2],
 }
 
-fn addresses<'a>(params: &'a Params, grads: &'a Grads) -> impl Iterator<Item = Address> + 'a {
+fn addresses<'a>(params: CheckedParams<'a>, grads: CheckedGrads<'a>) -> impl Iterator<Item = Address> + 'a {
     let params = params.pointers().iter().map(|p| p.addr() as Address);
     params.chain(grads.pointers().iter().map(|g| g.addr() as Address))
 }
@@ -327,7 +327,7 @@ impl Drop for Cuda {
 }
 
 impl Backend for Cuda {
-    fn check_buffers(&mut self, tensors: &[Tensor], params: &Params, grads: Option<&Grads>) -> Result<()> {
+    fn check_memory(&mut self, tensors: &[Tensor], params: CheckedParams, grads: Option<CheckedGrads>) -> Result<()> {
         type Bytes = fn(&Sizes) -> usize;
         let check =
             |argument: &str, bytes: Bytes, checked: &mut [Address], pointers: &mut dyn Iterator<Item = Address>| {
@@ -344,7 +344,7 @@ impl Backend for Cuda {
             };
         let mut params = params.pointers().iter().map(|p| p.addr() as Address);
         check("params", |size| size.param, &mut self.checked.params, &mut params)?;
-        let mut grads = grads.into_iter().flat_map(Grads::pointers).map(|g| g.addr() as Address);
+        let mut grads = grads.into_iter().flat_map(CheckedGrads::pointers).map(|g| g.addr() as Address);
         check("grads", |size| size.grad, &mut self.checked.grads, &mut grads)
     }
 
@@ -353,7 +353,7 @@ impl Backend for Cuda {
         if queue.is_capturing()? { Err(Error::Capturing { what }) } else { Ok(()) }
     }
 
-    fn may_follow(&self, options: &Options) -> Result<()> {
+    fn can_apply_options(&self, options: &Options) -> Result<()> {
         let mut policy = self.policy;
         policy.follow(options);
         // Which kernels run stands in the graph: without statistics nothing can be clipped or found, and no replay waits
@@ -362,7 +362,7 @@ impl Backend for Cuda {
         if lost { Err(Error::CapturedOtherwise) } else { Ok(()) }
     }
 
-    fn follow(&mut self, options: &Options) {
+    fn apply_options(&mut self, options: &Options) {
         self.policy.follow(options);
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
-use super::abi::{self, Coefficients, Hyper, Kept, Settings, State, World};
+use super::abi::{self, Coefficients, Hyper, LastGradient, Settings, State, World};
 use super::device::{Device, Queue};
 use super::driver::Address;
 use super::memory::{Array, Memory, Plan};
@@ -20,11 +20,11 @@ pub struct Places {
     /// All of [`World`] but the tables of pointers.
     pub world: World,
     pub keys: Array<u64>,
-    pub mastered: Array<u32>,
+    pub master_initialized: Array<u32>,
     pub begin: Array<u32>,
     pub steps: Array<u64>,
     pub coefficients: Array<Coefficients>,
-    pub kept: Array<Kept>,
+    pub kept: Array<LastGradient>,
     pub gradient_totals: Array<f64>,
     pub state_totals: Array<f64>,
     pub hyper: Array<Hyper>,
@@ -74,7 +74,7 @@ impl Model<'_> {
         let tensor_table = plan.array::<abi::Tensor>(n)?;
         let fixed = plan.array::<f64>(3 * n)?;
         let keys = plan.array(n)?;
-        let mastered = plan.array(n)?;
+        let master_initialized = plan.array(n)?;
         let begin = plan.array(n)?;
         let steps = plan.array(n)?;
         let coefficients = plan.array(n)?;
@@ -106,7 +106,7 @@ impl Model<'_> {
         let mut places = Places {
             world: World::zeroed(),
             keys: keys.within(m),
-            mastered: mastered.within(m),
+            master_initialized: master_initialized.within(m),
             begin: begin.within(m),
             steps: steps.within(m),
             coefficients: coefficients.within(m),
@@ -132,7 +132,7 @@ impl Model<'_> {
             tensors: tensor_table.address,
             fixed: fixed.address,
             keys: places.keys.address,
-            mastered: places.mastered.address,
+            master_initialized: places.master_initialized.address,
             begin: places.begin.address,
             steps: places.steps.address,
             coefficients: places.coefficients.address,

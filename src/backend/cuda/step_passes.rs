@@ -14,7 +14,7 @@ use super::{BLOCK, Cuda, DECIDER};
 use crate::backend::{Part, StepPasses};
 use crate::error::Result;
 use crate::model::coefficients;
-use crate::model::host_buffers::{Gradient, Grads, Params};
+use crate::model::host_buffers::{CheckedGradient, CheckedGrads, CheckedParams};
 use crate::model::stats::{GradientSums, StateSums};
 use crate::numeric::half::{self, BF16, F16, Half};
 
@@ -40,14 +40,19 @@ impl Cuda {
     }
 
     /// Lets passes see these pointers; those of the other array stay.
-    pub(super) fn pass_over(&mut self, queue: &Queue, params: Option<&Params>, grads: Option<&Grads>) -> Result<()> {
+    pub(super) fn pass_over(
+        &mut self,
+        queue: &Queue,
+        params: Option<CheckedParams>,
+        grads: Option<&[*const c_void]>,
+    ) -> Result<()> {
         let n = self.sizes.len();
         let old = self.passing.pointers.clone();
         let mut new = old.clone();
         for (to, from) in new[..n].iter_mut().zip(params.iter().flat_map(|p| p.pointers())) {
             *to = from.addr() as Address;
         }
-        for (to, from) in new[n..].iter_mut().zip(grads.iter().flat_map(|g| g.pointers())) {
+        for (to, from) in new[n..].iter_mut().zip(grads.into_iter().flatten()) {
             *to = from.addr() as Address;
         }
         if old == new { Ok(()) } else { self.passing.set(queue, new.into_iter()) }
@@ -101,7 +106,12 @@ impl Cuda {
         }
     }
 
-    fn gradient_pass(&mut self, queue: &Queue, grads: &Grads, with_momentum: bool) -> Result<Vec<GradientSums>> {
+    fn gradient_pass(
+        &mut self,
+        queue: &Queue,
+        grads: &[*const c_void],
+        with_momentum: bool,
+    ) -> Result<Vec<GradientSums>> {
         self.pass_over(queue, None, Some(grads))?;
         let which = flags::GRADIENTS | if with_momentum { flags::MOMENTUM } else { 0 };
         // SAFETY: the arguments are those of kernels.cu.
@@ -114,10 +124,10 @@ impl Cuda {
         &mut self,
         queue: &Queue,
         kernel: Kernel,
-        (params, grads): (&Params, &Grads),
+        (params, grads): (CheckedParams, CheckedGrads),
         coefficients: &[Option<coefficients::Coefficients>],
     ) -> Result<()> {
-        self.pass_over(queue, Some(params), Some(grads))?;
+        self.pass_over(queue, Some(params), Some(grads.pointers()))?;
         let table: Vec<Coefficients> =
             coefficients.iter().map(|c| c.as_ref().map_or_else(Coefficients::default, Into::into)).collect();
         self.places.coefficients.write(queue, 0, &table)?;
@@ -143,31 +153,30 @@ impl Cuda {
 impl StepPasses for Cuda {
     fn gradient_sums(
         &mut self,
-        grads: &Grads,
+        grads: CheckedGrads,
         with_momentum: bool,
         wanted: &(dyn Fn(usize) -> bool + Sync),
         out: &mut [GradientSums],
     ) {
-        let sums = self.attempt(|cuda, queue| cuda.gradient_pass(queue, grads, with_momentum));
+        let sums = self.attempt(|cuda, queue| cuda.gradient_pass(queue, grads.pointers(), with_momentum));
         for (i, out) in out.iter_mut().enumerate().filter(|(i, _)| grads.has(*i) && wanted(*i)) {
             *out = sums.as_ref().map_or(NO_GRADIENT_SUMS, |sums| sums[i]);
         }
     }
 
-    fn gradient_sums_of(&mut self, tensor: usize, gradient: &Gradient, with_momentum: bool) -> GradientSums {
-        let mut pointers = vec![std::ptr::null(); self.sizes.len()];
-        pointers[tensor] = gradient.pointer();
-        // SAFETY: the gradient's own promise, and NULLs.
-        let alone = unsafe { Grads::from_raw(&pointers) };
+    fn gradient_sums_of(&mut self, gradient: CheckedGradient, with_momentum: bool) -> GradientSums {
+        let mut alone = vec![std::ptr::null(); self.sizes.len()];
+        alone[gradient.tensor()] = gradient.pointer();
         self.attempt(|cuda, queue| cuda.gradient_pass(queue, &alone, with_momentum))
-            .map_or(NO_GRADIENT_SUMS, |sums| sums[tensor])
+            .map_or(NO_GRADIENT_SUMS, |sums| sums[gradient.tensor()])
     }
 
-    fn state_sums(&mut self, params: &Params, shown: &[bool], out: &mut [StateSums]) {
+    fn state_sums(&mut self, params: CheckedParams, uninitialized: &[bool], out: &mut [StateSums]) {
         let totals = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
-            let mastered: Vec<u32> = shown.iter().map(|shown| u32::from(!shown)).collect();
-            cuda.places.mastered.write(queue, 0, &mastered)?;
+            let master_initialized: Vec<u32> =
+                uninitialized.iter().map(|uninitialized| u32::from(!uninitialized)).collect();
+            cuda.places.master_initialized.write(queue, 0, &master_initialized)?;
             let which = flags::STATE;
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.statistics, &[from_ref(&which).cast()])? };
@@ -179,7 +188,7 @@ impl StepPasses for Cuda {
         }
     }
 
-    fn begin_masters(&mut self, params: &Params, wanted: &[bool]) {
+    fn init_masters(&mut self, params: CheckedParams, wanted: &[bool]) {
         self.attempt(|cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
             let begin: Vec<u32> =
@@ -190,11 +199,11 @@ impl StepPasses for Cuda {
         });
     }
 
-    fn stranger(&mut self, params: &Params, wanted: &[bool]) -> Option<usize> {
+    fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize> {
         let counts = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
             // SAFETY: the arguments are those of kernels.cu.
-            unsafe { cuda.pass(queue, cuda.kernels.strangers, &[])? };
+            unsafe { cuda.pass(queue, cuda.kernels.count_desynced, &[])? };
             cuda.totals(queue, flags::GRADIENTS)
         })?;
         wanted.iter().zip(counts.chunks_exact(abi::GRADIENT_SUMS)).position(|(wanted, sums)| *wanted && sums[0] > 0.0)
@@ -228,8 +237,8 @@ impl StepPasses for Cuda {
 
     fn update(
         &mut self,
-        params: &Params,
-        grads: &Grads,
+        params: CheckedParams,
+        grads: CheckedGrads,
         coefficients: &[Option<coefficients::Coefficients>],
         state: &mut [StateSums],
         momentum: Option<&mut [f64]>,
@@ -249,7 +258,12 @@ impl StepPasses for Cuda {
         }
     }
 
-    fn update_plain(&mut self, params: &Params, grads: &Grads, coefficients: &[Option<coefficients::Coefficients>]) {
+    fn update_without_sums(
+        &mut self,
+        params: CheckedParams,
+        grads: CheckedGrads,
+        coefficients: &[Option<coefficients::Coefficients>],
+    ) {
         self.attempt(|cuda, queue| {
             cuda.update_pass(queue, cuda.kernels.update_unseen, (params, grads), coefficients)?;
             queue.wait()

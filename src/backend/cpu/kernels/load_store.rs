@@ -336,7 +336,7 @@ impl Weights {
     /// # Safety
     /// As for [`Self::tile`].
     #[inline(always)]
-    pub unsafe fn begin_masters(&self, at: usize, len: usize) {
+    pub unsafe fn init_masters(&self, at: usize, len: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             match self.precision {
@@ -356,7 +356,7 @@ impl Weights {
     /// # Safety
     /// As for [`Self::tile`].
     #[inline(always)]
-    pub unsafe fn strangers(&self, at: usize, len: usize) -> usize {
+    pub unsafe fn count_desynced(&self, at: usize, len: usize) -> usize {
         if self.precision != Precision::Master {
             return 0;
         }

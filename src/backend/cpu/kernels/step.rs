@@ -429,24 +429,24 @@ impl<T: Float> Tiles<0> for PlainKernel<T> {
 
 /// Masters that begin with what the host's parameter says.
 #[derive(Clone, Copy, Debug)]
-pub struct BeginKernel(pub Weights);
+pub struct InitMastersKernel(pub Weights);
 
-impl Tiles<0> for BeginKernel {
+impl Tiles<0> for InitMastersKernel {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
         // SAFETY: the caller's promise.
-        unsafe { self.0.begin_masters(at, len) }
+        unsafe { self.0.init_masters(at, len) }
     }
 }
 
 /// The number of elements that are not what their masters show.
 #[derive(Clone, Copy, Debug)]
-pub struct StrangersKernel(pub Weights);
+pub struct DesyncedKernel(pub Weights);
 
-impl Tiles<1> for StrangersKernel {
+impl Tiles<1> for DesyncedKernel {
     #[inline(always)]
     unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
         // SAFETY: the caller's promise.
-        sums[0].add_one(unsafe { self.0.strangers(at, len) } as f64);
+        sums[0].add_one(unsafe { self.0.count_desynced(at, len) } as f64);
     }
 }

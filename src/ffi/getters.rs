@@ -3,17 +3,10 @@
 use std::ffi::c_char;
 
 use super::error::maw_error;
-use super::handle::{call, look, maw_optimizer};
+use super::handle::{call, call_synced, maw_optimizer};
 use super::pointers::{check, copy_out, put};
 use super::types::maw_status;
-use crate::error::{Error, Result};
-use crate::model::options::ParamGroup;
-use crate::optimizer::{Optimizer, check_length, not_found};
-
-fn param_group(optimizer: &Optimizer, group: u32) -> Result<&ParamGroup> {
-    let groups = optimizer.param_groups();
-    groups.get(group as usize).ok_or_else(|| not_found("param group", group as usize, groups.len()))
-}
+use crate::error::{Error, StateError};
 
 /// The learning rate of a param group as it is now.
 ///
@@ -29,7 +22,9 @@ pub unsafe extern "C" fn maw_get_lr(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| put(lr, param_group(optimizer, group)?.lr, "lr")) }
+    unsafe {
+        call("maw_get_lr", optimizer, error, |optimizer| put(lr, optimizer.param_group(group as usize)?.lr, "lr"))
+    }
 }
 
 /// The weight decay of a param group as it is now.
@@ -47,8 +42,8 @@ pub unsafe extern "C" fn maw_get_weight_decay(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            put(weight_decay, param_group(optimizer, group)?.weight_decay, "weight_decay")
+        call("maw_get_weight_decay", optimizer, error, |optimizer| {
+            put(weight_decay, optimizer.param_group(group as usize)?.weight_decay, "weight_decay")
         })
     }
 }
@@ -67,7 +62,7 @@ pub unsafe extern "C" fn maw_get_priorities(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
+        call("maw_get_priorities", optimizer, error, |optimizer| {
             copy_out(&optimizer.options().priorities, priorities, 3, "priorities", "terms")
         })
     }
@@ -86,7 +81,7 @@ pub unsafe extern "C" fn maw_step_count(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { look(optimizer, error, |optimizer| put(steps, optimizer.steps(), "steps")) }
+    unsafe { call_synced("maw_step_count", optimizer, error, |optimizer| put(steps, optimizer.steps(), "steps")) }
 }
 
 /// Param groups registered so far.
@@ -102,7 +97,9 @@ pub unsafe extern "C" fn maw_param_group_count(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| put(count, optimizer.param_groups().len(), "count")) }
+    unsafe {
+        call("maw_param_group_count", optimizer, error, |optimizer| put(count, optimizer.param_groups().len(), "count"))
+    }
 }
 
 /// Tensors registered so far.
@@ -118,7 +115,7 @@ pub unsafe extern "C" fn maw_tensor_count(
     error: *mut *mut maw_error,
 ) -> maw_status {
     // SAFETY: the caller's promise.
-    unsafe { call(optimizer, error, |optimizer| put(count, optimizer.tensors().len(), "count")) }
+    unsafe { call("maw_tensor_count", optimizer, error, |optimizer| put(count, optimizer.tensors().len(), "count")) }
 }
 
 /// The name of a tensor.
@@ -137,9 +134,8 @@ pub unsafe extern "C" fn maw_tensor_name(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            let tensors = optimizer.tensors();
-            let found = tensors.get(tensor).ok_or_else(|| not_found("tensor", tensor, tensors.len()))?;
+        call("maw_tensor_name", optimizer, error, |optimizer| {
+            let found = optimizer.tensor(tensor)?;
             put(name, found.spec.name.as_c_str().as_ptr(), "name")
         })
     }
@@ -161,9 +157,9 @@ pub unsafe extern "C" fn maw_tensor_group(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            let of_tensor = &optimizer.groups("maw_tensor_group")?.of_tensor;
-            let found = of_tensor.get(tensor).ok_or_else(|| not_found("tensor", tensor, of_tensor.len()))?;
+        call("maw_tensor_group", optimizer, error, |optimizer| {
+            let of_tensor = &optimizer.groups()?.of_tensor;
+            let found = of_tensor.get(tensor).ok_or_else(|| Error::no_index("tensor", tensor, of_tensor.len()))?;
             put(group, *found, "group")
         })
     }
@@ -183,7 +179,7 @@ pub unsafe extern "C" fn maw_group_count(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| put(count, optimizer.groups("maw_group_count")?.groups.len(), "count"))
+        call("maw_group_count", optimizer, error, |optimizer| put(count, optimizer.groups()?.groups.len(), "count"))
     }
 }
 
@@ -204,9 +200,9 @@ pub unsafe extern "C" fn maw_group_name(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            let groups = &optimizer.groups("maw_group_name")?.groups;
-            let found = groups.get(group).ok_or_else(|| not_found("modulation group", group, groups.len()))?;
+        call("maw_group_name", optimizer, error, |optimizer| {
+            let groups = &optimizer.groups()?.groups;
+            let found = groups.get(group).ok_or_else(|| Error::no_index("modulation group", group, groups.len()))?;
             put(name, found.name.as_c_str().as_ptr(), "name")
         })
     }
@@ -233,15 +229,15 @@ pub unsafe extern "C" fn maw_factors(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        look(optimizer, error, |optimizer| {
-            let factors = optimizer.factors("maw_factors")?;
+        call_synced("maw_factors", optimizer, error, |optimizer| {
+            let factors = optimizer.factors()?;
             let outputs = [
                 (alpha, &factors.alpha, "alpha"),
                 (beta, &factors.beta, "beta"),
                 (lambda1, &factors.lambda1, "lambda1"),
                 (lambda2, &factors.lambda2, "lambda2"),
             ];
-            check_length("count", count, factors.alpha.len(), "modulation groups")?;
+            Error::length("count", count, factors.alpha.len(), "modulation groups")?;
             let wanted = || outputs.iter().filter(|(pointer, ..)| !pointer.is_null());
             wanted().try_for_each(|(pointer, _, argument)| check(*pointer, argument))?;
             wanted().try_for_each(|(pointer, values, argument)| {
@@ -265,16 +261,14 @@ pub unsafe extern "C" fn maw_feature_dim(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        call(optimizer, error, |optimizer| {
-            let modulation = optimizer.modulation("maw_feature_dim")?.ok_or(off("maw_feature_dim"))?;
+        call("maw_feature_dim", optimizer, error, |optimizer| {
+            let modulation = optimizer.modulation()?.ok_or(OFF)?;
             put(dim, modulation.feature_dim(), "dim")
         })
     }
 }
 
-fn off(call: &'static str) -> Error {
-    Error::State { call, reason: "modulation is off: there are no features" }
-}
+const OFF: StateError = StateError::ModulationOff("are no features");
 
 /// The features that the attention module read, before standardisation and gating: of the last applied step or begun
 /// meta-update, whichever came last.
@@ -293,12 +287,9 @@ pub unsafe extern "C" fn maw_features(
 ) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe {
-        look(optimizer, error, |optimizer| {
-            let modulation = optimizer.modulation("maw_features")?.ok_or(off("maw_features"))?;
-            let (found, _) = modulation.last().ok_or(Error::State {
-                call: "maw_features",
-                reason: "no step has been applied and no meta-update begun yet",
-            })?;
+        call_synced("maw_features", optimizer, error, |optimizer| {
+            let modulation = optimizer.modulation()?.ok_or(OFF)?;
+            let (found, _) = modulation.last().ok_or(StateError::NoFactors)?;
             copy_out(found, features, count, "features", "modulation groups × feature_dim")
         })
     }

@@ -1,0 +1,46 @@
+//! The log: what is worth telling, and to whom.
+
+use crate::meta::Outcome;
+use crate::model::groups::Tensor;
+use crate::model::report::Skips;
+
+/// How much a message of the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Worth knowing.
+    Info,
+    /// Probably not meant.
+    Warning,
+}
+
+/// Receives the messages of one optimizer, on the thread that caused them.
+pub type Log = Box<dyn FnMut(LogLevel, &str) + Send>;
+
+/// Whoever hears the messages, if anyone does. Messages are made only then.
+#[derive(Default)]
+pub(crate) struct Logger(pub Option<Log>);
+
+impl Logger {
+    pub fn warn(&mut self, message: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.0 {
+            log(LogLevel::Warning, &message());
+        }
+    }
+
+    /// Tells of `count` steps that were skipped, and why the last was.
+    pub fn skipped(&mut self, count: u64, skips: &Skips, tensors: &[Tensor]) {
+        let Some((reason, tensor, _)) = skips.last else { return };
+        self.warn(|| {
+            let what = reason.describe(tensor.map(|i| &tensors[i]));
+            match count {
+                1 => format!("step skipped: {what} is not finite"),
+                n => format!("{n} steps skipped, the last because {what} is not finite"),
+            }
+        });
+    }
+
+    /// Tells of a meta-update that was abandoned.
+    pub fn abandoned(&mut self, outcome: Outcome) {
+        self.warn(|| format!("meta-update abandoned: {outcome:?}"));
+    }
+}

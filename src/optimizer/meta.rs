@@ -1,0 +1,87 @@
+//! Meta-updates, as a host asks for them. What they do is in `meta/`.
+
+use super::Optimizer;
+use super::prepared::{Prepared, Ready};
+use crate::error::{Result, StateError};
+use crate::meta::gradient::MetaGradient;
+use crate::meta::{Answer, MetaResult, Request};
+use crate::model::host_buffers::{Grads, Params};
+
+impl Optimizer {
+    /// Whether a meta-update should be made now: after the warm-up, every `meta_interval` steps, once a step.
+    #[must_use]
+    pub fn meta_due(&self) -> bool {
+        self.ready.as_ref().is_some_and(|Ready { run, meta }| meta.is_due(&self.registration, run))
+    }
+
+    /// [`Self::meta_due`] after waiting for a device, if the answer can be yes: between two meta-updates it cannot for long.
+    ///
+    /// # Errors
+    /// A capture under way; the driver's, of whatever ran.
+    pub fn meta_due_now(&mut self) -> Result<bool> {
+        if let Some(mut p) = self.prepared()
+            && p.run.may_have_reached(p.registration.options.meta_interval, p.meta.done_at())
+        {
+            p.sync()?;
+        }
+        Ok(self.meta_due())
+    }
+
+    /// Begins a meta-update, due or not. `None`: it was abandoned at once, since the state is not finite.
+    ///
+    /// # Errors
+    /// Modulation is off; one is open already; unusable pointers; no memory.
+    pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
+        self.with_prepared(|mut p| {
+            p.sync()?;
+            let begun = p.meta.begin(p.registration, p.run, params);
+            p.log_abandoned();
+            begun
+        })
+    }
+
+    /// Takes one answer. `None`: done or abandoned; [`Self::meta_result`] says which.
+    ///
+    /// # Errors
+    /// None is open; another request's id; unusable pointers or scale. The request stays open then.
+    pub fn meta_tell(&mut self, answer: &Answer, params: &Params, grads: Option<&Grads>) -> Result<Option<Request>> {
+        let mut p = self.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
+        let next = p.meta.tell(p.registration, p.run, answer, (params, grads));
+        p.log_abandoned();
+        next
+    }
+
+    /// Ends the open meta-update without changing Φ.
+    ///
+    /// # Errors
+    /// None is open; unusable pointers.
+    pub fn meta_abort(&mut self, params: &Params) -> Result<()> {
+        let p = self.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
+        p.meta.abort(p.registration, p.run, params)
+    }
+
+    /// How the last meta-update ended.
+    ///
+    /// # Errors
+    /// Before preparation.
+    pub fn meta_result(&self) -> Result<&MetaResult> {
+        Ok(self.ready()?.meta.result())
+    }
+
+    /// Derivatives of the last meta-update that changed Φ.
+    ///
+    /// # Errors
+    /// There was none.
+    pub fn meta_gradient(&self) -> Result<&MetaGradient> {
+        let ready = self.ready.as_ref();
+        ready.and_then(|ready| ready.meta.gradient()).ok_or(StateError::NoMetaGradient.into())
+    }
+}
+
+impl Prepared<'_> {
+    fn log_abandoned(&mut self) {
+        if let Some(outcome) = self.meta.take_abandoned() {
+            self.log.abandoned(outcome);
+        }
+    }
+}

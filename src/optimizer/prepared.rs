@@ -1,0 +1,108 @@
+//! A prepared optimizer taken apart, so that a call can borrow each part of it.
+
+use super::Optimizer;
+use super::log::Logger;
+use crate::error::{Result, StateError};
+use crate::meta::Meta;
+use crate::model::options::Objective;
+use crate::model::registration::Registration;
+use crate::run::Run;
+
+/// What exists from the end of registration on.
+pub(super) struct Ready {
+    pub run: Run,
+    pub meta: Meta,
+}
+
+/// All parts of a prepared optimizer.
+pub(super) struct Prepared<'a> {
+    pub registration: &'a mut Registration,
+    pub run: &'a mut Run,
+    pub meta: &'a mut Meta,
+    pub log: &'a mut Logger,
+}
+
+impl Optimizer {
+    /// Ends registration: forms the groups, draws Φ, allocates everything. Does nothing the second time.
+    ///
+    /// # Errors
+    /// No tensors; a `feature_dim` below the features' length; no memory; an open meta-update. Registration stays open
+    /// then.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.with_prepared(|p| p.meta.refuse_while_open())
+    }
+
+    /// The parts; `None` before preparation.
+    pub(super) fn prepared(&mut self) -> Option<Prepared<'_>> {
+        let Self { registration, ready, log, .. } = self;
+        ready.as_mut().map(|Ready { run, meta }| Prepared { registration, run, meta, log })
+    }
+
+    /// Prepares if that was not done yet; if the work is then refused, registration is open as before.
+    pub(super) fn with_prepared<T>(&mut self, work: impl FnOnce(Prepared) -> Result<T>) -> Result<T> {
+        let fresh = if self.ready.is_none() { Some(self.make_ready()?) } else { None };
+        let first = fresh.is_some();
+        let Self { registration, ready, log, .. } = self;
+        if first {
+            *ready = fresh;
+        }
+        let Ready { run, meta } = ready.as_mut().expect("made above if it was not there");
+        let done = work(Prepared { registration, run, meta, log });
+        if first && done.is_err() {
+            self.ready = None;
+        }
+        done
+    }
+
+    fn make_ready(&mut self) -> Result<Ready> {
+        if self.registration.tensors.is_empty() {
+            return Err(StateError::NoTensors.into());
+        }
+        let run = Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?;
+        let options = &self.registration.options;
+        if options.modulation && options.objective == Objective::GenGap {
+            self.log.warn(|| {
+                "the generalization gap alone does not depend on the attention module: \
+                 meta-updates will move it by its regularisation only"
+                    .to_owned()
+            });
+        }
+        Ok(Ready { run, meta: Meta::default() })
+    }
+}
+
+impl Prepared<'_> {
+    /// Waits for the device and brings what the getters tell up to date; on the CPU there is nothing to do.
+    ///
+    /// # Errors
+    /// A capture under way; the driver's, of whatever ran.
+    pub fn sync(&mut self) -> Result<()> {
+        self.run.backend.ready("what waits for the device")?;
+        if self.meta.open_request().is_some() {
+            return Ok(()); // no step can have been made
+        }
+        let skipped = self.run.pull()?;
+        if skipped > 0 {
+            self.log.skipped(skipped, &self.run.state.skips, &self.registration.tensors);
+        }
+        Ok(())
+    }
+
+    /// Sends what the host changed to a device.
+    ///
+    /// # Errors
+    /// A capture under way; the driver's.
+    pub fn push(&mut self) -> Result<()> {
+        self.run.push(self.registration)
+    }
+
+    /// A setter may act: no meta-update is open. What was announced is forgotten.
+    ///
+    /// # Errors
+    /// One is open.
+    pub fn between_meta_updates(&mut self) -> Result<()> {
+        self.meta.refuse_while_open()?;
+        self.run.announced.fill(false);
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! A run: all that exists from the end of registration on, and what steps and meta-updates have in common.
+//!
+//! The step is in `step.rs`; a device that makes steps by itself is followed in `device_sync.rs`.
+
+mod device_sync;
+mod step;
+
+use std::sync::Arc;
+
+pub(crate) use self::device_sync::Stream;
+use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{Cuda, Device};
+use crate::backend::{Backend, RunState};
+use crate::error::{Error, Result};
+use crate::model::coefficients::Coefficients;
+use crate::model::groups::Groups;
+use crate::model::host_buffers::{CheckedBuffers, CheckedParams, Checker, Grads, Params};
+use crate::model::registration::Registration;
+use crate::model::report::{Skip, StepReport, Times};
+use crate::model::stats::{GradientSums, StateSums, Statistics};
+use crate::modulation::Modulation;
+
+/// State, groups, backend and workspaces of a prepared optimizer.
+pub(crate) struct Run {
+    pub state: RunState,
+    pub groups: Groups,
+    pub backend: Box<dyn Backend>,
+    checker: Checker,
+    pub times: Times,
+    /// Raw sums of the gradients, and which of them were announced.
+    pub gradient_sums: Vec<GradientSums>,
+    pub announced: Vec<bool>,
+    /// Tensors whose masters the next step initialises with the host's parameters.
+    pub uninitialized: Vec<bool>,
+    /// Of the last step that the host drove.
+    last_report: Option<StepReport>,
+    /// Steps that were enqueued on a device since its state was pulled.
+    enqueued: u64,
+    /// Workspaces.
+    pub statistics: Vec<Statistics>,
+    coefficients: Vec<Option<Coefficients>>,
+    momentum: Vec<f64>,
+    fresh_sums: Vec<StateSums>,
+}
+
+impl Run {
+    /// Forms the groups, draws Φ, allocates everything.
+    ///
+    /// # Errors
+    /// A `feature_dim` below the features' length; no memory; the device's.
+    pub fn new(registration: &Registration, cuda: Option<&Arc<Device>>, stream: &Stream) -> Result<Self> {
+        let Registration { options, tensors, .. } = registration;
+        let groups = Groups::form(tensors, options.grouping);
+        let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
+        let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
+        let backend: Box<dyn Backend> = match cuda {
+            None => Box::new(Cpu::new(tensors, options.threads, zeros)?),
+            Some(device) => Box::new(Cuda::new(device, stream.0, options, tensors, &groups, modulation.as_ref())?),
+        };
+        let n = tensors.len();
+        let without_master = tensors.iter().map(|t| !t.precision.has_master()).collect();
+        let mut run = Self {
+            state: RunState::new(without_master, registration.rounding_keys(options.seed), modulation),
+            groups,
+            backend,
+            checker: Checker::new(n),
+            times: Times::default(),
+            gradient_sums: vec![GradientSums::default(); n],
+            announced: vec![false; n],
+            uninitialized: vec![false; n],
+            last_report: None,
+            enqueued: 0,
+            statistics: vec![Statistics::default(); n],
+            coefficients: vec![None; n],
+            momentum: vec![0.0; n],
+            fresh_sums: vec![StateSums::default(); n],
+        };
+        run.push(registration)?;
+        Ok(run)
+    }
+
+    /// Checks the buffers of a call against the registered tensors, and that they lie in the backend's memory.
+    ///
+    /// # Errors
+    /// What is wrong with the first pointer that is.
+    pub fn check<'a>(
+        &mut self,
+        registration: &Registration,
+        params: &'a Params,
+        grads: Option<&'a Grads>,
+    ) -> Result<CheckedBuffers<'a>> {
+        let buffers = self.checker.check(&registration.tensors, params, grads)?;
+        self.backend.check_memory(&registration.tensors, buffers.params, buffers.grads)?;
+        Ok(buffers)
+    }
+
+    /// Marks the tensors whose masters are to be initialised: those without a value, or all if the host changed its
+    /// parameters.
+    pub fn mark_uninitialized(&mut self, params_changed: bool) {
+        for (uninitialized, initialized) in self.uninitialized.iter_mut().zip(&self.state.master_initialized) {
+            *uninitialized = params_changed || !initialized;
+        }
+    }
+
+    /// Recomputes the sums of parameters and moments unless they could be carried over.
+    ///
+    /// # Errors
+    /// With `verify` [`Error::ParamsChanged`] where parameters are not those of the last step; the device's.
+    pub fn refresh_sums(
+        &mut self,
+        registration: &Registration,
+        params: CheckedParams,
+        changed: bool,
+        verify: bool,
+    ) -> Result<()> {
+        let state = &mut self.state;
+        if state.sums_current && !changed && !verify {
+            return Ok(());
+        }
+        self.backend.state_sums(params, &self.uninitialized, &mut self.fresh_sums);
+        self.backend.health()?; // NaNs of a device that failed are no change
+        if verify && !changed {
+            let differs = |(old, new): (&StateSums, &StateSums)| old.param.to_bits() != new.param.to_bits();
+            let pairs = || state.state_sums.iter().zip(&self.fresh_sums);
+            let moved = state.sums_current.then(|| pairs().position(differs)).flatten();
+            if let Some(i) = moved.or_else(|| self.backend.first_desynced(params, &state.master_initialized)) {
+                return Err(Error::ParamsChanged { name: registration.tensors[i].name().to_owned() });
+            }
+        }
+        state.state_sums.copy_from_slice(&self.fresh_sums);
+        state.sums_current = true;
+        Ok(())
+    }
+
+    /// First tensor whose parameter or moment is not finite.
+    pub fn broken_state(&self) -> Option<(Skip, usize)> {
+        let find = |bad: fn(&StateSums) -> bool| self.state.state_sums.iter().position(bad);
+        find(|s| !s.param.is_finite())
+            .map(|i| (Skip::Parameter, i))
+            .or_else(|| find(|s| !(s.exp_avg.is_finite() && s.exp_avg_sq.is_finite())).map(|i| (Skip::Moment, i)))
+    }
+
+    /// Back to the start: moments and step counts.
+    pub fn reset_moments(&mut self) {
+        self.backend.reset_moments();
+        let state = &mut self.state;
+        state.tensor_steps.fill(0);
+        state.last_gradients.fill(None);
+        (state.steps, state.skips, state.sums_current) = (0, Default::default(), false);
+        if let Some(modulation) = &mut state.modulation {
+            modulation.forget();
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! One step, read top to bottom: check, statistics, verdict, update, report.
+
+use std::time::Instant;
+
+use super::Run;
+use crate::error::{Error, Result};
+use crate::model::clipping::{EffectiveGradient, effective_gradient};
+use crate::model::coefficients::Coefficients;
+use crate::model::groups::Tensor;
+use crate::model::host_buffers::{CheckedGrads, CheckedParams, Gradient, Grads, Params};
+use crate::model::options::{NonFinite, Semantics};
+use crate::model::registration::Registration;
+use crate::model::report::{Skip, StepOptions, StepReport};
+use crate::model::stats::{GradientSums, Statistics};
+use crate::modulation::Broken;
+use crate::numeric::stochastic_rounding::step_key;
+
+/// Why a step is skipped, and the tensor to blame.
+type Culprit = (Skip, Option<usize>);
+
+impl Run {
+    /// Checks the arguments, then steps or lets a device do it: `None` from a device, which reports later.
+    ///
+    /// # Errors
+    /// An unusable argument; under [`NonFinite::Error`] something not finite; under `verify_params` parameters that changed
+    /// unannounced. Nothing is changed then. On a device: the driver's.
+    pub fn step(
+        &mut self,
+        registration: &Registration,
+        params: &Params,
+        grads: &Grads,
+        options: &StepOptions,
+        waits: bool,
+    ) -> Result<Option<StepReport>> {
+        self.backend.health()?;
+        let tensors = &registration.tensors;
+        let buffers = self.checker.check(tensors, params, Some(grads))?;
+        let (params, grads) = (buffers.params, buffers.grads.expect("some were passed"));
+        self.check_announced(tensors, grads)?;
+        self.backend.check_memory(tensors, params, Some(grads))?;
+        if let Some(device) = self.backend.device() {
+            let started = Instant::now();
+            device.launch(params, grads, options, waits)?;
+            self.times.update += started.elapsed();
+            self.enqueued += 1;
+            self.announced.fill(false);
+            return Ok(None);
+        }
+        for (name, address) in [("device_grad_scale", options.device_grad_scale), ("found_inf", options.found_inf)] {
+            if address != 0 {
+                let expected = "NULL on the CPU, with verify_params and with MAW_NONFINITE_ERROR";
+                return Err(Error::range(format!("step_options.{name}"), "a pointer", expected));
+            }
+        }
+        self.backend.ready("a step that the host decides on (verify_params, MAW_NONFINITE_ERROR)")?;
+        let driven = self.driven_step(registration, params, grads, options);
+        self.backend.health()?; // before what its numbers seemed to say
+        self.last_report = Some(driven?);
+        Ok(self.last_report)
+    }
+
+    /// The report of the newest step that was made: with `wait`, of the last that was enqueued; without, of the last that
+    /// a device has decided by now. `None` if there was none yet.
+    ///
+    /// # Errors
+    /// A capture under way, with `wait`; the driver's, of whatever ran.
+    pub fn step_report(&mut self, wait: bool) -> Result<Option<StepReport>> {
+        let last = self.last_report;
+        self.backend.device().map_or(Ok(last), |device| device.report(wait))
+    }
+
+    /// A step that the host drives, pass by pass.
+    fn driven_step(
+        &mut self,
+        registration: &Registration,
+        params: CheckedParams,
+        grads: CheckedGrads,
+        options: &StepOptions,
+    ) -> Result<StepReport> {
+        let Registration { options: settings, tensors, .. } = registration;
+        let (verify, changed) = (settings.verify_params, options.params_changed);
+        if settings.nonfinite == NonFinite::Propagate && settings.max_grad_norm == 0.0 && !verify {
+            return Ok(self.unchecked_step(registration, params, grads, options));
+        }
+        let started = Instant::now();
+        let recomputed = changed || !self.state.sums_current;
+        self.mark_uninitialized(changed);
+        self.refresh_sums(registration, params, changed, verify)?;
+        let gradient = self.sum_gradients(registration, grads, options);
+        let summed = Instant::now();
+        self.times.statistics += summed - started;
+        let verdict = match settings.nonfinite {
+            NonFinite::Propagate => Ok(()),
+            NonFinite::Skip | NonFinite::Error => self.verdict(tensors, grads, &gradient),
+        };
+        let judged = Instant::now();
+        self.times.factors += judged - summed;
+        if let Err(culprit) = verdict {
+            // The host may take back what it changed.
+            self.state.sums_current &= !recomputed;
+            return self.skip(registration, culprit, &gradient, changed);
+        }
+        self.update(registration, params, grads, &gradient);
+        self.times.update += judged.elapsed();
+        Ok(self.report(&gradient, None, None))
+    }
+
+    /// The gradients' sums, but of those that were announced, and what they say of the norm.
+    fn sum_gradients(
+        &mut self,
+        registration: &Registration,
+        grads: CheckedGrads,
+        options: &StepOptions,
+    ) -> EffectiveGradient {
+        let (announced, with_momentum) = (&self.announced, self.state.modulation.is_some());
+        self.backend.gradient_sums(grads, with_momentum, &|tensor| !announced[tensor], &mut self.gradient_sums);
+        self.backend.first_moment_sums(&mut self.state.state_sums);
+        effective_gradient(
+            &registration.tensors,
+            self.gradient_sums.iter().enumerate().filter(|(i, _)| grads.has(*i)),
+            options.grad_scale,
+            registration.options.max_grad_norm,
+        )
+    }
+
+    /// Updates tensors, counts and what is carried to the next step.
+    fn update(
+        &mut self,
+        registration: &Registration,
+        params: CheckedParams,
+        grads: CheckedGrads,
+        gradient: &EffectiveGradient,
+    ) {
+        let reference = registration.options.semantics == Semantics::Reference && self.state.modulation.is_some();
+        self.init_masters(params);
+        self.prepare_coefficients(registration, grads, gradient.factor);
+        let momentum = reference.then_some(&mut self.momentum[..]);
+        self.backend.update(params, grads, &self.coefficients, &mut self.state.state_sums, momentum);
+        self.count_step();
+        self.state.sums_current = true;
+        if let Some(modulation) = &mut self.state.modulation {
+            modulation.accept();
+        }
+        if reference {
+            for (i, last) in self.state.last_gradients.iter_mut().enumerate() {
+                let sums = self.gradient_sums[i].scaled(gradient.factor);
+                let new = GradientSums { with_momentum: self.momentum[i], ..sums };
+                *last = self.coefficients[i].is_some().then_some(new);
+            }
+        }
+    }
+
+    /// Plain AdamW that looks for nothing: one reading of each gradient, no sums.
+    fn unchecked_step(
+        &mut self,
+        registration: &Registration,
+        params: CheckedParams,
+        grads: CheckedGrads,
+        options: &StepOptions,
+    ) -> StepReport {
+        let started = Instant::now();
+        let gradient = EffectiveGradient { norm: f64::NAN, clip: 1.0, factor: 1.0 / options.grad_scale, broken: None };
+        self.mark_uninitialized(options.params_changed);
+        self.init_masters(params);
+        self.prepare_coefficients(registration, grads, gradient.factor);
+        self.backend.update_without_sums(params, grads, &self.coefficients);
+        self.times.update += started.elapsed();
+        self.count_step();
+        self.state.sums_current = false;
+        self.report(&gradient, None, None)
+    }
+
+    fn count_step(&mut self) {
+        self.state.steps += 1;
+        self.announced.fill(false);
+        for (step, coefficients) in self.state.tensor_steps.iter_mut().zip(&self.coefficients) {
+            *step += u64::from(coefficients.is_some());
+        }
+    }
+
+    /// Counts a skipped step, or makes it a failure.
+    fn skip(
+        &mut self,
+        registration: &Registration,
+        (reason, tensor): Culprit,
+        gradient: &EffectiveGradient,
+        params_changed: bool,
+    ) -> Result<StepReport> {
+        if registration.options.nonfinite == NonFinite::Error {
+            return Err(Error::NotFinite { what: reason.describe(tensor.map(|i| &registration.tensors[i])) });
+        }
+        let state = &mut self.state;
+        state.skips.count(reason, tensor, state.steps);
+        self.announced.fill(false);
+        if params_changed {
+            // It was told once and holds for the next step.
+            state.master_initialized.fill(false);
+        }
+        Ok(self.report(gradient, Some(reason), tensor))
+    }
+
+    /// Takes the sums of a gradient that is final, ahead of the step, while it is still in the cache.
+    ///
+    /// # Errors
+    /// No such tensor; NULL or misaligned.
+    pub fn observe_gradient(&mut self, registration: &Registration, tensor: usize, gradient: &Gradient) -> Result<()> {
+        let gradient = gradient.check(tensor, registration.tensor(tensor)?)?;
+        // A device that makes the step by itself takes the sums there.
+        if self.backend.device().is_none() {
+            self.backend.ready("an announced gradient")?;
+            self.gradient_sums[tensor] = self.backend.gradient_sums_of(gradient, self.state.modulation.is_some());
+            self.backend.health()?;
+        }
+        self.announced[tensor] = true;
+        Ok(())
+    }
+
+    /// Initialises the masters that are marked with the host's parameters.
+    fn init_masters(&mut self, params: CheckedParams) {
+        if self.uninitialized.contains(&true) {
+            self.backend.init_masters(params, &self.uninitialized);
+            self.state.master_initialized.fill(true);
+        }
+    }
+
+    fn check_announced(&self, tensors: &[Tensor], grads: CheckedGrads) -> Result<()> {
+        match (0..tensors.len()).find(|&i| self.announced[i] && !grads.has(i)) {
+            Some(index) => Err(Error::AnnouncedGradientMissing { index, name: tensors[index].name().to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the step can be taken; evaluates the factors on the way.
+    fn verdict(
+        &mut self,
+        tensors: &[Tensor],
+        grads: CheckedGrads,
+        gradient: &EffectiveGradient,
+    ) -> std::result::Result<(), Culprit> {
+        if let Some(tensor) = gradient.broken {
+            return Err((Skip::Gradient, tensor));
+        }
+        if let Some((reason, tensor)) = self.broken_state() {
+            return Err((reason, Some(tensor)));
+        }
+        let Some(modulation) = &mut self.state.modulation else { return Ok(()) };
+        for (i, tensor) in tensors.iter().enumerate() {
+            let sums = grads.has(i).then(|| self.gradient_sums[i].scaled(gradient.factor));
+            self.statistics[i] = Statistics::new(sums, self.state.state_sums[i], tensor.numel);
+        }
+        match modulation.evaluate(&self.groups, &self.statistics, self.state.steps + 1) {
+            Ok(_) => Ok(()),
+            Err(Broken::Feature) => Err((Skip::Feature, None)),
+            Err(Broken::Factor) => Err((Skip::Factor, None)),
+        }
+    }
+
+    /// The scalars of every tensor that has a gradient.
+    fn prepare_coefficients(&mut self, registration: &Registration, grads: CheckedGrads, factor: f64) {
+        let semantics = registration.options.semantics;
+        for (i, tensor) in registration.tensors.iter().enumerate() {
+            let group = &registration.param_groups[tensor.param_group];
+            let step = self.state.tensor_steps[i] + 1;
+            self.coefficients[i] = grads.has(i).then(|| {
+                Coefficients::new(group, semantics, step, self.next_factors(i), factor)
+                    .with_key(step_key(self.state.rounding_keys[i], step))
+            });
+        }
+    }
+
+    /// α and β of a tensor's group, of the evaluation under way.
+    fn next_factors(&self, tensor: usize) -> (f64, f64) {
+        let group = self.groups.of_tensor[tensor];
+        self.state.modulation.as_ref().map_or((1.0, 1.0), |m| m.next_factors().of(group))
+    }
+
+    fn report(&self, gradient: &EffectiveGradient, skipped: Option<Skip>, tensor: Option<usize>) -> StepReport {
+        StepReport {
+            step: self.state.steps,
+            skipped_steps: self.state.skips.total(),
+            grad_norm: gradient.norm,
+            clip_factor: gradient.clip,
+            skipped,
+            nonfinite_tensor: tensor,
+        }
+    }
+}
