@@ -6,7 +6,7 @@
 
 mod common;
 
-use metaadamw::checkpoint::{Contents, Winner};
+use metaadamw::checkpoint::{Contents, OnConflict};
 use metaadamw::model::dtype::DType;
 use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
@@ -109,11 +109,11 @@ fn main() {
         }));
     }
     for _ in 0..ROUNDS {
-        times[2].push(seconds(|| optimizer.load_file(&ours, Contents::Run, Winner::Nobody).expect("loaded")));
+        times[2].push(seconds(|| optimizer.load_file(&ours, Contents::Run, OnConflict::Fail).expect("loaded")));
         times[3].push(seconds(|| File::open(&ours).expect("opened").read_exact(&mut bytes).expect("read")));
     }
     let save_memory = extra_memory(|| optimizer.save_file(&ours, Contents::Run).expect("saved"));
-    let load_memory = extra_memory(|| optimizer.load_file(&ours, Contents::Run, Winner::Nobody).expect("loaded"));
+    let load_memory = extra_memory(|| optimizer.load_file(&ours, Contents::Run, OnConflict::Fail).expect("loaded"));
 
     let [save, write, load, read] = times.map(|times| median(&times));
     println!("{:<28} {:>9} {:>9} {:>7} {:>7} {:>13}", "", "ours", "plain", "ratio", "target", "extra memory");

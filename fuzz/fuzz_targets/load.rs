@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use metaadamw::checkpoint::{Contents, Winner};
+use metaadamw::checkpoint::{Contents, OnConflict};
 use metaadamw::model::dtype::DType;
 use metaadamw::model::options::{FeatureVersion, LayerKind, Semantics};
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
@@ -88,7 +88,7 @@ fuzz_target!(init: write_seeds(), |input: &[u8]| {
         file = with_right_checksum(file);
     }
     let contents = if choice & 4 == 0 { Contents::Run } else { Contents::Attention };
-    let winner = [Winner::Nobody, Winner::File, Winner::Own, Winner::File][usize::from(choice >> 3 & 3)];
+    let winner = [OnConflict::Fail, OnConflict::File, OnConflict::Own, OnConflict::File][usize::from(choice >> 3 & 3)];
 
     let mut optimizer = optimizer();
     let before = optimizer.save_bytes(Contents::Run).expect("no meta-update is open");
@@ -98,9 +98,9 @@ fuzz_target!(init: write_seeds(), |input: &[u8]| {
     }
     SafeTensors::deserialize(&file).expect("what we read, others can read");
     let after = optimizer.save_bytes(Contents::Run).expect("no meta-update is open");
-    if contents == Contents::Run && winner != Winner::Own {
+    if contents == Contents::Run && winner != OnConflict::Own {
         let mut other = self::optimizer();
-        other.load_bytes(&after, Contents::Run, Winner::File).expect("what was loaded can be saved and loaded");
+        other.load_bytes(&after, Contents::Run, OnConflict::File).expect("what was loaded can be saved and loaded");
         assert_eq!(other.save_bytes(Contents::Run).expect("no meta-update is open"), after);
     }
     optimizer.dump_state().expect("it can be dumped");

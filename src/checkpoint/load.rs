@@ -434,6 +434,7 @@ mod tests {
     use crate::model::groups::TensorSpec;
     use crate::model::name::Name;
     use crate::model::options::LayerKind;
+    use crate::run::Stream;
     use std::io::{Read, Result as IoResult, Seek, SeekFrom};
 
     /// A file that somebody damages between the check and the reading.
@@ -463,33 +464,38 @@ mod tests {
     #[test]
     fn a_file_that_changes_under_our_hands_resets_the_optimizer_and_is_told() {
         let trained = || {
-            let mut optimizer = Optimizer::new(Options::default()).expect("valid options");
-            let name = Name::new("name", b"w").expect("a name");
+            let mut registration = Registration::new(Options::default()).expect("valid options");
             let spec = TensorSpec {
-                name,
+                name: Name::new("name", b"w").expect("a name"),
                 shape: vec![2],
                 dtype: DType::F32,
                 grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
                 modulation_group: None,
             };
-            optimizer.add_param_group(ParamGroup::default(), vec![spec]).expect("valid tensors");
-            let one = [1.0_f32, 1.0].map(f32::to_le_bytes).concat();
-            optimizer.set_tensor_state(0, &one, &one, 3).expect("a state");
-            optimizer
+            registration.add(ParamGroup::default(), vec![spec]).expect("valid tensors");
+            let mut run = Run::new(&registration, None, &Stream::default()).expect("memory");
+            for part in [Part::ExpAvg, Part::ExpAvgSq] {
+                run.backend.write(part, 0, 0, bytemuck::cast_slice(&[1.0_f32, 1.0]));
+            }
+            (run.state.steps, run.state.tensor_steps[0]) = (3, 3);
+            (registration, run, Meta::default())
         };
-        let bytes = trained().save_bytes(Contents::Run).expect("saved");
+        let saved = |(registration, run, meta): &(Registration, Run, Meta)| {
+            super::super::save_bytes(registration, run, meta, Contents::Run).expect("saved")
+        };
+        let bytes = saved(&trained());
         let load = |readings| {
-            let mut optimizer = trained();
+            let mut own = trained();
             let mut source = Changing { bytes: Cursor::new(bytes.clone()), readings };
-            (optimizer.load(&mut source, Contents::Run, OnConflict::Fail), optimizer)
+            let mut target = Target { registration: &mut own.0, run: &mut own.1, meta: &mut own.2 };
+            (target.load(&mut source, Contents::Run, OnConflict::Fail), own)
         };
         load(10).0.expect("it does not change");
-        let (outcome, mut optimizer) = load(0);
+        let (outcome, half_loaded) = load(0);
         assert!(matches!(outcome, Err(Error::Corrupt { .. })), "{outcome:?}");
         let mut fresh = trained();
-        fresh.reset(true, true).expect("prepared");
-        let saved = |optimizer: &mut Optimizer| optimizer.save_bytes(Contents::Run).expect("saved");
-        assert_eq!(saved(&mut optimizer), saved(&mut fresh));
+        fresh.1.reset_moments();
+        assert_eq!(saved(&half_loaded), saved(&fresh));
     }
 }

@@ -404,12 +404,12 @@ impl Cpu {
 mod tests {
     use super::*;
     use crate::model::groups::TensorSpec;
-    use crate::model::host_buffers::{Slice, SliceMut};
+    use crate::model::host_buffers::{Checker, Grads, Params, Slice, SliceMut};
     use crate::model::name::Name;
     use crate::model::options::{LayerKind, ParamGroup};
 
     #[test]
-    fn a_neighbour_is_one_rounding_away_and_tells_the_step_that_rounding_made() {
+    fn a_perturbed_point_is_one_rounding_away_and_tells_the_step_that_rounding_made() {
         let vector =
             |seed: usize| -> Vec<f32> { (0..700).map(|i| ((i + seed) * 7919 % 1000) as f32 / 500.0 - 1.0).collect() };
         let (g, g2) = (vector(3), vector(400));
@@ -429,18 +429,22 @@ mod tests {
             };
             let tensors = [Tensor::new(spec, 0, &ParamGroup::default()).expect("a tensor")];
             let mut cpu = Cpu::new(&tensors, 1, false).expect("memory");
-            let mut host = theta.clone();
-            let params = Params::new([SliceMut::F32(&mut host)]);
-            let grads = |g| Grads::new([Some(Slice::F32(g))]);
-            cpu.begin_meta(&tensors, &params, &[GradientSlot::Train1, GradientSlot::Train2], forward).expect("memory");
-            cpu.store_train1_gradient(&grads(&g), &mut [GradientSums { square: 0.0, with_momentum: 0.0, zeros: 0.0 }]);
-            cpu.write_trial_params(&params, &[TrialStep::None], &mut [0.0]);
-            cpu.gradient_alignment(&grads(&g2), &mut [Alignment::default()]);
-            cpu.store_direction(&grads(&g2), &[direction], radius);
+            let (mut host, slots) = (theta.clone(), [GradientSlot::Train1, GradientSlot::Train2]);
+            let (all, mut checker) = (Params::new([SliceMut::F32(&mut host)]), Checker::new(1));
+            let grads = [&g, &g2].map(|g| Grads::new([Some(Slice::F32(g))]));
+            let [(params, g), (_, g2)] = grads.each_ref().map(|grads| {
+                let buffers = checker.check(&tensors, &all, Some(grads)).expect("they fit");
+                (buffers.params, buffers.grads.expect("some were passed"))
+            });
+            cpu.begin_meta(&tensors, params, &slots, forward).expect("memory");
+            cpu.store_train1_gradient(g, &mut [GradientSums::default()]);
+            cpu.write_trial_params(params, &[TrialStep::None], &mut [0.0]);
+            cpu.gradient_alignment(g2, &mut [Alignment::default()]);
+            cpu.store_direction(g2, &[direction], radius);
             for sign in [1.0, -1.0] {
-                let neighbour = PerturbedPoint { directions: &[direction], radius: sign * radius };
-                let mut made = [0.0];
-                cpu.write_perturbed(&params, &[TrialStep::None], neighbour, &mut made);
+                let point = PerturbedPoint { directions: &[direction], radius: sign * radius };
+                let mut step_products = [0.0];
+                cpu.write_perturbed(params, &[TrialStep::None], point, &mut step_products);
                 let (mut exact, mut asked) = (0.0, 0.0);
                 // SAFETY: no pass is under way, and the buffer lives.
                 #[allow(unsafe_code, reason = "the pass wrote behind the borrow")]
@@ -450,7 +454,7 @@ mod tests {
                     exact += (f64::from(*stored) - f64::from(*theta)) * w;
                     asked += sign * radius * w * w;
                 }
-                assert!((made[0] / exact - 1.0).abs() < 1e-6, "{} instead of {exact}", made[0]);
+                assert!((step_products[0] / exact - 1.0).abs() < 1e-6, "{} instead of {exact}", step_products[0]);
                 assert!((exact / asked - 1.0).abs() > 0.01, "rounding does not show: {exact} and {asked}");
             }
         }
