@@ -371,12 +371,12 @@ fn attention_milliseconds(level: Level) -> f64 {
     let shape =
         Shape { groups: 24, dim: 6, heads: 6, layers: 128, hidden: 64, embed_dim: 0, gates: false, log_vars: false };
     let attention = Attention::new(shape, Init::Xavier, 1, 0.0);
-    let (mut workspace, mut raw) = (Workspace::new(&shape), vec![0.0; 24 * OUTPUTS]);
-    let input: Vec<f64> = (0..24 * 6).map(|i| f64::from(i % 17) / 17.0).collect();
+    let (mut workspace, mut raw) = (Workspace::new(&shape), ndarray::Array2::zeros((24, OUTPUTS)));
+    let input = ndarray::Array2::from_shape_fn((24, 6), |(g, d)| ((6 * g + d) % 17) as f64 / 17.0);
     let times: Vec<f64> = (0..40)
         .map(|_| {
             let start = Instant::now();
-            attention.forward(&input, &mut workspace, &mut raw);
+            attention.forward(input.view(), &mut workspace, raw.view_mut());
             milliseconds(start)
         })
         .collect();

@@ -3,7 +3,17 @@
 use metaadamw::model::options::Init;
 use metaadamw::modulation::attention::{Attention, OUTPUTS, Shape, Workspace};
 use metaadamw::numeric::simd;
+use ndarray::{ArrayView2, ArrayViewMut2};
 use proptest::prelude::*;
+
+/// A matrix with one row a group.
+fn rows(groups: usize, values: &[f64]) -> ArrayView2<'_, f64> {
+    ArrayView2::from_shape((groups, values.len() / groups), values).expect("whole rows")
+}
+
+fn rows_mut(groups: usize, values: &mut [f64]) -> ArrayViewMut2<'_, f64> {
+    ArrayViewMut2::from_shape((groups, values.len() / groups), values).expect("whole rows")
+}
 
 /// A module with all parameters moved off their initial values, features, and the weights of a
 /// scalar loss Σ c · raw.
@@ -44,7 +54,8 @@ impl Case {
 
     fn raw(&self, workspace: &mut Workspace) -> Vec<f64> {
         let mut raw = vec![f64::NAN; self.coefficients.len()];
-        self.attention.forward(&self.input, workspace, &mut raw);
+        let groups = self.attention.shape().groups;
+        self.attention.forward(rows(groups, &self.input), workspace, rows_mut(groups, &mut raw));
         raw
     }
 
@@ -57,8 +68,13 @@ impl Case {
         self.raw(workspace);
         let mut phi = vec![0.0; self.attention.values().len()];
         let mut input = vec![f64::NAN; self.input.len()];
-        self.attention.backward(&self.coefficients, workspace, &mut phi, &mut input);
+        self.backward(workspace, &mut phi, &mut input);
         Gradients { phi, input }
+    }
+
+    fn backward(&self, workspace: &mut Workspace, phi: &mut [f64], input: &mut [f64]) {
+        let groups = self.attention.shape().groups;
+        self.attention.backward(rows(groups, &self.coefficients), workspace, phi, rows_mut(groups, input));
     }
 
     /// Raw outputs and gradients, to the bit.
@@ -278,7 +294,7 @@ proptest! {
         let mut workspace = Workspace::new(&shape);
         let Gradients { phi, mut input } = case.gradients(&mut workspace);
         let mut sum = vec![1.0; phi.len()];
-        case.attention.backward(&case.coefficients, &mut workspace, &mut sum, &mut input);
+        case.backward(&mut workspace, &mut sum, &mut input);
         let expected: Vec<f64> = phi.iter().map(|d| 1.0 + d).collect();
         prop_assert!(distance(&sum, &expected) <= 1e-13 * largest(&expected));
         for range in [
@@ -306,7 +322,7 @@ fn a_hundred_and_twenty_eight_layers_of_six_heads_agree_with_the_textbook() {
         let mut moved = case.input.clone();
         moved[0] += step * 1e-2; // a short step: some of the 200 000 kinks are always near
         let mut raw = raw.clone();
-        case.attention.forward(&moved, &mut workspace, &mut raw);
+        case.attention.forward(rows(DEEP.groups, &moved), &mut workspace, rows_mut(DEEP.groups, &mut raw));
         raw.iter().zip(&case.coefficients).map(|(raw, c)| raw * c).sum()
     }) * 1e2;
     assert!((slope - input[0]).abs() <= 1e-5 * largest(&input), "{slope} {}", input[0]);
@@ -376,7 +392,7 @@ fn names_and_shapes_are_those_of_torch() {
         end = entry.range.end;
     }
     assert_eq!((attention.entries().len(), attention.values().len()), (expected.len(), end));
-    assert_eq!(attention.embeddings().map(<[f64]>::len), Some(6));
+    assert_eq!(attention.embeddings().map(|e| e.len()), Some(6));
     assert_eq!(attention.gates(), Some([1.0; 6].as_slice()));
     assert_eq!(attention.log_vars(), Some([-1.0; 3].as_slice()));
 }

@@ -194,7 +194,7 @@ impl Saved<'_> {
             self.run.state.modulation.as_ref().and_then(|m| m.last().map(|last| (m, last)))
         {
             let shape = [self.run.groups.groups.len(), modulation.feature_dim()];
-            entries.push(floats(FEATURES.to_owned(), &shape, features));
+            entries.push(floats(FEATURES.to_owned(), &shape, &features.iter().copied().collect::<Vec<_>>()));
             entries.push(floats(FACTORS.to_owned(), &[4, shape[0]], &factors.rows().concat()));
         }
         for (tensor, last) in self.registration.tensors.iter().zip(&self.run.state.last_gradients) {

@@ -111,9 +111,9 @@ pub unsafe extern "C" fn maw_attention_get(
         call("maw_attention_get", optimizer, error, |optimizer| {
             let name = lookup(name, "name")?;
             let modulation = optimizer.modulation()?;
-            let found = modulation.and_then(|m| m.attention.range(name).map(|range| &m.attention.values()[range]));
+            let found = modulation.and_then(|m| m.attention.tensor(name));
             let found = found.ok_or_else(|| Error::no_attention_tensor(name))?;
-            copy_out(found, values, count, "values", "values of that tensor")
+            copy_out(found.to_slice().expect("row-major"), values, count, "values", "values of that tensor")
         })
     }
 }

@@ -290,7 +290,13 @@ pub unsafe extern "C" fn maw_features(
         call_synced("maw_features", optimizer, error, |optimizer| {
             let modulation = optimizer.modulation()?.ok_or(OFF)?;
             let (found, _) = modulation.last().ok_or(StateError::NoFactors)?;
-            copy_out(found, features, count, "features", "modulation groups × feature_dim")
+            copy_out(
+                found.to_slice().expect("row-major"),
+                features,
+                count,
+                "features",
+                "modulation groups × feature_dim",
+            )
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Statistics → G × D tokens: basic, basic_plus, enhanced, norm_*, and the learned gates on top.
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, aview1, s};
+
 use crate::error::{Error, Result};
 use crate::model::groups::{Groups, Tensor};
 use crate::model::options::{FeatureVersion, Options};
@@ -114,34 +116,33 @@ impl Features {
         self.version == FeatureVersion::Enhanced
     }
 
-    /// The columns before standardisation and gating, into `out` (G × D).
+    /// The columns before standardisation and gating, into `out` (G × D). `embeddings`: G × E.
     pub fn fill(
         &self,
         groups: &Groups,
         statistics: &[Statistics],
         step: u64,
-        embeddings: Option<&[f64]>,
-        out: &mut [f64],
+        embeddings: Option<ArrayView2<f64>>,
+        out: &mut Array2<f64>,
     ) {
         let time = self.time_feature(step);
-        for (g, (group, row)) in groups.groups.iter().zip(out.chunks_exact_mut(self.dim)).enumerate() {
-            row.fill(0.0);
+        out.fill(0.0);
+        for (group, row) in groups.groups.iter().zip(out.rows_mut()) {
             match self.version {
                 FeatureVersion::Enhanced => self.enhanced(&group.tensors, statistics, row),
                 _ => self.basic(&group.tensors, statistics, row),
             }
-            if self.time {
-                row[self.statistical] = time;
-            }
-            if let Some(all) = embeddings {
-                let own = &all[g * self.embed_dim..(g + 1) * self.embed_dim];
-                row[self.dim - self.embed_dim..].copy_from_slice(own);
-            }
+        }
+        if self.time {
+            out.column_mut(self.statistical).fill(time);
+        }
+        if let Some(embeddings) = embeddings {
+            out.slice_mut(s![.., self.dim - self.embed_dim..]).assign(&embeddings);
         }
     }
 
     /// Means of norms and cosine; with `plus`, their standard deviations after them.
-    fn basic(&self, tensors: &[usize], statistics: &[Statistics], row: &mut [f64]) {
+    fn basic(&self, tensors: &[usize], statistics: &[Statistics], mut row: ArrayViewMut1<f64>) {
         let plus = matches!(self.version, FeatureVersion::BasicPlus | FeatureVersion::NormBasicPlus);
         let of: [fn(&Statistics) -> f64; 5] =
             [|s| s.gradient, |s| s.exp_avg, |s| s.param, |s| s.cosine, |s| s.exp_avg_sq];
@@ -155,11 +156,11 @@ impl Features {
         }
     }
 
-    fn enhanced(&self, tensors: &[usize], statistics: &[Statistics], row: &mut [f64]) {
+    fn enhanced(&self, tensors: &[usize], statistics: &[Statistics], mut row: ArrayViewMut1<f64>) {
         let mean = |of: &dyn Fn(usize) -> f64| mean_and_variance(tensors, of).0;
         let (gradient, gradient_variance) = mean_and_variance(tensors, |i| statistics[i].gradient);
         let (exp_avg, exp_avg_variance) = mean_and_variance(tensors, |i| statistics[i].exp_avg);
-        row[..9].copy_from_slice(&[
+        row.slice_mut(s![..9]).assign(&aview1(&[
             gradient,
             gradient_variance,
             exp_avg,
@@ -169,7 +170,7 @@ impl Features {
             mean(&|i| self.fixed[i][0]),
             mean(&|i| self.fixed[i][1]),
             mean(&|i| self.fixed[i][2]),
-        ]);
+        ]));
     }
 
     fn time_feature(&self, step: u64) -> f64 {
@@ -181,30 +182,27 @@ impl Features {
     }
 
     /// What the encoder reads: `raw` (G × D) standardised where the version says so.
-    pub fn standardise(&self, raw: &[f64], out: &mut [f64]) {
-        out.copy_from_slice(raw);
+    pub fn standardise(&self, raw: &Array2<f64>, out: &mut Array2<f64>) {
+        out.assign(raw);
         if !matches!(self.version, FeatureVersion::NormBasic | FeatureVersion::NormBasicPlus) {
             return;
         }
-        let groups = raw.len() / self.dim;
-        for column in 0..self.statistical {
-            let values = || raw.iter().skip(column).step_by(self.dim).copied();
-            let mean = values().sum::<f64>() / groups as f64;
-            let squares: f64 = values().map(|x| (x - mean) * (x - mean)).sum();
+        let groups = raw.nrows();
+        for mut column in out.columns_mut().into_iter().take(self.statistical) {
+            // Sums in the order of the groups: ndarray's own have another.
+            let mean = column.iter().sum::<f64>() / groups as f64;
+            let squares: f64 = column.iter().map(|x| (x - mean) * (x - mean)).sum();
             let std = if groups > 1 { (squares / (groups - 1) as f64).sqrt() } else { 0.0 };
-            for x in out.iter_mut().skip(column).step_by(self.dim) {
-                *x = if groups > 1 { (*x - mean) / (std + 1e-8) } else { 0.0 };
-            }
+            column.mapv_inplace(|x| if groups > 1 { (x - mean) / (std + 1e-8) } else { 0.0 });
         }
     }
 }
 
 /// Multiplies each column of `tokens` (G × D) by sigmoid(gate).
-pub fn gate(tokens: &mut [f64], gates: &[f64]) {
-    for row in tokens.chunks_exact_mut(gates.len()) {
-        for (x, gate) in row.iter_mut().zip(gates) {
-            *x *= math::sigmoid(*gate);
-        }
+pub fn gate(tokens: &mut Array2<f64>, gates: &[f64]) {
+    for (mut column, gate) in tokens.columns_mut().into_iter().zip(gates) {
+        let sigmoid = math::sigmoid(*gate);
+        column.mapv_inplace(|x| x * sigmoid);
     }
 }
 

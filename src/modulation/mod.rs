@@ -1,7 +1,11 @@
 //! Features → attention module → α, β, λ₁, λ₂ of each modulation group, and the way back.
+//!
+//! Matrices are row-major [`Array2`]s with one row a group: features and tokens G × D, raw outputs G × 4.
 
 pub mod attention;
 pub mod features;
+
+use ndarray::{Array2, ArrayView2, s};
 
 use self::features::Features;
 use crate::error::Result;
@@ -74,7 +78,7 @@ pub enum Broken {
 /// Features as they were computed, before standardisation and gating, and what the module made of them.
 #[derive(Debug)]
 struct Evaluation {
-    features: Vec<f64>,
+    features: Array2<f64>,
     factors: Factors,
 }
 
@@ -96,9 +100,9 @@ pub struct Modulation {
     /// Of the evaluation under way.
     next: Evaluation,
     /// Of `next`: standardised, and gated.
-    standardised: Vec<f64>,
-    tokens: Vec<f64>,
-    raw: Vec<f64>,
+    standardised: Array2<f64>,
+    tokens: Array2<f64>,
+    raw: Array2<f64>,
 }
 
 impl Modulation {
@@ -121,7 +125,8 @@ impl Modulation {
         };
         // An allocation that fails ends the process, so ask first.
         Vec::<f64>::new().try_reserve_exact(shape.numbers())?;
-        let evaluation = || Evaluation { features: vec![0.0; count * dim], factors: Factors::constant(count, 1.0) };
+        let matrix = |columns| Array2::zeros((count, columns));
+        let evaluation = || Evaluation { features: matrix(dim), factors: Factors::constant(count, 1.0) };
         let attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
         let name = |entry: &Entry| Name::new("attention", entry.name.as_bytes()).expect("short ASCII");
         Ok(Self {
@@ -133,9 +138,9 @@ impl Modulation {
             last: evaluation(),
             known: false,
             next: evaluation(),
-            standardised: vec![0.0; count * dim],
-            tokens: vec![0.0; count * dim],
-            raw: vec![0.0; count * OUTPUTS],
+            standardised: matrix(dim),
+            tokens: matrix(dim),
+            raw: matrix(OUTPUTS),
         })
     }
 
@@ -174,10 +179,10 @@ impl Modulation {
         self.features.counts_zeros()
     }
 
-    /// Features and factors of the last accepted evaluation.
+    /// Features (G × D) and factors of the last accepted evaluation.
     #[must_use]
-    pub fn last(&self) -> Option<(&[f64], &Factors)> {
-        self.known.then_some((&self.last.features[..], &self.last.factors))
+    pub fn last(&self) -> Option<(ArrayView2<'_, f64>, &Factors)> {
+        self.known.then_some((self.last.features.view(), &self.last.factors))
     }
 
     /// Factors of the evaluation under way.
@@ -186,10 +191,14 @@ impl Modulation {
         &self.next.factors
     }
 
-    /// Makes these the last accepted evaluation's, after a load.
+    /// Makes these the last accepted evaluation's, after a load: features G × D, row-major, and factors.
+    ///
+    /// # Panics
+    /// If there are more or fewer features.
     pub fn restore(&mut self, last: Option<(Vec<f64>, Factors)>) {
         self.known = last.is_some();
         if let Some((features, factors)) = last {
+            let features = Array2::from_shape_vec(self.last.features.dim(), features).expect("G × D features");
             self.last = Evaluation { features, factors };
         }
     }
@@ -221,14 +230,14 @@ impl Modulation {
             return Err(Broken::Feature);
         }
         self.features.standardise(&self.next.features, &mut self.standardised);
-        self.tokens.copy_from_slice(&self.standardised);
+        self.tokens.assign(&self.standardised);
         if let Some(gates) = self.attention.gates() {
             features::gate(&mut self.tokens, gates);
         }
-        self.attention.forward(&self.tokens, &mut self.workspace, &mut self.raw);
+        self.attention.forward(self.tokens.view(), &mut self.workspace, self.raw.view_mut());
         for (output, column) in self.next.factors.columns().into_iter().enumerate() {
             for (group, factor) in column.iter_mut().enumerate() {
-                let sigmoid = math::sigmoid(self.raw[group * OUTPUTS + output]);
+                let sigmoid = math::sigmoid(self.raw[[group, output]]);
                 // α and β vary around 1, λ₁ and λ₂ are the sigmoid itself (eq. 7–9).
                 *factor = if output < 2 { 1.0 + self.ranges[output] * (sigmoid - 0.5) } else { sigmoid };
                 if !factor.is_finite() {
@@ -247,32 +256,29 @@ impl Modulation {
 
     /// Derivatives by the factors of the newest evaluation → derivatives by Φ, added to `d_phi`.
     pub fn backward(&mut self, d_factors: &mut Factors, d_phi: &mut [f64]) {
-        let mut d_raw = vec![0.0; self.raw.len()];
+        let mut d_raw = Array2::zeros(self.raw.dim());
         for (output, column) in d_factors.columns().into_iter().enumerate() {
             for (group, derivative) in column.iter().enumerate() {
-                let at = group * OUTPUTS + output;
-                let sigmoid = math::sigmoid(self.raw[at]);
-                d_raw[at] = derivative * self.ranges[output] * sigmoid * (1.0 - sigmoid);
+                let sigmoid = math::sigmoid(self.raw[[group, output]]);
+                d_raw[[group, output]] = derivative * self.ranges[output] * sigmoid * (1.0 - sigmoid);
             }
         }
-        let mut d_tokens = vec![0.0; self.tokens.len()];
-        self.attention.backward(&d_raw, &mut self.workspace, d_phi, &mut d_tokens);
-        let dim = self.features.dim();
+        let mut d_tokens = Array2::zeros(self.tokens.dim());
+        self.attention.backward(d_raw.view(), &mut self.workspace, d_phi, d_tokens.view_mut());
         if let (Some(gates), Some(range)) = (self.attention.gates(), self.attention.gates_range()) {
-            for (d_row, row) in d_tokens.chunks_exact_mut(dim).zip(self.standardised.chunks_exact(dim)) {
-                for (column, gate) in gates.iter().enumerate() {
-                    let sigmoid = math::sigmoid(*gate);
-                    d_phi[range.start + column] += d_row[column] * row[column] * sigmoid * (1.0 - sigmoid);
-                    d_row[column] *= sigmoid;
+            let columns = d_tokens.columns_mut().into_iter().zip(self.standardised.columns());
+            for ((mut d_column, column), (gate, d_gate)) in columns.zip(gates.iter().zip(&mut d_phi[range])) {
+                let sigmoid = math::sigmoid(*gate);
+                for (d, x) in d_column.iter_mut().zip(column) {
+                    *d_gate += *d * x * sigmoid * (1.0 - sigmoid);
+                    *d *= sigmoid;
                 }
             }
         }
         if let Some(range) = self.attention.embeddings_range() {
-            let width = self.features.embed_dim();
-            for (group, d_row) in d_tokens.chunks_exact(dim).enumerate() {
-                for (column, d) in d_row[dim - width..].iter().enumerate() {
-                    d_phi[range.start + group * width + column] += d;
-                }
+            let embedded = d_tokens.slice(s![.., self.features.dim() - self.features.embed_dim()..]);
+            for (d_phi, d) in d_phi[range].iter_mut().zip(embedded) {
+                *d_phi += d;
             }
         }
     }

@@ -58,8 +58,8 @@ fn number(x: f64) -> Value {
     json!(x.is_finite().then_some(x))
 }
 
-fn numbers(values: &[f64]) -> Value {
-    values.iter().map(|x| number(*x)).collect()
+fn numbers<'a>(values: impl IntoIterator<Item = &'a f64>) -> Value {
+    values.into_iter().map(|x| number(*x)).collect()
 }
 
 impl Optimizer {
@@ -229,17 +229,17 @@ impl Dump<'_> {
     }
 
     fn modulation_groups_json(&self) -> Value {
-        let last = self.modulation().and_then(|m| m.last().map(|last| (m.feature_dim(), last)));
+        let last = self.modulation().and_then(Modulation::last);
         let group = |g: usize| {
             let tensors: Vec<Value> = self.run.groups.groups[g].tensors.iter().map(|&i| self.tensor_json(i)).collect();
-            let factor = |of: fn(&Factors) -> &[f64]| last.map(|(_, (_, factors))| number(of(factors)[g]));
+            let factor = |of: fn(&Factors) -> &[f64]| last.map(|(_, factors)| number(of(factors)[g]));
             json!({
                 "name": self.run.groups.groups[g].name.as_str(),
                 "alpha": factor(|f| &f.alpha),
                 "beta": factor(|f| &f.beta),
                 "lambda1": factor(|f| &f.lambda1),
                 "lambda2": factor(|f| &f.lambda2),
-                "features": last.map(|(dim, (features, _))| numbers(&features[g * dim..(g + 1) * dim])),
+                "features": last.map(|(features, _)| numbers(features.row(g))),
                 "tensors": tensors,
             })
         };

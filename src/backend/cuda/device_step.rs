@@ -265,7 +265,7 @@ impl Cuda {
             self.places.phi.write(queue, 0, modulation.attention.values())?;
             state.known = modulation.last().is_some().into();
             if let Some((features, factors)) = modulation.last() {
-                self.places.features.write(queue, 0, features)?;
+                self.places.features.write(queue, 0, features.as_slice().expect("row-major"))?;
                 self.places.factors.write(queue, 0, &factors.rows().concat())?;
             }
         }

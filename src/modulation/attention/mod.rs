@@ -15,7 +15,10 @@ use crate::model::options::Init;
 use crate::numeric::simd::{self, LANES, Lanes};
 use init::Fill;
 use layers::{Affine, Layer, Scratch};
+use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2};
 use std::ops::Range;
+
+const ROW_MAJOR: &str = "a row-major matrix";
 
 /// Raw outputs a group: of α, β, λ₁, λ₂.
 pub const OUTPUTS: usize = 4;
@@ -198,9 +201,18 @@ impl Attention {
         &mut self.values
     }
 
-    /// Group embeddings, G × E row-major.
-    pub fn embeddings(&self) -> Option<&[f64]> {
-        self.embeddings_range().map(|range| &self.values[range])
+    /// The tensor of that name, with its own dimensions.
+    pub fn tensor(&self, name: &str) -> Option<ArrayViewD<'_, f64>> {
+        let entry = self.find(name)?;
+        let values = &self.values[entry.range.clone()];
+        Some(ArrayViewD::from_shape(entry.shape(), values).expect("as many values as its dimensions say"))
+    }
+
+    /// Group embeddings, G × E.
+    pub fn embeddings(&self) -> Option<ArrayView2<'_, f64>> {
+        let values = &self.values[self.embeddings_range()?];
+        let shape = (self.shape.groups, self.shape.embed_dim);
+        Some(ArrayView2::from_shape(shape, values).expect("as many values as its dimensions say"))
     }
 
     /// Feature gates, D.
@@ -233,12 +245,13 @@ impl Attention {
     /// input: G × D, raw: G × 4 (α, β, λ₁, λ₂), row-major.
     ///
     /// # Panics
-    /// If a slice has another length or the workspace was made for another shape.
-    pub fn forward(&self, input: &[f64], workspace: &mut Workspace, raw: &mut [f64]) {
+    /// If a matrix has other dimensions or is not row-major, or the workspace was made for another shape.
+    pub fn forward(&self, input: ArrayView2<f64>, workspace: &mut Workspace, mut raw: ArrayViewMut2<f64>) {
         let Shape { groups, dim, .. } = self.shape;
         assert_eq!(workspace.shape, self.shape, "the workspace's shape");
-        assert_eq!(input.len(), groups * dim, "features");
-        assert_eq!(raw.len(), groups * OUTPUTS, "raw outputs");
+        assert_eq!(input.dim(), (groups, dim), "features");
+        assert_eq!(raw.dim(), (groups, OUTPUTS), "raw outputs");
+        let (input, raw) = (input.to_slice().expect(ROW_MAJOR), raw.as_slice_mut().expect(ROW_MAJOR));
         simd::run(Forward { attention: self, input, workspace, raw });
     }
 
@@ -249,13 +262,20 @@ impl Attention {
     /// d_raw: G × 4, d_phi: as Φ, d_input: G × D, row-major. Allocates nothing.
     ///
     /// # Panics
-    /// If a slice has another length or the workspace was made for another shape.
-    pub fn backward(&self, d_raw: &[f64], workspace: &mut Workspace, d_phi: &mut [f64], d_input: &mut [f64]) {
+    /// As for [`Attention::forward`]; if `d_phi` has another length.
+    pub fn backward(
+        &self,
+        d_raw: ArrayView2<f64>,
+        workspace: &mut Workspace,
+        d_phi: &mut [f64],
+        mut d_input: ArrayViewMut2<f64>,
+    ) {
         let Shape { groups, dim, .. } = self.shape;
         assert_eq!(workspace.shape, self.shape, "the workspace's shape");
-        assert_eq!(d_raw.len(), groups * OUTPUTS, "the raw outputs' gradient");
+        assert_eq!(d_raw.dim(), (groups, OUTPUTS), "the raw outputs' gradient");
         assert_eq!(d_phi.len(), self.values.len(), "the parameters' gradient");
-        assert_eq!(d_input.len(), groups * dim, "the features' gradient");
+        assert_eq!(d_input.dim(), (groups, dim), "the features' gradient");
+        let (d_raw, d_input) = (d_raw.to_slice().expect(ROW_MAJOR), d_input.as_slice_mut().expect(ROW_MAJOR));
         simd::run(Backward { attention: self, d_raw, workspace, d_phi, d_input });
     }
 
