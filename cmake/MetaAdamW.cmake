@@ -114,6 +114,8 @@ install(FILES
   "${MetaAdamW_SOURCE_DIR}/include/metaadamw.h"
   "${MetaAdamW_SOURCE_DIR}/bindings/cpp/include/metaadamw.hpp"
   DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(DIRECTORY "${MetaAdamW_SOURCE_DIR}/bindings/cpp/include/metaadamw"
+  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
 install(FILES "${MetaAdamW_SOURCE_DIR}/LICENSE-MIT" "${MetaAdamW_SOURCE_DIR}/LICENSE-APACHE"
   DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 

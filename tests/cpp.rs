@@ -48,15 +48,49 @@ fn the_wrappers_tests_pass_in_cpp17_in_cpp20_and_with_sanitizers() {
     assert!(String::from_utf8_lossy(&symbols.stdout).contains("__asan_init"), "the sanitizer is on");
 }
 
+/// The headers that `metaadamw.hpp` includes.
+fn headers() -> Vec<PathBuf> {
+    let folder = fs::read_dir(root().join("bindings/cpp/include/metaadamw")).expect("it is committed");
+    let mut paths: Vec<PathBuf> = folder.map(|entry| entry.expect("it is listed").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn syntax_check(standard: &str, source: &Path) {
+    let mut check = compiler(standard);
+    check.arg("-I").arg(root().join("bindings/cpp/include"));
+    run(check.args(["-fsyntax-only", "-x", "c++"]).arg(source));
+}
+
+#[test]
+fn every_header_of_the_wrapper_compiles_alone_and_in_any_order() {
+    let includes: Vec<String> = headers()
+        .iter()
+        .map(|path| format!("#include \"metaadamw/{}\"\n", path.file_name().expect("a file").to_string_lossy()))
+        .collect();
+    let all = fs::read_to_string(root().join("bindings/cpp/include/metaadamw.hpp")).expect("it is committed");
+    let included: Vec<String> =
+        all.split_inclusive('\n').filter(|line| line.starts_with("#include")).map(str::to_owned).collect();
+    assert_eq!(included, includes, "metaadamw.hpp includes every header of its folder, and nothing else");
+
+    for header in headers() {
+        syntax_check("c++17", &header);
+    }
+    let folder = scratch("headers");
+    let backwards: String = includes.iter().rev().map(String::as_str).collect();
+    fs::write(folder.join("backwards.cpp"), backwards + &includes.concat()).expect("in a folder of ours");
+    syntax_check("c++20", &folder.join("backwards.cpp"));
+}
+
 #[test]
 fn the_wrapper_reaches_every_function_of_the_header() {
-    let wrapper = root().join("bindings/cpp/include/metaadamw.hpp");
-    let wrapper = fs::read_to_string(wrapper).expect("the wrapper is committed");
-    let words: HashSet<&str> = wrapper.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let texts: Vec<String> = headers().iter().map(|path| fs::read_to_string(path).expect("it was listed")).collect();
+    let code = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with("//"));
+    let words: HashSet<&str> = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
     let mut missing = header_functions();
     // The status of an error is also what the call returned.
     missing.retain(|name| name != "maw_error_code" && !words.contains(name.as_str()));
-    assert!(missing.is_empty(), "metaadamw.hpp does not know {missing:?}");
+    assert!(missing.is_empty(), "the C++ headers do not call {missing:?}");
 }
 
 /// The README's first block in this language.

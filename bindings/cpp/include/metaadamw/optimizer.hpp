@@ -1,0 +1,399 @@
+/// @file
+/// The optimizer: creation, ownership, and the list of its calls. The `try_` forms do the work; they are defined in the
+/// files `optimizer_*.hpp`, one a subject, which this file includes at its end.
+#ifndef METAADAMW_OPTIMIZER_HPP
+#define METAADAMW_OPTIMIZER_HPP
+
+#include <metaadamw.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "call.hpp"
+#include "constants.hpp"
+#include "element.hpp"
+#include "error.hpp"
+#include "meta.hpp"
+#include "options.hpp"
+#include "state.hpp"
+#include "step.hpp"
+#include "tensor.hpp"
+
+namespace metaadamw {
+
+/// Receives log messages. Exceptions that it throws are dropped.
+using Log = std::function<void(LogLevel, std::string_view)>;
+
+/// An optimizer: `maw_optimizer`, and the pointers to the host's buffers.
+class Optimizer {
+  public:
+    explicit Optimizer(Options const& options = Options()) : Optimizer(try_create(options).value()) {}
+    [[nodiscard]] static Result<Optimizer> try_create(Options const& options = Options()) {
+        maw_options const c = options.capi();
+        maw_optimizer* handle = nullptr;
+        auto const called =
+            detail::call([&](maw_error** error) { return maw_optimizer_create(&c, &handle, error); });
+        if (!called)
+            return called.error();
+        return Optimizer(handle);
+    }
+
+    Optimizer(Optimizer&& other) noexcept = default;
+    Optimizer& operator=(Optimizer&& other) noexcept {
+        Optimizer moved(std::move(other));
+        swap(moved);
+        return *this;  // what was here goes with `moved`, the handle before its log
+    }
+    Optimizer(Optimizer const&) = delete;
+    Optimizer& operator=(Optimizer const&) = delete;
+    ~Optimizer() = default;
+
+    void swap(Optimizer& other) noexcept {
+        std::swap(log_, other.log_);
+        std::swap(handle_, other.handle_);
+        std::swap(tensors_, other.tensors_);
+    }
+    friend void swap(Optimizer& a, Optimizer& b) noexcept { a.swap(b); }
+
+    /// The C handle, still owned by this object. NULL after a move.
+    [[nodiscard]] maw_optimizer* capi() noexcept { return handle_.get(); }
+    [[nodiscard]] maw_optimizer const* capi() const noexcept { return handle_.get(); }
+    /// The C handle, which you now own and must free. Its log is turned off; this object is as if moved from.
+    [[nodiscard]] maw_optimizer* capi_release() noexcept {
+        if (handle_ && log_)
+            maw_set_log(handle_.get(), nullptr, nullptr, nullptr);
+        tensors_ = Tensors();
+        return handle_.release();
+    }
+
+    /// The pointers as the C functions want them, in the order of registration.
+    [[nodiscard]] std::vector<void*> const& params() const noexcept { return tensors_.params; }
+    [[nodiscard]] std::vector<void const*> const& gradients() const noexcept { return tensors_.gradients; }
+
+    // ---- registration (optimizer_tensors.hpp)
+
+    /// `maw_add_param_group`; returns the group's number.
+    std::uint32_t add_param_group(ParamGroup const& group, std::vector<Tensor> const& tensors) {
+        return try_add_param_group(group, tensors).value();
+    }
+    [[nodiscard]] Result<std::uint32_t> try_add_param_group(ParamGroup const& group,
+                                                            std::vector<Tensor> const& tensors);
+
+    /// `maw_prepare`. The first step does it by itself.
+    void prepare() { try_prepare().value(); }
+    Result<void> try_prepare();
+
+    // ---- buffers (optimizer_tensors.hpp)
+
+    /// The number of the tensor of that name, in the order of registration.
+    [[nodiscard]] std::size_t tensor_index(std::string_view name) const { return try_tensor_index(name).value(); }
+    [[nodiscard]] Result<std::size_t> try_tensor_index(std::string_view name) const;
+
+    /// From now on the tensor's values and gradient are at these addresses; `nullptr` means no gradient.
+    template <class T, detail::if_element<T> = 0>
+    void rebind(std::string_view name, T* param, detail::same_t<T> const* gradient) {
+        rebind(tensor_index(name), param, gradient);
+    }
+    template <class T, detail::if_element<T> = 0>
+    void rebind(std::size_t tensor, T* param, detail::same_t<T> const* gradient) {
+        try_rebind(tensor, param, gradient).value();
+    }
+    template <class T, detail::if_element<T> = 0>
+    Result<void> try_rebind(std::size_t tensor, T* param, detail::same_t<T> const* gradient);
+    /// The same where the gradient is of another type.
+    template <class T, class G, detail::if_elements<T, G> = 0>
+    void rebind(std::string_view name, T* param, G const* gradient) {
+        rebind(tensor_index(name), param, gradient);
+    }
+    template <class T, class G, detail::if_elements<T, G> = 0>
+    void rebind(std::size_t tensor, T* param, G const* gradient) {
+        try_rebind(tensor, param, gradient).value();
+    }
+    template <class T, class G, detail::if_elements<T, G> = 0>
+    Result<void> try_rebind(std::size_t tensor, T* param, G const* gradient);
+
+    /// From now on the tensor's gradient is at this address.
+    template <class T, detail::if_element<std::remove_const_t<T>> = 0>
+    void set_gradient(std::string_view name, T* gradient) {
+        set_gradient(tensor_index(name), gradient);
+    }
+    template <class T, detail::if_element<std::remove_const_t<T>> = 0>
+    void set_gradient(std::size_t tensor, T* gradient) {
+        try_set_gradient(tensor, gradient).value();
+    }
+    template <class T, detail::if_element<std::remove_const_t<T>> = 0>
+    Result<void> try_set_gradient(std::size_t tensor, T* gradient);
+    /// From now on the tensor has no gradient, and steps leave it alone.
+    void set_gradient(std::string_view name, std::nullptr_t) { set_gradient(tensor_index(name), nullptr); }
+    void set_gradient(std::size_t tensor, std::nullptr_t) { try_set_gradient(tensor, nullptr).value(); }
+    Result<void> try_set_gradient(std::size_t tensor, std::nullptr_t);
+
+#ifdef __cpp_lib_span
+    /// As with pointers; the lengths are checked. An empty span means no gradient.
+    void rebind(std::string_view name, std::span<float> param, std::span<float const> gradient) {
+        try_rebind(tensor_index(name), param, gradient).value();
+    }
+    void rebind(std::string_view name, std::span<double> param, std::span<double const> gradient) {
+        try_rebind(tensor_index(name), param, gradient).value();
+    }
+    void rebind(std::size_t tensor, std::span<float> param, std::span<float const> gradient) {
+        try_rebind(tensor, param, gradient).value();
+    }
+    void rebind(std::size_t tensor, std::span<double> param, std::span<double const> gradient) {
+        try_rebind(tensor, param, gradient).value();
+    }
+    Result<void> try_rebind(std::size_t tensor, std::span<float> param, std::span<float const> gradient);
+    Result<void> try_rebind(std::size_t tensor, std::span<double> param, std::span<double const> gradient);
+#endif
+
+    // ---- training (optimizer_training.hpp)
+
+    /// `maw_step`: updates every parameter that has a gradient, in place. On CUDA it waits for the step.
+    StepReport step(StepOptions const& options = StepOptions()) { return try_step(options).value(); }
+    [[nodiscard]] Result<StepReport> try_step(StepOptions const& options = StepOptions());
+
+    /// `maw_step` without a report: on CUDA the step is enqueued and not waited for.
+    void launch(StepOptions const& options = StepOptions()) { try_launch(options).value(); }
+    Result<void> try_launch(StepOptions const& options = StepOptions());
+
+    /// `maw_step_report_fetch`: of the last step; without `wait`, of the newest that the device has decided by now.
+    [[nodiscard]] StepReport step_report(bool wait = true) { return try_step_report(wait).value(); }
+    [[nodiscard]] Result<StepReport> try_step_report(bool wait = true);
+
+    /// `maw_observe_gradient`: the tensor's gradient is final; best called while it is still in the cache.
+    void observe_gradient(std::string_view name) { observe_gradient(tensor_index(name)); }
+    void observe_gradient(std::size_t tensor) { try_observe_gradient(tensor).value(); }
+    Result<void> try_observe_gradient(std::size_t tensor);
+
+    /// `maw_meta_due`: whether a meta-update should be made now.
+    [[nodiscard]] bool meta_due() const noexcept { return maw_meta_due(capi()) != 0; }
+
+    /// A whole meta-update. `evaluate(Request const&)` returns the loss (or an `Answer`) at the parameters that are in
+    /// your buffers when it is called, and writes the gradients to theirs if `request.wants_gradient()`.
+    ///
+    /// However it ends, the parameters have the same bits afterwards as before. An exception of `evaluate` aborts the
+    /// meta-update and reaches you unchanged, through `try_meta_update` too. A value that is not finite is no failure:
+    /// see the result's `outcome`.
+    template <class Evaluate>
+    MetaResult meta_update(Evaluate&& evaluate) {
+        return try_meta_update(std::forward<Evaluate>(evaluate)).value();
+    }
+    template <class Evaluate>
+    [[nodiscard]] Result<MetaResult> try_meta_update(Evaluate&& evaluate);
+
+    /// `maw_meta_result_get`: how the last meta-update ended.
+    [[nodiscard]] MetaResult meta_result() const { return try_meta_result().value(); }
+    [[nodiscard]] Result<MetaResult> try_meta_result() const;
+
+    // ---- settings that can change during a run (optimizer_settings.hpp)
+
+    /// `maw_set_lr`, of every param group.
+    void set_lr(double lr) { set_lr(MAW_ALL_GROUPS, lr); }
+    /// `maw_set_lr`, of one.
+    void set_lr(std::uint32_t group, double lr) { try_set_lr(group, lr).value(); }
+    Result<void> try_set_lr(std::uint32_t group, double lr);
+    [[nodiscard]] double lr(std::uint32_t group = 0) const { return try_lr(group).value(); }
+    [[nodiscard]] Result<double> try_lr(std::uint32_t group = 0) const;
+
+    /// `maw_set_weight_decay`, of every param group.
+    void set_weight_decay(double decay) { set_weight_decay(MAW_ALL_GROUPS, decay); }
+    /// `maw_set_weight_decay`, of one.
+    void set_weight_decay(std::uint32_t group, double decay) { try_set_weight_decay(group, decay).value(); }
+    Result<void> try_set_weight_decay(std::uint32_t group, double decay);
+    [[nodiscard]] double weight_decay(std::uint32_t group = 0) const { return try_weight_decay(group).value(); }
+    [[nodiscard]] Result<double> try_weight_decay(std::uint32_t group = 0) const;
+
+    /// `maw_set_priorities`: of gradient alignment, loss decrease, generalization gap.
+    void set_priorities(std::array<double, 3> const& priorities) { try_set_priorities(priorities).value(); }
+    Result<void> try_set_priorities(std::array<double, 3> const& priorities);
+    [[nodiscard]] std::array<double, 3> priorities() const { return try_priorities().value(); }
+    [[nodiscard]] Result<std::array<double, 3>> try_priorities() const;
+
+    /// `maw_reset`: moments and step counts, the attention module, or both start again.
+    void reset(Reset what) { try_reset(what).value(); }
+    Result<void> try_reset(Reset what);
+
+    /// `maw_set_stream`: the CUDA stream that everything is enqueued on. On the CPU it must stay NULL.
+    void set_stream(void* stream) { try_set_stream(stream).value(); }
+    Result<void> try_set_stream(void* stream);
+
+    /// `maw_set_log`: `log` receives this optimizer's messages, inside the call that caused them; an empty function
+    /// turns them off. Calls on the same optimizer from inside `log` fail with `Status::busy`.
+    void set_log(Log log) { try_set_log(std::move(log)).value(); }
+    Result<void> try_set_log(Log log);
+
+    // ---- checkpoints and state (optimizer_state.hpp)
+
+    /// `maw_save_file`: durable. The parameters are not in the file; saving them is up to you.
+    void save(std::string const& path, Save what = Save::run) { try_save(path, what).value(); }
+    Result<void> try_save(std::string const& path, Save what = Save::run);
+    /// `maw_load_file`: into an optimizer with the same tensors.
+    void load(std::string const& path, Load how = Load::strict) { try_load(path, how).value(); }
+    Result<void> try_load(std::string const& path, Load how = Load::strict);
+
+    /// As `save` and `load`, in memory.
+    [[nodiscard]] Bytes save_bytes(Save what = Save::run) { return try_save_bytes(what).value(); }
+    [[nodiscard]] Result<Bytes> try_save_bytes(Save what = Save::run);
+    void load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::strict) {
+        try_load_bytes(data, size, how).value();
+    }
+    Result<void> try_load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::strict);
+
+    /// `maw_dump_state`: what the optimizer is doing, as JSON.
+    [[nodiscard]] std::string dump_state() { return try_dump_state().value(); }
+    [[nodiscard]] Result<std::string> try_dump_state();
+
+    /// `maw_tensor_state_get`; `T` is double for a tensor of double, else float.
+    template <class T, detail::if_state<T> = 0>
+    [[nodiscard]] TensorState<T> tensor_state(std::size_t tensor) {
+        return try_tensor_state<T>(tensor).value();
+    }
+    template <class T, detail::if_state<T> = 0>
+    [[nodiscard]] Result<TensorState<T>> try_tensor_state(std::size_t tensor);
+    /// `maw_tensor_state_set`.
+    template <class T, detail::if_state<T> = 0>
+    void set_tensor_state(std::size_t tensor, TensorState<T> const& state) {
+        try_set_tensor_state(tensor, state).value();
+    }
+    template <class T, detail::if_state<T> = 0>
+    Result<void> try_set_tensor_state(std::size_t tensor, TensorState<T> const& state);
+
+    /// `maw_master_get`: the float32 masters of a 16-bit tensor.
+    [[nodiscard]] std::vector<float> masters(std::size_t tensor) { return try_masters(tensor).value(); }
+    [[nodiscard]] Result<std::vector<float>> try_masters(std::size_t tensor);
+    /// `maw_master_set`: a run starts from float32 weights; the 16-bit parameter is written to match.
+    void set_masters(std::size_t tensor, std::vector<float> const& values) { try_set_masters(tensor, values).value(); }
+    Result<void> try_set_masters(std::size_t tensor, std::vector<float> const& values);
+
+    // ---- queries (optimizer_queries.hpp)
+
+    /// Applied steps so far.
+    [[nodiscard]] std::uint64_t step_count() const { return try_step_count().value(); }
+    [[nodiscard]] Result<std::uint64_t> try_step_count() const;
+
+    [[nodiscard]] std::size_t param_group_count() const { return try_param_group_count().value(); }
+    [[nodiscard]] Result<std::size_t> try_param_group_count() const;
+
+    [[nodiscard]] std::size_t tensor_count() const { return try_tensor_count().value(); }
+    [[nodiscard]] Result<std::size_t> try_tensor_count() const;
+
+    [[nodiscard]] std::string tensor_name(std::size_t tensor) const { return try_tensor_name(tensor).value(); }
+    [[nodiscard]] Result<std::string> try_tensor_name(std::size_t tensor) const;
+
+    /// The modulation group of a tensor.
+    [[nodiscard]] std::size_t tensor_group(std::size_t tensor) const { return try_tensor_group(tensor).value(); }
+    [[nodiscard]] Result<std::size_t> try_tensor_group(std::size_t tensor) const;
+
+    /// The number of modulation groups.
+    [[nodiscard]] std::size_t group_count() const { return try_group_count().value(); }
+    [[nodiscard]] Result<std::size_t> try_group_count() const;
+
+    [[nodiscard]] std::string group_name(std::size_t group) const { return try_group_name(group).value(); }
+    [[nodiscard]] Result<std::string> try_group_name(std::size_t group) const;
+
+    /// `maw_factors`: one entry a modulation group, of the last applied step or the last meta-update that was begun.
+    [[nodiscard]] std::vector<Factors> factors() const { return try_factors().value(); }
+    [[nodiscard]] Result<std::vector<Factors>> try_factors() const;
+
+    /// `maw_features`: one row a modulation group.
+    [[nodiscard]] Matrix features() const { return try_features().value(); }
+    [[nodiscard]] Result<Matrix> try_features() const;
+
+    /// Names of the attention module's tensors.
+    [[nodiscard]] std::vector<std::string> attention_names() const { return try_attention_names().value(); }
+    [[nodiscard]] Result<std::vector<std::string>> try_attention_names() const;
+
+    /// `maw_attention_get`.
+    [[nodiscard]] Matrix attention(std::string const& name) const { return try_attention(name).value(); }
+    [[nodiscard]] Result<Matrix> try_attention(std::string const& name) const;
+
+    /// `maw_attention_set`: row-major values.
+    void set_attention(std::string const& name, std::vector<double> const& values) {
+        try_set_attention(name, values).value();
+    }
+    Result<void> try_set_attention(std::string const& name, std::vector<double> const& values);
+
+    /// `maw_meta_gradient`: for a tensor of the attention module, or "alpha", "beta", "lambda1", "lambda2".
+    [[nodiscard]] Matrix meta_gradient(std::string const& name) const { return try_meta_gradient(name).value(); }
+    [[nodiscard]] Result<Matrix> try_meta_gradient(std::string const& name) const;
+
+  private:
+    /// A tensor's dtypes, and its number of elements if that fits in 64 bits.
+    struct Kind {
+        std::int32_t dtype, grad_dtype;
+        std::optional<std::uint64_t> elements;
+    };
+    /// All tensors in the order of registration.
+    struct Tensors {
+        std::vector<void*> params;
+        std::vector<void const*> gradients;
+        std::vector<Kind> kinds;
+        std::unordered_map<std::string, std::size_t> numbers;
+    };
+    struct AbortUnlessDone;
+
+    explicit Optimizer(maw_optimizer* handle) noexcept : handle_(handle) {}
+
+    // ---- optimizer_tensors.hpp
+    static std::optional<std::uint64_t> elements(std::vector<std::uint64_t> const& shape) noexcept;
+    static std::optional<Error> unusable(Tensor const& tensor);
+    static std::optional<Error> wrong_length(std::string const& whose, std::optional<std::uint64_t> wanted,
+                                             std::pair<std::size_t, std::size_t> given);
+    static Error wrong_type(std::string const& whose, std::int32_t registered);
+    Result<void> fits(std::size_t tensor, std::optional<std::int32_t> dtype,
+                      std::optional<std::pair<std::size_t, std::size_t>> lengths) const;
+    Result<void> fits_gradient(std::size_t tensor, std::int32_t dtype) const;
+    Result<void> rebind_to(std::size_t tensor, void* param, void const* gradient, std::int32_t dtype,
+                           std::int32_t grad_dtype);
+#ifdef __cpp_lib_span
+    template <class T>
+    Result<void> rebind_spans(std::size_t tensor, std::span<T> param, std::span<T const> gradient);
+#endif
+
+    // ---- optimizer_training.hpp
+    Result<void> step_with(StepOptions const& options, maw_step_report* report);
+    static StepReport told(maw_step_report const& report);
+    Result<void> tell(Request& request, Answer const& answer);
+
+    // ---- optimizer_settings.hpp
+    static void hear(std::int32_t level, char const* message, void* log) noexcept;
+
+    // ---- optimizer_state.hpp
+    Result<void> fits_state(std::size_t tensor, std::int32_t dtype,
+                            std::optional<std::pair<std::size_t, std::size_t>> lengths) const;
+    template <class Make>
+    [[nodiscard]] static Result<Bytes> bytes(Make&& make);
+
+    // ---- optimizer_queries.hpp
+    using CountFunction = maw_status (*)(maw_optimizer const*, std::size_t*, maw_error**);
+    using TextFunction = maw_status (*)(maw_optimizer const*, std::size_t, char const**, maw_error**);
+    [[nodiscard]] Result<std::size_t> count(CountFunction function) const;
+    [[nodiscard]] Result<std::string> text(TextFunction function, std::size_t index) const;
+    [[nodiscard]] Result<Matrix> attention_shape(std::string const& name) const;
+    template <class Fill>
+    [[nodiscard]] static Result<Matrix> filled(Matrix matrix, Fill&& fill);
+
+    std::unique_ptr<Log> log_;  // before the handle, which is destroyed first: the library may still know the log
+    std::unique_ptr<maw_optimizer, detail::Free> handle_;
+    Tensors tensors_;
+};
+
+}  // namespace metaadamw
+
+#include "optimizer_queries.hpp"
+#include "optimizer_settings.hpp"
+#include "optimizer_state.hpp"
+#include "optimizer_tensors.hpp"
+#include "optimizer_training.hpp"
+
+#endif

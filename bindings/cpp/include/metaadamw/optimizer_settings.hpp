@@ -1,0 +1,74 @@
+/// @file
+/// What can be changed on an optimizer during a run: hyper-parameters, a reset, the CUDA stream, the log.
+#ifndef METAADAMW_OPTIMIZER_SETTINGS_HPP
+#define METAADAMW_OPTIMIZER_SETTINGS_HPP
+
+#include <metaadamw.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "call.hpp"
+#include "optimizer.hpp"
+
+namespace metaadamw {
+
+inline Result<void> Optimizer::try_set_lr(std::uint32_t group, double lr) {
+    return detail::call([&](maw_error** error) { return maw_set_lr(capi(), group, lr, error); });
+}
+
+inline Result<double> Optimizer::try_lr(std::uint32_t group) const {
+    return detail::value(0.0, [&](double* lr, maw_error** error) { return maw_get_lr(capi(), group, lr, error); });
+}
+
+inline Result<void> Optimizer::try_set_weight_decay(std::uint32_t group, double decay) {
+    return detail::call([&](maw_error** error) { return maw_set_weight_decay(capi(), group, decay, error); });
+}
+
+inline Result<double> Optimizer::try_weight_decay(std::uint32_t group) const {
+    return detail::value(
+        0.0, [&](double* decay, maw_error** error) { return maw_get_weight_decay(capi(), group, decay, error); });
+}
+
+inline Result<void> Optimizer::try_set_priorities(std::array<double, 3> const& priorities) {
+    return detail::call([&](maw_error** error) { return maw_set_priorities(capi(), priorities.data(), error); });
+}
+
+inline Result<std::array<double, 3>> Optimizer::try_priorities() const {
+    return detail::value(std::array<double, 3>(), [&](std::array<double, 3>* priorities, maw_error** error) {
+        return maw_get_priorities(capi(), priorities->data(), error);
+    });
+}
+
+inline Result<void> Optimizer::try_reset(Reset what) {
+    return detail::call(
+        [&](maw_error** error) { return maw_reset(capi(), static_cast<std::uint32_t>(what), error); });
+}
+
+inline Result<void> Optimizer::try_set_stream(void* stream) {
+    return detail::call([&](maw_error** error) { return maw_set_stream(capi(), stream, error); });
+}
+
+inline Result<void> Optimizer::try_set_log(Log log) {
+    auto heard = log ? std::make_unique<Log>(std::move(log)) : nullptr;
+    auto called = detail::call([&](maw_error** error) {
+        return maw_set_log(capi(), heard ? &Optimizer::hear : nullptr, heard.get(), error);
+    });
+    if (called)
+        log_ = std::move(heard);
+    return called;
+}
+
+/// The C callback; `log` is the `Log`.
+inline void Optimizer::hear(std::int32_t level, char const* message, void* log) noexcept {
+    try {
+        (*static_cast<Log const*>(log))(static_cast<LogLevel>(level), message);
+    } catch (...) {  // must not unwind through the library, and there is nobody to report it to
+    }
+}
+
+}  // namespace metaadamw
+
+#endif

@@ -1,0 +1,127 @@
+/// @file
+/// An optimizer's state, out and in: checkpoints, the dump for people, moments and masters.
+#ifndef METAADAMW_OPTIMIZER_STATE_HPP
+#define METAADAMW_OPTIMIZER_STATE_HPP
+
+#include <metaadamw.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "call.hpp"
+#include "optimizer.hpp"
+
+namespace metaadamw {
+
+// ---------------------------------------------------------------------------------------------- checkpoints ----
+
+inline Result<void> Optimizer::try_save(std::string const& path, Save what) {
+    return detail::call([&](maw_error** error) {
+        return maw_save_file(capi(), path.c_str(), static_cast<std::uint32_t>(what), error);
+    });
+}
+
+inline Result<void> Optimizer::try_load(std::string const& path, Load how) {
+    return detail::call([&](maw_error** error) {
+        return maw_load_file(capi(), path.c_str(), static_cast<std::uint32_t>(how), error);
+    });
+}
+
+template <class Make>
+Result<Bytes> Optimizer::bytes(Make&& make) {
+    auto const made = detail::value<maw_bytes*>(nullptr, std::forward<Make>(make));
+    if (!made)
+        return made.error();
+    return Bytes(*made);
+}
+
+inline Result<Bytes> Optimizer::try_save_bytes(Save what) {
+    return bytes([&](maw_bytes** made, maw_error** error) {
+        return maw_save_bytes(capi(), static_cast<std::uint32_t>(what), made, error);
+    });
+}
+
+inline Result<void> Optimizer::try_load_bytes(std::uint8_t const* data, std::size_t size, Load how) {
+    return detail::call([&](maw_error** error) {
+        return maw_load_bytes(capi(), data, size, static_cast<std::uint32_t>(how), error);
+    });
+}
+
+inline Result<std::string> Optimizer::try_dump_state() {
+    auto const json = bytes([&](maw_bytes** made, maw_error** error) { return maw_dump_state(capi(), made, error); });
+    if (!json)
+        return json.error();
+    return std::string(json->data(), json->data() + json->size());
+}
+
+// -------------------------------------------------------------------------------------- moments and masters ----
+
+template <class T, detail::if_state<T>>
+Result<TensorState<T>> Optimizer::try_tensor_state(std::size_t tensor) {
+    auto const known = fits_state(tensor, detail::dtype<T>, std::nullopt);
+    if (!known)
+        return known.error();
+    auto const length = static_cast<std::size_t>(tensors_.kinds[tensor].elements.value_or(0));
+    TensorState<T> state{std::vector<T>(length), std::vector<T>(length), 0};
+    auto const called = detail::call([&](maw_error** error) {
+        return maw_tensor_state_get(capi(), tensor, state.exp_avg.data(), state.exp_avg_sq.data(), length, &state.step,
+                                    error);
+    });
+    if (!called)
+        return called.error();
+    return state;
+}
+
+template <class T, detail::if_state<T>>
+Result<void> Optimizer::try_set_tensor_state(std::size_t tensor, TensorState<T> const& state) {
+    auto const lengths = std::pair(state.exp_avg.size(), state.exp_avg_sq.size());
+    auto const known = fits_state(tensor, detail::dtype<T>, lengths);
+    if (!known)
+        return known;
+    return detail::call([&](maw_error** error) {
+        return maw_tensor_state_set(capi(), tensor, state.exp_avg.data(), state.exp_avg_sq.data(),
+                                    state.exp_avg.size(), state.step, error);
+    });
+}
+
+/// The tensor exists, its moments are read and set in this dtype, and are this many (if given).
+inline Result<void> Optimizer::fits_state(std::size_t tensor, std::int32_t dtype,
+                                          std::optional<std::pair<std::size_t, std::size_t>> lengths) const {
+    auto const known = fits(tensor, std::nullopt, lengths);
+    if (!known)
+        return known;
+    std::int32_t const wide = tensors_.kinds[tensor].dtype == MAW_FLOAT64 ? MAW_FLOAT64 : MAW_FLOAT32;
+    if (dtype != wide)
+        return wrong_type("the state of tensor " + std::to_string(tensor), wide);
+    return {};
+}
+
+inline Result<std::vector<float>> Optimizer::try_masters(std::size_t tensor) {
+    auto const known = fits(tensor, std::nullopt, std::nullopt);
+    if (!known)
+        return known.error();
+    std::vector<float> values(static_cast<std::size_t>(tensors_.kinds[tensor].elements.value_or(0)));
+    auto const called = detail::call([&](maw_error** error) {
+        return maw_master_get(capi(), tensor, tensors_.params[tensor], values.data(), values.size(), error);
+    });
+    if (!called)
+        return called.error();
+    return values;
+}
+
+inline Result<void> Optimizer::try_set_masters(std::size_t tensor, std::vector<float> const& values) {
+    auto const known = fits(tensor, std::nullopt, std::pair(values.size(), values.size()));
+    if (!known)
+        return known;
+    return detail::call([&](maw_error** error) {
+        return maw_master_set(capi(), tensor, values.data(), tensors_.params[tensor], values.size(), error);
+    });
+}
+
+}  // namespace metaadamw
+
+#endif

@@ -1,0 +1,191 @@
+/// @file
+/// The optimizer's tensors: registration, addresses, and checks of types and lengths that the C ABI cannot make.
+#ifndef METAADAMW_OPTIMIZER_TENSORS_HPP
+#define METAADAMW_OPTIMIZER_TENSORS_HPP
+
+#include <metaadamw.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "call.hpp"
+#include "optimizer.hpp"
+
+namespace metaadamw {
+
+// --------------------------------------------------------------------------------------------- registration ----
+
+inline Result<std::uint32_t> Optimizer::try_add_param_group(ParamGroup const& group,
+                                                            std::vector<Tensor> const& tensors) {
+    Tensors all = tensors_;  // a copy, so that on failure neither this object nor the library has the new tensors
+    std::vector<maw_tensor> c(tensors.size());
+    for (std::size_t t = 0; t < tensors.size(); t++) {
+        Tensor const& tensor = tensors[t];
+        if (auto error = unusable(tensor))
+            return *std::move(error);
+        maw_tensor_init(&c[t], sizeof c[t]);
+        c[t].name = tensor.name_.c_str();
+        c[t].shape = tensor.shape_.data();
+        c[t].ndim = static_cast<std::uint32_t>(std::min<std::size_t>(tensor.shape_.size(), UINT32_MAX));
+        c[t].dtype = tensor.dtype_;
+        c[t].grad_dtype = tensor.grad_dtype_;
+        c[t].layer_kind = static_cast<std::int32_t>(tensor.layer_kind_);
+        c[t].modulation_group = tensor.modulation_group_ ? tensor.modulation_group_->c_str() : nullptr;
+        all.numbers.emplace(tensor.name_, all.params.size());
+        all.params.push_back(tensor.param_);
+        all.gradients.push_back(tensor.gradient_);
+        all.kinds.push_back({tensor.dtype_, tensor.grad_dtype_, elements(tensor.shape_)});
+    }
+    auto added = detail::value<std::uint32_t>(0, [&](std::uint32_t* index, maw_error** error) {
+        return maw_add_param_group(capi(), &group.capi(), c.data(), c.size(), index, error);
+    });
+    if (added)
+        tensors_ = std::move(all);
+    return added;
+}
+
+inline Result<void> Optimizer::try_prepare() {
+    return detail::call([&](maw_error** error) { return maw_prepare(capi(), error); });
+}
+
+// -------------------------------------------------------------------------------------------------- buffers ----
+
+inline Result<std::size_t> Optimizer::try_tensor_index(std::string_view name) const {
+    auto const found = tensors_.numbers.find(std::string(name));
+    if (found == tensors_.numbers.end())
+        return Error(Status::not_found, "no tensor is named '" + std::string(name) + "'");
+    return found->second;
+}
+
+template <class T, detail::if_element<T>>
+Result<void> Optimizer::try_rebind(std::size_t tensor, T* param, detail::same_t<T> const* gradient) {
+    return rebind_to(tensor, param, gradient, detail::dtype<T>, gradient == nullptr ? 0 : detail::dtype<T>);
+}
+
+template <class T, class G, detail::if_elements<T, G>>
+Result<void> Optimizer::try_rebind(std::size_t tensor, T* param, G const* gradient) {
+    return rebind_to(tensor, param, gradient, detail::dtype<T>, detail::dtype<G>);
+}
+
+template <class T, detail::if_element<std::remove_const_t<T>>>
+Result<void> Optimizer::try_set_gradient(std::size_t tensor, T* gradient) {
+    auto checked = fits_gradient(tensor, detail::dtype<std::remove_const_t<T>>);
+    if (checked)
+        tensors_.gradients[tensor] = gradient;
+    return checked;
+}
+
+inline Result<void> Optimizer::try_set_gradient(std::size_t tensor, std::nullptr_t) {
+    auto checked = fits(tensor, std::nullopt, std::nullopt);
+    if (checked)
+        tensors_.gradients[tensor] = nullptr;
+    return checked;
+}
+
+/// `grad_dtype` 0: there is no gradient whose type could be wrong.
+inline Result<void> Optimizer::rebind_to(std::size_t tensor, void* param, void const* gradient, std::int32_t dtype,
+                                         std::int32_t grad_dtype) {
+    auto checked = fits(tensor, dtype, std::nullopt);
+    if (checked && grad_dtype != 0)
+        checked = fits_gradient(tensor, grad_dtype);
+    if (checked) {
+        tensors_.params[tensor] = param;
+        tensors_.gradients[tensor] = gradient;
+    }
+    return checked;
+}
+
+#ifdef __cpp_lib_span
+inline Result<void> Optimizer::try_rebind(std::size_t tensor, std::span<float> param,
+                                          std::span<float const> gradient) {
+    return rebind_spans(tensor, param, gradient);
+}
+
+inline Result<void> Optimizer::try_rebind(std::size_t tensor, std::span<double> param,
+                                          std::span<double const> gradient) {
+    return rebind_spans(tensor, param, gradient);
+}
+
+template <class T>
+Result<void> Optimizer::rebind_spans(std::size_t tensor, std::span<T> param, std::span<T const> gradient) {
+    std::size_t const length = gradient.empty() ? param.size() : gradient.size();
+    auto checked = fits(tensor, detail::dtype<T>, std::pair(param.size(), length));
+    if (!checked)
+        return checked;
+    return try_rebind(tensor, param.data(), gradient.empty() ? nullptr : gradient.data());
+}
+#endif
+
+// --------------------------------------------------------------------------------------------------- checks ----
+
+/// The product of a shape, if it fits in 64 bits.
+inline std::optional<std::uint64_t> Optimizer::elements(std::vector<std::uint64_t> const& shape) noexcept {
+    if (std::find(shape.begin(), shape.end(), 0u) != shape.end())
+        return 0;
+    std::uint64_t product = 1;
+    for (std::uint64_t const length : shape) {
+        if (product > UINT64_MAX / length)
+            return std::nullopt;
+        product *= length;
+    }
+    return product;
+}
+
+/// What the C ABI cannot see: a NUL inside a name, and the lengths of spans.
+inline std::optional<Error> Optimizer::unusable(Tensor const& tensor) {
+    auto const cut = [](std::string const& text) { return text.find('\0') != std::string::npos; };
+    if (cut(tensor.name_) || (tensor.modulation_group_ && cut(*tensor.modulation_group_)))
+        return Error(Status::invalid_argument,
+                     "a name of tensor '" + std::string(tensor.name_.c_str()) + "…' has a NUL inside");
+    if (!tensor.lengths_)
+        return std::nullopt;
+    return wrong_length("tensor '" + tensor.name_ + "'", elements(tensor.shape_), *tensor.lengths_);
+}
+
+inline std::optional<Error> Optimizer::wrong_length(std::string const& whose, std::optional<std::uint64_t> wanted,
+                                                    std::pair<std::size_t, std::size_t> given) {
+    for (std::size_t const length : {given.first, given.second})
+        if (wanted != length)
+            return Error(Status::invalid_argument,
+                         "a buffer of " + std::to_string(length) + " elements for " + whose + ", whose shape has " +
+                             (wanted ? std::to_string(*wanted) : "too many"));
+    return std::nullopt;
+}
+
+inline Error Optimizer::wrong_type(std::string const& whose, std::int32_t registered) {
+    return Error(Status::invalid_argument, whose + " was registered as " + detail::name_of(registered));
+}
+
+/// The tensor exists, has this dtype (if given) and this many elements (if given).
+inline Result<void> Optimizer::fits(std::size_t tensor, std::optional<std::int32_t> dtype,
+                                    std::optional<std::pair<std::size_t, std::size_t>> lengths) const {
+    if (tensor >= tensors_.kinds.size())
+        return Error(Status::not_found,
+                     "tensor " + std::to_string(tensor) + " of " + std::to_string(tensors_.kinds.size()));
+    Kind const& kind = tensors_.kinds[tensor];
+    if (dtype && *dtype != kind.dtype)
+        return wrong_type("tensor " + std::to_string(tensor), kind.dtype);
+    if (lengths)
+        if (auto error = wrong_length("tensor " + std::to_string(tensor), kind.elements, *lengths))
+            return *std::move(error);
+    return {};
+}
+
+/// The tensor exists and its gradients have this dtype.
+inline Result<void> Optimizer::fits_gradient(std::size_t tensor, std::int32_t dtype) const {
+    auto const known = fits(tensor, std::nullopt, std::nullopt);
+    if (known && dtype != tensors_.kinds[tensor].grad_dtype)
+        return wrong_type("the gradient of tensor " + std::to_string(tensor), tensors_.kinds[tensor].grad_dtype);
+    return known;
+}
+
+}  // namespace metaadamw
+
+#endif

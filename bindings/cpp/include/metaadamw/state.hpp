@@ -1,0 +1,56 @@
+/// @file
+/// What can be read from an optimizer: moments, factors, matrices, serialized bytes.
+#ifndef METAADAMW_STATE_HPP
+#define METAADAMW_STATE_HPP
+
+#include <metaadamw.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "call.hpp"
+
+namespace metaadamw {
+
+/// Moments of one tensor, and the number of its updates.
+template <class T>
+struct TensorState {
+    std::vector<T> exp_avg, exp_avg_sq;
+    std::uint64_t step = 0;
+};
+
+/// Factors of one modulation group: alpha scales the learning rate, beta the weight decay; lambda1 and lambda2 are
+/// those of eq. 10.
+struct Factors {
+    std::string group;
+    double alpha, beta, lambda1, lambda2;
+};
+
+/// Row-major; a vector has one column.
+struct Matrix {
+    std::size_t rows = 0, columns = 0;
+    std::vector<double> values;
+
+    [[nodiscard]] double operator()(std::size_t row, std::size_t column) const {
+        return values.at(row * columns + column);
+    }
+};
+
+/// `maw_bytes`: bytes that the library allocated, freed with this object.
+class Bytes {
+  public:
+    explicit Bytes(maw_bytes* bytes) noexcept : bytes_(bytes) {}
+
+    [[nodiscard]] std::uint8_t const* data() const noexcept { return maw_bytes_data(bytes_.get()); }
+    [[nodiscard]] std::size_t size() const noexcept { return maw_bytes_size(bytes_.get()); }
+
+  private:
+    std::unique_ptr<maw_bytes, detail::Free> bytes_;
+};
+
+}  // namespace metaadamw
+
+#endif
