@@ -2,22 +2,21 @@
 //! group, by a small self-attention encoder that reads statistics of all groups and learns from a meta-objective.
 //!
 //! Programs in other languages use the C ABI (`include/metaadamw.h` is its manual); Rust programs use [`Optimizer`].
-//! A dependency points downward only:
+//! A dependency points downward only (`tests/layers.rs` holds it):
 //!
 //! ```text
-//! ffi            handles, status, structs that grow: every foreign pointer
-//! optimizer      what a handle owns, setters, getters    step         one step, read top to bottom
-//!                                                      tensor_state one tensor's moments and masters
-//!                                                      meta         the meta-update, ask and tell
-//!                                                      checkpoint   the state ⇄ a safetensors file
-//!                                                      dump         the state as JSON
-//!                                                      mirror       a run that a device makes
-//! modulation     features → attention → α, β, λ₁, λ₂
-//! config groups features stats update attention        pure: no pointers, no device
-//! backend        all that is proportional to the number of parameters (cpu, cuda)
-//! simd math      instruction sets; exp and ln with the same bits everywhere
-//! half noise     16-bit floats; random bits for rounding by chance
+//! ffi         the C ABI: handles, status, structs that grow, every foreign pointer
+//! optimizer   what a handle owns and offers: registration, steps, setters, getters, dump
+//! checkpoint  the state of a run ⇄ a safetensors file
+//! meta        the meta-update: what to ask, the objective, its gradient
+//! run         all that exists from the end of registration on; the step, read top to bottom
+//! backend     what is proportional to the number of parameters (cpu, cuda), and the small state that a device copies
+//! modulation  features → attention → α, β, λ₁, λ₂
+//! model       tensors, groups, options, host buffers, statistics: plain values
+//! numeric     instruction sets; exp and ln with the same bits everywhere; 16-bit floats; stochastic rounding
 //! ```
+//!
+//! `error` is everybody's.
 //!
 //! Promise: the same bits for any number of threads and any instruction set. Hence fixed chunks and lanes for every
 //! sum, no contraction that is not written down, and of the platform's libm nothing that IEEE 754 does not define.
