@@ -1,6 +1,6 @@
 //! The text in the metadata: all of a checkpoint that is not a float.
 //!
-//! Read by hand and not by `derive`, so that lists longer than the optimizer's own are counted and not kept.
+//! With visitors of its own instead of `derive`, so that lists longer than the optimizer's are counted and not stored.
 
 use std::fmt::Formatter;
 

@@ -89,7 +89,7 @@ struct Parsed {
     count: usize,
 }
 
-/// An object of tensors, the first `most` (and the checksum) of which are kept.
+/// An object of tensors, the first `most` (and the checksum) of which are returned.
 struct Header {
     most: usize,
 }

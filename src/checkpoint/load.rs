@@ -27,7 +27,7 @@ use crate::model::stats::GradientSums;
 use crate::modulation::Factors;
 use crate::run::Run;
 
-/// Tensors and groups of a file that are looked at beyond the optimizer's own, to name differences.
+/// Tensors and groups of a file that are read beyond the optimizer's own number, to name differences.
 const BEYOND: usize = 1024;
 
 /// A tensor that the file must have, or may have.
@@ -104,7 +104,7 @@ impl Target<'_> {
         let container = Container::open(source, expected.len() + BEYOND)?;
         let most = own.registration.tensors.len().max(own.run.groups.groups.len()) + BEYOND;
         let description = description::parse(&container.metadata, most)?;
-        // The checksum first: a flipped bit must not be told as a difference.
+        // The checksum first: a flipped bit must not be reported as a difference.
         let sizes: HashMap<&str, usize> = expected.iter().map(|e| (e.entry.name.as_str(), e.entry.bytes())).collect();
         let wanted = |entry: &Entry<()>| sizes.get(entry.name.as_str()) == Some(&entry.bytes());
         let small = SmallTensors::read(source, &container, wanted)?;
@@ -160,7 +160,7 @@ impl Target<'_> {
             }
         });
         if written.is_err() {
-            // The file was whole a moment ago and is not now. A half-loaded run must not go on unseen.
+            // The file was whole a moment ago and is not now. A half-loaded run must not go on.
             run.state.master_initialized.fill(false);
             if let Some(modulation) = &mut run.state.modulation {
                 modulation.reset_attention(&registration.options);
@@ -228,7 +228,7 @@ impl Saved<'_> {
         expected: Vec<Expected>,
         on_conflict: OnConflict,
     ) -> Result<Loaded> {
-        // First what a person would look at first; then what the file says in detail.
+        // First what a person would check first; then the file in detail.
         let mut differences = self.compare_tensors(&description);
         let rows = match_groups(&description, &self.run.groups).map_err(|text| differences.push(text)).ok();
         let theirs = container.entries.iter().find(|e| e.name == "param_groups.lr").map_or(0, |e| e.bytes() / 8);
@@ -250,7 +250,7 @@ impl Saved<'_> {
         if on_conflict == OnConflict::File {
             self.run.backend.can_apply_options(&loaded.options)?;
         }
-        // A run that looks at nothing may have anything.
+        // A run without checks may have any value.
         let any =
             if on_conflict == OnConflict::Own { self.registration.options.nonfinite } else { loaded.options.nonfinite };
         match &small.unusable {
@@ -274,7 +274,7 @@ impl Saved<'_> {
         for (i, tensor) in self.registration.tensors.iter().enumerate() {
             let name = tensor.name();
             let Some(theirs) = theirs.get(name) else {
-                // Of a list that was cut off nobody knows.
+                // A list that was cut off may have it further on.
                 if description.tensors.len() == description.tensor_count {
                     differences.push(format!("tensor '{name}' is not in the file"));
                 }
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changes_under_our_hands_resets_the_optimizer_and_is_told() {
+    fn a_file_that_changes_under_our_hands_resets_the_optimizer_and_is_reported() {
         let trained = || {
             let mut registration = Registration::new(Options::default()).expect("valid options");
             let spec = TensorSpec {

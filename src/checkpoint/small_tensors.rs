@@ -1,4 +1,4 @@
-//! What of a file is read into memory: everything but moments and masters, which are only looked at.
+//! What of a file is read into memory: everything but moments and masters, which are only checked.
 
 use std::collections::HashMap;
 
@@ -103,8 +103,8 @@ fn eight(bytes: &[u8]) -> [u8; 8] {
 
 /// Whether these are moments or masters that a run can have: finite, and the second moment not below 0.
 ///
-/// Every element is looked at as bits, which becomes vector code: with one added to the exponent, what is not finite has
-/// the top bit, as has what is negative. Only -0 has to be told from it.
+/// Elements are checked as integers, which becomes vector code: with one added to the exponent, what is not finite has
+/// the top bit, as has what is negative. -0 is the one exception.
 fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
     let second = entry.name.starts_with(EXP_AVG_SQ);
     let exact = |dtype: DType| dtype.values(bytes).all(|x| x.is_finite() && (x >= 0.0 || !second));
@@ -130,6 +130,6 @@ fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
             });
             suspicious >> 15 == 0 || exact(DType::BF16)
         }
-        _ => true, // remainders, which may be anything, or a difference, which is told as such
+        _ => true, // remainders, which may be anything, or another type than expected, which is reported as a difference
     }
 }

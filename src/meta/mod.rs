@@ -64,7 +64,7 @@ impl Meta {
         Ok(request)
     }
 
-    /// Looks at the state; in `reference` evaluates the factors, since the program looks at the last training step's
+    /// Checks the state; in `reference` evaluates the factors, since the program looks at the last training step's
     /// gradient and not at B1's.
     fn first_factors(&mut self, registration: &Registration, run: &mut Run) -> std::result::Result<(), Outcome> {
         if run.broken_state().is_some() {

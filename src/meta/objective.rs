@@ -67,7 +67,7 @@ impl Plan {
     }
 }
 
-/// Losses that the host told; NaN until then.
+/// Losses that the host answered; NaN until then.
 #[derive(Clone, Copy, Debug)]
 pub struct Losses {
     /// B1 at θ.

@@ -94,7 +94,7 @@ pub struct MetaResult {
     pub step: u64,
     /// Meta-updates that changed Φ so far.
     pub updates: u64,
-    /// What the host told.
+    /// What the host answered.
     pub losses: Losses,
     /// Gradient alignment, loss decrease, generalization gap.
     pub terms: [f64; uncertainty::TERMS],

@@ -21,7 +21,7 @@ pub struct Coefficients {
     pub step_size: f64,
     /// η α β λ (`reference`: divided by 1 − β₁ᵗ). Not 1 − η α β λ: in float32 that would round most of it away.
     pub decay: f64,
-    /// Of the random bits, where the tensor or its moments are rounded by chance.
+    /// Of the random bits of stochastic rounding, where the tensor or its moments have it.
     pub key: u64,
 }
 

@@ -92,11 +92,11 @@ pub enum Precision {
     /// It doesn't: each new value is rounded to nearest. An update below half a unit of the last place is lost.
     #[default]
     Nearest,
-    /// A float32 master in the library, which the updates move; the host's parameter shows it rounded.
+    /// A float32 master in the library, which the updates move; the host's parameter is the master rounded.
     Master,
     /// The same master in 2 + 2 bytes: the host's bfloat16 and the 16 bits that it lacks.
     Remainder,
-    /// Each new value is rounded up or down by chance, so that the mean is right.
+    /// Stochastic rounding: each new value is rounded up or down at random, so that its mean is right.
     Stochastic,
 }
 

@@ -82,7 +82,7 @@ impl Tensor {
         self.numel * self.spec.grad_dtype.size()
     }
 
-    /// Element type of what is kept beside it for precision's sake, if anything.
+    /// Element type of its master or remainder, if it has one.
     #[must_use]
     pub fn master_dtype(&self) -> Option<DType> {
         match self.precision {

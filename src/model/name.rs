@@ -1,4 +1,4 @@
-//! Names of tensors and groups: UTF-8 that can also be lent to C.
+//! Names of tensors and groups: UTF-8 that C can borrow.
 
 use std::ffi::{CStr, CString};
 

@@ -109,7 +109,7 @@ pub enum NonFinite {
     Skip,
     /// It fails.
     Error,
-    /// Nobody looks; only with modulation off.
+    /// Not checked; only with modulation off.
     Propagate,
 }
 
@@ -324,7 +324,7 @@ pub struct ParamGroup {
     pub weight_decay: f64,
     /// How 16-bit parameters keep precision.
     pub precision: Precision,
-    /// `None`: what is computed in. Bfloat16 for tensors that are not float64, always rounded by chance: to nearest, v
+    /// `None`: what is computed in. Bfloat16 for tensors that are not float64, always rounded stochastically: to nearest, v
     /// would stand still, since 1 − β₂ of it is below half a unit of its last place.
     pub moment_dtype: Option<DType>,
 }

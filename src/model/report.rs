@@ -1,10 +1,10 @@
-//! What a step is told, and what it tells: options, report, why steps were skipped, where the time went.
+//! Options and report of a step, why steps were skipped, where the time went.
 
 use std::time::Duration;
 
 use crate::model::groups::Tensor;
 
-/// What a single step is told.
+/// Options of a single step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOptions {
     /// The gradients are this many times too large.

@@ -88,7 +88,7 @@ pub struct Modulation {
     features: Features,
     /// Φ.
     pub attention: Attention,
-    /// Names of Φ's tensors, to be lent to C.
+    /// Names of Φ's tensors, for C to borrow.
     names: Vec<Name>,
     workspace: Workspace,
     /// Widths of α's and β's ranges, 1 for λ₁ and λ₂.

@@ -77,7 +77,7 @@ impl Optimizer {
     }
 }
 
-/// What is told.
+/// What is written.
 struct Dump<'a> {
     registration: &'a Registration,
     run: &'a Run,
@@ -119,8 +119,8 @@ impl Dump<'_> {
 
     /// The state in sentences.
     fn summary(&self) -> Vec<String> {
-        let mut told = vec![self.steps_told()];
-        told.push(match self.modulation().map(|m| m.last()) {
+        let mut sentences = vec![self.steps_sentence()];
+        sentences.push(match self.modulation().map(|m| m.last()) {
             None => "Modulation is off: this is plain AdamW.".to_owned(),
             Some(None) => "No factors yet: they come with the first step.".to_owned(),
             Some(Some((_, factors))) => format!(
@@ -130,7 +130,7 @@ impl Dump<'_> {
             ),
         });
         if self.modulation().is_some() {
-            told.push(self.meta_told());
+            sentences.push(self.meta_sentence());
         }
         let times = self.run.times;
         let parts = [
@@ -144,16 +144,16 @@ impl Dump<'_> {
             let share = |(name, time): &(&str, std::time::Duration)| {
                 format!("{name} {:.0} %", 100.0 * time.as_secs_f64() / all)
             };
-            told.push(format!(
+            sentences.push(format!(
                 "{} inside the library: {}.",
                 duration(all),
                 parts.iter().map(share).collect::<Vec<_>>().join(", ")
             ));
         }
-        told
+        sentences
     }
 
-    fn steps_told(&self) -> String {
+    fn steps_sentence(&self) -> String {
         let skipped = match (self.run.state.skips.total(), self.run.state.skips.last) {
             (0, _) => "none skipped".to_owned(),
             (n, None) => format!("{n} skipped"),
@@ -166,7 +166,7 @@ impl Dump<'_> {
         format!("{} {steps} applied, {skipped}.", self.run.state.steps)
     }
 
-    fn meta_told(&self) -> String {
+    fn meta_sentence(&self) -> String {
         let result = self.meta.result();
         let now = match self.meta.open_request() {
             Some((request, _)) => format!("one is open and waits for the answer to request {}", request.id),

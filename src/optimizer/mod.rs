@@ -35,7 +35,7 @@ pub struct Optimizer {
     registration: Registration,
     ready: Option<Ready>,
     log: Logger,
-    /// Opened at creation, so that what is wrong with it is told there.
+    /// Opened at creation, so that its errors come there.
     cuda: Option<Arc<Device>>,
     stream: Stream,
 }

@@ -150,7 +150,7 @@ impl Run {
         }
     }
 
-    /// Plain AdamW that looks for nothing: one reading of each gradient, no sums.
+    /// Plain AdamW without checks: each gradient is read once, no sums.
     fn unchecked_step(
         &mut self,
         registration: &Registration,
@@ -193,7 +193,7 @@ impl Run {
         state.skips.count(reason, tensor, state.steps);
         self.announced.fill(false);
         if params_changed {
-            // It was told once and holds for the next step.
+            // The host said so once; it holds for the next step.
             state.master_initialized.fill(false);
         }
         Ok(self.report(gradient, Some(reason), tensor))
