@@ -65,9 +65,26 @@ pub enum StateError {
     /// There is no report so far.
     #[error("no step has been decided yet")]
     NoReport,
+    /// The count of steps would not be exact any more.
+    #[error("the optimizer or a tensor has made 2^53 - 1 steps, the most that a run can have")]
+    TooManySteps,
     /// There are no masters so far.
     #[error("masters begin with the first step")]
     NoMaster,
+}
+
+/// What helps where a checkpoint does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Remedy {
+    /// The differences only steer the future.
+    #[error("choose with OnConflict::File or OnConflict::Own whose values hold")]
+    Choose,
+    /// The file is of another model.
+    #[error("register the tensors, groups and options of the file in a new optimizer")]
+    Register,
+    /// The file holds an attention module alone.
+    #[error("load the attention module alone (Contents::Attention)")]
+    AttentionAlone,
 }
 
 /// A failed call. The optimizer is as it was before.
@@ -238,7 +255,9 @@ pub enum Error {
         what: String,
     },
     /// Parameters changed without a word.
-    #[error("tensor '{name}' changed since the last step, and the step was not told that parameters changed (verify_params is on)")]
+    #[error(
+        "tensor '{name}' changed since the last step, and the step was not told that parameters changed (verify_params is on)"
+    )]
     ParamsChanged {
         /// The tensor.
         name: String,
@@ -258,10 +277,12 @@ pub enum Error {
         what: String,
     },
     /// A checkpoint belongs to another model or other options.
-    #[error("the checkpoint does not fit: {what}")]
+    #[error("the checkpoint does not fit: {what}; {remedy}")]
     Mismatch {
         /// The first differences.
         what: String,
+        /// What would help.
+        remedy: Remedy,
     },
     /// There is no CUDA that will do.
     #[error("CUDA is not available: {why}")]
@@ -385,6 +406,11 @@ impl From<std::collections::TryReserveError> for Error {
     fn from(_: std::collections::TryReserveError) -> Self {
         Self::OutOfMemory
     }
+}
+
+/// A number in as many digits as it needs and no zeros to count.
+pub(crate) fn readable(x: f64) -> String {
+    if x == 0.0 || !x.is_finite() || (1e-4..1e15).contains(&x.abs()) { x.to_string() } else { format!("{x:e}") }
 }
 
 /// The library's result.

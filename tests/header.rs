@@ -10,7 +10,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of src/ffi in the order in which the header shows what they export.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "version.rs",
     "types.rs",
     "handle.rs",
@@ -23,6 +23,7 @@ const SOURCES: [&str; 14] = [
     "checkpoint.rs",
     "dump.rs",
     "tensor_state.rs",
+    "counters.rs",
     "device.rs",
     "error.rs",
 ];

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::header::{Dimensions, First};
-use super::{Contents, FORMAT_VERSION, MOST_STEPS};
+use super::{Contents, FORMAT_VERSION};
 use crate::error::{Error, Result};
 use crate::model::dtype::{DType, Precision};
+use crate::model::report::Counters;
 
 /// Options are about 40.
 const MOST_OPTIONS: usize = 256;
@@ -56,28 +57,6 @@ pub struct TensorRecord {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
 fn is_nearest(precision: &Precision) -> bool {
     *precision == Precision::Nearest
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Counters {
-    pub steps: u64,
-    pub skipped_steps: [u64; 5],
-    pub meta_updates: u64,
-    pub meta_done_at: Option<u64>,
-}
-
-impl Counters {
-    /// No number that a run cannot have.
-    pub fn check(&self) -> Result<()> {
-        let counts = [self.steps, self.meta_updates].into_iter().chain(self.skipped_steps);
-        let what = match self.meta_done_at {
-            _ if counts.into_iter().any(|n| n > MOST_STEPS) => format!("its counters go beyond {MOST_STEPS}"),
-            Some(at) if at > self.steps => format!("its last meta-update is at step {at} of {}", self.steps),
-            _ => return Ok(()),
-        };
-        Err(Error::Corrupt { what })
-    }
 }
 
 impl Serialize for Dimensions<u64> {

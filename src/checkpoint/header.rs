@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 use super::container::{CHECKSUM, Entry, KEY};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 
 /// Dimensions of a tensor, at most.
 const MAX_DIMENSIONS: usize = 64;
@@ -36,7 +36,10 @@ pub fn parse(text: &str, data: u64, most: usize) -> Result<(String, Vec<Entry<()
         _ => return Err(corrupt(format!("it has no metadata '{KEY}': not a checkpoint"))),
     };
     if count > most {
-        return Err(Error::Mismatch { what: format!("{count} tensors in the file, at most {most} expected") });
+        return Err(Error::Mismatch {
+            what: format!("{count} tensors in the file, at most {most} expected"),
+            remedy: Remedy::Register,
+        });
     }
     let mut seen = HashSet::with_capacity(tensors.len());
     if let Some((twice, _)) = tensors.iter().find(|(name, _)| !seen.insert(name.as_str())) {

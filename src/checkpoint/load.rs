@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use serde_json::json;
 
 use super::container::{Container, Entry};
-use super::description::{self, Counters, Description, TensorRecord};
+use super::description::{self, Description, TensorRecord};
 use super::settings::{self, OnConflict};
 use super::small_tensors::SmallTensors;
 use super::{
@@ -17,12 +17,13 @@ use super::{
     state_part,
 };
 use crate::backend::Part;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::meta::Meta;
 use crate::model::groups::Groups;
 use crate::model::groups::Tensor;
 use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
 use crate::model::registration::Registration;
+use crate::model::report::Counters;
 use crate::model::stats::GradientSums;
 use crate::modulation::Factors;
 use crate::run::Run;
@@ -51,7 +52,8 @@ struct Target<'a> {
     meta: &'a mut Meta,
 }
 
-/// Reads a run, or the attention module alone, from a file.
+/// Reads a run, or the attention module alone, from a file. Answers the differences in steering options and
+/// hyper-parameters in which the file's values hold from now on.
 ///
 /// # Errors
 /// As for [`load_bytes`], and [`Error::Io`].
@@ -62,7 +64,7 @@ pub(crate) fn load_file(
     path: &Path,
     contents: Contents,
     on_conflict: OnConflict,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let opening = |e| Error::file("opening", path, &e);
     // To open a pipe would wait for its other end.
     if !fs::metadata(path).map_err(opening)?.is_file() {
@@ -89,16 +91,21 @@ pub(crate) fn load_bytes(
     bytes: &[u8],
     contents: Contents,
     on_conflict: OnConflict,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     Target { registration, run, meta }.load(&mut Cursor::new(bytes), contents, on_conflict)
 }
 
 impl Target<'_> {
-    fn load(&mut self, source: &mut dyn Source, contents: Contents, on_conflict: OnConflict) -> Result<()> {
+    fn load(&mut self, source: &mut dyn Source, contents: Contents, on_conflict: OnConflict) -> Result<Vec<String>> {
         self.load_from(source, contents, on_conflict).map_err(shortened)
     }
 
-    fn load_from(&mut self, source: &mut dyn Source, contents: Contents, on_conflict: OnConflict) -> Result<()> {
+    fn load_from(
+        &mut self,
+        source: &mut dyn Source,
+        contents: Contents,
+        on_conflict: OnConflict,
+    ) -> Result<Vec<String>> {
         let own = self.as_saved();
         let expected = own.expected();
         let container = Container::open(source, expected.len() + BEYOND)?;
@@ -109,12 +116,16 @@ impl Target<'_> {
         let wanted = |entry: &Entry<()>| sizes.get(entry.name.as_str()) == Some(&entry.bytes());
         let small = SmallTensors::read(source, &container, wanted)?;
         match contents {
-            Contents::Attention => self.load_attention(&container, &small, &description),
+            Contents::Attention => self.load_attention(&container, &small, &description).map(|()| Vec::new()),
             Contents::Run if description.contents == Contents::Run => {
-                let loaded = own.check_run(&container, &small, description, expected, on_conflict)?;
-                self.apply(source, &container, loaded, on_conflict)
+                let mut loaded = own.check_run(&container, &small, description, expected, on_conflict)?;
+                let taken = std::mem::take(&mut loaded.taken);
+                self.apply(source, &container, loaded, on_conflict).map(|()| taken)
             }
-            Contents::Run => Err(Error::Mismatch { what: "the file holds an attention module alone".to_owned() }),
+            Contents::Run => Err(Error::Mismatch {
+                what: "the file holds an attention module alone".to_owned(),
+                remedy: Remedy::AttentionAlone,
+            }),
         }
     }
 
@@ -132,7 +143,7 @@ impl Target<'_> {
         // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
         let groups = match_groups(description, &self.run.groups);
         let rows = groups.map_err(|text| differences.extend(embedded.then_some(text))).ok();
-        refuse(&differences)?;
+        refuse(&differences, Remedy::Register)?;
         let phi = small.phi(modulation, rows.as_deref())?;
         if let Some(modulation) = &mut self.run.state.modulation {
             modulation.attention.values_mut().copy_from_slice(&phi);
@@ -156,9 +167,17 @@ impl Target<'_> {
         let written = container.stream(source, |entry, offset, bytes| {
             if let Some((part, name)) = state_part(&entry.name) {
                 run.backend.write(part, by_name[name], offset, bytes);
-                run.state.master_initialized[by_name[name]] |= part == Part::Master;
             }
         });
+        // By its entry, not by its bytes: a tensor without elements has none.
+        for name in container
+            .entries
+            .iter()
+            .filter_map(|entry| state_part(&entry.name))
+            .filter_map(|(part, name)| (part == Part::Master).then_some(name))
+        {
+            run.state.master_initialized[by_name[name]] = true;
+        }
         if written.is_err() {
             // The file was whole a moment ago and is not now. A half-loaded run must not go on.
             run.state.master_initialized.fill(false);
@@ -170,18 +189,15 @@ impl Target<'_> {
             run.push(registration)?;
             return written;
         }
+        meta.set_counters(run, &loaded.counters);
         let state = &mut run.state;
-        state.steps = loaded.counters.steps;
-        state.skips.by_reason = loaded.counters.skipped_steps;
-        state.skips.last = None;
-        meta.restore(loaded.counters.meta_updates, loaded.counters.meta_done_at);
         state.tensor_steps = loaded.tensor_steps;
         state.last_gradients = loaded.last_gradients;
         if let Some(modulation) = &mut state.modulation {
             modulation.attention.values_mut().copy_from_slice(&loaded.phi);
             modulation.restore(loaded.last);
         }
-        if on_conflict == OnConflict::File {
+        if on_conflict != OnConflict::Own {
             if let Some(modulation) = &mut state.modulation {
                 modulation.steer(&loaded.options);
             }
@@ -237,17 +253,20 @@ impl Saved<'_> {
             differences.push(format!("{theirs} param groups in the file, {ours} here"));
         }
         differences.extend(settings::structural_differences(&description.options, &self.registration.options));
-        refuse(&differences)?;
-        refuse(&compare_entries(&expected, container.entries.iter()))?;
-        let loaded = self.decode(small, description, rows.as_deref())?;
-        let mut differences = settings::differences(&loaded.options, &self.registration.options, on_conflict);
-        differences.extend(settings::group_differences(
-            &loaded.param_groups,
-            &self.registration.param_groups,
-            on_conflict,
-        ));
-        refuse(&differences)?;
-        if on_conflict == OnConflict::File {
+        refuse(&differences, Remedy::Register)?;
+        refuse(&compare_entries(&expected, container.entries.iter()), Remedy::Register)?;
+        let mut loaded = self.decode(small, description, rows.as_deref())?;
+        let Registration { options, param_groups, .. } = self.registration;
+        let [mut refused, mut taken] = settings::differences(&loaded.options, options, on_conflict);
+        let [refused_of_groups, taken_of_groups] =
+            settings::group_differences(&loaded.param_groups, param_groups, on_conflict);
+        refused.extend(refused_of_groups);
+        taken.extend(taken_of_groups);
+        refuse(&refused, Remedy::Choose)?;
+        if on_conflict != OnConflict::Own {
+            loaded.taken = taken;
+        }
+        if on_conflict != OnConflict::Own {
             self.run.backend.can_apply_options(&loaded.options)?;
         }
         // A run without checks may have any value.
@@ -309,7 +328,7 @@ impl Saved<'_> {
             .collect::<Result<_>>()?;
         let options = settings::join(description.options, &option_floats, &self.registration.options)?;
         let mut param_groups = self.registration.param_groups.clone();
-        for (name, _, set) in &settings::GROUP_FIELDS {
+        for (name, _, set, _) in &settings::GROUP_FIELDS {
             let values = small.floats(&format!("param_groups.{name}"))?;
             param_groups.iter_mut().zip(values).for_each(|(group, value)| set(group, value));
         }
@@ -317,15 +336,24 @@ impl Saved<'_> {
             let dtypes = self.registration.tensors.iter().filter(|t| t.param_group == i).map(|t| t.spec.dtype);
             group.validate(dtypes).map_err(|e| Error::Corrupt { what: format!("its param group {i}: {e}") })?;
         }
-        description.counters.check()?;
+        let damaged = |e: Error| Error::Corrupt { what: format!("its counters: {e}") };
+        description.counters.check(str::to_owned).map_err(damaged)?;
         let most = description.counters.steps;
         let step = |t: &Tensor| match small.whole(&format!("step.{}", t.name()))? {
             step if step <= most => Ok(step),
             step => Err(Error::Corrupt { what: format!("tensor '{}' is at step {step} of {most}", t.name()) }),
         };
         let tensor_steps = self.registration.tensors.iter().map(step).collect::<Result<Vec<_>>>()?;
-        let sums = |x: Vec<f64>| GradientSums { square: x[0], with_momentum: x[1], zeros: x[2] };
-        let last_gradient = |t: &Tensor| small.optional(&last_gradient_entry(t)).map(|values| values.map(sums));
+        let sums = |t: &Tensor, x: Vec<f64>| {
+            let zeros = 0.0..=t.numel as f64;
+            let usable = x.iter().all(|x| x.is_finite()) && x[0] >= 0.0 && zeros.contains(&x[2]) && x[2].fract() == 0.0;
+            let sums = GradientSums { square: x[0], with_momentum: x[1], zeros: x[2] };
+            usable.then_some(sums).ok_or_else(|| Error::Corrupt {
+                what: format!("'{}' has sums that no gradient has", last_gradient_entry(t)),
+            })
+        };
+        let last_gradient =
+            |t: &Tensor| small.optional(&last_gradient_entry(t))?.map(|values| sums(t, values)).transpose();
         let last_gradients = self.registration.tensors.iter().map(last_gradient).collect::<Result<Vec<_>>>()?;
         Ok(Loaded {
             options,
@@ -334,6 +362,7 @@ impl Saved<'_> {
             tensor_steps,
             last_gradients,
             phi: small.phi(self.run.state.modulation.as_ref(), rows)?,
+            taken: Vec::new(),
             last: small.last(self.run.state.modulation.as_ref(), self.run.groups.groups.len(), rows)?,
         })
     }
@@ -348,6 +377,8 @@ struct Loaded {
     last_gradients: Vec<Option<GradientSums>>,
     phi: Vec<f64>,
     last: Option<(Vec<f64>, Factors)>,
+    /// Differences in which the file's values hold from now on.
+    taken: Vec<String>,
 }
 
 /// Names, dtypes and shapes.
@@ -398,7 +429,7 @@ fn match_groups(description: &Description, groups: &Groups) -> std::result::Resu
 const SHOWN: usize = 8;
 
 /// The first differences as an error.
-fn refuse(differences: &[String]) -> Result<()> {
+fn refuse(differences: &[String], remedy: Remedy) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
@@ -407,13 +438,19 @@ fn refuse(differences: &[String]) -> Result<()> {
     if more > 0 {
         what.push_str(&format!("; and {more} more"));
     }
-    Err(Error::Mismatch { what })
+    Err(Error::Mismatch { what, remedy })
 }
 
 /// An error for people, whatever was in the file.
 fn shortened(error: Error) -> Error {
     const MOST: usize = 2000;
-    let short = |mut what: String| {
+    let short = |what: String| {
+        // A file's text must not end a line of a log, or steer a terminal.
+        let mut what: String = if what.chars().any(char::is_control) {
+            what.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+        } else {
+            what
+        };
         if what.len() > MOST {
             what.truncate(what.floor_char_boundary(MOST));
             what.push('…');
@@ -422,7 +459,7 @@ fn shortened(error: Error) -> Error {
     };
     match error {
         Error::Corrupt { what } => Error::Corrupt { what: short(what) },
-        Error::Mismatch { what } => Error::Mismatch { what: short(what) },
+        Error::Mismatch { what, remedy } => Error::Mismatch { what: short(what), remedy },
         other => other,
     }
 }
@@ -489,7 +526,7 @@ mod tests {
             let mut own = trained();
             let mut source = Changing { bytes: Cursor::new(bytes.clone()), readings };
             let mut target = Target { registration: &mut own.0, run: &mut own.1, meta: &mut own.2 };
-            (target.load(&mut source, Contents::Run, OnConflict::Fail), own)
+            (target.load(&mut source, Contents::Run, OnConflict::Strict), own)
         };
         load(10).0.expect("it does not change");
         let (outcome, half_loaded) = load(0);

@@ -30,7 +30,7 @@ use serde_json::{Map, Value};
 
 use self::container::Entry;
 pub use self::container::Source;
-use self::description::{Counters, Description, TensorRecord};
+use self::description::{Description, TensorRecord};
 use self::header::Dimensions;
 pub use self::settings::{OnConflict, to_json as options_to_json};
 use crate::backend::Part;
@@ -40,14 +40,12 @@ use crate::error::Result;
 use crate::meta::Meta;
 use crate::model::groups::Tensor;
 use crate::model::registration::Registration;
+use crate::model::report::Counters;
 use crate::modulation::Modulation;
 use crate::run::Run;
 
 /// Number of the format. A reader refuses others.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// Steps beyond which no run goes: more are no number that float64 and the next addition can hold.
-pub const MOST_STEPS: u64 = 1 << 53;
 
 /// What a file holds, or what of it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,16 +154,7 @@ impl Saved<'_> {
             options: if run { words } else { settings::of_attention(words) },
             groups: (0..group_count).map(group_name).collect(),
             tensors: if run { tensors.collect() } else { Vec::new() },
-            counters: if run {
-                Counters {
-                    steps: self.run.state.steps,
-                    skipped_steps: self.run.state.skips.by_reason,
-                    meta_updates: self.meta.updates(),
-                    meta_done_at: self.meta.done_at(),
-                }
-            } else {
-                Counters::default()
-            },
+            counters: if run { self.meta.counters(self.run) } else { Counters::default() },
             group_count,
             tensor_count: if run { self.registration.tensors.len() } else { 0 },
         }
@@ -174,7 +163,7 @@ impl Saved<'_> {
     /// Hyper-parameters and step counts.
     fn run_entries(&self) -> Vec<Entry<From>> {
         let groups = &self.registration.param_groups;
-        let hyper = settings::GROUP_FIELDS.iter().map(|(name, get, _)| {
+        let hyper = settings::GROUP_FIELDS.iter().map(|(name, get, ..)| {
             let values: Vec<f64> = groups.iter().map(get).collect();
             floats(format!("param_groups.{name}"), &[groups.len()], &values)
         });

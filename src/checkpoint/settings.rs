@@ -24,21 +24,37 @@ const STRUCTURAL: [&str; 12] = [
 ];
 /// Options that decide what the attention module reads, as far as its tensors' shapes do not say so.
 const READING: [&str; 4] = ["feature_version", "use_v_norms", "include_time_step", "attn_heads"];
+/// Options that have a setter.
+const SETTABLE: [&str; 1] = ["priorities"];
 /// Options of the machine, not of the run: they are not saved.
 const LOCAL: [&str; 3] = ["threads", "verify_params", "device"];
 
 /// Float options by name; an array of three is one entry.
 pub type Floats = Vec<(String, Vec<f64>)>;
 
-/// Which side's steering options hold after loading, where they differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose steering options hold after loading, where they differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnConflict {
-    /// A difference is an error.
-    Fail,
+    /// The file's, of those that have a setter: a schedule has moved them. Any other difference is an error.
+    #[default]
+    Settable,
+    /// Every difference is an error.
+    Strict,
     /// The file's.
     File,
     /// The optimizer's own.
     Own,
+}
+
+impl OnConflict {
+    /// Whether a difference in a value is an error. `settable`: whether the value has a setter.
+    fn refuses(self, settable: bool) -> bool {
+        match self {
+            Self::Settable => !settable,
+            Self::Strict => true,
+            Self::File | Self::Own => false,
+        }
+    }
 }
 
 /// The options as a JSON object, floats included.
@@ -114,12 +130,13 @@ pub fn structural_differences(file: &Map<String, Value>, own: &Options) -> Vec<S
     differences
 }
 
-/// Differences in options that only steer the future, unless a side wins.
+/// Differences in options that only steer the future: those that are refused, and the others.
 #[must_use]
-pub fn differences(file: &Options, own: &Options, on_conflict: OnConflict) -> Vec<String> {
+pub fn differences(file: &Options, own: &Options, on_conflict: OnConflict) -> [Vec<String>; 2] {
     let theirs = to_json(file);
-    let names: Vec<&str> = theirs.keys().map(String::as_str).filter(|name| !LOCAL.contains(name)).collect();
-    if on_conflict == OnConflict::Fail { named_differences(&names, &theirs, own) } else { Vec::new() }
+    let names = theirs.keys().map(String::as_str).filter(|name| !LOCAL.contains(name));
+    let (refused, taken): (Vec<&str>, Vec<&str>) = names.partition(|name| on_conflict.refuses(SETTABLE.contains(name)));
+    [refused, taken].map(|names| named_differences(&names, &theirs, own))
 }
 
 /// The options that go with an attention module alone.
@@ -145,35 +162,29 @@ fn named_differences(names: &[&str], file: &Map<String, Value>, own: &Options) -
         .collect()
 }
 
-/// One field of a param group: its name, and how to read and write it.
-type GroupField = (&'static str, fn(&ParamGroup) -> f64, fn(&mut ParamGroup, f64));
+/// One field of a param group: its name, how to read and write it, and whether it has a setter.
+type GroupField = (&'static str, fn(&ParamGroup) -> f64, fn(&mut ParamGroup, f64), bool);
 
 /// The hyper-parameters of param groups, in the order of the file.
 pub const GROUP_FIELDS: [GroupField; 5] = [
-    ("lr", |g| g.lr, |g, x| g.lr = x),
-    ("beta1", |g| g.beta1, |g, x| g.beta1 = x),
-    ("beta2", |g| g.beta2, |g, x| g.beta2 = x),
-    ("eps", |g| g.eps, |g, x| g.eps = x),
-    ("weight_decay", |g| g.weight_decay, |g, x| g.weight_decay = x),
+    ("lr", |g| g.lr, |g, x| g.lr = x, true),
+    ("beta1", |g| g.beta1, |g, x| g.beta1 = x, false),
+    ("beta2", |g| g.beta2, |g, x| g.beta2 = x, false),
+    ("eps", |g| g.eps, |g, x| g.eps = x, false),
+    ("weight_decay", |g| g.weight_decay, |g, x| g.weight_decay = x, true),
 ];
 
-/// Differences between param groups.
+/// Differences between as many param groups: those that are refused, and the others.
 #[must_use]
-pub fn group_differences(file: &[ParamGroup], own: &[ParamGroup], on_conflict: OnConflict) -> Vec<String> {
-    if file.len() != own.len() {
-        return vec![format!("{} param groups in the file, {} here", file.len(), own.len())];
+pub fn group_differences(file: &[ParamGroup], own: &[ParamGroup], on_conflict: OnConflict) -> [Vec<String>; 2] {
+    let mut found = [Vec::new(), Vec::new()];
+    for (i, (theirs, ours)) in file.iter().zip(own).enumerate() {
+        for (name, get, _, settable) in &GROUP_FIELDS {
+            if get(theirs).to_bits() != get(ours).to_bits() {
+                let text = format!("param group {i}: {name} {} in the file, {} here", get(theirs), get(ours));
+                found[usize::from(!on_conflict.refuses(*settable))].push(text);
+            }
+        }
     }
-    if on_conflict != OnConflict::Fail {
-        return Vec::new();
-    }
-    let pairs = || file.iter().zip(own).enumerate();
-    pairs()
-        .flat_map(|(i, (theirs, ours))| {
-            GROUP_FIELDS.iter().filter(|(_, get, _)| get(theirs).to_bits() != get(ours).to_bits()).map(
-                move |(name, get, _)| {
-                    format!("param group {i}: {name} {} in the file, {} here", get(theirs), get(ours))
-                },
-            )
-        })
-        .collect()
+    found
 }

@@ -6,6 +6,7 @@ use safetensors::Dtype;
 
 use super::container::{Container, Entry};
 use super::{EXP_AVG_SQ, FACTORS, FEATURES, Source, state_part};
+use crate::backend::Part;
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::modulation::{Factors, Modulation};
@@ -13,7 +14,7 @@ use crate::modulation::{Factors, Modulation};
 /// All of a file but moments and masters, which stay there: by name, as bytes.
 pub struct SmallTensors {
     tensors: HashMap<String, Vec<u8>>,
-    /// The first tensor of the file with a moment or master that no run has.
+    /// The first tensor of the file with a moment that no run has.
     pub unusable: Option<String>,
 }
 
@@ -101,11 +102,15 @@ fn eight(bytes: &[u8]) -> [u8; 8] {
     bytes.try_into().expect("eight bytes: the shape was checked")
 }
 
-/// Whether these are moments or masters that a run can have: finite, and the second moment not below 0.
+/// Whether these are moments that a run can have: finite, and the second not below 0. A master may be anything: one that is
+/// not finite is found by the next step, as in a run that was not interrupted.
 ///
 /// Elements are checked as integers, which becomes vector code: with one added to the exponent, what is not finite has
 /// the top bit, as has what is negative. -0 is the one exception.
 fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
+    if state_part(&entry.name).is_none_or(|(part, _)| part == Part::Master) {
+        return true;
+    }
     let second = entry.name.starts_with(EXP_AVG_SQ);
     let exact = |dtype: DType| dtype.values(bytes).all(|x| x.is_finite() && (x >= 0.0 || !second));
     match entry.dtype {
@@ -130,6 +135,6 @@ fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
             });
             suspicious >> 15 == 0 || exact(DType::BF16)
         }
-        _ => true, // remainders, which may be anything, or another type than expected, which is reported as a difference
+        _ => true, // another type than expected, which is reported as a difference
     }
 }

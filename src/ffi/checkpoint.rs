@@ -20,15 +20,19 @@ fn contents(flags: u32, known: u32) -> Result<Contents> {
 }
 
 fn on_conflict(flags: u32) -> Result<OnConflict> {
-    match (flags & MAW_LOAD_FILE_WINS != 0, flags & MAW_LOAD_OWN_WINS != 0) {
-        (false, false) => Ok(OnConflict::Fail),
-        (true, false) => Ok(OnConflict::File),
-        (false, true) => Ok(OnConflict::Own),
-        (true, true) => Err(Error::range("flags", flags, "MAW_LOAD_FILE_WINS or MAW_LOAD_OWN_WINS, not both")),
+    match flags & (MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_WINS | MAW_LOAD_STRICT) {
+        0 => Ok(OnConflict::Settable),
+        MAW_LOAD_STRICT => Ok(OnConflict::Strict),
+        MAW_LOAD_FILE_WINS => Ok(OnConflict::File),
+        MAW_LOAD_OWN_WINS => Ok(OnConflict::Own),
+        _ => {
+            let expected = "at most one of MAW_LOAD_FILE_WINS, MAW_LOAD_OWN_WINS and MAW_LOAD_STRICT";
+            Err(Error::range("flags", flags, expected))
+        }
     }
 }
 
-const LOAD_FLAGS: u32 = MAW_ATTENTION_ONLY | MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_WINS;
+const LOAD_FLAGS: u32 = MAW_ATTENTION_ONLY | MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_WINS | MAW_LOAD_STRICT;
 
 /// Saves the run to a safetensors file: moments, step counts, the attention module, options, hyper-parameters as they are
 /// now, counters. The parameters are the host's to save. Prepares an optimizer that is not.
@@ -84,14 +88,16 @@ pub unsafe extern "C" fn maw_save_bytes(
 /// Loads a run that any language saved into an optimizer with the same tensors, registered in any order; a run that is
 /// trained on equals the uninterrupted one bit for bit if the order is the same. Prepares an optimizer that is not.
 ///
-/// `path`: NUL-terminated. `flags`: 0 = names, shapes, dtypes, param groups, modulation groups and options must be equal;
-/// `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS` allow options that only steer the future to differ (hyper-parameters of
-/// param groups, ranges, intervals, the meta-objective's weights and priorities, clipping …) and say whose hold
-/// afterwards; `MAW_ATTENTION_ONLY`: nothing but the attention module is loaded, from either kind of file, and what it
-/// reads must be equal (feature columns, heads, the shapes of its tensors; with embeddings the groups).
+/// `path`: NUL-terminated. Names, shapes, dtypes, param groups, modulation groups and the options that give the state its
+/// meaning must be equal. `flags`: 0 = of what has a setter (learning rate, weight decay, priorities: a schedule has moved
+/// them) the file's values hold afterwards, and the log tells which differed; all other options must be equal.
+/// `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS` allow every option that only steers the future to differ (betas and eps,
+/// ranges, intervals, the meta-objective's weights, clipping …) and say whose hold afterwards. `MAW_LOAD_STRICT`: nothing may
+/// differ. At most one of the three. `MAW_ATTENTION_ONLY`: nothing but the attention module is loaded, from either kind of
+/// file, and what it reads must be equal (feature columns, heads, the shapes of its tensors; with embeddings the groups).
 /// `threads` and `verify_params` are not saved. The file must not be written to meanwhile.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences;
+/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and what helps;
 /// `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` after a step was captured into a CUDA
 /// graph whose replays could not follow the file's options: under a file with clipping or checks where it was captured
 /// without any, or with `MAW_NONFINITE_ERROR`. Everything is checked before anything is changed; only if the disk

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char};
 
 use super::types::*;
-use crate::error::{Error, StateError, Status};
+use crate::error::{Error, Remedy, StateError, Status};
 
 /// Why a call failed: a status and a text that names the argument, what was expected and what came.
 ///
@@ -47,7 +47,10 @@ fn message(call: &str, error: &Error) -> String {
     match error {
         Error::State(state) => match (state, call) {
             (StateError::RegistrationEnded, _) => {
-                format!("{call}: registration ended with maw_prepare or the first step")
+                format!(
+                    "{call}: registration ended with maw_prepare or the first step; register all tensors before, or move the run \
+                     to a new optimizer with maw_tensor_state_get and maw_tensor_state_set"
+                )
             }
             (StateError::NoTensors, _) => format!("{call}: no tensors are registered; call maw_add_param_group first"),
             (StateError::NotPrepared, _) => format!("{call}: call maw_prepare (or make a step) first"),
@@ -58,6 +61,16 @@ fn message(call: &str, error: &Error) -> String {
             (StateError::NoMetaUpdateOpen, _) => format!("{call}: no meta-update is open; call maw_meta_begin first"),
             _ => format!("{call}: {state}"),
         },
+        Error::Mismatch { what, remedy } => {
+            let remedy = match remedy {
+                Remedy::Choose => {
+                    "MAW_LOAD_FILE_WINS takes the file's values, MAW_LOAD_OWN_WINS keeps those of this optimizer"
+                }
+                Remedy::Register => "register the tensors, groups and options of the file in a new optimizer",
+                Remedy::AttentionAlone => "load it with MAW_ATTENTION_ONLY",
+            };
+            format!("the checkpoint does not fit: {what}; {remedy}")
+        }
         Error::AnnouncedGradientMissing { .. } => format!("{error} by maw_observe_gradient"),
         Error::ParamsChanged { name } => {
             format!("tensor '{name}' changed since the last step without MAW_STEP_PARAMS_CHANGED (verify_params is on)")

@@ -9,6 +9,7 @@
 mod attention;
 mod bytes;
 mod checkpoint;
+mod counters;
 mod device;
 mod dump;
 mod error;
@@ -26,6 +27,7 @@ mod version;
 pub use attention::*;
 pub use bytes::*;
 pub use checkpoint::*;
+pub use counters::*;
 pub use device::*;
 pub use dump::*;
 pub use error::*;

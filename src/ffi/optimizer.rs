@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_void};
 
 use super::error::{clear, fail, maw_error};
 use super::handle::{call, free, maw_optimizer, quietly};
-use super::options::{choose, to_options};
+use super::options::{Known, choose, to_options};
 use super::pointers::{check, slice, text};
 use super::structs::{Out, read, read_array};
 use super::types::*;
@@ -64,8 +64,12 @@ pub unsafe extern "C" fn maw_optimizer_free(optimizer: *mut maw_optimizer) -> ma
     unsafe { free(optimizer) }
 }
 
-const DTYPES: [(i32, DType); 4] =
-    [(MAW_FLOAT32, DType::F32), (MAW_FLOAT64, DType::F64), (MAW_BFLOAT16, DType::BF16), (MAW_FLOAT16, DType::F16)];
+const DTYPES: [Known<DType>; 4] = [
+    ("MAW_FLOAT32", MAW_FLOAT32, DType::F32),
+    ("MAW_FLOAT64", MAW_FLOAT64, DType::F64),
+    ("MAW_BFLOAT16", MAW_BFLOAT16, DType::BF16),
+    ("MAW_FLOAT16", MAW_FLOAT16, DType::F16),
+];
 
 /// A dtype, or what 0 means.
 fn dtype_or(field: &str, number: i32, default: DType) -> Result<DType> {
@@ -74,13 +78,18 @@ fn dtype_or(field: &str, number: i32, default: DType) -> Result<DType> {
 
 fn param_group(group: &maw_param_group) -> Result<ParamGroup> {
     let precisions = [
-        (MAW_PRECISION_NEAREST, Precision::Nearest),
-        (MAW_PRECISION_MASTER, Precision::Master),
-        (MAW_PRECISION_REMAINDER, Precision::Remainder),
-        (MAW_PRECISION_STOCHASTIC, Precision::Stochastic),
+        ("MAW_PRECISION_NEAREST", MAW_PRECISION_NEAREST, Precision::Nearest),
+        ("MAW_PRECISION_MASTER", MAW_PRECISION_MASTER, Precision::Master),
+        ("MAW_PRECISION_REMAINDER", MAW_PRECISION_REMAINDER, Precision::Remainder),
+        ("MAW_PRECISION_STOCHASTIC", MAW_PRECISION_STOCHASTIC, Precision::Stochastic),
     ];
-    let moments =
-        |number| choose("group.moment_dtype", number, &[(MAW_FLOAT32, DType::F32), (MAW_BFLOAT16, DType::BF16)]);
+    let moments = |number| {
+        choose(
+            "group.moment_dtype",
+            number,
+            &[("MAW_FLOAT32", MAW_FLOAT32, DType::F32), ("MAW_BFLOAT16", MAW_BFLOAT16, DType::BF16)],
+        )
+    };
     Ok(ParamGroup {
         lr: group.lr,
         beta1: group.beta1,
@@ -113,11 +122,11 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
         Some(Name::new(&field("modulation_group"), bytes)?)
     };
     let kinds = [
-        (MAW_LAYER_UNKNOWN, LayerKind::Unknown),
-        (MAW_LAYER_LINEAR, LayerKind::Linear),
-        (MAW_LAYER_EMBEDDING, LayerKind::Embedding),
-        (MAW_LAYER_ATTENTION, LayerKind::Attention),
-        (MAW_LAYER_LAYERNORM, LayerKind::LayerNorm),
+        ("MAW_LAYER_UNKNOWN", MAW_LAYER_UNKNOWN, LayerKind::Unknown),
+        ("MAW_LAYER_LINEAR", MAW_LAYER_LINEAR, LayerKind::Linear),
+        ("MAW_LAYER_EMBEDDING", MAW_LAYER_EMBEDDING, LayerKind::Embedding),
+        ("MAW_LAYER_ATTENTION", MAW_LAYER_ATTENTION, LayerKind::Attention),
+        ("MAW_LAYER_LAYERNORM", MAW_LAYER_LAYERNORM, LayerKind::LayerNorm),
     ];
     let layer_kind = choose(&field("layer_kind"), tensor.layer_kind, &kinds)?;
     Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, modulation_group })
@@ -193,8 +202,8 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 /// `MAW_OK`, also for a step that was skipped because something is not finite (the report says what);
 /// `MAW_NOT_FINITE` instead under `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer;
-/// `MAW_INVALID_STATE` while a meta-update is open; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is
-/// changed.
+/// `MAW_INVALID_STATE` while a meta-update is open and after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On
+/// failure nothing is changed, but gradients that were announced are forgotten.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -211,16 +220,20 @@ pub unsafe extern "C" fn maw_step(
     // SAFETY: the caller's promise.
     unsafe {
         call("maw_step", optimizer, error, |optimizer| {
-            let params = Params::from_raw(slice(params, count, "params")?);
-            let grads = Grads::from_raw(slice(grads, count, "grads")?);
-            let options =
-                if options.is_null() { StepOptions::default() } else { step_options(&read(options, "options")?)? };
-            let out = Out::optional(report, "report")?;
-            let report = optimizer.enqueue_step(&params, &grads, &options, out.is_some())?;
-            if let (Some(out), Some(report)) = (out, report) {
-                out.write(&c_report(&report));
-            }
-            Ok(())
+            let step = |optimizer: &mut Optimizer| {
+                let params = Params::from_raw(slice(params, count, "params")?);
+                let grads = Grads::from_raw(slice(grads, count, "grads")?);
+                let options =
+                    if options.is_null() { StepOptions::default() } else { step_options(&read(options, "options")?)? };
+                let out = Out::optional(report, "report")?;
+                let report = optimizer.enqueue_step(&params, &grads, &options, out.is_some())?;
+                if let (Some(out), Some(report)) = (out, report) {
+                    out.write(&c_report(&report));
+                }
+                Ok(())
+            };
+            // Also where an argument is wrong: the next call may bring other gradients.
+            step(optimizer).inspect_err(|_| optimizer.discard_announced())
         })
     }
 }
@@ -296,8 +309,8 @@ fn c_report(report: &StepReport) -> maw_step_report {
 /// not read it ahead of the update. Optional, and the same bits either way.
 ///
 /// `tensor`: its number in registration order. `gradient`: as in `maw_step`, not NULL, final: it must be unchanged when
-/// it is passed to the step. Not kept. A second call for a tensor replaces the first; any call but this one, the step
-/// and getters discards what was announced.
+/// it is passed to the step. Not kept. A second call for a tensor replaces the first; a step, failed or not, and any call
+/// but this one and getters discards what was announced.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
 ///
 /// # Safety

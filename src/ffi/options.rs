@@ -6,11 +6,14 @@ use crate::model::options::{
     Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Place, Semantics, TermKind, Weighting,
 };
 
-/// The value whose C number came, or an error that lists the numbers.
-pub(super) fn choose<T: Copy>(field: &str, got: i32, known: &[(i32, T)]) -> Result<T> {
-    known.iter().find(|(number, _)| *number == got).map(|(_, value)| *value).ok_or_else(|| {
-        let numbers: Vec<String> = known.iter().map(|(number, _)| number.to_string()).collect();
-        Error::range(field, got, format!("one of {}", numbers.join(", ")))
+/// A constant of the header: its name, its number, what it means.
+pub(super) type Known<T> = (&'static str, i32, T);
+
+/// The value whose C number came, or an error that lists the constants.
+pub(super) fn choose<T: Copy>(field: &str, got: i32, known: &[Known<T>]) -> Result<T> {
+    known.iter().find(|(_, number, _)| *number == got).map(|(.., value)| *value).ok_or_else(|| {
+        let constants: Vec<String> = known.iter().map(|(name, number, _)| format!("{name} ({number})")).collect();
+        Error::range(field, got, format!("one of {}", constants.join(", ")))
     })
 }
 
@@ -23,44 +26,51 @@ pub(super) fn flag(field: &str, got: u32) -> Result<bool> {
     }
 }
 
-const SEMANTICS: [(i32, Semantics); 2] = [(MAW_PAPER, Semantics::Paper), (MAW_REFERENCE, Semantics::Reference)];
-const FEATURES: [(i32, FeatureVersion); 5] = [
-    (MAW_FEATURES_BASIC, FeatureVersion::Basic),
-    (MAW_FEATURES_BASIC_PLUS, FeatureVersion::BasicPlus),
-    (MAW_FEATURES_ENHANCED, FeatureVersion::Enhanced),
-    (MAW_FEATURES_NORM_BASIC, FeatureVersion::NormBasic),
-    (MAW_FEATURES_NORM_BASIC_PLUS, FeatureVersion::NormBasicPlus),
+const SEMANTICS: [Known<Semantics>; 2] =
+    [("MAW_PAPER", MAW_PAPER, Semantics::Paper), ("MAW_REFERENCE", MAW_REFERENCE, Semantics::Reference)];
+const FEATURES: [Known<FeatureVersion>; 5] = [
+    ("MAW_FEATURES_BASIC", MAW_FEATURES_BASIC, FeatureVersion::Basic),
+    ("MAW_FEATURES_BASIC_PLUS", MAW_FEATURES_BASIC_PLUS, FeatureVersion::BasicPlus),
+    ("MAW_FEATURES_ENHANCED", MAW_FEATURES_ENHANCED, FeatureVersion::Enhanced),
+    ("MAW_FEATURES_NORM_BASIC", MAW_FEATURES_NORM_BASIC, FeatureVersion::NormBasic),
+    ("MAW_FEATURES_NORM_BASIC_PLUS", MAW_FEATURES_NORM_BASIC_PLUS, FeatureVersion::NormBasicPlus),
 ];
-const GROUPINGS: [(i32, Grouping); 3] = [
-    (MAW_GROUPING_FINE_GRAINED, Grouping::FineGrained),
-    (MAW_GROUPING_BY_PARAM_GROUP, Grouping::ByParamGroup),
-    (MAW_GROUPING_CUSTOM, Grouping::Custom),
+const GROUPINGS: [Known<Grouping>; 3] = [
+    ("MAW_GROUPING_FINE_GRAINED", MAW_GROUPING_FINE_GRAINED, Grouping::FineGrained),
+    ("MAW_GROUPING_BY_PARAM_GROUP", MAW_GROUPING_BY_PARAM_GROUP, Grouping::ByParamGroup),
+    ("MAW_GROUPING_CUSTOM", MAW_GROUPING_CUSTOM, Grouping::Custom),
 ];
-const INITS: [(i32, Init); 2] = [(MAW_INIT_XAVIER, Init::Xavier), (MAW_INIT_IDENTITY, Init::Identity)];
-const OBJECTIVES: [(i32, Objective); 4] = [
-    (MAW_OBJECTIVE_COMBINED, Objective::Combined),
-    (MAW_OBJECTIVE_GRADIENT, Objective::Gradient),
-    (MAW_OBJECTIVE_LOSS_DECREASE, Objective::LossDecrease),
-    (MAW_OBJECTIVE_GEN_GAP, Objective::GenGap),
+const INITS: [Known<Init>; 2] =
+    [("MAW_INIT_XAVIER", MAW_INIT_XAVIER, Init::Xavier), ("MAW_INIT_IDENTITY", MAW_INIT_IDENTITY, Init::Identity)];
+const OBJECTIVES: [Known<Objective>; 4] = [
+    ("MAW_OBJECTIVE_COMBINED", MAW_OBJECTIVE_COMBINED, Objective::Combined),
+    ("MAW_OBJECTIVE_GRADIENT", MAW_OBJECTIVE_GRADIENT, Objective::Gradient),
+    ("MAW_OBJECTIVE_LOSS_DECREASE", MAW_OBJECTIVE_LOSS_DECREASE, Objective::LossDecrease),
+    ("MAW_OBJECTIVE_GEN_GAP", MAW_OBJECTIVE_GEN_GAP, Objective::GenGap),
 ];
-const WEIGHTINGS: [(i32, Weighting); 3] =
-    [(MAW_WEIGHTING_HUW, Weighting::Huw), (MAW_WEIGHTING_FIXED, Weighting::Fixed), (MAW_WEIGHTING_SUM, Weighting::Sum)];
-const KINDS: [(i32, TermKind); 2] =
-    [(MAW_KIND_REGRESSION, TermKind::Regression), (MAW_KIND_CLASSIFICATION, TermKind::Classification)];
-const DIFFERENCES: [(i32, Difference); 3] = [
-    (MAW_DIFFERENCE_CENTRAL, Difference::Central),
-    (MAW_DIFFERENCE_FORWARD, Difference::Forward),
-    (MAW_DIFFERENCE_FIRST_ORDER, Difference::FirstOrder),
+const WEIGHTINGS: [Known<Weighting>; 3] = [
+    ("MAW_WEIGHTING_HUW", MAW_WEIGHTING_HUW, Weighting::Huw),
+    ("MAW_WEIGHTING_FIXED", MAW_WEIGHTING_FIXED, Weighting::Fixed),
+    ("MAW_WEIGHTING_SUM", MAW_WEIGHTING_SUM, Weighting::Sum),
 ];
-const NONFINITES: [(i32, NonFinite); 3] = [
-    (MAW_NONFINITE_SKIP, NonFinite::Skip),
-    (MAW_NONFINITE_ERROR, NonFinite::Error),
-    (MAW_NONFINITE_PROPAGATE, NonFinite::Propagate),
+const KINDS: [Known<TermKind>; 2] = [
+    ("MAW_KIND_REGRESSION", MAW_KIND_REGRESSION, TermKind::Regression),
+    ("MAW_KIND_CLASSIFICATION", MAW_KIND_CLASSIFICATION, TermKind::Classification),
+];
+const DIFFERENCES: [Known<Difference>; 3] = [
+    ("MAW_DIFFERENCE_CENTRAL", MAW_DIFFERENCE_CENTRAL, Difference::Central),
+    ("MAW_DIFFERENCE_FORWARD", MAW_DIFFERENCE_FORWARD, Difference::Forward),
+    ("MAW_DIFFERENCE_FIRST_ORDER", MAW_DIFFERENCE_FIRST_ORDER, Difference::FirstOrder),
+];
+const NONFINITES: [Known<NonFinite>; 3] = [
+    ("MAW_NONFINITE_SKIP", MAW_NONFINITE_SKIP, NonFinite::Skip),
+    ("MAW_NONFINITE_ERROR", MAW_NONFINITE_ERROR, NonFinite::Error),
+    ("MAW_NONFINITE_PROPAGATE", MAW_NONFINITE_PROPAGATE, NonFinite::Propagate),
 ];
 
 /// The C number of a value.
-fn number<T: PartialEq>(value: T, known: &[(i32, T)]) -> i32 {
-    known.iter().find(|(_, v)| *v == value).map(|(number, _)| *number).expect("every value has a number")
+fn number<T: PartialEq>(value: T, known: &[Known<T>]) -> i32 {
+    known.iter().find(|(.., v)| *v == value).map(|(_, number, _)| *number).expect("every value has a number")
 }
 
 fn count(field: &str, got: usize) -> u32 {

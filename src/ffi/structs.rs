@@ -213,6 +213,7 @@ versioned!(maw_step_report, 56, zeroed());
 versioned!(maw_meta_request, 32, zeroed());
 versioned!(maw_meta_answer, 32, maw_meta_answer { grad_scale: 1.0, ..zeroed() });
 versioned!(maw_meta_result, 104, zeroed());
+versioned!(maw_counters, 72, maw_counters { meta_done_at: MAW_NO_STEP, ..zeroed() });
 
 /// Fills the defaults of options. `size` is the caller's `sizeof(maw_options)`.
 ///
@@ -294,4 +295,14 @@ pub unsafe extern "C" fn maw_meta_answer_init(answer: *mut maw_meta_answer, size
 pub unsafe extern "C" fn maw_meta_result_init(result: *mut maw_meta_result, size: usize) -> maw_status {
     // SAFETY: the caller's promise.
     unsafe { init(result, size) }
+}
+
+/// Fills the counts of a run that has not begun. As `maw_options_init`.
+///
+/// # Safety
+/// `counters` is NULL or valid for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_counters_init(counters: *mut maw_counters, size: usize) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { init(counters, size) }
 }

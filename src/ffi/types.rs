@@ -152,10 +152,16 @@ pub const MAW_RESET_ATTENTION: u32 = 2;
 
 /// Saving and loading: the attention module alone.
 pub const MAW_ATTENTION_ONLY: u32 = 1;
-/// Loading: options that only steer the future may differ; the file's hold afterwards.
+/// Loading: options that only steer the future may differ; the file's hold afterwards. Without one of the three flags this is
+/// so for what has a setter, and anything else must be equal.
 pub const MAW_LOAD_FILE_WINS: u32 = 2;
 /// Loading: options that only steer the future may differ; the optimizer's own hold afterwards.
 pub const MAW_LOAD_OWN_WINS: u32 = 4;
+/// Loading: nothing may differ, not even what has a setter.
+pub const MAW_LOAD_STRICT: u32 = 8;
+
+/// `maw_counters.meta_done_at`: no meta-update was done or abandoned so far.
+pub const MAW_NO_STEP: u64 = u64::MAX;
 
 /// `maw_step_report.skip_reason`: the step was applied.
 pub const MAW_SKIP_NONE: i32 = 0;
@@ -463,4 +469,30 @@ pub struct maw_meta_result {
     pub outcome: i32,
     /// 0.
     pub reserved: u32,
+}
+
+/// The optimizer's own counts, so that a run can move here from another optimizer: what `maw_tensor_state_get` and
+/// `maw_tensor_state_set` do not say. `maw_counters_init` sets `struct_size` and the counts of a run that has not begun.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct maw_counters {
+    /// `sizeof(maw_counters)` of the caller; set by `maw_counters_init`.
+    pub struct_size: usize,
+    /// Applied steps: at least those of every tensor, at most 2^53 - 1.
+    pub step: u64,
+    /// Meta-updates that changed the attention module; at most 2^53 - 1.
+    pub meta_updates: u64,
+    /// The step at which the last meta-update was done or abandoned, at most `step`; `MAW_NO_STEP` if there was none.
+    pub meta_done_at: u64,
+    /// Steps skipped because a gradient, or the moment that it would make, was not finite; at most 2^53 - 1, as the
+    /// following.
+    pub skipped_gradient: u64,
+    /// Steps skipped because a parameter was not finite.
+    pub skipped_parameter: u64,
+    /// Steps skipped because a moment was not finite.
+    pub skipped_moment: u64,
+    /// Steps skipped because a feature was not finite.
+    pub skipped_feature: u64,
+    /// Steps skipped because a factor was not finite.
+    pub skipped_factor: u64,
 }

@@ -54,24 +54,29 @@ impl MetaGradient {
         (Self { factors, phi }, penalty)
     }
 
-    /// One SGD step on every learnable value; `reference` never changes the gates.
-    pub fn apply(&self, options: &Options, modulation: &mut Modulation) {
+    /// One SGD step on every learnable value; `reference` never changes the gates. False, and nothing changed, where a
+    /// value would not be finite.
+    #[must_use]
+    pub fn apply(&self, options: &Options, modulation: &mut Modulation) -> bool {
         let attention = &mut modulation.attention;
         let fixed = match options.semantics {
             Semantics::Reference => attention.gates_range(),
             Semantics::Paper => None,
         }
         .unwrap_or(0..0);
-        let log_vars = attention.log_vars_range();
-        for (i, (value, d)) in attention.values_mut().iter_mut().zip(&self.phi).enumerate() {
-            if !fixed.contains(&i) {
-                *value -= options.meta_lr * d;
-            }
-        }
+        let step = |(i, (value, d)): (usize, (&f64, &f64))| {
+            if fixed.contains(&i) { *value } else { value - options.meta_lr * d }
+        };
+        let mut phi: Vec<f64> = attention.values().iter().zip(&self.phi).enumerate().map(step).collect();
         if options.objective == Objective::Combined
-            && let Some(range) = log_vars
+            && let Some(range) = attention.log_vars_range()
         {
-            uncertainty::limit(&mut attention.values_mut()[range], options.log_var_limit);
+            uncertainty::limit(&mut phi[range], options.log_var_limit);
         }
+        let finite = phi.iter().all(|x| x.is_finite());
+        if finite {
+            attention.values_mut().copy_from_slice(&phi);
+        }
+        finite
     }
 }

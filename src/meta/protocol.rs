@@ -83,7 +83,7 @@ pub enum Outcome {
     StateNotFinite,
     /// w is not finite, or its step vanished in rounding.
     DirectionNotFinite,
-    /// The derivatives by Φ are not finite.
+    /// The derivatives by Φ, or what a step along them would make of Φ, are not finite.
     MetaGradientNotFinite,
 }
 

@@ -427,8 +427,7 @@ pub(super) fn finish(session: &Session, options: &Options, run: &mut Run) -> Ste
     if !(loss_meta.is_finite() && gradient.phi.iter().all(|x| x.is_finite())) {
         return Err(Outcome::MetaGradientNotFinite);
     }
-    gradient.apply(options, modulation);
-    Ok((gradient, loss_meta))
+    if gradient.apply(options, modulation) { Ok((gradient, loss_meta)) } else { Err(Outcome::MetaGradientNotFinite) }
 }
 
 fn finite(projections: Vec<Projection>) -> Step<Vec<Projection>> {

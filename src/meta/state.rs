@@ -6,6 +6,8 @@ use super::protocol::{MetaResult, Outcome, Request};
 use super::session::Session;
 use super::uncertainty;
 use crate::error::{Result, StateError};
+use crate::model::report::{Counters, Skips};
+use crate::run::Run;
 
 /// The open one, if any, and how the last one ended.
 #[derive(Debug)]
@@ -74,6 +76,23 @@ impl Meta {
     /// How one was abandoned since the last time that this was asked.
     pub fn take_abandoned(&mut self) -> Option<Outcome> {
         self.abandoned.take()
+    }
+
+    /// The counts of the run.
+    pub fn counters(&self, run: &Run) -> Counters {
+        Counters {
+            steps: run.state.steps,
+            skipped_steps: run.state.skips.by_reason,
+            meta_updates: self.updates(),
+            meta_done_at: self.done_at,
+        }
+    }
+
+    /// Makes these the counts of the run. What the last skipped step and the last meta-update were is forgotten.
+    pub fn set_counters(&mut self, run: &mut Run, counters: &Counters) {
+        run.state.steps = counters.steps;
+        run.state.skips = Skips { by_reason: counters.skipped_steps, last: None };
+        self.restore(counters.meta_updates, counters.meta_done_at);
     }
 
     /// As after `updates` meta-updates, the last at step `done_at`; nothing more is known of it.

@@ -24,13 +24,17 @@ pub(crate) fn effective_gradient<'a>(
     max_norm: f64,
 ) -> EffectiveGradient {
     let unscale = 1.0 / grad_scale;
-    let square: f64 = sums.clone().map(|(_, s)| s.square).sum();
+    // An empty sum would be −0.
+    let square = sums.clone().map(|(_, s)| s.square).fold(0.0, |total, square| total + square);
     let norm = square.sqrt() * unscale;
-    let clip = if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
+    // A NaN stays one, as in PyTorch: every tensor then becomes NaN where nobody checks.
+    let clip = max_norm / (norm + 1e-6);
+    let clip = if max_norm <= 0.0 || clip >= 1.0 { 1.0 } else { clip };
     let factor = clip * unscale;
     let unusable = |i: usize, s: &GradientSums| {
         let max = tensors[i].moment_dtype.max_square();
-        !(s.square.is_finite() && s.scaled(factor).square <= max)
+        // A factor that is NaN blames no one: the tensor that made it so has a NaN of its own.
+        !(s.square.is_finite() && (factor.is_nan() || s.scaled(factor).square <= max))
     };
     let mut culprits = sums.filter(|(i, s)| unusable(*i, s)).map(|(i, _)| i);
     let broken = match culprits.next() {

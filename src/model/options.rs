@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, readable};
 use crate::model::dtype::{DType, Precision};
 
 /// Where paper and authors' program differ, which one is followed.
@@ -255,7 +255,7 @@ impl Options {
             if (low..=high).contains(&value) {
                 Ok(())
             } else {
-                Err(Error::range(format!("options.{name}"), value, format!("{low} to {high}")))
+                Err(Error::range(format!("options.{name}"), readable(value), format!("{low} to {high}")))
             }
         };
         between("alpha_range", self.alpha_range, 0.0, 2.0)?;
@@ -353,24 +353,28 @@ impl ParamGroup {
         not_negative("group.lr", self.lr)?;
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
-                return Err(Error::range(format!("group.{name}"), beta, "0 ≤ value < 1"));
+                return Err(Error::range(format!("group.{name}"), readable(beta), "0 ≤ value < 1"));
             }
         }
         let least = dtypes.into_iter().map(DType::min_positive).fold(f64::MIN_POSITIVE, f64::max);
         if !(self.eps.is_finite() && self.eps >= least) {
             // With eps = 0 an element whose gradient was always 0 would become 0/0.
-            return Err(Error::range("group.eps", self.eps, format!("finite and at least {least:e}")));
+            return Err(Error::range("group.eps", readable(self.eps), format!("finite and at least {least:e}")));
         }
         not_negative("group.weight_decay", self.weight_decay)
     }
 }
 
 pub(crate) fn not_negative(field: &str, value: f64) -> Result<()> {
-    if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(Error::range(field, value, "finite and ≥ 0")) }
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(Error::range(field, readable(value), "finite and ≥ 0"))
+    }
 }
 
 pub(crate) fn positive(field: &str, value: f64) -> Result<()> {
-    if value.is_finite() && value > 0.0 { Ok(()) } else { Err(Error::range(field, value, "finite and > 0")) }
+    if value.is_finite() && value > 0.0 { Ok(()) } else { Err(Error::range(field, readable(value), "finite and > 0")) }
 }
 
 pub(crate) fn validate_priorities(field: &str, priorities: &[f64; 3]) -> Result<()> {
@@ -378,5 +382,5 @@ pub(crate) fn validate_priorities(field: &str, priorities: &[f64; 3]) -> Result<
 }
 
 fn finite(field: &str, value: f64) -> Result<()> {
-    if value.is_finite() { Ok(()) } else { Err(Error::range(field, value, "finite")) }
+    if value.is_finite() { Ok(()) } else { Err(Error::range(field, readable(value), "finite")) }
 }

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
 use crate::model::groups::Tensor;
+
+/// Most steps of a run: every count up to here, and the next, is exact in float64.
+pub const MAX_STEPS: u64 = (1 << 53) - 1;
 
 /// Options of a single step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -104,4 +111,41 @@ pub struct StepReport {
     pub skipped: Option<Skip>,
     /// First tensor to blame.
     pub nonfinite_tensor: Option<usize>,
+}
+
+/// The counts of a run: what a checkpoint holds of it beside its tensors, and what moves with it to another optimizer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// Applied steps.
+    pub steps: u64,
+    /// Skipped ones, in the order of [`Skip`].
+    pub skipped_steps: [u64; 5],
+    /// Meta-updates that changed Φ.
+    pub meta_updates: u64,
+    /// The step at which the last one was done or abandoned.
+    pub meta_done_at: Option<u64>,
+}
+
+impl Counters {
+    /// No number that a run cannot have. `field` says which count it is.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn check(&self, field: impl Fn(&str) -> String) -> Result<()> {
+        let skips = ["gradient", "parameter", "moment", "feature", "factor"].map(|reason| format!("skipped_{reason}"));
+        let counts = [("step", self.steps), ("meta_updates", self.meta_updates)];
+        let counts = counts.into_iter().chain(skips.iter().map(String::as_str).zip(self.skipped_steps));
+        for (name, count) in counts {
+            if count > MAX_STEPS {
+                return Err(Error::range(field(name), count, "at most 2^53 - 1"));
+            }
+        }
+        match self.meta_done_at {
+            Some(at) if at > self.steps => {
+                Err(Error::range(field("meta_done_at"), at, format!("at most step, {}", self.steps)))
+            }
+            _ => Ok(()),
+        }
+    }
 }

@@ -24,12 +24,16 @@ impl Optimizer {
         self.between_steps(|p| checkpoint::save_bytes(p.registration, p.run, p.meta, contents))
     }
 
-    /// Reads a run, or the attention module alone, from a file.
+    /// Reads a run, or the attention module alone, from a file. What the file's values replaced is logged.
     ///
     /// # Errors
     /// As for [`Self::load_bytes`], and [`crate::Error::Io`].
     pub fn load_file(&mut self, path: &Path, contents: Contents, on_conflict: OnConflict) -> Result<()> {
-        self.between_steps(|p| checkpoint::load_file(p.registration, p.run, p.meta, path, contents, on_conflict))
+        self.between_steps(|p| {
+            let taken = checkpoint::load_file(p.registration, p.run, p.meta, path, contents, on_conflict)?;
+            p.log.taken_from_file(&taken);
+            Ok(())
+        })
     }
 
     /// The same from bytes.
@@ -38,7 +42,11 @@ impl Optimizer {
     /// An open meta-update; [`crate::Error::Corrupt`]; [`crate::Error::Mismatch`] lists the first differences. Nothing is
     /// changed.
     pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, on_conflict: OnConflict) -> Result<()> {
-        self.between_steps(|p| checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, on_conflict))
+        self.between_steps(|p| {
+            let taken = checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, on_conflict)?;
+            p.log.taken_from_file(&taken);
+            Ok(())
+        })
     }
 
     /// Work on a prepared optimizer without an open meta-update.

@@ -22,8 +22,19 @@ pub(crate) struct Logger(pub Option<Log>);
 
 impl Logger {
     pub fn warn(&mut self, message: impl FnOnce() -> String) {
+        self.say(LogLevel::Warning, message);
+    }
+
+    fn say(&mut self, level: LogLevel, message: impl FnOnce() -> String) {
         if let Some(log) = &mut self.0 {
-            log(LogLevel::Warning, &message());
+            log(level, &message());
+        }
+    }
+
+    /// Tells which values of a file hold from now on.
+    pub fn taken_from_file(&mut self, differences: &[String]) {
+        if !differences.is_empty() {
+            self.say(LogLevel::Info, || format!("loaded; the file's values hold: {}", differences.join("; ")));
         }
     }
 

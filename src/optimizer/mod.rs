@@ -23,10 +23,11 @@ use self::log::Logger;
 pub use self::log::{Log, LogLevel};
 use self::prepared::{Prepared, Ready};
 use crate::backend::cuda::Device;
-use crate::error::{Error, Result, StateError};
+use crate::error::{Error, Result, StateError, readable};
 use crate::model::groups::{Groups, Tensor, TensorSpec};
 use crate::model::options::{Options, ParamGroup, Place, not_negative, validate_priorities};
 use crate::model::registration::Registration;
+pub use crate::model::report::Counters;
 use crate::modulation::{Factors, Modulation};
 use crate::run::Stream;
 
@@ -146,7 +147,7 @@ impl Optimizer {
         let range = attention.range(name).ok_or_else(no_such)?;
         Error::length("count", values.len(), range.len(), "values of that tensor")?;
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-            return Err(Error::range(format!("values[{i}]"), values[i], "finite"));
+            return Err(Error::range(format!("values[{i}]"), readable(values[i]), "finite"));
         }
         if let Some(device) = p.run.backend.device() {
             device.set_phi(range.start, values)?;

@@ -13,8 +13,13 @@ impl Optimizer {
     /// An unusable argument; an open meta-update; under [`crate::model::options::NonFinite::Error`] something not finite;
     /// under `verify_params` parameters that changed unannounced. Nothing is changed then. On a device: the driver's.
     pub fn step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
-        let report = self.enqueue_step(params, grads, options, true)?;
-        Ok(report.expect("it was waited for"))
+        match self.enqueue_step(params, grads, options, true) {
+            Ok(report) => Ok(report.expect("it was waited for")),
+            Err(error) => {
+                self.discard_announced();
+                Err(error)
+            }
+        }
     }
 
     /// The same without waiting for a device: `None` from one that makes its steps by itself, unless `waits`. The buffers
@@ -38,6 +43,13 @@ impl Optimizer {
             }
             if driven.is_some() || !waits { Ok(driven) } else { p.run.step_report(true) }
         })
+    }
+
+    /// Forgets the gradients that were announced: whatever a step that failed was given, the next may be given others.
+    pub(crate) fn discard_announced(&mut self) {
+        if let Some(p) = self.prepared() {
+            p.run.discard_announced();
+        }
     }
 
     /// The report of the newest step that was made: with `wait`, of the last that was enqueued; without, of the last that

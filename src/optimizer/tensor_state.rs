@@ -5,11 +5,11 @@ use std::ffi::c_void;
 
 use super::Optimizer;
 use crate::backend::Part;
-use crate::checkpoint::MOST_STEPS;
-use crate::error::{Error, Result, StateError};
+use crate::error::{Error, Result, StateError, readable};
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
-use crate::numeric::half::{BF16, Half};
+use crate::model::report::{Counters, MAX_STEPS};
+use crate::numeric::half::{BF16, F16, Half};
 
 impl Optimizer {
     /// The step count of a tensor.
@@ -89,8 +89,14 @@ impl Optimizer {
         self.changeable()?;
         let known = self.check_masters(tensor, values.len())?;
         Error::length("count", model_param.len(), known.numel, "elements of that tensor")?;
-        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-            return Err(Error::range(format!("values[{i}] of tensor '{}'", known.name()), values[i], "finite"));
+        let rounded = |x: f32| match known.spec.dtype {
+            DType::BF16 => BF16::widen(BF16::of_master(x)),
+            _ => F16::widen(F16::of_master(x)),
+        };
+        if let Some(i) = values.iter().position(|x| !rounded(*x).is_finite()) {
+            let expected = format!("finite, also when it is rounded to {}", known.spec.dtype.name());
+            let got = readable(values[i].into());
+            return Err(Error::range(format!("values[{i}] of tensor '{}'", known.name()), got, expected));
         }
         self.with_prepared(|mut p| {
             p.sync()?;
@@ -123,17 +129,22 @@ impl Optimizer {
     /// a run can have; an open meta-update.
     pub fn set_tensor_state(&mut self, tensor: usize, exp_avg: &[u8], exp_avg_sq: &[u8], step: u64) -> Result<()> {
         self.changeable()?;
-        if step > MOST_STEPS {
-            return Err(Error::range("step", step, format!("at most {MOST_STEPS}")));
+        if step > MAX_STEPS {
+            return Err(Error::range("step", step, "at most 2^53 - 1"));
         }
         let known = self.check_moment(tensor, exp_avg.len())?;
         self.check_moment(tensor, exp_avg_sq.len())?;
         let (dtype, half) = (known.spec.dtype.compute(), known.moment_dtype == DType::BF16);
         for (name, bytes, least) in [("exp_avg", exp_avg, f64::NEG_INFINITY), ("exp_avg_sq", exp_avg_sq, 0.0)] {
-            let usable = |x: &f64| x.is_finite() && *x >= least;
+            let stored = |x: f64| if half { f64::from(BF16::widen(BF16::round(x as f32))) } else { x };
+            let usable = |x: &f64| stored(*x).is_finite() && *x >= least;
             if let Some((i, x)) = dtype.values(bytes).enumerate().find(|(_, x)| !usable(x)) {
-                let expected = if least == 0.0 { "finite and ≥ 0" } else { "finite" };
-                return Err(Error::range(format!("{name}[{i}] of tensor '{}'", known.name()), x, expected));
+                let expected = match (x.is_finite(), least == 0.0) {
+                    (true, _) if x >= least => "a value that bfloat16 moments can hold, at most 3.3895e38",
+                    (_, true) => "finite and ≥ 0",
+                    (_, false) => "finite",
+                };
+                return Err(Error::range(format!("{name}[{i}] of tensor '{}'", known.name()), readable(x), expected));
             }
         }
         self.with_prepared(|mut p| {
@@ -150,6 +161,35 @@ impl Optimizer {
             state.tensor_steps[tensor] = step;
             state.steps = state.steps.max(step);
             state.sums_current = false;
+            p.push()
+        })
+    }
+
+    /// The counts of the run; all 0 before preparation.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.ready.as_ref().map_or_else(Counters::default, |ready| ready.meta.counters(&ready.run))
+    }
+
+    /// Sets the counts of the run, after the state of its tensors was set: a run that moves here then goes on as it would
+    /// have elsewhere. What the last meta-update was is forgotten.
+    ///
+    /// # Errors
+    /// A count that no run has, or fewer steps than a tensor has made; an open meta-update; the device's.
+    pub fn set_counters(&mut self, counters: Counters) -> Result<()> {
+        self.changeable()?;
+        counters.check(|name| format!("counters.{name}"))?;
+        self.with_prepared(|mut p| {
+            p.sync()?;
+            let steps = p.run.state.tensor_steps.iter();
+            if let Some((i, most)) =
+                steps.enumerate().max_by_key(|(_, step)| **step).filter(|(_, s)| **s > counters.steps)
+            {
+                let tensor = p.registration.tensors[i].name();
+                let expected = format!("at least {most}, the steps of tensor '{tensor}'");
+                return Err(Error::range("counters.step", counters.steps, expected));
+            }
+            p.meta.set_counters(p.run, &counters);
             p.push()
         })
     }

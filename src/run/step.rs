@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use super::Run;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StateError};
 use crate::model::clipping::{EffectiveGradient, effective_gradient};
 use crate::model::coefficients::Coefficients;
 use crate::model::groups::Tensor;
 use crate::model::host_buffers::{CheckedGrads, CheckedParams, Gradient, Grads, Params};
 use crate::model::options::{NonFinite, Semantics};
 use crate::model::registration::Registration;
-use crate::model::report::{Skip, StepOptions, StepReport};
+use crate::model::report::{MAX_STEPS, Skip, StepOptions, StepReport};
 use crate::model::stats::{GradientSums, Statistics};
 use crate::modulation::Broken;
 use crate::numeric::stochastic_rounding::step_key;
@@ -19,6 +19,11 @@ use crate::numeric::stochastic_rounding::step_key;
 type Culprit = (Skip, Option<usize>);
 
 impl Run {
+    /// Forgets what was announced.
+    pub fn discard_announced(&mut self) {
+        self.announced.fill(false);
+    }
+
     /// Checks the arguments, then steps or lets a device do it: `None` from a device, which reports later.
     ///
     /// # Errors
@@ -33,6 +38,9 @@ impl Run {
         waits: bool,
     ) -> Result<Option<StepReport>> {
         self.backend.health()?;
+        if self.state.steps.saturating_add(self.enqueued) >= MAX_STEPS {
+            return Err(StateError::TooManySteps.into());
+        }
         let tensors = &registration.tensors;
         let buffers = self.checker.check(tensors, params, Some(grads))?;
         let (params, grads) = (buffers.params, buffers.grads.expect("some were passed"));
