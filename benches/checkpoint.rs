@@ -109,11 +109,11 @@ fn main() {
         }));
     }
     for _ in 0..ROUNDS {
-        times[2].push(seconds(|| optimizer.load_file(&ours, Contents::Run, OnConflict::Fail).expect("loaded")));
+        times[2].push(seconds(|| optimizer.load_file(&ours, Contents::Run, OnConflict::Strict).expect("loaded")));
         times[3].push(seconds(|| File::open(&ours).expect("opened").read_exact(&mut bytes).expect("read")));
     }
     let save_memory = extra_memory(|| optimizer.save_file(&ours, Contents::Run).expect("saved"));
-    let load_memory = extra_memory(|| optimizer.load_file(&ours, Contents::Run, OnConflict::Fail).expect("loaded"));
+    let load_memory = extra_memory(|| optimizer.load_file(&ours, Contents::Run, OnConflict::Strict).expect("loaded"));
 
     let [save, write, load, read] = times.map(|times| median(&times));
     println!("{:<28} {:>9} {:>9} {:>7} {:>7} {:>13}", "", "ours", "plain", "ratio", "target", "extra memory");

@@ -43,7 +43,7 @@ fn refuses(handle: &mut Handle, file: &[u8], flags: u32, status: i32, texts: &[&
     failure
 }
 
-const ANY_FLAGS: [u32; 3] = [0, MAW_LOAD_FILE_WINS, MAW_LOAD_OWN_WINS];
+const ANY_FLAGS: [u32; 4] = [0, MAW_LOAD_STRICT, MAW_LOAD_FILE_WINS, MAW_LOAD_OWN_WINS];
 
 // Models.
 
@@ -210,7 +210,16 @@ fn steering_options_may_differ_with_a_flag_that_says_who_wins() {
         let fresh = || toy.handle(&options);
         let own = options_of(&mut fresh());
         if own != of_file {
-            refuses(&mut fresh(), &file, 0, MAW_MISMATCH, &[&format!("options.{name}: ")]);
+            let texts = [format!("options.{name}: "), "MAW_LOAD_FILE_WINS".to_owned()];
+            let texts = texts.each_ref().map(String::as_str);
+            refuses(&mut fresh(), &file, MAW_LOAD_STRICT, MAW_MISMATCH, &texts);
+            if name == "priorities" {
+                let mut other = fresh();
+                other.load_bytes(&file, 0).expect("it has a setter");
+                assert_eq!(options_of(&mut other), of_file);
+            } else {
+                refuses(&mut fresh(), &file, 0, MAW_MISMATCH, &texts);
+            }
         }
         for (flags, winner) in [(MAW_LOAD_FILE_WINS, &of_file), (MAW_LOAD_OWN_WINS, &own)] {
             let mut other = fresh();
@@ -238,18 +247,19 @@ fn hyper_parameters_follow_the_winner() {
     refuses(
         &mut toy.handle(&small_options()),
         &file,
-        0,
+        MAW_LOAD_STRICT,
         MAW_MISMATCH,
-        &["param group 0: lr 0.007 in the file, 0.02 here"],
+        &["param group 0: lr 0.007 in the file, 0.02 here", "MAW_LOAD_FILE_WINS"],
     );
-    for (flags, lr) in [(MAW_LOAD_FILE_WINS, 0.007), (MAW_LOAD_OWN_WINS, 0.02)] {
+    for (flags, lr) in [(0, 0.007), (MAW_LOAD_FILE_WINS, 0.007), (MAW_LOAD_OWN_WINS, 0.02)] {
         let mut other = toy.handle(&small_options());
         other.load_bytes(&file, flags).expect("it fits");
         assert_eq!(other.lr(0).expect("a group"), lr);
     }
     let mut both = toy.handle(&small_options());
     refuses(&mut both, &file, MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_WINS, MAW_INVALID_ARGUMENT, &["flags"]);
-    refuses(&mut both, &file, 8, MAW_INVALID_ARGUMENT, &["flags"]);
+    refuses(&mut both, &file, MAW_LOAD_FILE_WINS | MAW_LOAD_STRICT, MAW_INVALID_ARGUMENT, &["flags"]);
+    refuses(&mut both, &file, 16, MAW_INVALID_ARGUMENT, &["flags"]);
     assert_eq!(both.save_bytes(MAW_LOAD_FILE_WINS).expect_err("not a flag of saving").status, MAW_INVALID_ARGUMENT);
 }
 

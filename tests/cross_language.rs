@@ -145,7 +145,7 @@ struct Saved {
 fn in_rust(from: Option<&Saved>, steps: u64, meta_after: u64) -> Saved {
     let (mut optimizer, mut model) = (optimizer(), Model::start());
     if let Some(saved) = from {
-        optimizer.load_bytes(&saved.checkpoint, Contents::Run, OnConflict::Fail).expect("a checkpoint");
+        optimizer.load_bytes(&saved.checkpoint, Contents::Run, OnConflict::Strict).expect("a checkpoint");
         model = Model::from_bytes(&saved.params);
     }
     train(&mut optimizer, &mut model, steps, meta_after);
@@ -279,7 +279,7 @@ fn the_checkpoint_of_the_first_version_loads() {
     }
     let saved = Saved { checkpoint: fs::read(checkpoint).expect("the fixture"), params: fs::read(params).expect("it") };
     let mut optimizer = optimizer();
-    optimizer.load_bytes(&saved.checkpoint, Contents::Run, OnConflict::Fail).expect("it loads");
+    optimizer.load_bytes(&saved.checkpoint, Contents::Run, OnConflict::Strict).expect("it loads");
     assert_eq!(optimizer.steps(), STEPS);
     let (from_fixture, now) = (in_rust(Some(&saved), STEPS, META_AFTER), in_rust(None, 2 * STEPS, 0));
     assert_ne!(from_fixture.params, now.params, "the meta-updates are in the fixture");

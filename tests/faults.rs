@@ -132,6 +132,9 @@ const ENOSPC: &str = "28";
 const EIO: &str = "5";
 const EINTR: &str = "4";
 const EACCES: &str = "13";
+const EBUSY: &str = "16";
+const EINVAL: &str = "22";
+const ENOTSUP: &str = "95";
 
 #[test]
 fn a_save_that_fails_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_else() {
@@ -144,8 +147,10 @@ fn a_save_that_fails_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_
                 assert_eq!(stage.others(), [""; 0], "{fault}, {how}: a temporary file stayed; {told}");
                 if output.status.success() {
                     // What the library can do without, or what cannot matter any more: the file is whole and synced.
+                    // A folder that may not be read cannot be opened to be synced.
+                    let unreadable = (fault, how) == ("open64", EACCES);
                     assert!(
-                        ["close", "fchmod", "realpath", "statx"].contains(&fault),
+                        unreadable || ["close", "fchmod", "realpath", "statx"].contains(&fault),
                         "{fault}, {how} was not noticed"
                     );
                     assert!(stage.is_new(), "{fault}, {how}: success means the new file");
@@ -170,14 +175,22 @@ fn a_process_killed_at_any_call_leaves_the_old_file_or_the_new_one() {
     let stage = Stage::new("faults_kill");
     for over in [Some(&stage.old[..]), None] {
         let (mut old, mut new) = (0, 0);
+        let mut left = 0;
         stage.each_call(over, "kill", |fault, output| {
             assert_eq!(output.status.signal(), Some(9), "{fault}");
-            if stage.is_new() { new += 1 } else { old += 1 }
+            if stage.is_new() {
+                new += 1
+            } else {
+                old += 1
+            }
+            left += stage.others().len();
+            // What was left behind does not hinder the next save to that path, which removes it.
+            fs::write(stage.folder.join(".metaadamw-1-0-other"), "of another path").expect("it can be written");
+            stage.saved("2");
+            assert!(stage.is_new(), "{fault}");
+            assert_eq!(stage.others(), [".metaadamw-1-0-other"], "{fault}");
         });
-        assert!(old > 5 && new > 0, "{old} times old, {new} times new");
-        // What was left behind does not hinder the next save.
-        stage.saved("2");
-        assert!(stage.is_new());
+        assert!(old > 5 && new > 0 && left > 5, "{old} times old, {new} times new, {left} files were left");
     }
 }
 
@@ -208,6 +221,70 @@ fn a_link_is_followed_and_permissions_are_kept() {
     assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
     assert_eq!(fs::read(&real).expect("it is there"), stage.old);
     assert_eq!(fs::metadata(&real).expect("it is there").permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn a_link_to_a_file_that_is_not_there_yet_leads_to_it() {
+    use std::os::unix::fs::symlink;
+    let stage = Stage::new("faults_dangling");
+    let link = stage.file();
+    fs::remove_file(&link).expect("it can be removed");
+    fs::create_dir(stage.folder.join("runs")).expect("a folder");
+    symlink("runs/second", &link).expect("a link");
+    symlink("third", stage.folder.join("runs/second")).expect("a link to a link");
+    stage.saved("2");
+    for link in [&link, &stage.folder.join("runs/second")] {
+        assert!(fs::symlink_metadata(link).expect("it is there").is_symlink(), "{}", link.display());
+    }
+    assert_eq!(fs::read(stage.folder.join("runs/third")).expect("it was created"), stage.new);
+    fs::remove_file(&link).expect("it can be removed");
+    symlink("run.safetensors", &link).expect("a link to itself");
+    let output = stage.command("2").output().expect("it can be run");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(1) && told.contains("too many symbolic links"), "{told}");
+}
+
+#[test]
+fn the_owner_of_a_replaced_file_is_kept_where_that_is_allowed() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let stage = Stage::new("faults_owner");
+    // Whoever is not root keeps its own files, which is all there is to see then.
+    let given = chown(stage.file(), Some(12_345), Some(23_456)).is_ok();
+    let before = fs::metadata(stage.file()).expect("it is there");
+    assert_eq!(given, (before.uid(), before.gid()) == (12_345, 23_456));
+    stage.saved("1");
+    let after = fs::metadata(stage.file()).expect("it is there");
+    assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+}
+
+#[test]
+fn a_folder_that_cannot_be_synced_is_no_failure() {
+    let stage = Stage::new("faults_sync");
+    for how in [EINVAL, ENOTSUP] {
+        let (mut refused, mut accepted) = (0, 0);
+        stage.each_call(Some(&stage.old), how, |fault, output| {
+            if fault == "fsync" {
+                if output.status.success() {
+                    accepted += 1
+                } else {
+                    refused += 1
+                }
+                assert_eq!(output.status.success(), stage.is_new());
+            }
+        });
+        assert_eq!((refused, accepted), (1, 1), "the file's own must succeed, errno {how}");
+    }
+}
+
+#[test]
+fn a_file_that_is_a_mount_point_is_told_with_what_to_do() {
+    let stage = Stage::new("faults_mount");
+    stage.each_call(Some(&stage.old), EBUSY, |fault, output| {
+        if fault == "rename" {
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(told.contains("mount the folder that it is in"), "{told}");
+        }
+    });
 }
 
 #[test]

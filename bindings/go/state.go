@@ -19,6 +19,8 @@ const (
 	FileWins Flag = C.MAW_LOAD_FILE_WINS
 	// OwnWins: loading: options that only steer the future may differ; the optimizer's own hold afterwards.
 	OwnWins Flag = C.MAW_LOAD_OWN_WINS
+	// Strict: loading: nothing may differ, not even what has a setter.
+	Strict Flag = C.MAW_LOAD_STRICT
 )
 
 func bitsOf(flags []Flag) (bits C.uint32_t) {
@@ -52,9 +54,10 @@ func (o *Optimizer) SaveBytes(flags ...Flag) ([]byte, error) {
 // Load loads a run that any language saved into an optimizer with the same tensors. If they are registered in the same
 // order, a run that is trained on equals the uninterrupted one bit for bit.
 //
-// Without flags, names, shapes, dtypes, groups and options must be equal, else [ErrMismatch] lists the differences. With
-// [FileWins] or [OwnWins] what only steers the future may differ: hyper-parameters of param groups, ranges, intervals,
-// weights, clipping. With [AttentionOnly] nothing but the attention module is loaded, from either kind of file. Threads and
+// Names, shapes, dtypes, groups and options must be equal, else [ErrMismatch] lists the differences; but of what has a setter
+// (learning rate, weight decay, priorities: a schedule has moved them) the file's values hold, and the log tells which
+// differed. With [Strict] nothing may differ. With [FileWins] or [OwnWins] all that only steers the future may differ:
+// hyper-parameters of param groups, ranges, intervals, weights, clipping. With [AttentionOnly] nothing but the attention module is loaded, from either kind of file. Threads and
 // VerifyParams are not saved. Everything is checked before anything is changed.
 func (o *Optimizer) Load(path string, flags ...Flag) error {
 	c, err := text("path", path)
@@ -120,6 +123,71 @@ func (o *Optimizer) SetTensorState(tensor int, expAvg, expAvgSq Slice, step int)
 	}
 	return o.moments(tensor, expAvg, expAvgSq, func(handle *C.maw_optimizer, t *registered, m, v unsafe.Pointer, failure **C.maw_error) C.maw_status {
 		return C.maw_tensor_state_set(handle, C.size_t(tensor), m, v, C.size_t(t.length), C.uint64_t(step), failure)
+	})
+}
+
+// Counters are the optimizer's own counts, which [Optimizer.TensorState] does not tell.
+type Counters struct {
+	// Step counts applied steps, MetaUpdates meta-updates that changed the attention module.
+	Step, MetaUpdates int
+	// MetaDoneAt is the step at which the last meta-update was done or abandoned; -1 if there was none.
+	MetaDoneAt int
+	// Skipped steps, by what was not finite.
+	SkippedGradient, SkippedParameter, SkippedMoment, SkippedFeature, SkippedFactor int
+}
+
+// Counters tells the optimizer's own counts.
+func (o *Optimizer) Counters() (Counters, error) {
+	var c C.maw_counters
+	C.maw_counters_init(&c, C.sizeof_maw_counters)
+	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_counters_get(handle, &c, failure)
+	})
+	if err != nil {
+		return Counters{}, err
+	}
+	done := -1
+	if c.meta_done_at != C.MAW_NO_STEP {
+		done = int(c.meta_done_at)
+	}
+	return Counters{
+		Step: int(c.step), MetaUpdates: int(c.meta_updates), MetaDoneAt: done,
+		SkippedGradient: int(c.skipped_gradient), SkippedParameter: int(c.skipped_parameter),
+		SkippedMoment: int(c.skipped_moment), SkippedFeature: int(c.skipped_feature), SkippedFactor: int(c.skipped_factor),
+	}, nil
+}
+
+// SetCounters sets the optimizer's own counts, after [Optimizer.SetTensorState]: a run that moves here from another optimizer
+// then goes on as it would have there.
+func (o *Optimizer) SetCounters(counters Counters) error {
+	var c C.maw_counters
+	C.maw_counters_init(&c, C.sizeof_maw_counters)
+	for _, field := range []struct {
+		name string
+		from int
+		to   *C.uint64_t
+	}{
+		{"Step", counters.Step, &c.step},
+		{"MetaUpdates", counters.MetaUpdates, &c.meta_updates},
+		{"SkippedGradient", counters.SkippedGradient, &c.skipped_gradient},
+		{"SkippedParameter", counters.SkippedParameter, &c.skipped_parameter},
+		{"SkippedMoment", counters.SkippedMoment, &c.skipped_moment},
+		{"SkippedFeature", counters.SkippedFeature, &c.skipped_feature},
+		{"SkippedFactor", counters.SkippedFactor, &c.skipped_factor},
+	} {
+		if field.from < 0 {
+			return invalid("counters.%s = %d: expected at least 0", field.name, field.from)
+		}
+		*field.to = C.uint64_t(field.from)
+	}
+	if counters.MetaDoneAt < -1 {
+		return invalid("counters.MetaDoneAt = %d: expected at least -1", counters.MetaDoneAt)
+	}
+	if counters.MetaDoneAt >= 0 {
+		c.meta_done_at = C.uint64_t(counters.MetaDoneAt)
+	}
+	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		return C.maw_counters_set(handle, &c, failure)
 	})
 }
 

@@ -71,7 +71,13 @@ func TestFlags(t *testing.T) {
 		must(t, err)
 		return o, lr
 	}
-	wants(t, newToyOptimizer(t, options).LoadBytes(run), ErrMismatch)
+	wants(t, newToyOptimizer(t, options).LoadBytes(run), ErrMismatch) // MetaInterval
+	wants(t, newToyOptimizer(t, small()).LoadBytes(run, Strict), ErrMismatch)
+	scheduled := newToyOptimizer(t, small())
+	must(t, scheduled.LoadBytes(run))
+	if lr, _ := scheduled.LR(0); lr != 0.5 {
+		t.Errorf("the scheduled lr is %v", lr)
+	}
 	if _, lr := load(run, FileWins); lr != 0.5 {
 		t.Errorf("the file's lr is %v", lr)
 	}
@@ -87,6 +93,7 @@ func TestFlags(t *testing.T) {
 	}
 	wants(t, o.LoadBytes(module), ErrMismatch)
 	wants(t, o.LoadBytes(run, FileWins, OwnWins), ErrInvalidArgument)
+	wants(t, o.LoadBytes(run, FileWins, Strict), ErrInvalidArgument)
 	wants(t, o.LoadBytes(run, Flag(1<<20)), ErrInvalidArgument)
 }
 
@@ -161,4 +168,24 @@ func TestMomentsMoveFromOneOptimizerToAnother(t *testing.T) {
 	wants(t, o.SetTensorState(1, five, F32(nil), 1), ErrInvalidArgument)
 	wants(t, o.SetTensorState(1, five, five, -1), ErrInvalidArgument)
 	wants(t, o.SetTensorState(1, five, F32{0, 0, 0, 0, float32(math.Inf(1))}, 1), ErrInvalidArgument)
+}
+
+func TestCountersMoveToAnotherOptimizer(t *testing.T) {
+	o, _ := trained(t, small())
+	counters, err := o.Counters()
+	must(t, err)
+	if counters.Step != 3 || counters.MetaDoneAt < -1 {
+		t.Errorf("%+v", counters)
+	}
+	other := newToyOptimizer(t, small())
+	counters.SkippedFeature = 7
+	must(t, other.SetCounters(counters))
+	got, err := other.Counters()
+	must(t, err)
+	if got != counters {
+		t.Errorf("%+v, not %+v", got, counters)
+	}
+	wants(t, other.SetCounters(Counters{Step: -1}), ErrInvalidArgument)
+	wants(t, other.SetCounters(Counters{MetaDoneAt: 5}), ErrInvalidArgument)
+	wants(t, o.SetCounters(Counters{Step: 1, MetaDoneAt: -1}), ErrInvalidArgument) // fewer than a tensor's
 }

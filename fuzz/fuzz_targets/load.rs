@@ -88,7 +88,7 @@ fuzz_target!(init: write_seeds(), |input: &[u8]| {
         file = with_right_checksum(file);
     }
     let contents = if choice & 4 == 0 { Contents::Run } else { Contents::Attention };
-    let winner = [OnConflict::Fail, OnConflict::File, OnConflict::Own, OnConflict::File][usize::from(choice >> 3 & 3)];
+    let winner = [OnConflict::Strict, OnConflict::File, OnConflict::Own, OnConflict::File][usize::from(choice >> 3 & 3)];
 
     let mut optimizer = optimizer();
     let before = optimizer.save_bytes(Contents::Run).expect("no meta-update is open");

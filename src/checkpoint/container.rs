@@ -49,16 +49,11 @@ impl<S> Entry<S> {
     }
 }
 
-/// Writes a container. `read(source, offset, buffer)` fills the buffer from a tensor's bytes.
+/// The header of a container, padded as its data wants it.
 ///
 /// # Errors
-/// What the output answers; a header that no reader would take.
-pub fn write<S>(
-    out: &mut dyn Write,
-    metadata: String,
-    entries: &[Entry<S>],
-    mut read: impl FnMut(&S, usize, &mut [u8]),
-) -> Result<()> {
+/// [`Error::Unsupported`]: no reader would take it.
+pub fn header<S>(metadata: String, entries: &[Entry<S>]) -> Result<Vec<u8>> {
     let mut end = 0;
     let mut infos = Vec::with_capacity(entries.len() + 1);
     let mut place = |dtype, shape: &[usize], bytes: usize| {
@@ -75,9 +70,24 @@ pub fn write<S>(
     let mut header = serde_json::to_vec(&metadata).expect("strings and numbers");
     header.resize(header.len().next_multiple_of(8), b' ');
     if header.len() as u64 > MAX_HEADER {
-        return Err(Error::Unsupported { what: format!("a checkpoint with a header of {} bytes", header.len()) });
+        let what =
+            format!("a model whose checkpoints have a header of {} bytes, more than {MAX_HEADER},", header.len());
+        return Err(Error::Unsupported { what });
     }
+    Ok(header)
+}
 
+/// Writes a container. `read(source, offset, buffer)` fills the buffer from a tensor's bytes.
+///
+/// # Errors
+/// What the output answers; a header that no reader would take.
+pub fn write<S>(
+    out: &mut dyn Write,
+    metadata: String,
+    entries: &[Entry<S>],
+    mut read: impl FnMut(&S, usize, &mut [u8]),
+) -> Result<()> {
+    let header = header(metadata, entries)?;
     let mut out = Summed { inner: out, crc: Hasher::new() };
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;

@@ -39,8 +39,9 @@ use crate::model::dtype::{DType, Precision};
 use crate::error::Result;
 use crate::meta::Meta;
 use crate::model::groups::Tensor;
+use crate::model::name::Name;
 use crate::model::registration::Registration;
-use crate::model::report::Counters;
+use crate::model::report::{Counters, MAX_STEPS};
 use crate::modulation::Modulation;
 use crate::run::Run;
 
@@ -104,6 +105,38 @@ pub(crate) fn save_bytes(registration: &Registration, run: &Run, meta: &Meta, co
     bytes.try_reserve_exact(size.0 + 1)?;
     saved.write(&mut bytes, contents, read_source)?;
     Ok(bytes)
+}
+
+/// Checks that every state of the run can be saved: names may be too long and too many for a file's header.
+///
+/// # Errors
+/// [`crate::Error::Unsupported`].
+pub(crate) fn check_header(registration: &Registration, run: &Run, meta: &Meta) -> Result<()> {
+    // At most five entries a tensor and a record, in which a quotation mark of a name takes four bytes.
+    let bytes = |tensor: &Tensor| 14 * tensor.name().len() + 4 * Name::MAX + 128 * tensor.spec.shape.len() + 2000;
+    if registration.tensors.iter().map(bytes).sum::<usize>() as u64 <= container::MAX_HEADER {
+        return Ok(());
+    }
+    let saved = Saved { registration, run, meta };
+    let (words, option_floats) = settings::split(&registration.options);
+    let counters = Counters {
+        steps: MAX_STEPS,
+        skipped_steps: [MAX_STEPS; 5],
+        meta_updates: MAX_STEPS,
+        meta_done_at: Some(MAX_STEPS),
+    };
+    let description = Description { counters, ..saved.describe(Contents::Run, words) };
+    let mut entries = attention_entries(run.state.modulation.as_ref());
+    entries.extend(option_entries(&option_floats));
+    entries.extend(saved.run_entries());
+    entries.extend(registration.tensors.iter().map(|tensor| floats(last_gradient_entry(tensor), &[3], &[0.0; 3])));
+    entries.extend(saved.state_entries(&vec![true; registration.tensors.len()]));
+    let groups = run.groups.groups.len();
+    let features = run.state.modulation.as_ref().map_or(0, Modulation::feature_dim);
+    entries.push(floats(FEATURES.to_owned(), &[groups, features], &vec![0.0; groups * features]));
+    entries.push(floats(FACTORS.to_owned(), &[4, groups], &vec![0.0; 4 * groups]));
+    let text = serde_json::to_string(&description).expect("strings and numbers");
+    container::header(text, &entries).map(drop)
 }
 
 /// What a file is made of, or compared with.

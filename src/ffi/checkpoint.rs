@@ -39,7 +39,9 @@ const LOAD_FLAGS: u32 = MAW_ATTENTION_ONLY | MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_W
 ///
 /// `path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` for the attention module alone.
 /// Durable: written beside the old file, synced, renamed over it, and the folder synced. Whatever fails, the file is the
-/// old one or the new one. A symbolic link is followed; permissions are kept. The format: docs/checkpoint_format.md.
+/// old one or the new one. A symbolic link is followed, also to a file that is not there yet; permissions, and where that is
+/// allowed the owner, are kept. A folder that cannot be read or synced is no failure. A process that is killed may leave
+/// `.metaadamw-…` beside the file; the next save to that path removes it. The format: docs/checkpoint_format.md.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` says which operation failed; `MAW_INVALID_STATE` while a meta-update is open.
 ///
 /// # Safety

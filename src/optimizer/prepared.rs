@@ -2,6 +2,7 @@
 
 use super::Optimizer;
 use super::log::Logger;
+use crate::checkpoint;
 use crate::error::{Result, StateError};
 use crate::meta::Meta;
 use crate::model::options::Objective;
@@ -58,7 +59,8 @@ impl Optimizer {
         if self.registration.tensors.is_empty() {
             return Err(StateError::NoTensors.into());
         }
-        let run = Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?;
+        let (run, meta) = (Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?, Meta::default());
+        checkpoint::check_header(&self.registration, &run, &meta)?;
         let options = &self.registration.options;
         if options.modulation && options.objective == Objective::GenGap {
             self.log.warn(|| {
@@ -67,7 +69,7 @@ impl Optimizer {
                     .to_owned()
             });
         }
-        Ok(Ready { run, meta: Meta::default() })
+        Ok(Ready { run, meta })
     }
 }
 

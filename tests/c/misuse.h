@@ -64,6 +64,7 @@ struct world {
     maw_tensor tensors[2];
     maw_step_options step;
     maw_meta_answer answer;
+    maw_counters counters; /* of STEPPED */
     double numbers[8];
 
     /* What calls write: nothing here may change in a call that is refused. */
@@ -72,6 +73,7 @@ struct world {
         maw_step_report report;
         maw_meta_request request;
         maw_meta_result result;
+        maw_counters counters;
         double values[GROUPS * DIM], more[GROUPS], lambda1[GROUPS], lambda2[GROUPS];
         size_t size;
         uint64_t u64, rows, columns;

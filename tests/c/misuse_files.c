@@ -2,7 +2,7 @@
 #include "misuse.h"
 
 static void flags_and_paths(void) {
-    static const uint32_t no_save[] = {2, 4, 8, UINT32_MAX}, no_load[] = {8, 6, 7, UINT32_MAX};
+    static const uint32_t no_save[] = {2, 4, 8, UINT32_MAX}, no_load[] = {16, 6, 10, UINT32_MAX};
     for (size_t i = 0; i < 4; i++)
         GIVEN(STEPPED) {
             REFUSES(maw_save_file(w->o, "by_a_row.safetensors", no_save[i], error), MAW_INVALID_ARGUMENT, "flags");
@@ -57,7 +57,7 @@ static void other_models(void) {
     }
     GIVEN(STEPPED) {
         ACCEPTS(maw_set_lr(w->o, 1, 0.5, error));
-        REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, 0, error), MAW_MISMATCH, "lr");
+        REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, MAW_LOAD_STRICT, error), MAW_MISMATCH, "MAW_LOAD_OWN_WINS");
         ACCEPTS(maw_load_bytes(w->o, SAVED, SAVED_SIZE, MAW_LOAD_OWN_WINS, error));
     }
     GIVEN(REGISTERED) {
@@ -75,6 +75,36 @@ static void other_models(void) {
     }
 }
 
+/* Counts that no run has, or that do not fit the tensors' own. */
+static void counters(void) {
+    for (enum state state = REGISTERED; state <= UPDATED; state++)
+        GIVEN(state) {
+            uint64_t *counts[] = {&w->counters.step,           &w->counters.meta_updates,
+                                  &w->counters.skipped_gradient, &w->counters.skipped_parameter,
+                                  &w->counters.skipped_moment,   &w->counters.skipped_feature,
+                                  &w->counters.skipped_factor};
+            for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+                const uint64_t before = *counts[i];
+                *counts[i] = (uint64_t)1 << 53;
+                REFUSES(maw_counters_set(w->o, &w->counters, error), MAW_INVALID_ARGUMENT, "counters.");
+                *counts[i] = before;
+            }
+            w->counters.meta_done_at = 4;
+            REFUSES(maw_counters_set(w->o, &w->counters, error), MAW_INVALID_ARGUMENT, "counters.meta_done_at is 4");
+        }
+    GIVEN(STEPPED) {
+        w->counters.step = 2;
+        REFUSES(maw_counters_set(w->o, &w->counters, error), MAW_INVALID_ARGUMENT, "counters.step is 2");
+    }
+    GIVEN(STEPPED) {
+        w->counters.step = ((uint64_t)1 << 53) - 1;
+        ACCEPTS(maw_counters_set(w->o, &w->counters, error));
+        REFUSES(maw_step(w->o, w->params, w->grads, N, NULL, NULL, error), MAW_INVALID_STATE, "2^53 - 1 steps");
+        ACCEPTS(maw_save_bytes(w->o, 0, &w->out.bytes, error));
+        ACCEPTS(maw_load_bytes(w->o, maw_bytes_data(w->out.bytes), maw_bytes_size(w->out.bytes), 0, error));
+    }
+}
+
 static void moments(void) {
     static const float wrong[] = {NAN, INFINITY, -INFINITY};
     for (enum state state = REGISTERED; state <= STEPPED; state++)
@@ -87,6 +117,8 @@ static void moments(void) {
                 REFUSES(maw_tensor_state_set(w->o, 0, w->room, moment, 6, 3, error), MAW_INVALID_ARGUMENT,
                         "exp_avg_sq[4] of tensor 'layers.0.attn.weight'");
             }
+            REFUSES(maw_tensor_state_set(w->o, 0, w->room, w->room, 6, (uint64_t)1 << 53, error), MAW_INVALID_ARGUMENT,
+                    "step is 9007199254740992");
             moment[4] = -1.0f;
             REFUSES(maw_tensor_state_set(w->o, 0, w->room, moment, 6, 3, error), MAW_INVALID_ARGUMENT,
                     "exp_avg_sq[4] of tensor 'layers.0.attn.weight'");
@@ -132,10 +164,40 @@ static void masters(void) {
     }
 }
 
+/* What is finite in float32 and infinite in 16 bits. */
+static void halves(void) {
+    GIVEN(REGISTERED) {
+        maw_tensor *tensor = w->tensors;
+        float values[6] = {0.0f}, large[6] = {0.0f, 0.0f, 3.4e38f, 0.0f, 0.0f, 0.0f};
+        uint16_t param[6] = {0};
+        tensor->dtype = MAW_BFLOAT16;
+        tensor->name = "half.moments";
+        w->group.moment_dtype = MAW_BFLOAT16;
+        ACCEPTS(maw_add_param_group(w->o, &w->group, tensor, 1, NULL, error));
+        tensor->dtype = MAW_FLOAT16;
+        tensor->name = "half.master";
+        w->group.precision = MAW_PRECISION_MASTER;
+        ACCEPTS(maw_add_param_group(w->o, &w->group, tensor, 1, NULL, error));
+        REFUSES(maw_tensor_state_set(w->o, 4, large, values, 6, 1, error), MAW_INVALID_ARGUMENT,
+                "exp_avg[2] of tensor 'half.moments' is 3.4");
+        REFUSES(maw_tensor_state_set(w->o, 4, values, large, 6, 1, error), MAW_INVALID_ARGUMENT,
+                "exp_avg_sq[2] of tensor 'half.moments' is 3.4");
+        large[2] = 65520.0f; /* rounds to infinity */
+        REFUSES(maw_master_set(w->o, 5, large, param, 6, error), MAW_INVALID_ARGUMENT,
+                "values[2] of tensor 'half.master' is 65520, expected finite, also when it is rounded to float16");
+        large[2] = 65519.0f;
+        ACCEPTS(maw_master_set(w->o, 5, large, param, 6, error));
+        if (param[2] != 0x7BFF)
+            fail(__FILE__, __LINE__, "maw_master_set", "rounds 65519 to %#x", (unsigned)param[2]);
+    }
+}
+
 void files(void) {
     flags_and_paths();
     damaged();
     other_models();
     moments();
+    counters();
     masters();
+    halves();
 }

@@ -59,6 +59,8 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
     X(LATE, OK,   OK,   OK,   OK,   OK,   maw_dump_state, (w->o, &w->out.bytes, error))                                \
     X(LATE, LATE, OK,   OK,   OK,   LATE, maw_tensor_state_get, (w->o, 0, VALUES, w->out.more, 6, &w->out.u64, error)) \
     X(NONE, OK,   OK,   OK,   OK,   LATE, maw_tensor_state_set, (w->o, 0, w->room, w->room, 6, 3, error)) \
+    X(OK,   OK,   OK,   OK,   OK,   OK,   maw_counters_get, (w->o, &w->out.counters, error))                           \
+    X(LATE, OK,   OK,   OK,   OK,   LATE, maw_counters_set, (w->o, &w->counters, error))                               \
     X(NONE, NONE, NONE, NONE, NONE, LATE, maw_master_get, (w->o, 0, NULL, w->room, 6, error))                          \
     X(NONE, NONE, NONE, NONE, NONE, LATE, maw_master_set, (w->o, 0, w->room, w->room, 6, error))
 

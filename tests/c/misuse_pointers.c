@@ -48,6 +48,8 @@ static void null_optimizer(void) {
         NULL_REFUSED(optimizer, maw_dump_state(none, &out->bytes, error));
         NULL_REFUSED(optimizer, maw_tensor_state_get(none, 0, out->values, out->more, 6, &out->u64, error));
         NULL_REFUSED(optimizer, maw_tensor_state_set(none, 0, w->room, w->room, 6, 3, error));
+        NULL_REFUSED(optimizer, maw_counters_get(none, &out->counters, error));
+        NULL_REFUSED(optimizer, maw_counters_set(none, &w->counters, error));
         NULL_REFUSED(optimizer, maw_master_get(none, 0, NULL, w->room, 6, error));
         NULL_REFUSED(optimizer, maw_master_set(none, 0, w->room, w->room, 6, error));
         NULL_ANSWERS(optimizer, maw_meta_due(none) == 0);
@@ -118,6 +120,8 @@ static void null_arguments(void) {
         NULL_REFUSED(path, maw_load_file(w->o, NULL, 0, error));
         NULL_REFUSED(data, maw_load_bytes(w->o, NULL, SAVED_SIZE, 0, error));
         NULL_REFUSED(json, maw_dump_state(w->o, NULL, error));
+        NULL_REFUSED(counters, maw_counters_get(w->o, NULL, error));
+        NULL_REFUSED(counters, maw_counters_set(w->o, NULL, error));
         NULL_REFUSED(exp_avg, maw_tensor_state_set(w->o, 0, NULL, w->room, 6, 3, error));
         NULL_REFUSED(exp_avg_sq, maw_tensor_state_set(w->o, 0, w->room, NULL, 6, 3, error));
     }
@@ -154,6 +158,7 @@ static void null_without_error_object(void) {
         NULL_ANSWERS(request, maw_meta_request_init(NULL, sizeof(maw_meta_request)) == MAW_INVALID_ARGUMENT);
         NULL_ANSWERS(answer, maw_meta_answer_init(NULL, sizeof(maw_meta_answer)) == MAW_INVALID_ARGUMENT);
         NULL_ANSWERS(result, maw_meta_result_init(NULL, sizeof(maw_meta_result)) == MAW_INVALID_ARGUMENT);
+        NULL_ANSWERS(counters, maw_counters_init(NULL, sizeof(maw_counters)) == MAW_INVALID_ARGUMENT);
         NULL_ANSWERS(error, maw_error_code(NULL) == MAW_OK);
         NULL_ANSWERS(error, strcmp(maw_error_message(NULL), "") == 0);
         NULL_ANSWERS(error, (maw_error_free(NULL), 1));

@@ -54,6 +54,7 @@ static void inputs(void) {
                    maw_add_param_group(w->o, &w->group, &in.known, 1, NULL, error));
     GROWS_AS_INPUT(STEPPED, maw_step_options, "options", w->step,
                    maw_step(w->o, w->params, w->grads, N, &in.known, NULL, error));
+    GROWS_AS_INPUT(STEPPED, maw_counters, "counters", w->counters, maw_counters_set(w->o, &in.known, error));
     GROWS_AS_INPUT(OPEN, maw_meta_answer, "answer", w->answer,
                    maw_meta_tell(w->o, &in.known, w->params, w->grads, N, &w->out.request, error));
 }
@@ -91,6 +92,7 @@ static void outputs(void) {
     GROWS_AS_OUTPUT(STEPPED, maw_meta_request, "request", maw_meta_begin(w->o, w->params, N, &out.known, error));
     GROWS_AS_OUTPUT(OPEN, maw_meta_request, "request",
                     maw_meta_tell(w->o, &w->answer, w->params, w->grads, N, &out.known, error));
+    GROWS_AS_OUTPUT(STEPPED, maw_counters, "counters", maw_counters_get(w->o, &out.known, error));
     GROWS_AS_OUTPUT(UPDATED, maw_meta_result, "result", maw_meta_result_get(w->o, &out.known, error));
 }
 
@@ -166,4 +168,5 @@ void structs(void) {
     INITIALISES(maw_meta_request);
     INITIALISES(maw_meta_answer);
     INITIALISES(maw_meta_result);
+    INITIALISES(maw_counters);
 }

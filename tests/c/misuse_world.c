@@ -133,6 +133,9 @@ static void lay_out(struct world *w) {
     w->out.report.struct_size = sizeof w->out.report;
     w->out.request.struct_size = sizeof w->out.request;
     w->out.result.struct_size = sizeof w->out.result;
+    w->out.counters.struct_size = sizeof w->out.counters;
+    maw_counters_init(&w->counters, sizeof w->counters);
+    w->counters.step = 3;
     w->out.bytes = NULL;
 }
 
@@ -356,6 +359,7 @@ static void note_progress(maw_optimizer *o, struct fingerprint *print) {
     uint32_t due = maw_meta_due(o);
     double factors[4][GROUPS] = {{0.0}}, features[GROUPS * DIM] = {0.0}, gradient[GROUPS] = {0.0};
     maw_meta_result result;
+    maw_counters counters;
     maw_status status = maw_step_count(o, &steps, NULL);
     NOTE("the step count", status);
     NOTE("the step count", steps);
@@ -370,6 +374,10 @@ static void note_progress(maw_optimizer *o, struct fingerprint *print) {
     status = maw_meta_result_get(o, &result, NULL);
     NOTE("the meta-update's result", status);
     NOTE("the meta-update's result", result);
+    maw_counters_init(&counters, sizeof counters);
+    status = maw_counters_get(o, &counters, NULL);
+    NOTE("the counters", status);
+    NOTE("the counters", counters);
     status = maw_meta_gradient(o, "alpha", gradient, GROUPS, NULL);
     NOTE("the meta-gradient", status);
     NOTE("the meta-gradient", gradient);

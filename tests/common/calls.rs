@@ -1,9 +1,9 @@
 //! The rest of `Handle`: the meta-update's calls and everything that only reads.
 
-use super::handle::{Handle, Outcome, checked, meta_answer, meta_request, meta_result, text};
+use super::handle::{Handle, Outcome, checked, counters, meta_answer, meta_request, meta_result, text};
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 
 /// What a host answers to a request.
@@ -231,6 +231,24 @@ impl Handle {
         // SAFETY: the out pointer is valid.
         checked(|error| unsafe { maw_step_count(self.raw(), &raw mut steps, error) })?;
         Ok(steps)
+    }
+
+    /// `user_data` is what `callback` expects, as long as it is set.
+    pub fn set_log(&mut self, callback: maw_log_callback, user_data: *mut c_void) -> Outcome<()> {
+        // SAFETY: the handle is valid; the callback and its data are the test's business.
+        checked(|error| unsafe { maw_set_log(self.raw(), callback, user_data, error) })
+    }
+
+    pub fn counters(&self) -> Outcome<maw_counters> {
+        let mut counters = counters();
+        // SAFETY: both pointers are valid.
+        checked(|error| unsafe { maw_counters_get(self.raw(), &raw mut counters, error) })?;
+        Ok(counters)
+    }
+
+    pub fn set_counters(&mut self, counters: &maw_counters) -> Outcome<()> {
+        // SAFETY: both pointers are valid.
+        checked(|error| unsafe { maw_counters_set(self.raw(), counters, error) })
     }
 
     pub fn lr(&self, group: u32) -> Outcome<f64> {

@@ -39,6 +39,7 @@ initialised! {
     meta_request -> maw_meta_request by maw_meta_request_init,
     meta_answer -> maw_meta_answer by maw_meta_answer_init,
     meta_result -> maw_meta_result by maw_meta_result_init,
+    counters -> maw_counters by maw_counters_init,
 }
 
 /// The default options, on the device that is tested.

@@ -33,26 +33,27 @@ function bytes(f, state::State)
     end
 end
 
-const LOAD_OPTIONS = (equal = 0, file = Raw.MAW_LOAD_FILE_WINS, own = Raw.MAW_LOAD_OWN_WINS)
+const LOAD_OPTIONS = (settable = 0, equal = Raw.MAW_LOAD_STRICT, file = Raw.MAW_LOAD_FILE_WINS, own = Raw.MAW_LOAD_OWN_WINS)
 
 """
-    load!(state, path; options = :equal, attention_only = false)
+    load!(state, path; options = :settable, attention_only = false)
     load!(state, io; …)
 
 Loads a run that any language saved, into a state for a model with the same names and shapes; the parameters are the
 caller's to load, before the next step. Trained on, it equals the uninterrupted run bit for bit. Shapes are those of the
 C side, Julia's reversed.
 
-`options`: those that only steer the future must be `:equal`, or those of the `:file` or of this state (`:own`) hold
-afterwards. `attention_only`: nothing but the attention module is loaded, from either kind of file.
+`options`: with `:settable` what has a setter (learning rate, weight decay, priorities: a schedule has moved them) may
+differ, the file's values hold afterwards and the log tells which; all else must be equal. With `:equal` nothing may differ.
+With `:file` or `:own` all that only steers the future may, and the file's or this state's hold afterwards. `attention_only`: nothing but the attention module is loaded, from either kind of file.
 """
-function load!(state::State, path::AbstractString; options::Symbol = :equal, attention_only::Bool = false)
+function load!(state::State, path::AbstractString; options::Symbol = :settable, attention_only::Bool = false)
     flags = load_flags(options, attention_only)
     locked(handle -> call(Raw.maw_load_file, handle, path, flags), state)
     return state
 end
 
-function load!(state::State, io::IO; options::Symbol = :equal, attention_only::Bool = false)
+function load!(state::State, io::IO; options::Symbol = :settable, attention_only::Bool = false)
     flags, data = load_flags(options, attention_only), read(io)
     locked(handle -> call(Raw.maw_load_bytes, handle, data, length(data), flags), state)
     return state

@@ -184,6 +184,37 @@ function set_tensor_state!(state::State, name::AbstractString; exp_avg::Abstract
 end
 
 """
+    counters(state)
+
+The optimizer's own counts, which [`tensor_state`](@ref) does not tell: applied steps, meta-updates that changed the attention
+module, the step at which the last one was done or abandoned (`nothing` if there was none), and skipped steps by what was
+not finite.
+"""
+function counters(state::State)
+    out = Ref(defaults(Raw.maw_counters, Raw.maw_counters_init))
+    locked(handle -> call(Raw.maw_counters_get, handle, out), state)
+    c = out[]
+    return (step = Int(c.step), meta_updates = Int(c.meta_updates),
+            meta_done_at = c.meta_done_at == Raw.MAW_NO_STEP ? nothing : Int(c.meta_done_at),
+            skipped_gradient = Int(c.skipped_gradient), skipped_parameter = Int(c.skipped_parameter),
+            skipped_moment = Int(c.skipped_moment), skipped_feature = Int(c.skipped_feature),
+            skipped_factor = Int(c.skipped_factor))
+end
+
+"""
+    set_counters!(state; step, meta_updates, meta_done_at, skipped_gradient, …)
+
+Sets what [`counters`](@ref) gives, after [`set_tensor_state!`](@ref): a run that moves here from another optimizer then goes
+on as it would have there. What is left out is 0, `meta_done_at` nothing.
+"""
+function set_counters!(state::State; meta_done_at = nothing, keywords...)
+    c = change(defaults(Raw.maw_counters, Raw.maw_counters_init);
+               meta_done_at = meta_done_at === nothing ? Raw.MAW_NO_STEP : meta_done_at, keywords...)
+    locked(handle -> call(Raw.maw_counters_set, handle, Ref(c)), state)
+    return nothing
+end
+
+"""
     masters(state, name, parameter)
 
 The Float32 masters of a 16-bit tensor under `precision = :master` or `:remainder`; `parameter` is its array in the model, in

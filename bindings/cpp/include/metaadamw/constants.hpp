@@ -148,9 +148,11 @@ enum class Reset : std::uint32_t {
 /// What is saved: the whole run, or the attention module alone (`MAW_ATTENTION_ONLY`).
 enum class Save : std::uint32_t { run = 0, attention_only = MAW_ATTENTION_ONLY };
 
-/// What is loaded, and whose options win where they may differ; `strict`: they must not differ.
+/// What is loaded, and whose values hold where they differ. `run`: the file's, of what has a setter (learning rate, weight
+/// decay, priorities); all else must be equal. `strict`: nothing may differ.
 enum class Load : std::uint32_t {
-    strict = 0,
+    run = 0,
+    strict = MAW_LOAD_STRICT,
     attention_only = MAW_ATTENTION_ONLY,
     file_wins = MAW_LOAD_FILE_WINS,
     own_wins = MAW_LOAD_OWN_WINS,

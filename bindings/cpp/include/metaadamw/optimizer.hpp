@@ -238,16 +238,16 @@ class Optimizer {
     void save(std::string const& path, Save what = Save::run) { try_save(path, what).value(); }
     Result<void> try_save(std::string const& path, Save what = Save::run);
     /// `maw_load_file`: into an optimizer with the same tensors.
-    void load(std::string const& path, Load how = Load::strict) { try_load(path, how).value(); }
-    Result<void> try_load(std::string const& path, Load how = Load::strict);
+    void load(std::string const& path, Load how = Load::run) { try_load(path, how).value(); }
+    Result<void> try_load(std::string const& path, Load how = Load::run);
 
     /// As `save` and `load`, in memory.
     [[nodiscard]] Bytes save_bytes(Save what = Save::run) { return try_save_bytes(what).value(); }
     [[nodiscard]] Result<Bytes> try_save_bytes(Save what = Save::run);
-    void load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::strict) {
+    void load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::run) {
         try_load_bytes(data, size, how).value();
     }
-    Result<void> try_load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::strict);
+    Result<void> try_load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::run);
 
     /// `maw_dump_state`: what the optimizer is doing, as JSON.
     [[nodiscard]] std::string dump_state() { return try_dump_state().value(); }
@@ -267,6 +267,13 @@ class Optimizer {
     }
     template <class T, detail::if_state<T> = 0>
     Result<void> try_set_tensor_state(std::size_t tensor, TensorState<T> const& state);
+
+    /// `maw_counters_get`: the optimizer's own counts.
+    [[nodiscard]] Counters counters() const { return try_counters().value(); }
+    [[nodiscard]] Result<Counters> try_counters() const;
+    /// `maw_counters_set`: after `set_tensor_state`, so that a run which moves here goes on as it would have there.
+    void set_counters(Counters const& counters) { try_set_counters(counters).value(); }
+    Result<void> try_set_counters(Counters const& counters);
 
     /// `maw_master_get`: the float32 masters of a 16-bit tensor.
     [[nodiscard]] std::vector<float> masters(std::size_t tensor) { return try_masters(tensor).value(); }

@@ -100,6 +100,39 @@ inline Result<void> Optimizer::fits_state(std::size_t tensor, std::int32_t dtype
     return {};
 }
 
+inline Result<Counters> Optimizer::try_counters() const {
+    maw_counters c;
+    maw_counters_init(&c, sizeof c);
+    auto const called = detail::call([&](maw_error** error) { return maw_counters_get(capi(), &c, error); });
+    if (!called)
+        return called.error();
+    Counters counters;
+    counters.step = c.step;
+    counters.meta_updates = c.meta_updates;
+    if (c.meta_done_at != MAW_NO_STEP)
+        counters.meta_done_at = c.meta_done_at;
+    counters.skipped_gradient = c.skipped_gradient;
+    counters.skipped_parameter = c.skipped_parameter;
+    counters.skipped_moment = c.skipped_moment;
+    counters.skipped_feature = c.skipped_feature;
+    counters.skipped_factor = c.skipped_factor;
+    return counters;
+}
+
+inline Result<void> Optimizer::try_set_counters(Counters const& counters) {
+    maw_counters c;
+    maw_counters_init(&c, sizeof c);
+    c.step = counters.step;
+    c.meta_updates = counters.meta_updates;
+    c.meta_done_at = counters.meta_done_at.value_or(MAW_NO_STEP);
+    c.skipped_gradient = counters.skipped_gradient;
+    c.skipped_parameter = counters.skipped_parameter;
+    c.skipped_moment = counters.skipped_moment;
+    c.skipped_feature = counters.skipped_feature;
+    c.skipped_factor = counters.skipped_factor;
+    return detail::call([&](maw_error** error) { return maw_counters_set(capi(), &c, error); });
+}
+
 inline Result<std::vector<float>> Optimizer::try_masters(std::size_t tensor) {
     auto const known = fits(tensor, std::nullopt, std::nullopt);
     if (!known)

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,16 @@ template <class T>
 struct TensorState {
     std::vector<T> exp_avg, exp_avg_sq;
     std::uint64_t step = 0;
+};
+
+/// `maw_counters`: the optimizer's own counts.
+struct Counters {
+    std::uint64_t step = 0, meta_updates = 0;
+    /// The step at which the last meta-update was done or abandoned, if there was one.
+    std::optional<std::uint64_t> meta_done_at;
+    /// Skipped steps, by what was not finite.
+    std::uint64_t skipped_gradient = 0, skipped_parameter = 0, skipped_moment = 0, skipped_feature = 0,
+                  skipped_factor = 0;
 };
 
 /// Factors of one modulation group: alpha scales the learning rate, beta the weight decay; lambda1 and lambda2 are
