@@ -173,23 +173,16 @@ fn a_files_text_reaches_no_message_with_control_characters() {
 
 #[test]
 fn an_abandoned_meta_update_is_logged_once() {
-    use std::ffi::{CStr, c_char, c_void};
-    unsafe extern "C" fn note(_: i32, message: *const c_char, messages: *mut c_void) {
-        // SAFETY: the library passes a string, and what `set_log` was given below.
-        let (message, messages) = unsafe { (CStr::from_ptr(message), &mut *messages.cast::<Vec<String>>()) };
-        messages.push(message.to_str().expect("UTF-8").to_owned());
-    }
     let toy = Toy::small();
-    let mut messages: Vec<String> = Vec::new();
     let (mut handle, mut params) = (toy.handle(&small_options()), toy.start.clone());
     toy.train(&mut handle, &mut params, 0, 1);
-    handle.set_log(Some(note), (&raw mut messages).cast()).expect("a log");
+    let messages = handle.logged().expect("a log");
     let request = handle.begin(&mut params).expect("begun");
     handle.tell(request.id, &Answer::loss(f64::NAN), &mut params).expect("abandoned");
     let request = handle.begin(&mut params).expect("begun again");
     handle.tell(request.id + 1, &Answer::loss(0.0), &mut params).expect_err("another id");
     handle.abort(&mut params).expect("aborted");
+    let messages = messages.lock().expect("no panic");
     assert_eq!(messages.len(), 1, "{messages:?}");
-    assert!(messages[0].contains("abandoned"), "{messages:?}");
-    handle.set_log(None, std::ptr::null_mut()).expect("silence");
+    assert!(messages[0].1.contains("abandoned"), "{messages:?}");
 }

@@ -186,12 +186,6 @@ fn a_master_that_is_not_finite_is_saved_and_loaded_and_the_next_step_says_so() {
 
 #[test]
 fn a_schedule_is_resumed_and_the_log_says_what_differed() {
-    use std::ffi::{CStr, c_char, c_void};
-    unsafe extern "C" fn note(level: i32, message: *const c_char, messages: *mut c_void) {
-        // SAFETY: the library passes a string, and what `maw_set_log` was given below.
-        let (message, messages) = unsafe { (CStr::from_ptr(message), &mut *messages.cast::<Vec<(i32, String)>>()) };
-        messages.push((level, message.to_str().expect("UTF-8").to_owned()));
-    }
     let (toy, options) = (Toy::small(), small_options());
     let (mut first, mut params) = (toy.handle(&options), toy.start.clone());
     let train = |handle: &mut Handle, params: &mut Vec<Tensor>, steps: std::ops::Range<usize>| {
@@ -205,10 +199,10 @@ fn a_schedule_is_resumed_and_the_log_says_what_differed() {
     first.set_priorities([2.0, 5.0, 1.0]).expect("priorities");
     let (file, mut resumed_params) = (first.save_bytes(0).expect("saved"), params.clone());
 
-    let mut messages: Vec<(i32, String)> = Vec::new();
     let mut resumed = toy.handle(&options);
-    resumed.set_log(Some(note), (&raw mut messages).cast()).expect("a log");
+    let messages = resumed.logged().expect("a log");
     resumed.load_bytes(&file, 0).expect("a scheduled run");
+    let messages = messages.lock().expect("no panic").clone();
     assert_eq!(messages.len(), 1, "{messages:?}");
     let (level, message) = &messages[0];
     assert_eq!(*level, MAW_LOG_INFO);
@@ -218,7 +212,6 @@ fn a_schedule_is_resumed_and_the_log_says_what_differed() {
     train(&mut first, &mut params, 5..9);
     train(&mut resumed, &mut resumed_params, 5..9);
     assert_eq!(bits(&resumed_params), bits(&params));
-    resumed.set_log(None, std::ptr::null_mut()).expect("silence");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::tensor::Tensor;
 use metaadamw::ffi::*;
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
+use std::sync::Mutex;
 
 /// What a host answers to a request.
 #[derive(Clone, Debug)]
@@ -233,10 +234,18 @@ impl Handle {
         Ok(steps)
     }
 
-    /// `user_data` is what `callback` expects, as long as it is set.
-    pub fn set_log(&mut self, callback: maw_log_callback, user_data: *mut c_void) -> Outcome<()> {
-        // SAFETY: the handle is valid; the callback and its data are the test's business.
-        checked(|error| unsafe { maw_set_log(self.raw(), callback, user_data, error) })
+    /// Collects the log's messages from now on.
+    pub fn logged(&mut self) -> Outcome<&'static Mutex<Vec<(i32, String)>>> {
+        unsafe extern "C" fn note(level: i32, message: *const c_char, messages: *mut c_void) {
+            // SAFETY: the library passes a string, and what `maw_set_log` was given below, which lives for ever.
+            let (message, messages) = unsafe { (text(message), &*messages.cast::<Mutex<Vec<(i32, String)>>>()) };
+            messages.lock().expect("no panic").push((level, message));
+        }
+        let messages: &'static Mutex<Vec<(i32, String)>> = Box::leak(Box::default());
+        let user_data = ptr::from_ref(messages).cast_mut().cast();
+        // SAFETY: the handle is valid, and the callback is made for this data.
+        checked(|error| unsafe { maw_set_log(self.raw(), Some(note), user_data, error) })?;
+        Ok(messages)
     }
 
     pub fn counters(&self) -> Outcome<maw_counters> {
