@@ -325,6 +325,9 @@ pub enum Error {
     /// The handle is inside another call.
     #[error("the optimizer is busy with another call")]
     Busy,
+    /// The process is a child of the one in which somebody is inside the handle.
+    #[error("another thread was inside a call on this optimizer when the process forked; here it can only be freed")]
+    Forked,
     /// An earlier call panicked.
     #[error("the optimizer was poisoned by a panic in an earlier call; it can only be freed")]
     Poisoned,
@@ -357,9 +360,11 @@ impl Error {
             | Self::WrongBuffer { .. }
             | Self::AnnouncedGradientMissing { .. }
             | Self::WrongRequest { .. } => Status::InvalidArgument,
-            Self::State(_) | Self::Capturing { .. } | Self::CapturingBeside | Self::CapturedOtherwise => {
-                Status::InvalidState
-            }
+            Self::State(_)
+            | Self::Forked
+            | Self::Capturing { .. }
+            | Self::CapturingBeside
+            | Self::CapturedOtherwise => Status::InvalidState,
             Self::Unsupported { .. } | Self::UnknownFields { .. } | Self::NoCuda { .. } => Status::Unsupported,
             Self::NotFound { .. } => Status::NotFound,
             Self::NotFinite { .. } => Status::NotFinite,

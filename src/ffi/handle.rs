@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::error::{clear, fail, maw_error};
 use super::types::{MAW_OK, maw_status};
-use crate::error::{Error, Result, Status};
+use crate::backend::cpu::generation;
+use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
 
 /// An optimizer. Opaque: created by `maw_optimizer_create`, freed by `maw_optimizer_free`.
@@ -21,12 +22,15 @@ pub struct maw_optimizer {
     /// Catches most uses after free.
     magic: AtomicU64,
     poisoned: AtomicBool,
+    /// [`NOBODY`], or one more than the generation of the process whose thread is inside.
+    inside: AtomicU64,
     #[cfg(feature = "fault-injection")]
     panic_next: AtomicBool,
     inner: Mutex<Optimizer>,
 }
 
 const ALIVE: u64 = u64::from_ne_bytes(*b"MetaAdmW");
+const NOBODY: u64 = 0;
 const FREED: u64 = u64::from_ne_bytes(*b"freed---");
 
 impl maw_optimizer {
@@ -34,13 +38,26 @@ impl maw_optimizer {
         Box::into_raw(Box::new(Self {
             magic: AtomicU64::new(ALIVE),
             poisoned: AtomicBool::new(false),
+            inside: AtomicU64::new(NOBODY),
             #[cfg(feature = "fault-injection")]
             panic_next: AtomicBool::new(false),
             inner: Mutex::new(optimizer),
         }))
     }
 
+    /// Makes the calling thread the one that is inside, until the answer is dropped.
+    fn enter(&self) -> Result<Entry<'_>> {
+        let me = generation() + 1;
+        match self.inside.compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(Entry(&self.inside)),
+            Err(other) if other == me => Err(Error::Busy),
+            // Of a thread that was not copied into this process: it will never leave.
+            Err(_) => Err(Error::Forked),
+        }
+    }
+
     fn run<T>(&self, work: impl FnOnce(&mut Optimizer) -> Result<T>) -> Result<T> {
+        let _entry = self.enter()?;
         let mut optimizer = self.inner.try_lock().ok_or(Error::Busy)?;
         if self.poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned);
@@ -55,6 +72,14 @@ impl maw_optimizer {
                 self.poisoned.store(true, Ordering::Release);
             }
         })
+    }
+}
+
+struct Entry<'a>(&'a AtomicU64);
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.0.store(NOBODY, Ordering::Release);
     }
 }
 
@@ -140,9 +165,14 @@ pub(super) unsafe fn free(optimizer: *mut maw_optimizer) -> maw_status {
         Ok(handle) => handle,
         Err(error) => return error.status() as maw_status,
     };
-    match handle.inner.try_lock() {
-        Some(_inside) => handle.magic.store(FREED, Ordering::Release),
-        None => return Status::Busy as maw_status,
+    match handle.enter() {
+        Ok(_entry) => handle.magic.store(FREED, Ordering::Release),
+        Err(Error::Forked) => {
+            // A call may have been half-way: nothing of it can be taken apart, only left.
+            handle.magic.store(FREED, Ordering::Release);
+            return MAW_OK;
+        }
+        Err(error) => return error.status() as maw_status,
     }
     // SAFETY: it came from `Box::into_raw` in `boxed`, no call is inside it, and none will come.
     let handle = unsafe { Box::from_raw(optimizer) };

@@ -2,6 +2,8 @@
  * to the same bits and must be able to free the handle. Who hangs is killed by an alarm, which is a failure. */
 #include <metaadamw.h>
 
+#include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +64,63 @@ static void receive(int pipe, char *bytes, size_t count) {
     }
 }
 
+/* ---- a thread that is inside a call while another one forks ---- */
+
+static int entered[2], leave[2];
+
+/* Runs inside maw_step, in a thread that the child does not have. */
+static void hold(int32_t level, const char *message, void *user_data) {
+    char byte = 0;
+    (void)level, (void)message, (void)user_data;
+    send(entered[1], &byte, 1);
+    receive(leave[0], &byte, 1);
+}
+
+static void *skipped_step(void *optimizer) {
+    static float nan_grads[LENGTH];
+    void *params[] = {values};
+    const void *gradients[] = {nan_grads};
+    nan_grads[7] = (float)NAN;
+    check(maw_step(optimizer, params, gradients, 1, NULL, NULL, NULL) == MAW_OK, "a skipped step");
+    return NULL;
+}
+
+static void fork_inside_a_call(void) {
+    maw_optimizer *optimizer = make_optimizer();
+    void *params[] = {values};
+    const void *gradients[] = {grads};
+    pthread_t thread;
+    char byte = 0;
+    int status = 0;
+    step(optimizer);
+    check(pipe(entered) == 0 && pipe(leave) == 0, "pipe");
+    check(maw_set_log(optimizer, hold, NULL, NULL) == MAW_OK, "set_log");
+    check(pthread_create(&thread, NULL, skipped_step, optimizer) == 0, "pthread_create");
+    receive(entered[0], &byte, 1);
+    const pid_t child = fork();
+    check(child >= 0, "fork");
+    if (child == 0) {
+        maw_error *error = NULL;
+        check(maw_step(optimizer, params, gradients, 1, NULL, NULL, &error) == MAW_INVALID_STATE, "it is no busy handle");
+        check(strstr(maw_error_message(error), "forked") != NULL, maw_error_message(error));
+        maw_error_free(error);
+        check(maw_meta_due(optimizer) == 0, "due");
+        check(maw_optimizer_free(optimizer) == MAW_OK, "it can be freed");
+        optimizer = make_optimizer();
+        step(optimizer);
+        check(maw_optimizer_free(optimizer) == MAW_OK, "one of the child's own");
+        _exit(EXIT_SUCCESS);
+    }
+    check(maw_step(optimizer, params, gradients, 1, NULL, NULL, NULL) == MAW_BUSY, "here it is busy");
+    check(maw_optimizer_free(optimizer) == MAW_BUSY, "and not freed");
+    check(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed");
+    send(leave[1], &byte, 1);
+    check(pthread_join(thread, NULL) == 0, "pthread_join");
+    check(maw_set_log(optimizer, NULL, NULL, NULL) == MAW_OK, "set_log");
+    step(optimizer);
+    check(maw_optimizer_free(optimizer) == MAW_OK, "free");
+}
+
 int main(void) {
     int pipes[2], status = 0;
     for (int i = 0; i < LENGTH; i++)
@@ -89,5 +148,6 @@ int main(void) {
     check(memcmp(values, of_the_child, sizeof values) == 0, "parent and child differ");
     step(optimizer); /* the child's end did the parent no harm */
     maw_optimizer_free(optimizer);
+    fork_inside_a_call();
     return EXIT_SUCCESS;
 }

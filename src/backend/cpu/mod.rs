@@ -5,6 +5,7 @@ mod arch;
 mod chunks;
 mod kernels;
 mod meta_passes;
+mod process;
 mod step_passes;
 mod storage;
 mod threads;
@@ -25,6 +26,7 @@ use crate::model::groups::Tensor;
 use crate::numeric::simd;
 
 pub use self::chunks::CHUNK;
+pub use self::process::generation;
 pub use self::threads::THREAD_NAME;
 
 /// Below so many elements a fork and a join cost more than they bring; the caller's thread does the work.

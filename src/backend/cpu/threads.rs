@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::process::generation;
+
 /// What the names of the pools' threads begin with.
 pub const THREAD_NAME: &str = "metaadamw-";
 
@@ -23,8 +25,8 @@ const PATIENCE: Duration = Duration::from_micros(50);
 pub struct Threads {
     /// All threads but the caller's.
     pool: Option<rayon::ThreadPool>,
-    /// The process that made the pool, the only one in which it has threads.
-    process: u32,
+    /// Of the process that made the pool, the only one in which it has threads.
+    generation: u64,
 }
 
 impl std::fmt::Debug for Threads {
@@ -50,7 +52,7 @@ impl Threads {
                     .ok()
             })
             .flatten();
-        Self { pool, process: std::process::id() }
+        Self { pool, generation: generation() }
     }
 
     fn count(&self) -> usize {
@@ -59,7 +61,7 @@ impl Threads {
 
     /// The pool, where it has threads.
     fn pool(&self) -> Option<&rayon::ThreadPool> {
-        self.pool.as_ref().filter(|_| self.process == std::process::id())
+        self.pool.as_ref().filter(|_| self.generation == generation())
     }
 
     /// Calls `work` with every item of `items`, in any order. One fork and one join, whatever the number of items.
