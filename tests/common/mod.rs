@@ -12,6 +12,7 @@ pub mod loss;
 pub mod model;
 pub mod report;
 pub mod saved;
+pub mod sequence;
 pub mod tensor;
 pub mod tolerance;
 pub mod toy;
