@@ -238,7 +238,9 @@ pub enum Error {
         what: String,
     },
     /// Parameters changed without a word.
-    #[error("tensor '{name}' changed since the last step, and the step was not told that parameters changed (verify_params is on)")]
+    #[error(
+        "tensor '{name}' changed since the last step, and the step was not told that parameters changed (verify_params is on)"
+    )]
     ParamsChanged {
         /// The tensor.
         name: String,
