@@ -191,10 +191,9 @@ fn folder() -> &'static Path {
 
 fn cpp() -> Program {
     let program = folder().join("cpp");
-    let mut build = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()));
+    let mut build = compile::compiler("c++17");
     build
-        .args(["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"])
-        .args(["-I", "include", "-I", "bindings/cpp/include", "tests/cross_language/train.cpp", "-o"])
+        .args(["-O1", "-I", "bindings/cpp/include", "tests/cross_language/train.cpp", "-o"])
         .arg(&program)
         .arg(folder().join("libmetaadamw.so"))
         .arg(format!("-Wl,-rpath,{}", folder().display()))
