@@ -6,7 +6,7 @@ use crate::model::options::{
     Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Place, Semantics, TermKind, Weighting,
 };
 
-/// The value whose C number came, or an error that lists the numbers.
+/// The value of a C number, or an error that lists the numbers.
 pub(super) fn choose<T: Copy>(field: &str, got: i32, known: &[(i32, T)]) -> Result<T> {
     known.iter().find(|(number, _)| *number == got).map(|(_, value)| *value).ok_or_else(|| {
         let numbers: Vec<String> = known.iter().map(|(number, _)| number.to_string()).collect();
@@ -67,7 +67,7 @@ fn count(field: &str, got: usize) -> u32 {
     u32::try_from(got).unwrap_or_else(|_| panic!("{field} fits, it was validated"))
 }
 
-/// What C reads.
+/// The struct that C reads.
 pub(super) fn from_options(o: &Options) -> maw_options {
     maw_options {
         struct_size: size_of::<maw_options>(),
@@ -111,7 +111,7 @@ pub(super) fn from_options(o: &Options) -> maw_options {
     }
 }
 
-/// What C wrote.
+/// The options in a struct that C wrote.
 pub(super) fn to_options(o: &maw_options) -> Result<Options> {
     let device = match o.device {
         MAW_CPU if o.device_index == 0 => Place::Cpu,

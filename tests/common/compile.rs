@@ -1,14 +1,14 @@
-//! What tests of the header and of the shared library need: their places, the list of functions, the C compiler.
+//! For tests of the header and of the shared library: their paths, the list of functions, the C compiler.
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
-/// Where the test of a generated file writes it instead of comparing.
+/// With this environment variable the test of a generated file writes it instead of comparing.
 pub const BLESS: &str = "METAADAMW_BLESS";
 
-/// Cannot be in the header or in a released library: it exists with the feature fault-injection.
+/// Not in the header or in a released library: it exists only with the feature fault-injection.
 pub const FAULT_INJECTION: &str = "maw_test_inject_panic";
 
 /// What this test was compiled for; build.rs knows it.
@@ -79,7 +79,7 @@ pub fn compiler(standard: &str) -> Command {
 /// Runs a command that must succeed.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (told, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{told}{failed}", output.status);
+    let (printed, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{printed}{failed}", output.status);
     output
 }
