@@ -170,7 +170,7 @@ __device__ void write_report(const World& w, const Effective& e) {
 // device_scale: the gradients' scale as a float on the device, or 0: grad_scale. found_inf: 0, or a float on the
 // device that is not 0 when the step must be skipped.
 extern "C" __global__ void __launch_bounds__(DECIDER)
-    maw_decide(const World* world, double grad_scale, const float* device_scale, const float* found_inf, u32 flags) {
+    maw_decide(const World* arguments, double grad_scale, const float* device_scale, const float* found_inf, u32 flags) {
     SHARED_ARRAY(double, room, SHARED_ACTIVATIONS);
     SHARED_ARRAY(double, sums, STATE_SUMS * DECIDER_WARPS);
     SHARED_ARRAY(u32, indices, DECIDER_WARPS);
@@ -178,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     shared.activations = room;
     shared.sums = sums;
     shared.indices = indices;
-    const World& w = *world;
+    const World& w = *arguments;
     State& state = *w.state;
     bool unchecked = flags & UNCHECKED, state_summed = wants_state(w, flags);
     u64 steps = state.steps;
@@ -223,9 +223,9 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
 }
 
 // Slots → totals, for the host: of the gradients' (or of a pass of a meta-update), of the state's.
-extern "C" __global__ void __launch_bounds__(DECIDER) maw_totals(const World* world, u32 flags) {
+extern "C" __global__ void __launch_bounds__(DECIDER) maw_totals(const World* arguments, u32 flags) {
     SHARED_ARRAY(double, sums, STATE_SUMS * DECIDER_WARPS);
-    const World& w = *world;
+    const World& w = *arguments;
     if (flags & GRADIENTS) total_up<GRADIENT_SUMS, GRADIENT_SUMS>(w, w.gradient_slots, w.gradient_totals, sums);
     if (flags & STATE) total_up<STATE_SUMS, STATE_SUMS>(w, w.state_slots, w.state_totals, sums);
     if (!(flags & STATE && w.state->slots_have_momentum)) return;

@@ -10,8 +10,8 @@
 // that of the CPU backend, operation by operation; it must be compiled without contraction (--fmad=false): fused are the
 // products that say so.
 //
-// Names that the PTX contains (of kernels, of passes and of World) outlive a better word for the same thing: another name
-// would be another PTX. Nothing is included but these files: the runtime compiler has every builtin that is used.
+// The PTX contains the names of kernels, of passes and of World: to change one changes the PTX. Nothing is included but
+// these files: the runtime compiler has every builtin that is used.
 
 // In the order in which the PTX has their kernels.
 #include "statistics.cuh"

@@ -208,55 +208,55 @@ struct Strangers : Pass {
 };
 
 // Writes θ′; Σ θ′².
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) maw_moved(const World* world, const MetaArguments* meta) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) maw_moved(const World* arguments, const MetaArguments* meta) {
     Moved work;
     work.meta = meta;
-    over_chunks(*world, work);
+    over_chunks(*arguments, work);
 }
 
 // Σ g′², Σ g·g′.
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_alignment(const World* world, const MetaArguments* meta) {
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_alignment(const World* arguments, const MetaArguments* meta) {
     Alignment work;
     work.meta = meta;
-    over_chunks(*world, work);
+    over_chunks(*arguments, work);
 }
 
 // Σ w².
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    maw_direction_square(const World* world, const MetaArguments* meta) {
+    maw_direction_square(const World* arguments, const MetaArguments* meta) {
     DirectionSquare work;
     work.meta = meta;
-    over_chunks(*world, work);
+    over_chunks(*arguments, work);
 }
 
 // Writes θ′ + radius·w; ⟨δ, w⟩, δ = what was written − θ′.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2)
-    maw_neighbour(const World* world, const MetaArguments* meta, double radius) {
+    maw_neighbour(const World* arguments, const MetaArguments* meta, double radius) {
     Neighbour work;
     work.meta = meta;
     work.radius = radius;
-    over_chunks(*world, work);
+    over_chunks(*arguments, work);
 }
 
 // Σ x·r, Σ x·θ.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2)
-    maw_project(const World* world, const MetaArguments* meta, u32 differs, double host, double train2) {
+    maw_project(const World* arguments, const MetaArguments* meta, u32 differs, double host, double train2) {
     Project work;
     work.meta = meta;
     work.differs = differs;
     work.host = host;
     work.train2 = train2;
-    over_chunks(*world, work);
+    over_chunks(*arguments, work);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_begin(const World* world) {
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_begin(const World* arguments) {
     InitMasters work;
     work.meta = 0;
-    over_chunks(*world, work);
+    over_chunks(*arguments, work);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_strangers(const World* world) {
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_strangers(const World* arguments) {
     Strangers work;
     work.meta = 0;
-    over_chunks(*world, work);
+    over_chunks(*arguments, work);
 }

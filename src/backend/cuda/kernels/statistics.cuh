@@ -71,8 +71,8 @@ struct StateOf {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_statistics(const World* world, u32 flags) {
-    const World& w = *world;
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_statistics(const World* arguments, u32 flags) {
+    const World& w = *arguments;
     if (flags & GRADIENTS) {
         Gradients work;
         work.momentum = flags & MOMENTUM;

@@ -100,16 +100,16 @@ template <int WANTED> struct Update {
 };
 
 // At most 64 registers, for 1024 threads on a multiprocessor: scripts/ptxas.py.
-extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update(const World* world) {
-    if (world->state->apply) over_chunks(*world, Update<3>());
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update(const World* arguments) {
+    if (arguments->state->apply) over_chunks(*arguments, Update<3>());
 }
 
 // The same for `enhanced` features and for `reference`.
-extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update_counting(const World* world) {
-    if (world->state->apply) over_chunks(*world, Update<5>());
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update_counting(const World* arguments) {
+    if (arguments->state->apply) over_chunks(*arguments, Update<5>());
 }
 
 // The same without sums, where nothing is checked and no feature wants them.
-extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update_unseen(const World* world) {
-    if (world->state->apply) over_chunks(*world, Update<0>());
+extern "C" __global__ void __launch_bounds__(BLOCK, 4) maw_update_unseen(const World* arguments) {
+    if (arguments->state->apply) over_chunks(*arguments, Update<0>());
 }
