@@ -16,10 +16,11 @@
 #define REFUSED(status, text, call)                                                                                    \
     do {                                                                                                               \
         maw_error *error = NULL;                                                                                       \
-        const maw_status got = (call);                                                                                 \
-        if (got != (status) || maw_error_code(error) != got || strstr(maw_error_message(error), text) == NULL) {       \
-            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #call, maw_status_name(got),                    \
-                    got == MAW_OK ? "" : maw_error_message(error));                                                    \
+        const maw_status returned = (call);                                                                            \
+        if (returned != (status) || maw_error_code(error) != returned ||                                               \
+            strstr(maw_error_message(error), text) == NULL) {                                                          \
+            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #call, maw_status_name(returned),               \
+                    returned == MAW_OK ? "" : maw_error_message(error));                                               \
             exit(EXIT_FAILURE);                                                                                        \
         }                                                                                                              \
         maw_error_free(error);                                                                                         \
