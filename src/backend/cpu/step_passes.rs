@@ -16,7 +16,7 @@ use crate::model::dtype::{DType, Precision};
 use crate::model::host_buffers::{CheckedGradient, CheckedGrads, CheckedParams};
 use crate::model::stats::{GradientSums, StateSums};
 use crate::numeric::half::{self, BF16, F16, Half};
-use crate::numeric::stochastic_rounding::{Noise, SPAN, Use};
+use crate::numeric::stochastic_rounding::{RoundingBits, SPAN, Use};
 
 const _: () = assert!(CHUNK == SPAN, "a chunk has one key of random bits");
 
@@ -86,7 +86,7 @@ struct Operands<'a> {
 
 impl Operands<'_> {
     fn step<T: super::kernels::number::Float>(&self, chunk: Chunk, kind: Kind, c: &Coefficients) -> Step<T> {
-        let noise = |purpose| Noise::new(c.key, chunk.start / CHUNK, purpose);
+        let noise = |purpose| RoundingBits::new(c.key, chunk.start / CHUNK, purpose);
         Step {
             p: self.state.weights(kind, chunk, self.params.at(chunk.tensor)),
             g: gradient(self.grads.at(chunk.tensor), chunk, kind),
@@ -188,7 +188,7 @@ impl StepPasses for Cpu {
         let kept = self.masters.bytes_mut(tensor);
         if precision == Precision::Master {
             kept.copy_from_slice(bytemuck::cast_slice(values));
-            let show = if dtype == DType::BF16 { BF16::of_master } else { F16::of_master };
+            let show = if dtype == DType::BF16 { BF16::from_master } else { F16::from_master };
             shown.iter_mut().zip(values).for_each(|(shown, value)| *shown = show(*value));
             return;
         }

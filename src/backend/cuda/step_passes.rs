@@ -224,7 +224,7 @@ impl StepPasses for Cuda {
     fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) {
         if self.sizes[tensor].master == size_of_val(values) {
             self.write(Part::Master, tensor, 0, bytemuck::cast_slice(values));
-            let show = if self.sizes[tensor].is_bf16 { BF16::of_master } else { F16::of_master };
+            let show = if self.sizes[tensor].is_bf16 { BF16::from_master } else { F16::from_master };
             shown.iter_mut().zip(values).for_each(|(shown, value)| *shown = show(*value));
             return;
         }

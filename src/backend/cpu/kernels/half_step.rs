@@ -49,7 +49,7 @@ impl<H: Half> Cell for Chance<H> {
     }
     #[inline(always)]
     fn store(value: f32, noise: u32) -> (u16, (), f32) {
-        let bits = H::round_by(value, noise);
+        let bits = H::round_stochastic(value, noise);
         (bits, (), H::widen(bits))
     }
 }
@@ -62,7 +62,7 @@ impl<H: Half> Cell for Master<H> {
     }
     #[inline(always)]
     fn store(value: f32, _: u32) -> (u16, f32, f32) {
-        (H::of_master(value), value, value)
+        (H::from_master(value), value, value)
     }
 }
 
@@ -113,7 +113,7 @@ impl Moment for BF16 {
     }
     #[inline(always)]
     fn store(value: f32, noise: u32) -> (u16, f32) {
-        let bits = BF16::round_by(value, noise);
+        let bits = BF16::round_stochastic(value, noise);
         (bits, BF16::widen(bits))
     }
 }

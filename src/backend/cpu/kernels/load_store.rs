@@ -11,7 +11,7 @@ use super::number::Float;
 use super::tile::TILE;
 use crate::model::dtype::{DType, Precision};
 use crate::numeric::half::{self, BF16, F16, Half};
-use crate::numeric::stochastic_rounding::Noise;
+use crate::numeric::stochastic_rounding::RoundingBits;
 
 /// Memory on the stack for a tile that isn't used in place.
 pub struct Buffer<T>([MaybeUninit<T>; TILE]);
@@ -235,7 +235,7 @@ fn nearest<T: Float, H: Half>(tile: &mut [T], out: &mut [u16]) {
 #[inline(always)]
 fn by_chance<T: Float, H: Half>(tile: &mut [T], out: &mut [u16], noise: &[u16; TILE]) {
     for ((x, out), noise) in tile.iter_mut().zip(out).zip(noise) {
-        *out = H::round_by(x.to_f32(), u32::from(*noise));
+        *out = H::round_stochastic(x.to_f32(), u32::from(*noise));
         *x = T::from_f32(H::widen(*out));
     }
 }
@@ -244,7 +244,7 @@ fn by_chance<T: Float, H: Half>(tile: &mut [T], out: &mut [u16], noise: &[u16; T
 #[inline(always)]
 fn show<T: Float, H: Half>(tile: &[T], host: &mut [u16]) {
     for (x, host) in tile.iter().zip(host) {
-        *host = H::of_master(x.to_f32());
+        *host = H::from_master(x.to_f32());
     }
 }
 
@@ -273,7 +273,7 @@ impl Weights {
     /// # Safety
     /// As for [`Self::tile`], whose tile this is.
     #[inline(always)]
-    pub unsafe fn store<T: Float>(&self, at: usize, tile: &mut [T], noise: Noise) {
+    pub unsafe fn store<T: Float>(&self, at: usize, tile: &mut [T], noise: RoundingBits) {
         if !self.dtype.is_half() {
             return; // in place
         }
@@ -313,7 +313,7 @@ impl Weights {
             }
             (DType::BF16, true) => {
                 for x in tile {
-                    *x = T::from_f32(BF16::widen(BF16::of_master(x.to_f32())));
+                    *x = T::from_f32(BF16::widen(BF16::from_master(x.to_f32())));
                 }
             }
             (DType::F16, _) => {
@@ -362,7 +362,7 @@ impl Weights {
         }
         // SAFETY: the caller's promise.
         let (master, host) = unsafe { (slice::<f32>(self.beside, at, len), slice::<u16>(self.host, at, len)) };
-        let show = if self.dtype == DType::BF16 { BF16::of_master } else { F16::of_master };
+        let show = if self.dtype == DType::BF16 { BF16::from_master } else { F16::from_master };
         master.iter().zip(host).filter(|(master, host)| show(**master) != **host).count()
     }
 }
@@ -407,7 +407,7 @@ impl Moments {
     /// # Safety
     /// As for [`Self::tiles`], whose tiles these are.
     #[inline(always)]
-    pub unsafe fn store<T: Float>(&self, at: usize, m: &mut [T], v: &mut [T], noise: Noise) {
+    pub unsafe fn store<T: Float>(&self, at: usize, m: &mut [T], v: &mut [T], noise: RoundingBits) {
         if self.dtype != DType::BF16 {
             return; // in place
         }

@@ -21,7 +21,7 @@ use crate::backend::cpu::arch::x86_64::bf16_step as bf16;
 use crate::backend::cpu::arch::x86_64::f32_step as float32;
 use crate::model::dtype::{DType, Precision};
 use crate::numeric::half::{BF16, F16, Half};
-use crate::numeric::stochastic_rounding::Noise;
+use crate::numeric::stochastic_rounding::RoundingBits;
 
 /// Σ g², Σ g·m, zeros of g, Σ m².
 #[derive(Clone, Copy, Debug)]
@@ -169,7 +169,7 @@ pub struct Step<T> {
     /// Scalars.
     pub s: Scalars<T>,
     /// For rounding parameters and moments by chance.
-    pub noise: [Noise; 2],
+    pub noise: [RoundingBits; 2],
 }
 
 /// Memory for the tiles of a step.

@@ -16,7 +16,7 @@ use crate::backend::cpu::kernels::sums_f64::{LANES, Sum};
 use crate::backend::cpu::kernels::tile::TILE;
 use crate::model::dtype::DType;
 use crate::numeric::simd::{self, Level};
-use crate::numeric::stochastic_rounding::{Noise, STRIDE, mixed};
+use crate::numeric::stochastic_rounding::{INCREMENT, RoundingBits, hash};
 
 const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(BLOCK));
 
@@ -321,7 +321,7 @@ impl<P: Weight, M> Tile<P, M> {
 
 /// Random bits, a block's after the other.
 struct Chance {
-    place: U32s,
+    term: U32s,
     stride: U32s,
 }
 
@@ -331,17 +331,17 @@ impl Chance {
     /// # Safety
     /// The CPU has AVX2.
     #[inline(always)]
-    unsafe fn new(noise: Noise, start: usize) -> Self {
+    unsafe fn new(noise: RoundingBits, start: usize) -> Self {
         // SAFETY: the caller's promise.
         let pairs = unsafe { U32s::count_from((start / 2) as u32) };
-        Self { place: noise.place(pairs), stride: pairs.with(STRIDE.wrapping_mul(BLOCK as u32 / 2)) }
+        Self { term: noise.term(pairs), stride: pairs.with(INCREMENT.wrapping_mul(BLOCK as u32 / 2)) }
     }
 
     /// Those of the next block.
     #[inline(always)]
     fn next(&mut self) -> Block<U32s> {
-        let word = mixed(self.place);
-        self.place = self.place + self.stride;
+        let word = hash(self.term);
+        self.term = self.term + self.stride;
         [word & 0xFFFF, word >> 16]
     }
 }
@@ -464,7 +464,7 @@ pub unsafe fn add_gradient<M: Moment, const OF_M: bool>(
 pub unsafe fn step<P: Weight, M: Moment, const OF_M: bool>(
     s: Scalars<f32>,
     tile: &Tile<P, M>,
-    noise: [Noise; 2],
+    noise: [RoundingBits; 2],
     start: usize,
 ) -> StateLanes<OF_M> {
     // SAFETY: the caller's promise.
@@ -482,7 +482,7 @@ pub unsafe fn step<P: Weight, M: Moment, const OF_M: bool>(
 unsafe fn step_of<P: Weight, M: Moment, const OF_M: bool, const SCALED: bool>(
     s: Scalars<f32>,
     tile: &Tile<P, M>,
-    noise: [Noise; 2],
+    noise: [RoundingBits; 2],
     start: usize,
 ) -> StateLanes<OF_M> {
     const BLOCKS: usize = TILE / BLOCK;
