@@ -46,7 +46,7 @@ static LEVEL: AtomicU8 = AtomicU8::new(0);
 #[inline]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
     match level() {
-        Level::Baseline => kernel.run(),
+        Level::Baseline => run_baseline(kernel),
         // SAFETY: `level` answers Avx2 only where `supports` found its features on this CPU.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { run_avx2(kernel) },
@@ -56,6 +56,26 @@ pub fn run<K: Kernel>(kernel: K) -> K::Output {
         #[cfg(not(target_arch = "x86_64"))]
         Level::Avx2 | Level::Avx512 => unreachable!("levels of another architecture"),
     }
+}
+
+/// As [`run`], with 256-bit vectors at most: for loops that wait for memory or for the divider, which wider vectors do not
+/// speed up.
+#[inline]
+pub fn run_up_to_avx2<K: Kernel>(kernel: K) -> K::Output {
+    match level() {
+        Level::Baseline => run_baseline(kernel),
+        // SAFETY: `level` answers these only where `supports` found AVX2 and FMA on this CPU; AVX-512 implies both.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => unsafe { run_avx2(kernel) },
+        #[cfg(not(target_arch = "x86_64"))]
+        Level::Avx2 | Level::Avx512 => unreachable!("levels of another architecture"),
+    }
+}
+
+/// Compiled once, not at every place that runs the kernel.
+#[inline(never)]
+fn run_baseline<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
 }
 
 #[cfg(target_arch = "x86_64")]
