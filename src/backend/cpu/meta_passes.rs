@@ -255,12 +255,14 @@ impl MetaPasses for Cpu {
                 let step = &trials[chunk.tensor];
                 // SAFETY: the checker found the parameters to have the tensors' sizes and dtypes; a chunk belongs to one
                 // thread.
-                with_compute_type!(types, T => unsafe {
-                    let (origin, out) = (view.origin::<T>(chunk, types, step), chunk_mut(host.of(chunk.tensor), types.param, chunk));
-                    let ratio = view.replaces_gradients(types).then(|| {
-                        let ratio = view.stored_mut(GradientSlot::Train2, chunk, types);
-                        T::in_place_mut(ratio).expect("such gradients have the type that is computed in")
-                    });
+                let (mut ratio, out) = unsafe {
+                    let ratio = view.replaces_gradients(types).then(|| view.stored_mut(GradientSlot::Train2, chunk, types));
+                    (ratio, chunk_mut(host.of(chunk.tensor), types.param, chunk))
+                };
+                with_compute_type!(types, T => {
+                    // SAFETY: as above.
+                    let origin = unsafe { view.origin::<T>(chunk, types, step) };
+                    let ratio = ratio.as_mut().map(|r| T::in_place_mut(r).expect("it has the type that is computed in"));
                     run(TrialKernel { origin, ratio, out }, chunk.len)
                 })
             },
@@ -316,11 +318,11 @@ impl MetaPasses for Cpu {
             |chunk, types| {
                 let factors = directions[chunk.tensor];
                 // SAFETY: as in `store_train1_gradient`.
-                let (g, g2) = unsafe {
+                let (mut g, g2) = unsafe {
                     (view.stored_mut(GradientSlot::Train1, chunk, types), present(host.of(chunk.tensor), chunk, types))
                 };
                 with_compute_type!(types, T => {
-                    let g = T::in_place_mut(g).expect("such gradients have the type that is computed in");
+                    let g = T::in_place_mut(&mut g).expect("such gradients have the type that is computed in");
                     run(StorePerturbationKernel::<T> { g, g2, factors, radius }, chunk.len)
                 })
             },

@@ -29,6 +29,7 @@ impl<T: Float> Buffer<T> {
     }
 
     /// The first `len` elements: what was written last, or zeros.
+    #[inline(always)]
     pub fn first(&mut self, len: usize) -> &mut [T] {
         if self.initialised < len {
             self.elements[self.initialised..len].fill(MaybeUninit::new(T::ZERO));
@@ -86,6 +87,7 @@ impl<'a> Elements<'a> {
     }
 
     /// Those of a range.
+    #[inline]
     pub fn part(self, range: Range<usize>) -> Self {
         match self {
             Self::F32(x) => Self::F32(&x[range]),
@@ -96,22 +98,25 @@ impl<'a> Elements<'a> {
     }
 
     /// At most a tile of them.
+    #[inline(always)]
     pub fn load<'b, T: Float>(self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b [T]
     where
         'a: 'b,
     {
-        let len = range.len();
-        match self.part(range) {
-            Self::BF16(bits) => widen::<BF16, T>(bits, buffer.first(len)),
-            Self::F16(bits) => widen::<F16, T>(bits, buffer.first(len)),
-            floats => {
-                if let Some(own) = T::in_place(floats) {
-                    return own;
-                }
-                convert(T::Other::in_place(floats).expect("float32 or float64"), buffer.first(len));
-            }
+        match T::in_place(self) {
+            Some(own) => &own[range],
+            None => self.convert(range, buffer),
         }
-        buffer.first(len)
+    }
+
+    fn convert<T: Float>(self, range: Range<usize>, buffer: &mut Buffer<T>) -> &[T] {
+        let to = buffer.first(range.len());
+        match self {
+            Self::BF16(bits) => widen::<BF16, T>(&bits[range], to),
+            Self::F16(bits) => widen::<F16, T>(&bits[range], to),
+            floats => convert(&T::Other::in_place(floats).expect("float32 or float64")[range], to),
+        }
+        to
     }
 }
 
@@ -152,25 +157,35 @@ impl<'a> ElementsMut<'a> {
         }
     }
 
-    fn is_half(&self) -> bool {
+    /// Whether they have 16 bits.
+    #[inline(always)]
+    pub fn is_half(&self) -> bool {
         matches!(self, Self::BF16(_) | Self::F16(_))
     }
 
     /// Where a tile is computed before [`Self::store`]: in place, or in the buffer where it must be rounded.
+    #[inline(always)]
     pub fn tile<'b, T: Float>(&'b mut self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b mut [T] {
-        if self.is_half() {
-            return buffer.first(range.len());
+        match T::in_place_mut(self) {
+            Some(own) => &mut own[range],
+            None => buffer.first(range.len()),
         }
-        T::in_place_mut(self.part(range)).expect("without 16-bit elements there are those that are computed in")
     }
 
     /// Stores a tile from the buffer, rounded to nearest, and leaves there what was stored.
+    #[inline(always)]
     pub fn store<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>) {
-        let len = range.len();
-        match self.part(range) {
-            ElementsMut::BF16(bits) => round_nearest::<BF16>(T::as_f32(buffer.first(len)), bits),
-            ElementsMut::F16(bits) => round_nearest::<F16>(T::as_f32(buffer.first(len)), bits),
-            ElementsMut::F32(_) | ElementsMut::F64(_) => {} // in place
+        if self.is_half() {
+            self.round(range, buffer);
+        }
+    }
+
+    fn round<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>) {
+        let tile = T::as_f32(buffer.first(range.len()));
+        match self {
+            Self::BF16(bits) => round_nearest::<BF16>(tile, &mut bits[range]),
+            Self::F16(bits) => round_nearest::<F16>(tile, &mut bits[range]),
+            Self::F32(_) | Self::F64(_) => {} // in place
         }
     }
 }
@@ -220,32 +235,38 @@ impl Param<'_> {
     }
 
     /// The values that an update starts from: the masters where there are any.
+    #[inline(always)]
     pub fn load<'b, T: Float>(&'b mut self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b mut [T] {
-        let len = range.len();
-        let Param { model, precision } = self.part(range.clone());
-        match (precision, model) {
-            (ParamPrecision::Master(_), _) | (_, ElementsMut::F32(_) | ElementsMut::F64(_)) => {} // in place
-            (ParamPrecision::Remainder(low), ElementsMut::BF16(bits) | ElementsMut::F16(bits)) => {
-                join(bits, low, T::as_f32(buffer.first(len)));
-            }
-            (_, ElementsMut::BF16(bits)) => widen::<BF16, T>(bits, buffer.first(len)),
-            (_, ElementsMut::F16(bits)) => widen::<F16, T>(bits, buffer.first(len)),
+        if self.model.is_half() {
+            self.convert(range.clone(), buffer);
         }
         self.tile(range, buffer)
     }
 
+    fn convert<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>) {
+        let (ElementsMut::BF16(bits) | ElementsMut::F16(bits)) = &self.model else { return };
+        let (bits, len) = (&bits[range.clone()], range.len());
+        match (&self.precision, &self.model) {
+            (ParamPrecision::Master(_), _) => {} // in place
+            (ParamPrecision::Remainder(low), _) => join(bits, &low[range], T::as_f32(buffer.first(len))),
+            (_, ElementsMut::BF16(_)) => widen::<BF16, T>(bits, buffer.first(len)),
+            _ => widen::<F16, T>(bits, buffer.first(len)),
+        }
+    }
+
     /// A tile that was loaded: in place or in the buffer.
+    #[inline(always)]
     pub fn tile<'b, T: Float>(&'b mut self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b mut [T] {
         match &mut self.precision {
-            ParamPrecision::Master(masters) => T::in_place_mut(ElementsMut::F32(&mut masters[range]))
-                .expect("16-bit parameters are computed in float32"),
+            ParamPrecision::Master(masters) => T::from_f32s(&mut masters[range]),
             _ => self.model.tile(range, buffer),
         }
     }
 
     /// Stores such a tile after an update. Without masters, it then holds what was stored.
+    #[inline(always)]
     pub fn store<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>, random: RoundingBits) {
-        match self.model {
+        match &self.model {
             ElementsMut::BF16(_) => self.store_half::<BF16, T>(range, buffer, random),
             ElementsMut::F16(_) => self.store_half::<F16, T>(range, buffer, random),
             ElementsMut::F32(_) | ElementsMut::F64(_) => {} // in place
@@ -254,12 +275,11 @@ impl Param<'_> {
 
     fn store_half<H: Half, T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>, random: RoundingBits) {
         let (start, len) = (range.start, range.len());
-        let Param { model: ElementsMut::BF16(bits) | ElementsMut::F16(bits), precision } = self.part(range) else {
-            return;
-        };
-        match precision {
-            ParamPrecision::Master(masters) => copy_masters::<H>(masters, bits),
-            ParamPrecision::Remainder(low) => split(T::as_f32(buffer.first(len)), bits, low),
+        let (ElementsMut::BF16(bits) | ElementsMut::F16(bits)) = &mut self.model else { return };
+        let bits = &mut bits[range.clone()];
+        match &mut self.precision {
+            ParamPrecision::Master(masters) => copy_masters::<H>(&masters[range], bits),
+            ParamPrecision::Remainder(low) => split(T::as_f32(buffer.first(len)), bits, &mut low[range]),
             ParamPrecision::Nearest => round_nearest::<H>(T::as_f32(buffer.first(len)), bits),
             ParamPrecision::Stochastic => round_stochastic::<H>(T::as_f32(buffer.first(len)), bits, random, start),
         }
@@ -329,18 +349,34 @@ impl Moments<'_> {
     }
 
     /// At most a tile of both.
-    pub fn load<'b, T: Float>(&'b mut self, range: Range<usize>, [m, v]: [&'b mut Buffer<T>; 2]) -> [&'b mut [T]; 2] {
-        for (moment, buffer) in [(&mut self.m, &mut *m), (&mut self.v, &mut *v)] {
-            if let ElementsMut::BF16(bits) = moment {
-                widen::<BF16, T>(&bits[range.clone()], buffer.first(range.len()));
-            }
+    #[inline(always)]
+    pub fn load<'b, T: Float>(&'b mut self, range: Range<usize>, buffers: [&'b mut Buffer<T>; 2]) -> [&'b mut [T]; 2] {
+        let [m, v] = buffers;
+        if self.m.is_half() {
+            self.convert(range.clone(), [m, v]);
         }
         self.tiles(range, [m, v])
     }
 
+    fn convert<T: Float>(&self, range: Range<usize>, buffers: [&mut Buffer<T>; 2]) {
+        for (moment, buffer) in [&self.m, &self.v].into_iter().zip(buffers) {
+            if let ElementsMut::BF16(bits) = moment {
+                widen::<BF16, T>(&bits[range.clone()], buffer.first(range.len()));
+            }
+        }
+    }
+
     /// Tiles that were loaded: in place or in the buffers.
-    pub fn tiles<'b, T: Float>(&'b mut self, range: Range<usize>, [m, v]: [&'b mut Buffer<T>; 2]) -> [&'b mut [T]; 2] {
+    #[inline(always)]
+    pub fn tiles<'b, T: Float>(&'b mut self, range: Range<usize>, buffers: [&'b mut Buffer<T>; 2]) -> [&'b mut [T]; 2] {
+        let [m, v] = buffers;
         [self.m.tile(range.clone(), m), self.v.tile(range, v)]
+    }
+
+    /// Whether [`Self::store`] does anything.
+    #[inline(always)]
+    pub fn are_half(&self) -> bool {
+        self.m.is_half()
     }
 
     /// Stores such tiles, which then hold what was stored.

@@ -38,12 +38,17 @@ pub trait Float: Number<Wide = f64> + PartialEq + Send + Sync + 'static {
     /// Elements of this type, in place.
     fn in_place(elements: Elements<'_>) -> Option<&[Self]>;
     /// The same, to be written.
-    fn in_place_mut(elements: ElementsMut<'_>) -> Option<&mut [Self]>;
+    fn in_place_mut<'b>(elements: &'b mut ElementsMut<'_>) -> Option<&'b mut [Self]>;
     /// The tile itself.
     ///
     /// # Panics
     /// For f64.
     fn as_f32(tile: &mut [Self]) -> &mut [f32];
+    /// Masters as a tile.
+    ///
+    /// # Panics
+    /// For f64.
+    fn from_f32s(masters: &mut [f32]) -> &mut [Self];
 }
 
 impl Number for f32 {
@@ -91,12 +96,16 @@ impl Float for f32 {
         if let Elements::F32(elements) = elements { Some(elements) } else { None }
     }
     #[inline(always)]
-    fn in_place_mut(elements: ElementsMut<'_>) -> Option<&mut [f32]> {
+    fn in_place_mut<'b>(elements: &'b mut ElementsMut<'_>) -> Option<&'b mut [f32]> {
         if let ElementsMut::F32(elements) = elements { Some(elements) } else { None }
     }
     #[inline(always)]
     fn as_f32(tile: &mut [f32]) -> &mut [f32] {
         tile
+    }
+    #[inline(always)]
+    fn from_f32s(masters: &mut [f32]) -> &mut [f32] {
+        masters
     }
 }
 
@@ -145,10 +154,13 @@ impl Float for f64 {
         if let Elements::F64(elements) = elements { Some(elements) } else { None }
     }
     #[inline(always)]
-    fn in_place_mut(elements: ElementsMut<'_>) -> Option<&mut [f64]> {
+    fn in_place_mut<'b>(elements: &'b mut ElementsMut<'_>) -> Option<&'b mut [f64]> {
         if let ElementsMut::F64(elements) = elements { Some(elements) } else { None }
     }
     fn as_f32(_: &mut [f64]) -> &mut [f32] {
         unreachable!("float64 tensors have no 16-bit parameters or moments")
+    }
+    fn from_f32s(_: &mut [f32]) -> &mut [f64] {
+        unreachable!("float64 tensors have no masters")
     }
 }

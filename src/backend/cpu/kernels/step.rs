@@ -128,27 +128,40 @@ fn square_of<T: Float, const EXPONENT: u32>(low_precision: bool, a: &[T], sum: &
     }
 }
 
-/// Adds Σ θ², Σ m², if it is wanted, and Σ v².
-struct StateSums<'a, T> {
-    p: &'a [T],
-    m: &'a [T],
-    v: &'a [T],
+/// Σ θ², Σ m², Σ v².
+struct StateSums<'a> {
     low_precision: bool,
+    /// Whether Σ m² is wanted.
     first_moment: bool,
     sums: [&'a mut Sum; 3],
 }
 
-impl<T: Float> Kernel for StateSums<'_, T> {
+impl StateSums<'_> {
+    #[inline(always)]
+    fn add<T: Float>(self, p: &[T], m: &[T], v: &[T]) {
+        let [of_p, of_m, of_v] = self.sums;
+        square_of::<T, 0>(self.low_precision, p, of_p);
+        if self.first_moment {
+            square_of::<T, 0>(self.low_precision, m, of_m);
+        }
+        square_of::<T, SMALL>(self.low_precision, v, of_v);
+    }
+}
+
+/// Adds the sums of a tile of the state.
+struct AddStateSums<'a, T> {
+    sums: StateSums<'a>,
+    p: &'a [T],
+    m: &'a [T],
+    v: &'a [T],
+}
+
+impl<T: Float> Kernel for AddStateSums<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let [of_p, of_m, of_v] = self.sums;
-        square_of::<T, 0>(self.low_precision, self.p, of_p);
-        if self.first_moment {
-            square_of::<T, 0>(self.low_precision, self.m, of_m);
-        }
-        square_of::<T, SMALL>(self.low_precision, self.v, of_v);
+        self.sums.add(self.p, self.m, self.v);
     }
 }
 
@@ -178,7 +191,8 @@ impl<T: Float> ChunkKernel<4> for StateKernel<'_, T> {
         let p = self.param.load(range.clone(), p);
         let low_precision = self.moments.low_precision;
         let [m, v] = self.moments.load(range.clone(), [m, v]);
-        simd::run_up_to_avx2(StateSums { p, m, v, low_precision, first_moment: true, sums: [of_p, of_m, of_v] });
+        let sums = StateSums { low_precision, first_moment: true, sums: [of_p, of_m, of_v] };
+        simd::run_up_to_avx2(AddStateSums { sums, p, m, v });
         if self.zeros {
             simd::run_up_to_avx2(Zeros(m, of_zeros));
         }
@@ -214,7 +228,7 @@ fn step_buffers<T: Float>() -> StepBuffers<T> {
 impl<T: Float> Step<'_, T> {
     /// The step on as many whole tiles as a specialisation takes.
     fn specialised(&mut self, start: usize, left: usize, first_moment: bool, sums: Option<[&mut Sum; 3]>) -> Done {
-        if !T::HAS_HALF {
+        if !T::HAS_HALF || left < TILE {
             return Done::NOTHING;
         }
         let range = start..start + left;
@@ -229,22 +243,29 @@ impl<T: Float> Step<'_, T> {
         arch::step(step, first_moment, sums)
     }
 
-    fn is_in_place(&self) -> bool {
-        let param = self.param.model.as_elements();
-        [param, self.g, self.moments.m.as_elements()].into_iter().all(|x| T::in_place(x).is_some())
-    }
-
-    /// The step on one range: a tile, or any number of elements that are all in place.
-    fn update(&mut self, range: Range<usize>, buffers: &mut StepBuffers<T>) {
+    /// The step on a tile, and the sums of the state that it leaves.
+    fn update(&mut self, range: Range<usize>, buffers: &mut StepBuffers<T>, mut sums: Option<StateSums<'_>>) {
         let [p, g, m, v] = buffers;
+        let is_stored = self.param.model.is_half() || self.moments.are_half();
+        let sums_of_update = if is_stored { None } else { sums.take() };
         {
             let (p, g) = (self.param.load(range.clone(), p), self.g.load(range.clone(), g));
             let [m, v] = self.moments.load(range.clone(), [m, v]);
-            simd::run_up_to_avx2(Update { s: self.s, p, g, m, v });
+            simd::run_up_to_avx2(Update { s: self.s, p, g, m, v, sums: sums_of_update });
         }
-        let [for_param, for_moments] = self.random;
-        self.param.store(range.clone(), p, for_param);
-        self.moments.store(range, [m, v], for_moments);
+        if is_stored {
+            let [for_param, for_moments] = self.random;
+            self.param.store(range.clone(), p, for_param);
+            self.moments.store(range.clone(), [&mut *m, &mut *v], for_moments);
+        }
+        if let Some(sums) = sums {
+            self.add_state_sums(range, buffers, sums);
+        }
+    }
+
+    /// Whether there is nothing to convert.
+    fn is_in_place(&self) -> bool {
+        T::in_place(self.g).is_some() && !self.param.model.is_half() && !self.moments.are_half()
     }
 
     /// Loads a tile of the state.
@@ -254,27 +275,21 @@ impl<T: Float> Step<'_, T> {
     }
 
     /// Adds the sums of a tile of the state that was loaded or updated.
-    fn add_state_sums(
-        &mut self,
-        range: Range<usize>,
-        [p, _, m, v]: &mut StepBuffers<T>,
-        first_moment: bool,
-        sums: [&mut Sum; 3],
-    ) {
-        let low_precision = self.moments.low_precision;
+    fn add_state_sums(&mut self, range: Range<usize>, [p, _, m, v]: &mut StepBuffers<T>, sums: StateSums<'_>) {
         let p = self.param.tile(range.clone(), p);
         let [m, v] = self.moments.tiles(range, [m, v]);
-        simd::run_up_to_avx2(StateSums { p, m, v, low_precision, first_moment, sums });
+        simd::run_up_to_avx2(AddStateSums { sums, p, m, v });
     }
 }
 
-/// The AdamW step on a range.
+/// The AdamW step on a tile; the sums are of the new values, before they are rounded to 16 bits.
 struct Update<'a, T> {
     s: Scalars<T>,
     p: &'a mut [T],
     g: &'a [T],
     m: &'a mut [T],
     v: &'a mut [T],
+    sums: Option<StateSums<'a>>,
 }
 
 impl<T: Float> Kernel for Update<'_, T> {
@@ -282,11 +297,15 @@ impl<T: Float> Kernel for Update<'_, T> {
 
     #[inline(always)]
     fn run(self) {
+        let Self { s, p, g, m, v, sums } = self;
         // Float64 is always exact.
-        if self.s.exact || !T::HAS_HALF {
-            update::<T, true>(self.s, self.p, self.g, self.m, self.v);
+        if s.exact || !T::HAS_HALF {
+            update::<T, true>(s, p, g, m, v);
         } else {
-            update::<T, false>(self.s, self.p, self.g, self.m, self.v);
+            update::<T, false>(s, p, g, m, v);
+        }
+        if let Some(sums) = sums {
+            sums.add(p, m, v);
         }
     }
 }
@@ -338,7 +357,8 @@ impl<T: Float> ChunkKernel<5> for UpdateKernel<'_, T> {
         let [of_p, of_m, of_v, of_zeros, products] = sums;
         // The sums after the step want the tile to be still in the cache.
         let left = if self.zeros || self.with_momentum { tile(start, left).len() } else { left };
-        let range = self.update(start, left, buffers, [of_p, of_m, of_v]);
+        let done = self.update(start, left, buffers, [of_p, of_m, of_v]);
+        let range = start..start + done;
         if self.zeros || self.with_momentum {
             let [_, g, m, v] = buffers;
             let [m, _] = self.step.moments.load(range.clone(), [m, v]);
@@ -350,30 +370,30 @@ impl<T: Float> ChunkKernel<5> for UpdateKernel<'_, T> {
                 simd::run_up_to_avx2(EffectiveDot(g, self.step.s.gradient, m, products));
             }
         }
-        range.len()
+        done
     }
 }
 
 impl<T: Float> UpdateKernel<'_, T> {
-    /// The step on a tile, or on several where it is specialised, and the sums of the state that it leaves.
-    fn update(&mut self, start: usize, left: usize, buffers: &mut StepBuffers<T>, sums: [&mut Sum; 3]) -> Range<usize> {
+    /// The step on as many elements as one specialisation takes, or on all, and the sums of the state that it leaves. Returns
+    /// the number of elements.
+    fn update(&mut self, start: usize, left: usize, buffers: &mut StepBuffers<T>, sums: [&mut Sum; 3]) -> usize {
         let (step, first_moment) = (&mut self.step, self.first_moment);
-        let [of_p, of_m, of_v] = sums;
+        let (low_precision, [of_p, of_m, of_v]) = (step.moments.low_precision, sums);
         let Done { elements, summed } = step.specialised(start, left, first_moment, Some([of_p, of_m, of_v]));
-        let (range, last) = if elements > 0 {
-            (start..start + elements, start + elements - TILE..start + elements)
-        } else {
-            (tile(start, left), tile(start, left))
-        };
-        if elements == 0 {
-            step.update(range.clone(), buffers);
-        } else if !summed {
-            step.load_state(last.clone(), buffers);
+        let end = start + if elements > 0 { elements } else { left };
+        // The tiles whose step or sums are missing.
+        let missing = if elements == 0 { start } else { end - if summed { 0 } else { TILE } };
+        for start in (missing..end).step_by(TILE) {
+            let sums = StateSums { low_precision, first_moment, sums: [of_p, of_m, of_v] };
+            if elements == 0 {
+                step.update(tile(start, end - start), buffers, Some(sums));
+            } else {
+                step.load_state(tile(start, TILE), buffers);
+                step.add_state_sums(tile(start, TILE), buffers, sums);
+            }
         }
-        if !summed {
-            step.add_state_sums(last, buffers, first_moment, [of_p, of_m, of_v]);
-        }
-        range
+        end - start
     }
 }
 
@@ -395,7 +415,7 @@ impl<T: Float> ChunkKernel<0> for PlainKernel<'_, T> {
             return done;
         }
         let range = if self.0.is_in_place() { start..start + left } else { tile(start, left) };
-        self.0.update(range.clone(), buffers);
+        self.0.update(range.clone(), buffers, None);
         range.len()
     }
 }
