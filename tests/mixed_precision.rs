@@ -28,7 +28,7 @@ fn masters_are_trained_as_float32_parameters_bit_for_bit() {
             let masters = model.masters(&mut handle, &params);
             assert_eq!(f32_bits(&masters), bits(&expected), "dtype {dtype}, precision {precision}, step {step}");
             assert_eq!(seen(&handle), seen(&oracle), "features are of the masters");
-            let show = if dtype == MAW_BFLOAT16 { BF16::of_master } else { F16::of_master };
+            let show = if dtype == MAW_BFLOAT16 { BF16::from_master } else { F16::from_master };
             let shown: Vec<Vec<u64>> =
                 masters.iter().map(|m| m.iter().map(|x| u64::from(show(*x))).collect()).collect();
             assert_eq!(bits(&params), shown, "the parameters are the masters rounded");

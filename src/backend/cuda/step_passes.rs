@@ -217,7 +217,7 @@ impl StepPasses for Cuda {
     fn write_masters(&mut self, tensor: usize, values: &[f32], model_param: &mut [u16]) {
         if self.sizes[tensor].master == size_of_val(values) {
             self.write(Part::Master, tensor, 0, bytemuck::cast_slice(values));
-            let round = if self.sizes[tensor].is_bf16 { BF16::of_master } else { F16::of_master };
+            let round = if self.sizes[tensor].is_bf16 { BF16::from_master } else { F16::from_master };
             model_param.iter_mut().zip(values).for_each(|(copy, value)| *copy = round(*value));
             return;
         }
