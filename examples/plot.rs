@@ -1,11 +1,11 @@
-//! Draws what training logs say, as one SVG file: losses above, the factors α and β of each modulation group below.
+//! Draws training logs as an SVG file: losses above, the factors α and β of each modulation group below.
 //!
 //! ```text
 //! cargo run --release --bin metaadamw-plot -- LOG.jsonl OUT.svg
 //! ```
 //!
-//! The log holds JSON objects, usually one a line (over several lines, as `maw_dump_state` writes them, is fine too).
-//! An object is a dump of `maw_dump_state`, or a line of a host's with some of these fields:
+//! The log contains JSON objects, usually one per line (several lines, as `maw_dump_state` writes them, are allowed).
+//! An object is a dump of `maw_dump_state`, or a line of the host's with some of these fields:
 //!
 //! ```text
 //! {"run": "MetaAdamW", "seed": 1, "epoch": 3, "series": "CO₂", "unit": "ppm²",
@@ -77,7 +77,7 @@ fn objects(file: &str, text: &str) -> Result<Vec<(usize, Value)>, String> {
 /// Points in the order of time; no value where it was not finite.
 type Curve = Vec<(f64, Option<f64>)>;
 
-/// What one seed of a run did.
+/// The curves of one seed of a run.
 #[derive(Default)]
 struct Seed {
     train: Curve,
@@ -180,7 +180,7 @@ fn is_dump(object: &Map<String, Value>) -> bool {
     object.contains_key("modulation_groups")
 }
 
-/// Keeps the curve in the order of time, in which logs of several threads are already but for the run.
+/// Inserts a point in the order of time; logs of several threads mix runs, but not the order within one.
 fn insert(curve: &mut Curve, time: f64, value: Option<f64>) -> Result<(), ()> {
     let at = curve.partition_point(|(t, _)| *t < time);
     if curve.get(at).is_some_and(|(t, _)| *t == time) {
@@ -190,10 +190,10 @@ fn insert(curve: &mut Curve, time: f64, value: Option<f64>) -> Result<(), ()> {
     Ok(())
 }
 
-/// What is beyond is drawn as if it were not finite, as a loss that has run away.
+/// Larger values are drawn as if they were not finite.
 const LARGE: f64 = 1e100;
 
-/// None where it is missing, or null, which stands for a number that is not finite.
+/// None if it is missing, or null, which means a number that is not finite.
 fn number(object: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
     match object.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -238,7 +238,7 @@ impl Log {
             seeds.iter().find(|(_, seed)| !seed.groups.is_empty()).map(|(number, seed)| (run.as_str(), *number, seed))
         });
         let first = modulated.map_or_else(|| self.runs.keys().next().map(String::as_str), |(run, ..)| Some(run));
-        // From the back to the front; looks in the order of names, but for the first.
+        // From back to front; styles in the order of names, except for the first.
         let mut runs: Vec<(&str, &BTreeMap<u64, Seed>, usize)> = Vec::new();
         for (run, seeds) in self.runs.iter().filter(|(run, _)| Some(run.as_str()) != first) {
             runs.push((run, seeds, runs.len() + 1));
@@ -379,7 +379,7 @@ fn mean<'a>(curves: impl Iterator<Item = &'a Curve>) -> Curve {
     points.chunk_by(|a, b| a.0 == b.0).map(mean).collect()
 }
 
-/// Each point's mean with its neighbours, `width` points in all, fewer at the ends.
+/// The moving mean over `width` points, fewer at the ends.
 fn moving_mean(curve: &Curve, width: usize) -> Curve {
     let reach = width / 2;
     let around = |i: usize| {
@@ -530,7 +530,7 @@ impl Svg {
         let (y, across) = (axes.y(1.0), Axes::WIDTH);
         let _ = writeln!(self.body, "<path d=\"M{:.1} {y:.1}h{across:.1}\" {ONE}/>", axes.left);
         if width > 1 {
-            // Many would be a curtain before the means.
+            // Many lines would hide the means.
             let opacity = (40.0 / raw[0].len() as f64).clamp(0.08, 0.4);
             for (g, group) in raw.iter().enumerate() {
                 let look = format!("stroke=\"{}\" stroke-width=\"0.6\" stroke-opacity=\"{opacity:.2}\"", colour(g));

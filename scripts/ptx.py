@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Compiles CUDA C++ to PTX with NVRTC: ptx.py FOLDER_OF_NVRTC KERNELS.cu >KERNELS.ptx"""
+"""Compiles CUDA C++ to PTX with NVRTC: ptx.py FOLDER_OF_NVRTC KERNELS.cu >KERNELS.ptx
+
+KERNELS.cu may include the .cuh files beside it. The first line of the PTX is the checksum of all of them.
+"""
 
 import ctypes
 import hashlib
@@ -22,7 +25,11 @@ def load(folder):
     return nvrtc
 
 
-def compile(nvrtc, source, name):
+def strings(values):
+    return (ctypes.c_char_p * len(values))(*values)
+
+
+def compile(nvrtc, name, source, headers):
     def checked(status, what):
         if status:
             sys.exit(f"ptx: {what}: {nvrtc.nvrtcGetErrorString(status).decode()}")
@@ -35,9 +42,10 @@ def compile(nvrtc, source, name):
         return buffer.value.decode()
 
     program = ctypes.c_void_p()
-    created = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, name.encode(), 0, None, None)
+    texts, names = strings(list(headers.values())), strings([header.encode() for header in headers])
+    created = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, name.encode(), len(headers), texts, names)
     checked(created, "nvrtcCreateProgram")
-    options = (ctypes.c_char_p * len(OPTIONS))(*(option.encode() for option in OPTIONS))
+    options = strings([option.encode() for option in OPTIONS])
     status = nvrtc.nvrtcCompileProgram(program, len(options), options)
     sys.stderr.write(text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog))
     checked(status, name)
@@ -49,8 +57,12 @@ def compile(nvrtc, source, name):
 def main():
     folder, path = map(pathlib.Path, sys.argv[1:])
     source = path.read_bytes()
-    print(f"// sha256 of {path.name}: {hashlib.sha256(source).hexdigest()}")
-    print(compile(load(folder), source, path.name).strip())
+    headers = {header.name: header.read_bytes() for header in sorted(path.parent.glob("*.cuh"))}
+    ptx = compile(load(folder), path.name, source, headers)
+    # One behind the other, the headers in the order of their names.
+    checksum = hashlib.sha256(source + b"".join(headers.values())).hexdigest()
+    print(f"// sha256 of {path.name} and *.cuh: {checksum}")
+    print(ptx.strip())
 
 
 main()

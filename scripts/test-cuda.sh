@@ -1,7 +1,7 @@
 #!/bin/sh
 # The tests that run on any backend, on CUDA: one body for both.
 #     scripts/test-cuda.sh            on the emulator of tests/cuda_emulator, in several orders of threads
-#     scripts/test-cuda.sh --device   on the driver and device of this machine
+#     scripts/test-cuda.sh --device   on the driver and device of this machine, without the tests of `emulator_only`
 #     scripts/test-cuda.sh --list     which they are
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,7 +21,7 @@ case ${1:-} in
     ;;
 --device)
     # shellcheck disable=SC2086 # several words
-    run $on_a_device
+    run $on_a_device -- --skip emulator_only
     exit
     ;;
 esac

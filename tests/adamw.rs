@@ -179,7 +179,7 @@ fn with_ranges_of_zero_float32_tensors_are_trained_as_by_adamw() {
 }
 
 #[test]
-fn ranges_of_zero_give_the_bits_that_no_modulation_gives() {
+fn ranges_of_zero_give_the_same_bits_as_no_modulation() {
     for dtype in [MAW_FLOAT32, MAW_FLOAT64] {
         let mut plain = Pair::new(dtype, &without_modulation());
         let mut modulated = Pair::new(dtype, &with_ranges_of_zero());
@@ -191,13 +191,13 @@ fn ranges_of_zero_give_the_bits_that_no_modulation_gives() {
     }
 }
 
-/// The plain AdamW and the library take turns: the state moves with `maw_tensor_state_set` and `maw_tensor_state_get`.
+/// The plain AdamW and the library take turns; `maw_tensor_state_set` and `maw_tensor_state_get` move the state.
 #[test]
 fn a_run_moves_from_the_plain_adamw_to_the_library_and_back() {
     for dtype in [MAW_FLOAT32, MAW_FLOAT64] {
         let mut pair = Pair::new(dtype, &without_modulation());
         let specs: Vec<Spec> = pair.params.iter().map(|p| Spec::new("", &[p.len() as u64], dtype)).collect();
-        // What a host without the library has.
+        // The state of a host without the library.
         let mut own: Vec<AdamW> = pair.params.iter().map(AdamW::new).collect();
         let mut worst: f64 = 0.0;
         for step in 0..STEPS {
@@ -274,7 +274,7 @@ fn an_identity_start_is_adamw_until_the_first_meta_update() {
 }
 
 #[test]
-fn an_identity_start_is_left_by_the_first_meta_update() {
+fn the_first_meta_update_changes_the_factors_of_an_identity_start() {
     let toy = Toy::small();
     let mut handle = toy.handle(&maw_options { init: MAW_INIT_IDENTITY, ..small_options() });
     let mut params = toy.start.clone();
@@ -294,12 +294,12 @@ fn an_identity_start_is_left_by_the_first_meta_update() {
 }
 
 #[test]
-fn a_step_that_looks_at_nothing_gives_the_same_bits_and_lets_a_nan_spread() {
-    let unseen = maw_options { nonfinite: MAW_NONFINITE_PROPAGATE, ..without_modulation() };
+fn an_unchecked_step_gives_the_same_bits_and_propagates_nan() {
+    let unchecked = maw_options { nonfinite: MAW_NONFINITE_PROPAGATE, ..without_modulation() };
     let clipped = maw_options { max_grad_norm: 0.5, ..without_modulation() };
-    let unseen_clipped = maw_options { max_grad_norm: 0.5, ..unseen };
-    for (seen, unseen) in [(without_modulation(), unseen), (clipped, unseen_clipped)] {
-        let (mut one, mut other) = (Pair::new(MAW_FLOAT32, &seen), Pair::new(MAW_FLOAT32, &unseen));
+    let unchecked_clipped = maw_options { max_grad_norm: 0.5, ..unchecked };
+    for (checked, unchecked) in [(without_modulation(), unchecked), (clipped, unchecked_clipped)] {
+        let (mut one, mut other) = (Pair::new(MAW_FLOAT32, &checked), Pair::new(MAW_FLOAT32, &unchecked));
         for _ in 0..100 {
             one.step();
             other.step();
@@ -311,10 +311,10 @@ fn a_step_that_looks_at_nothing_gives_the_same_bits_and_lets_a_nan_spread() {
         let before = bits(&one.params);
         assert_eq!(one.handle.step(&mut one.params, &grads).expect("skipping is no failure").skipped, 1);
         assert_eq!(bits(&one.params), before);
-        assert_eq!(other.handle.step(&mut other.params, &grads).expect("nobody looks").skipped, 0);
+        assert_eq!(other.handle.step(&mut other.params, &grads).expect("no check").skipped, 0);
         assert!(other.params[0].values()[0].is_nan());
     }
-    let options = maw_options { modulation: 1, ..unseen };
+    let options = maw_options { modulation: 1, ..unchecked };
     let failure = Handle::new(&options).err().expect("with modulation a NaN would reach every parameter");
     assert_eq!(failure.status, MAW_INVALID_ARGUMENT, "{failure:?}");
 }

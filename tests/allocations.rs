@@ -90,7 +90,7 @@ fn allocations_are_counted() {
 
 /* ------------------------------------------------------------------ model ---- */
 
-/// Tensors of both dtypes in two param groups, with all that a step needs laid out beforehand.
+/// Tensors of both dtypes in two param groups, with everything that a step needs allocated beforehand.
 struct Model {
     optimizer: *mut maw_optimizer,
     params: Vec<Tensor>,
@@ -126,7 +126,7 @@ impl Model {
     }
 
     fn step(&mut self) {
-        // SAFETY: one pointer a tensor, to as many elements as were registered.
+        // SAFETY: one pointer per tensor, to as many elements as were registered.
         let status = unsafe {
             maw_step(
                 self.optimizer,
@@ -171,7 +171,7 @@ fn register(optimizer: *mut maw_optimizer, first: usize, tensors: &[Tensor]) {
     };
     let described: Vec<maw_tensor> = tensors.iter().enumerate().map(describe).collect();
     let group = maw_param_group { lr: 1e-3, ..param_group() };
-    // SAFETY: as many descriptions as told; what they point to outlives the call.
+    // SAFETY: `count` descriptions; what they point to outlives the call.
     checked(|error| unsafe {
         maw_add_param_group(optimizer, &group, described.as_ptr(), described.len(), ptr::null_mut(), error)
     })
@@ -194,8 +194,8 @@ fn with_threads(threads: u32) -> maw_options {
 /// Every kind of step: five feature versions, both semantics, with and without clipping, gating and carrying.
 fn kinds() -> Vec<(String, maw_options)> {
     let plain = maw_options { modulation: 0, ..with_threads(1) };
-    let unseen = maw_options { nonfinite: MAW_NONFINITE_PROPAGATE, ..plain };
-    let mut kinds = vec![("modulation off".to_owned(), plain), ("propagating".to_owned(), unseen)];
+    let unchecked = maw_options { nonfinite: MAW_NONFINITE_PROPAGATE, ..plain };
+    let mut kinds = vec![("modulation off".to_owned(), plain), ("propagating".to_owned(), unchecked)];
     for feature_version in MAW_FEATURES_BASIC..=MAW_FEATURES_NORM_BASIC_PLUS {
         for semantics in [MAW_PAPER, MAW_REFERENCE] {
             for (max_grad_norm, use_feature_gating) in [(0.0, 0), (0.1, 0), (0.0, 1), (0.1, 1)] {
@@ -240,14 +240,14 @@ fn a_step_with_no_gradient_at_all_allocates_nothing() {
 }
 
 #[test]
-fn buffers_that_move_cost_no_allocation() {
+fn buffers_at_new_addresses_cost_no_allocation() {
     let _alone = ALONE.lock();
     let mut model = Model::new(&maw_options { verify_params: 0, ..with_threads(1) }, 8, 500);
     model.options.flags = MAW_STEP_PARAMS_CHANGED;
     model.steps(1);
     let moving = here(|| {
         for _ in 0..100 {
-            // Tensors 0 and 1 change places, which is the host's business.
+            // Tensors 0 and 1 change places, which the host may do.
             model.param_pointers.swap(0, 1);
             model.step();
         }
@@ -256,7 +256,7 @@ fn buffers_that_move_cost_no_allocation() {
 }
 
 #[test]
-fn a_skipped_step_allocates_nothing_while_nobody_listens() {
+fn a_skipped_step_without_a_log_callback_allocates_nothing() {
     let _alone = ALONE.lock();
     let mut model = Model::new(&with_threads(1), 8, 500);
     model.grads[3].set(17, f64::NAN);
@@ -265,13 +265,13 @@ fn a_skipped_step_allocates_nothing_while_nobody_listens() {
 }
 
 #[test]
-fn announcing_and_looking_allocate_nothing() {
+fn observed_gradients_and_getters_allocate_nothing() {
     let _alone = ALONE.lock();
     let mut model = Model::new(&with_threads(1), 8, 500);
     model.steps(1);
     let (mut groups, mut dim, mut name, mut factors) = (0, 0, ptr::null(), [0.0; 64]);
     let none = ptr::null_mut();
-    let looking = here(|| {
+    let getters = here(|| {
         for _ in 0..100 {
             // SAFETY: the handle is live, the outputs are valid, and `factors` has room for every group and feature.
             unsafe {
@@ -291,7 +291,7 @@ fn announcing_and_looking_allocate_nothing() {
             model.step();
         }
     });
-    assert_eq!(looking, 0);
+    assert_eq!(getters, 0);
 }
 
 /* --------------------------------------------------------- several threads ---- */
@@ -306,7 +306,7 @@ fn with_three_threads(tensors: usize, elements: usize) -> u64 {
 }
 
 #[test]
-fn with_several_threads_nothing_grows_with_tensors_or_parameters() {
+fn with_several_threads_allocations_do_not_grow_with_tensors_or_parameters() {
     let _alone = ALONE.lock();
     // Large enough that the threads have something to do.
     let usual = with_three_threads(4, 75_000);

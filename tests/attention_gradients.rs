@@ -1,4 +1,5 @@
-//! The encoder against a textbook, its gradients against finite differences, its bits against themselves.
+//! The encoder against a textbook version, its gradients against finite differences, and that its bits are
+//! reproducible.
 
 use metaadamw::model::options::Init;
 use metaadamw::modulation::attention::{Attention, OUTPUTS, Shape, Workspace};
@@ -41,7 +42,7 @@ impl Case {
     }
 
     /// The first from `seed` on that is smooth around its parameters: no ReLU near its kink, no
-    /// token so even that its norm bends sharply.
+    /// token of nearly equal values, where the layer norm is steep.
     fn smooth(shape: Shape, seed: u64) -> Self {
         (seed..)
             .map(|seed| Self::new(shape, seed))
@@ -199,7 +200,7 @@ fn slope(mut loss_at: impl FnMut(f64) -> f64) -> f64 {
     (8.0 * near - far) / (12.0 * H)
 }
 
-/// Groups within the bound, everything else small.
+/// Up to so many groups, everything else small.
 fn shapes(groups: usize) -> impl Strategy<Value = Shape> {
     let sizes = (1..=groups, 1..=4_usize, 1..=3_usize, 1..=3_usize, 1..=7_usize);
     let extras = (0..=2_usize, any::<bool>(), any::<bool>());
@@ -215,7 +216,7 @@ fn shapes(groups: usize) -> impl Strategy<Value = Shape> {
     })
 }
 
-/// The largest the meta-optimizer is used at.
+/// The largest encoder of the paper.
 const DEEP: Shape =
     Shape { groups: 24, dim: 6, heads: 6, layers: 128, hidden: 64, embed_dim: 0, gates: false, log_vars: false };
 
@@ -231,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn every_gradient_is_the_slope_of_the_loss(shape in shapes(9), seed: u32) {
+    fn every_gradient_agrees_with_finite_differences(shape in shapes(9), seed: u32) {
         let mut case = Case::smooth(shape, seed.into());
         let mut workspace = Workspace::new(&shape);
         let Gradients { phi, input } = case.gradients(&mut workspace);
@@ -264,7 +265,7 @@ proptest! {
     }
 
     #[test]
-    fn every_level_gives_the_same_bits(shape in shapes(20), seed: u32) {
+    fn every_instruction_set_gives_the_same_bits(shape in shapes(20), seed: u32) {
         let case = Case::new(shape, seed.into());
         let bits = simd::available().into_iter().map(|level| {
             simd::force(Some(level));
@@ -275,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_but_the_input_decides_the_bits(shape in shapes(20), seed: u32) {
+    fn the_bits_depend_on_the_input_only(shape in shapes(20), seed: u32) {
         let mut case = Case::new(shape, seed.into());
         let mut workspace = Workspace::new(&shape);
         let fresh = case.bits(&mut workspace);
@@ -329,7 +330,7 @@ fn a_hundred_and_twenty_eight_layers_of_six_heads_agree_with_the_textbook() {
 }
 
 #[test]
-fn a_nan_anywhere_in_the_encoder_reaches_what_it_says() {
+fn a_nan_anywhere_in_the_encoder_reaches_its_output() {
     let shape =
         Shape { groups: 9, dim: 6, heads: 3, layers: 2, hidden: 5, embed_dim: 0, gates: false, log_vars: false };
     let mut case = Case::smooth(shape, 4);

@@ -1,4 +1,4 @@
-//! What the golden cases do not cover (spec section 8): numbers that are not finite other than gradients, the default
+//! What the golden cases do not cover: values that are not finite other than gradients, the default
 //! limit of the log-variances, two meta-updates in a row. Names beyond the cases' are in `names.rs`.
 
 mod common;
@@ -23,8 +23,8 @@ fn changed() -> maw_step_options {
     maw_step_options { flags: MAW_STEP_PARAMS_CHANGED, ..step_options() }
 }
 
-/// After four steps, `spoil` breaks something; the next step must be skipped for `reason`, blame `tensor` and change
-/// nothing. When `spoil`'s change is taken back, training goes on as if the skipped step had not been.
+/// After four steps, `spoil` breaks something; the next step must be skipped for `reason`, name `tensor` and change
+/// nothing. When `spoil`'s change is undone, training continues as if there had been no skipped step.
 fn is_skipped(dtype: i32, reason: i32, tensor: u64, spoil: impl Fn(&mut Handle, &mut [Tensor], &mut [Option<Tensor>])) {
     let toy = toy_of(dtype);
     let (mut handle, mut params) = (toy.handle(&small_options()), toy.start.clone());
@@ -66,7 +66,7 @@ fn a_step_with_a_parameter_that_is_not_finite_is_skipped() {
 }
 
 #[test]
-fn a_parameter_without_a_gradient_counts_too() {
+fn a_parameter_without_a_gradient_is_checked_too() {
     is_skipped(MAW_FLOAT64, MAW_SKIP_PARAMETER, 2, |_, params, grads| {
         params[2].set(0, f64::NAN);
         grads[2] = None;
@@ -84,7 +84,7 @@ fn finite_parameters_whose_norm_is_not_are_skipped_too() {
     is_skipped(MAW_FLOAT64, MAW_SKIP_PARAMETER, 1, |_, params, _| params[1].set(0, 1e300));
 }
 
-/// What follows a gradient as large as is taken: not a moment that blocks every later step.
+/// The largest gradient that is applied must not lead to a moment that makes every later step be skipped.
 #[test]
 fn no_gradient_that_is_applied_makes_a_moment_that_is_not_finite() {
     is_skipped(MAW_FLOAT64, MAW_SKIP_GRADIENT, 3, |_, _, grads| grads[3].as_mut().expect("has one").set(2, 1e150));
@@ -100,7 +100,7 @@ fn no_gradient_that_is_applied_makes_a_moment_that_is_not_finite() {
 }
 
 #[test]
-fn a_factor_that_is_not_finite_is_no_tensors_fault() {
+fn a_factor_that_is_not_finite_names_no_tensor() {
     is_skipped(MAW_FLOAT32, MAW_SKIP_FACTOR, MAW_NO_TENSOR, |handle, _, _| {
         let name = "encoder.layers.0.linear2.weight";
         let size =
@@ -178,7 +178,7 @@ fn log_vars_after(start: [f64; 3], priorities: [f64; 3], options: &maw_options) 
 }
 
 #[test]
-fn log_variances_are_kept_within_ten_by_default() {
+fn log_variances_are_clamped_to_ten_by_default() {
     let options = small_options();
     assert_eq!(options.log_var_limit, 10.0);
     let low = log_vars_after([-9.0, 0.0, 5.0], [1e5, 1e5, 1e5], &options);
@@ -196,7 +196,7 @@ fn a_log_variance_beyond_the_limit_is_brought_back_by_the_next_meta_update() {
 }
 
 #[test]
-fn a_limit_of_zero_is_none() {
+fn a_limit_of_zero_means_no_limit() {
     let after = log_vars_after([0.0; 3], [1e5, 1e5, 1e5], &maw_options { log_var_limit: 0.0, ..small_options() });
     assert!(after.iter().all(|&s| s < -1000.0), "{after:?}");
 }
@@ -212,7 +212,7 @@ fn with_another_objective_log_variances_are_neither_moved_nor_limited() {
 // Two meta-updates in a row.
 
 #[test]
-fn a_second_meta_update_in_a_row_is_the_first_of_an_optimizer_with_the_moved_attention_module() {
+fn a_second_meta_update_equals_the_first_of_an_optimizer_with_the_updated_attention_module() {
     for semantics in [MAW_PAPER, MAW_REFERENCE] {
         let (toy, options) = (Toy::small(), maw_options { semantics, ..small_options() });
         let (mut twice, mut params) = (toy.handle(&options), toy.start.clone());
@@ -224,7 +224,7 @@ fn a_second_meta_update_in_a_row_is_the_first_of_an_optimizer_with_the_moved_att
         let second = toy.meta_update(&mut twice, &mut params).expect("the second");
         assert_eq!((second.outcome, second.updates, second.step), (MAW_OUTCOME_UPDATED, 2, 4));
         assert_eq!(bits(&params), theta);
-        assert_eq!(twice.features(), first_features, "the state that it looks at did not change");
+        assert_eq!(twice.features(), first_features, "its input did not change");
         assert_ne!(twice.factors(), first_factors, "Φ did");
 
         let (mut once, mut others) = (toy.handle(&options), toy.start.clone());
@@ -234,7 +234,7 @@ fn a_second_meta_update_in_a_row_is_the_first_of_an_optimizer_with_the_moved_att
         assert_eq!(result.loss_meta.to_bits(), second.loss_meta.to_bits());
         assert_eq!(phi_bits(&once), phi_bits(&twice));
 
-        // Neither left a trace in moments and step counts.
+        // Neither changed moments or step counts.
         toy.train(&mut twice, &mut params, 4, 3);
         toy.train(&mut once, &mut others, 4, 3);
         assert_eq!(snapshot(&twice, &params), snapshot(&once, &others));

@@ -1,4 +1,4 @@
-//! The C ABI as C sees it: the programs of tests/c, compiled as C99, plain and under gcc's sanitizers.
+//! The C ABI from C: the programs of tests/c, compiled as C99, without and with gcc's sanitizers.
 #![cfg(target_os = "linux")]
 
 #[path = "common/compile.rs"]
@@ -60,16 +60,16 @@ fn started(program: &Path, arguments: &[&str]) -> Output {
 fn started_with(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(program.parent().expect("it is in its folder"));
-    // To ask for more memory than there is is one of the tests.
+    // One of the tests asks for more memory than there is.
     command.env("ASAN_OPTIONS", "detect_leaks=1:allocator_may_return_null=1");
     command.env("UBSAN_OPTIONS", "print_stacktrace=1");
-    // CUDA is the emulator's, whatever the machine has.
+    // CUDA is the emulator's, even on a machine with a device.
     command.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels/kernels.cu", "cuda_emulator_of_kernels"));
     command.envs(settings.iter().copied());
     command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }
 
-/// Compiles and runs a program that must succeed and complain of nothing; what it printed.
+/// Compiles and runs a program that must succeed and print no error; returns its output.
 fn passes(name: &str, sources: &[&str], build: Build) -> String {
     passes_with(name, sources, build, &[])
 }
@@ -81,13 +81,13 @@ fn passes_with(name: &str, sources: &[&str], build: Build, settings: &[(&str, &s
         fs::write(folder.join(WANTED), wanted_rows()).expect("the scratch folder can be written");
     }
     let output = started_with(&program(&folder, sources, build), &[], settings);
-    let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name}: {}\n{told}{complaints}", output.status);
-    // A panic that is caught prints nothing; that there is not enough memory for everything is what a row wants.
+    let (printed, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {}\n{printed}{complaints}", output.status);
+    // A caught panic prints nothing; one row asks for more memory than there is.
     let harmless = |line: &str| line.contains("AddressSanitizer failed to allocate");
     assert!(complaints.lines().all(harmless), "{name}: {complaints}");
-    print!("{told}");
-    told.into_owned()
+    print!("{printed}");
+    printed.into_owned()
 }
 
 fn folder(name: &str, build: Build) -> PathBuf {
@@ -96,7 +96,7 @@ fn folder(name: &str, build: Build) -> PathBuf {
 
 const MISUSE: [&str; 8] = [
     "misuse",
-    "misuse_world",
+    "misuse_fixture",
     "misuse_pointers",
     "misuse_structs",
     "misuse_order",
@@ -108,8 +108,8 @@ const MISUSE: [&str; 8] = [
 /// Where misuse.c finds them.
 const WANTED: &str = "functions.inc";
 
-/// What misuse.c must have rows for, as `WANTED("function", "theme")` lines: every function; each of its pointers, NULL;
-/// and where it takes a handle, a busy and a poisoned one.
+/// What misuse.c must have rows for, as `WANTED("function", "theme")` lines: every function; NULL for each of its
+/// pointers; and a busy and a poisoned handle if it takes one.
 fn wanted_rows() -> String {
     let mut lines = String::new();
     let mut want = |function: &str, theme: &str| {
@@ -153,18 +153,18 @@ fn pointers_of(function: &str) -> Vec<(String, bool)> {
 
 #[test]
 fn every_function_refuses_misuse_and_changes_nothing() {
-    let told = passes("misuse", &MISUSE, Build::Plain);
-    assert!(told.contains(" rows, 0 failures") && !told.contains(" 0 rows"), "{told}");
+    let printed = passes("misuse", &MISUSE, Build::Plain);
+    assert!(printed.contains(" rows, 0 failures") && !printed.contains(" 0 rows"), "{printed}");
 }
 
 #[test]
 fn every_function_refuses_misuse_under_sanitizers() {
-    let told = passes("misuse", &MISUSE, Build::Sanitized);
-    assert!(told.contains(" rows, 0 failures") && !told.contains(" 0 rows"), "{told}");
+    let printed = passes("misuse", &MISUSE, Build::Sanitized);
+    assert!(printed.contains(" rows, 0 failures") && !printed.contains(" 0 rows"), "{printed}");
 }
 
 #[test]
-fn what_is_new_in_the_header_and_has_no_rows_is_noticed() {
+fn functions_and_pointers_of_the_header_without_rows_are_reported() {
     let folder = folder("misuse_incomplete", Build::Plain);
     let new = "WANTED(\"maw_step\", \"new_pointer\")\nWANTED(\"maw_new_function\", \"a row\")\n";
     fs::write(folder.join(WANTED), wanted_rows() + new).expect("the scratch folder can be written");
@@ -198,16 +198,16 @@ fn a_program_on_cuda_works() {
     passes("cuda", &["cuda"], Build::Sanitized);
 }
 
-/// On CUDA as the emulator has it, with these settings of its own.
+/// On the CUDA emulator, with these settings.
 fn passes_on_cuda(name: &str, settings: &[(&str, &str)]) {
     for build in [Build::Plain, Build::Sanitized] {
-        let told = passes_with(name, &[name, "cuda_host"], build, settings);
-        assert_eq!(told, format!("{name}: ok\n"), "it came to its end");
+        let printed = passes_with(name, &[name, "cuda_host"], build, settings);
+        assert_eq!(printed, format!("{name}: ok\n"), "it came to its end");
     }
 }
 
 #[test]
-fn a_program_that_replays_a_captured_step_has_the_bits_of_steps() {
+fn a_program_that_replays_a_captured_step_has_the_bits_of_eager_steps() {
     passes_on_cuda("cuda_graphs", &[]);
 }
 
@@ -217,11 +217,11 @@ fn a_programs_run_moves_between_the_cpu_and_cuda() {
 }
 
 #[test]
-fn a_program_for_which_everything_goes_wrong_on_cuda_is_told_what() {
+fn every_failure_of_a_program_on_cuda_is_reported_with_its_cause() {
     passes_on_cuda("cuda_errors", &[("CUDA_EMULATOR_DEVICES", "2")]);
 }
 
-/// Makes a driver of which there is nothing but its start; the folder.
+/// Makes a driver that has only cuInit, and returns its folder.
 fn ancient_driver(folder: PathBuf) -> PathBuf {
     fs::create_dir(&folder).expect("a folder");
     let source = folder.join("driver.c");
@@ -233,7 +233,7 @@ fn ancient_driver(folder: PathBuf) -> PathBuf {
 }
 
 #[test]
-fn a_program_on_a_machine_without_cuda_that_will_do_is_told_why_and_nothing_is_printed_beside() {
+fn without_a_suitable_cuda_driver_a_program_gets_the_reason_and_nothing_else_is_printed() {
     for build in [Build::Plain, Build::Sanitized] {
         let folder = folder("cuda_missing", build);
         let program = program(&folder, &["cuda_missing"], build);
@@ -252,22 +252,23 @@ fn a_program_on_a_machine_without_cuda_that_will_do_is_told_why_and_nothing_is_p
             ("CUDA_EMULATOR_COMPUTE", "61", "CUDA device 0 has compute capability 6.1"),
         ] {
             let output = started_with(&program, &[], &[(setting, value)]);
-            let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            assert!(output.status.success() && complaints.is_empty(), "{setting}={value}: {told}{complaints}");
-            assert!(told.starts_with("available: 0\n"), "{setting}={value}: {told}");
+            let (printed, complaints) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success() && complaints.is_empty(), "{setting}={value}: {printed}{complaints}");
+            assert!(printed.starts_with("available: 0\n"), "{setting}={value}: {printed}");
             for asked in ["optimizer", "buffer"] {
                 let refused = format!("\n{asked}: MAW_UNSUPPORTED: CUDA is not available: {expected}");
-                assert_eq!(told.matches(&refused).count(), 2, "{setting}={value}: {told}");
+                assert_eq!(printed.matches(&refused).count(), 2, "{setting}={value}: {printed}");
             }
         }
         let output = started(&program, &[]);
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(told.starts_with("available: 1\n") && told.matches("MAW_OK").count() == 4, "{told}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(printed.starts_with("available: 1\n") && printed.matches("MAW_OK").count() == 4, "{printed}");
     }
 }
 
 #[test]
-fn threads_are_told_apart() {
+fn optimizers_may_be_used_from_several_threads() {
     passes("threads", &["threads"], Build::Plain);
     passes("threads", &["threads"], Build::Sanitized);
 }

@@ -1,6 +1,6 @@
-//! What a checkpoint must have in common with the optimizer that loads it, who wins where they may differ, the attention
-//! module alone, one tensor's state, and the file as other programs see it. That a run goes on bit for bit is in
-//! `resume.rs`; damaged files are in `hostile.rs`.
+//! What a checkpoint must have in common with the optimizer that loads it, which options are used where they may
+//! differ, the attention module alone, one tensor's state, and the file as read by other programs. That a resumed run
+//! has the same bits is tested in `resume.rs`; damaged files in `hostile.rs`.
 
 mod common;
 
@@ -153,7 +153,7 @@ const STRUCTURAL: [Change; 13] = [
     ("weighting", |o| o.weighting = MAW_WEIGHTING_SUM),
 ];
 
-const STEERING: [Change; 21] = [
+const LATER_STEPS_ONLY: [Change; 21] = [
     ("seed", |o| o.seed = 8),
     ("total_steps", |o| o.total_steps = 0),
     ("meta_interval", |o| o.meta_interval = 3),
@@ -194,17 +194,17 @@ fn structural_options_must_be_equal_whatever_the_flags() {
     refuses(&mut wider, &file, 0, MAW_MISMATCH, &["options.group_embed_dim: 4 in the file, 5 here"]);
 }
 
-/// The options as the dump shows them.
+/// The options in the dump.
 fn options_of(handle: &mut Handle) -> serde_json::Value {
     let dump: serde_json::Value = serde_json::from_str(&handle.dump().expect("a dump")).expect("JSON");
     dump["options"].clone()
 }
 
 #[test]
-fn steering_options_may_differ_with_a_flag_that_says_who_wins() {
+fn options_that_affect_only_later_steps_may_differ_with_a_flag() {
     let (toy, mut handle, _) = trained(&small_options());
     let (file, of_file) = (handle.save_bytes(0).expect("saved"), options_of(&mut handle));
-    for (name, change) in STEERING {
+    for (name, change) in LATER_STEPS_ONLY {
         let mut options = small_options();
         change(&mut options);
         let fresh = || toy.handle(&options);
@@ -231,16 +231,16 @@ fn steering_options_may_differ_with_a_flag_that_says_who_wins() {
 }
 
 #[test]
-fn every_option_is_structural_or_steering_or_of_the_machine() {
+fn every_option_is_in_one_of_the_lists_or_belongs_to_the_machine() {
     let (_, mut handle, _) = trained(&small_options());
     for name in options_of(&mut handle).as_object().expect("options").keys() {
-        let known = STRUCTURAL.iter().chain(&STEERING).any(|(known, _)| known == name);
+        let known = STRUCTURAL.iter().chain(&LATER_STEPS_ONLY).any(|(known, _)| known == name);
         assert!(known || ["threads", "verify_params", "device"].contains(&name.as_str()), "{name} is tested nowhere");
     }
 }
 
 #[test]
-fn hyper_parameters_follow_the_winner() {
+fn the_flag_also_chooses_between_hyper_parameters() {
     let (toy, mut handle, _) = trained(&small_options());
     handle.set_lr(0, 0.007).expect("a learning rate");
     let file = handle.save_bytes(0).expect("saved");
@@ -287,7 +287,7 @@ fn an_attention_module_moves_into_another_model() {
 }
 
 #[test]
-fn an_attention_module_that_reads_something_else_is_refused() {
+fn an_attention_module_with_other_inputs_is_refused() {
     let (toy, mut handle, _) = trained(&small_options());
     for (name, change) in STRUCTURAL {
         let mut options = small_options();
@@ -306,7 +306,7 @@ fn an_attention_module_that_reads_something_else_is_refused() {
 }
 
 #[test]
-fn embeddings_bind_an_attention_module_to_its_groups() {
+fn with_embeddings_an_attention_module_needs_the_same_groups() {
     let enhanced = maw_options { feature_version: MAW_FEATURES_ENHANCED, ..small_options() };
     let (toy, mut handle, _) = trained(&enhanced);
     let file = handle.save_bytes(MAW_ATTENTION_ONLY).expect("saved");
@@ -351,7 +351,7 @@ fn while_a_meta_update_is_open_nothing_is_saved_loaded_or_set() {
 // One tensor's state.
 
 #[test]
-fn a_state_that_no_run_has_is_refused_and_changes_nothing() {
+fn an_invalid_state_is_refused_and_changes_nothing() {
     let (toy, mut handle, _) = trained(&small_options());
     let before = handle.save_bytes(0).expect("saved");
     for (tensor, spec) in toy.specs.iter().enumerate() {
@@ -457,23 +457,23 @@ fn moments_of_many_buffers_are_saved_loaded_and_checked_to_the_last_element() {
 }
 
 #[test]
-fn a_run_that_looks_at_nothing_may_have_moments_that_are_not_finite() {
+fn an_unchecked_run_may_have_moments_that_are_not_finite() {
     let plain = maw_options { modulation: 0, nonfinite: MAW_NONFINITE_PROPAGATE, ..small_options() };
     let toy = Toy::small();
     let (mut handle, mut params) = (toy.handle(&plain), toy.start.clone());
     let mut grads = toy.gradients(0, &params);
     grads[0].as_mut().expect("it has a gradient").set(0, f64::NAN);
-    handle.step(&mut params, &grads).expect("nobody looks");
+    handle.step(&mut params, &grads).expect("no check");
     let file = handle.save_bytes(0).expect("saved");
     let mut other = toy.handle(&plain);
     other.load_bytes(&file, 0).expect("it fits");
     assert_eq!(other.save_bytes(0).expect("saved"), file);
     let mut careful = toy.handle(&maw_options { nonfinite: MAW_NONFINITE_SKIP, ..plain });
     refuses(&mut careful, &file, MAW_LOAD_OWN_WINS, MAW_CORRUPT, &["'exp_avg.embed.weight' has a value"]);
-    careful.load_bytes(&file, MAW_LOAD_FILE_WINS).expect("the file's policy holds then");
+    careful.load_bytes(&file, MAW_LOAD_FILE_WINS).expect("the file's policy is used then");
 }
 
-// The file as others see it.
+// The file as read by other programs.
 
 #[test]
 fn the_safetensors_crate_reads_it() {
@@ -511,7 +511,7 @@ fn the_safetensors_crate_reads_it() {
 }
 
 #[test]
-fn a_writer_that_knows_the_pages_rules_alone_is_understood() {
+fn a_file_written_from_the_format_page_alone_is_loaded() {
     let (toy, mut handle, _) = trained(&maw_options { semantics: MAW_REFERENCE, ..small_options() });
     let file = handle.save_bytes(0).expect("saved");
     let mut rebuilt = Checkpoint::parse(&file);
@@ -525,9 +525,9 @@ fn a_writer_that_knows_the_pages_rules_alone_is_understood() {
 fn python() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(root.join("scripts/python.sh")).output().expect("scripts/python.sh can be run");
-    let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (printed, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{complaints}");
-    PathBuf::from(told.lines().last().expect("it names the program"))
+    PathBuf::from(printed.lines().last().expect("it names the program"))
 }
 
 #[test]
@@ -541,16 +541,16 @@ fn pythons_safetensors_package_reads_it() {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/read_checkpoint.py");
     let output = Command::new(python()).arg(program).arg(&path).output().expect("Python can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     for (i, spec) in toy.specs.iter().enumerate() {
         let state = handle.tensor_state(i, spec).expect("a tensor");
         for (prefix, moment) in [("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)] {
-            let tensor = &told["tensors"][format!("{prefix}.{}", spec.name)];
+            let tensor = &printed["tensors"][format!("{prefix}.{}", spec.name)];
             assert_eq!(tensor["shape"], serde_json::json!(spec.shape));
             let found: Vec<u64> = serde_json::from_value(tensor["bits"].clone()).expect("numbers");
             assert_eq!(found, float_bits(&moment.values()), "{prefix}.{}", spec.name);
         }
     }
-    assert_eq!(told["description"]["counters"]["steps"], 5);
-    assert_eq!(told["checksum_is_right"], true);
+    assert_eq!(printed["description"]["counters"]["steps"], 5);
+    assert_eq!(printed["checksum_is_right"], true);
 }

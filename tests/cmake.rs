@@ -21,7 +21,7 @@ impl Temporary {
     fn new(name: &str) -> Self {
         let folder = env::temp_dir().join(format!("metaadamw-{}-{name}", process::id()));
         fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        // A link in the path would hide a moved prefix that still looks at its old place.
+        // A symbolic link in the path would hide that a moved prefix still refers to its old place.
         Temporary(folder.canonicalize().expect("it was just made"))
     }
 
@@ -29,7 +29,7 @@ impl Temporary {
         self.0.join(path)
     }
 
-    /// The consumer's sources, where nothing of ours is above them.
+    /// A copy of the consumer's sources outside of this tree.
     fn consumer(&self) -> PathBuf {
         let folder = self.join("consumer");
         fs::create_dir_all(&folder).expect("in a folder of ours");
@@ -42,7 +42,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0); // what stays is the system's to clean
+        let _ = fs::remove_dir_all(&self.0); // what remains is for the system to clean
     }
 }
 
@@ -74,7 +74,7 @@ fn build(folder: &Path) {
     run(Command::new("cmake").arg("--build").arg(folder));
 }
 
-/// Runs both programs, and looks which of the libraries they loaded.
+/// Runs both programs, and checks which of the libraries they loaded.
 fn both_programs_work(folder: &Path, kind: Kind) {
     for program in ["in_c", "in_cpp"] {
         let program = folder.join(program);
@@ -95,7 +95,7 @@ fn from_sources(route: &str, kind: Kind) {
     both_programs_work(&built, kind);
 }
 
-/// Builds and installs the library, takes the build away, and moves the prefix.
+/// Builds and installs the library, deletes the build, and moves the prefix.
 fn installed_and_moved(folder: &Temporary, kind: Kind) -> PathBuf {
     let (built, first, moved) = (folder.join("library"), folder.join("first"), folder.join("moved/a prefix"));
     run(configure(root(), &built, kind).arg(define("CMAKE_INSTALL_PREFIX", &first)).arg("-DCMAKE_INSTALL_LIBDIR=lib"));

@@ -19,7 +19,7 @@ use std::{env, fs, thread};
 /// Tests run side by side; a folder is built by one of them at a time.
 static BUILDING: Mutex<()> = Mutex::new(());
 
-/// Builds the CMake project at `source` into `target/tmp/name`, which is kept: another run builds what has changed.
+/// Builds the CMake project at `source` in `target/tmp/name`, incrementally if it was built before.
 /// The library comes from where `cargo build --release` puts it.
 fn built(source: &str, name: &str) -> PathBuf {
     let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ fn built(source: &str, name: &str) -> PathBuf {
 fn the_wrappers_tests_pass_in_cpp17_in_cpp20_and_with_sanitizers() {
     let folder = built("tests/cpp", "cpp");
     let mut tests = Command::new("ctest");
-    // CUDA is the emulator's, whatever the machine has.
+    // CUDA is the emulator's, even on a machine with a device.
     tests.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels/kernels.cu", "cuda_emulator_of_kernels"));
     run(tests.arg("--output-on-failure").current_dir(&folder));
     let symbols = run(Command::new("nm").arg(folder.join("sanitized")));
@@ -128,9 +128,9 @@ fn the_demo_draws_the_repositorys_series_and_any_other() {
         let mut command = Command::new(&demo);
         command.args(["--epochs", "2", "--seeds", "2", "--svg", "curves.svg"]).args(&input);
         let output = run(command.current_dir(&folder));
-        let told = String::from_utf8_lossy(&output.stdout);
+        let printed = String::from_utf8_lossy(&output.stdout);
         for wanted in ["MetaAdamW  ", "linear.shallow.weight", "meta-updates"] {
-            assert!(told.contains(wanted), "{wanted}: {told}");
+            assert!(printed.contains(wanted), "{wanted}: {printed}");
         }
         let svg = fs::read_to_string(folder.join("curves.svg")).expect("the demo wrote it");
         assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("NaN") && svg.contains("wave") != input.is_empty());
@@ -194,14 +194,14 @@ fn the_demo_resumed_gives_the_same_bits_as_uninterrupted_even_after_a_kill() {
         (["--resume", "runs", "--until", "2"], "has 3 epochs of"),
     ] {
         let output = command("6", &arguments).output().expect("the demo runs");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(wanted), "{wanted}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && printed.contains(wanted), "{wanted}: {printed}");
     }
     let waves: Vec<String> = (0..1500).map(|i| format!("{:.5}", (f64::from(i) * 0.3).sin())).collect();
     fs::write(folder.join("waves.csv"), format!("wave\n{}\n", waves.join("\n"))).expect("ours");
     let other = ["--csv", "waves.csv", "--column", "wave", "--resume", "runs"];
-    let told = command("6", &other).output().expect("the demo runs").stderr;
-    assert!(String::from_utf8_lossy(&told).contains("on another series"), "{}", String::from_utf8_lossy(&told));
+    let printed = command("6", &other).output().expect("the demo runs").stderr;
+    assert!(String::from_utf8_lossy(&printed).contains("on another series"), "{}", String::from_utf8_lossy(&printed));
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn the_demo_says_what_is_wrong_with_its_input() {
         (["--epochs", "0", "--seeds", "1"], "usage"),
     ] {
         let output = Command::new(&demo).args(arguments).current_dir(&folder).output().expect("the demo runs");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(wanted), "{wanted}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && printed.contains(wanted), "{wanted}: {printed}");
     }
 }

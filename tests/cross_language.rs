@@ -2,8 +2,9 @@
 //!
 //! The first trains 7 steps with a meta-update in between and saves; the second loads and trains 7 more with another
 //! meta-update. Parameters, moments and Φ must equal, byte for byte, those of the uninterrupted run in Rust. The model,
-//! the loss and the command line are the same in every language: `train STEPS META_AFTER LOAD SAVE PARAMS_IN PARAMS_OUT`,
-//! "-" for none (see `tests/cross_language/`, `bindings/go/internal/crosslanguage`, `bindings/julia/crosslanguage.jl`).
+//! the loss and the command line are the same in every language: `train STEPS META_AFTER LOAD SAVE PARAMS_IN
+//! PARAMS_OUT`, "-" for none (see `tests/cross_language/`, `bindings/go/internal/crosslanguage`,
+//! `bindings/julia/crosslanguage.jl`).
 
 #[path = "common/compile.rs"]
 mod compile;
@@ -20,7 +21,7 @@ use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 const STEPS: u64 = 7;
-/// The meta-update of each half stands after its third step.
+/// The meta-update of each half is after its third step.
 const META_AFTER: u64 = 3;
 
 /// The model: two float32 tensors and a float64 one.
@@ -111,7 +112,7 @@ fn optimizer() -> Optimizer {
     optimizer
 }
 
-/// What the programs in the other languages do, too.
+/// The same as the programs in the other languages.
 fn train(optimizer: &mut Optimizer, model: &mut Model, steps: u64, meta_after: u64) {
     let mut gradient = Model::start();
     for i in 1..=steps {
@@ -134,7 +135,7 @@ fn train(optimizer: &mut Optimizer, model: &mut Model, steps: u64, meta_after: u
     }
 }
 
-/// A run at rest: a checkpoint and the parameters.
+/// A saved run: a checkpoint and the parameters.
 #[derive(Clone, PartialEq, Eq)]
 struct Saved {
     checkpoint: Vec<u8>,
@@ -173,7 +174,7 @@ fn in_other(program: &dyn Fn() -> Command, folder: &Path, from: Option<&Saved>) 
     }
 }
 
-/// What starts a language's program.
+/// The command that starts a language's program.
 type Program = Box<dyn Fn() -> Command>;
 
 /// A folder of this test's own for the shared object under its SONAME, and for programs.
@@ -191,10 +192,9 @@ fn folder() -> &'static Path {
 
 fn cpp() -> Program {
     let program = folder().join("cpp");
-    let mut build = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()));
+    let mut build = compile::compiler("c++17");
     build
-        .args(["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"])
-        .args(["-I", "include", "-I", "bindings/cpp/include", "tests/cross_language/train.cpp", "-o"])
+        .args(["-O1", "-I", "bindings/cpp/include", "tests/cross_language/train.cpp", "-o"])
         .arg(&program)
         .arg(folder().join("libmetaadamw.so"))
         .arg(format!("-Wl,-rpath,{}", folder().display()))
@@ -246,7 +246,7 @@ fn a_run_goes_on_in_every_other_language_bit_for_bit() {
     };
     for (first, program) in &languages {
         let saved = train(program, None);
-        // Equal files: whoever loads this one, loads the same run.
+        // Equal files are the same run.
         assert!(saved == half, "{first}'s first half differs from Rust's");
         for (second, program) in languages.iter().filter(|(second, _)| second != first) {
             assert!(train(program, Some(&saved)) == whole, "{first} → {second} differs from the uninterrupted run");
@@ -266,7 +266,7 @@ fn an_interrupted_run_equals_an_uninterrupted_one() {
     assert!(in_rust(Some(&half), STEPS, META_AFTER) == uninterrupted);
 }
 
-/// A checkpoint of version 0.1.0, kept for ever; `METAADAMW_BLESS=1` writes it only where there is none.
+/// A checkpoint of version 0.1.0, never to be replaced; `METAADAMW_BLESS=1` writes it only if it is missing.
 #[test]
 fn the_checkpoint_of_the_first_version_loads() {
     let file = |name: &str| compile::root().join("tests/fixtures").join(name);

@@ -2,17 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-fn kernels(extension: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/kernels/kernels").with_extension(extension)
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/kernels")
 }
 
-fn sha256(path: &Path) -> String {
+fn ptx() -> String {
+    fs::read_to_string(folder().join("kernels.ptx")).expect("the PTX")
+}
+
+/// kernels.cu and what it may include, in the order of names.
+fn sources() -> Vec<PathBuf> {
+    let files = fs::read_dir(folder()).expect("the folder").map(|entry| entry.expect("an entry").path());
+    let mut headers: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "cuh")).collect();
+    headers.sort();
+    std::iter::once(folder().join("kernels.cu")).chain(headers).collect()
+}
+
+fn sha256(files: &[PathBuf]) -> String {
     let (program, arguments): (_, &[&str]) =
         if cfg!(target_os = "linux") { ("sha256sum", &[]) } else { ("shasum", &["-a", "256"]) };
-    let output = Command::new(program).args(arguments).arg(path).output().expect(program);
+    let mut child =
+        Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect(program);
+    let mut input = child.stdin.take().expect("a pipe");
+    for file in files {
+        input.write_all(&fs::read(file).expect("a source")).expect("it is read");
+    }
+    drop(input);
+    let output = child.wait_with_output().expect(program);
     assert!(output.status.success(), "{program}: {}", output.status);
     let told = String::from_utf8(output.stdout).expect("text");
     told.split(' ').next().expect("a sum").to_owned()
@@ -20,21 +40,21 @@ fn sha256(path: &Path) -> String {
 
 #[test]
 fn the_committed_ptx_is_of_these_kernels() {
-    let ptx = fs::read_to_string(kernels("ptx")).expect("the PTX");
-    let expected = format!("// sha256 of kernels.cu: {}", sha256(&kernels("cu")));
-    assert_eq!(ptx.lines().next(), Some(expected.as_str()), "run scripts/ptx.sh and commit kernels.ptx");
+    let sources = sources();
+    assert!(sources.len() > 10, "{sources:?}");
+    let expected = format!("// sha256 of kernels.cu and *.cuh: {}", sha256(&sources));
+    assert_eq!(ptx().lines().next(), Some(expected.as_str()), "run scripts/ptx.sh and commit kernels.ptx");
 }
 
 #[test]
 fn it_runs_on_volta() {
-    let ptx = fs::read_to_string(kernels("ptx")).expect("the PTX");
-    assert!(ptx.contains("\n.version 7.8\n.target sm_70\n"));
+    assert!(ptx().contains("\n.version 7.8\n.target sm_70\n"));
 }
 
 /// One of m, two of v and two of θ, of a pack's four elements and of one apart; θ′ does not count where it is not wanted.
 #[test]
 fn only_the_products_of_16_bit_steps_are_fused() {
-    let ptx = fs::read_to_string(kernels("ptx")).expect("the PTX");
+    let ptx = ptx();
     assert!(!ptx.contains("fma.rn.f64"), "a multiplication and an addition have become one");
     let kernels = ptx.split(".entry ").skip(1).map(|kernel| kernel.split('(').next().expect("its name"));
     let fused = |kernel| instructions(&ptx, kernel).iter().filter(|i| i.starts_with("fma.rn.f32")).count();
@@ -53,7 +73,7 @@ fn instructions<'a>(ptx: &'a str, kernel: &str) -> Vec<&'a str> {
 
 #[test]
 fn updates_access_four_floats_at_once() {
-    let ptx = fs::read_to_string(kernels("ptx")).expect("the PTX");
+    let ptx = ptx();
     for kernel in ["maw_update", "maw_update_counting", "maw_update_unseen"] {
         let all = instructions(&ptx, kernel);
         let count = |begin: &str, part: &str| all.iter().filter(|i| i.starts_with(begin) && i.contains(part)).count();

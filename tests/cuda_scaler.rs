@@ -206,7 +206,7 @@ fn where_the_host_decides_a_scale_and_a_flag_on_the_device_are_refused() {
             ("device_grad_scale", maw_step_options { found_inf: std::ptr::null(), ..all }),
             ("found_inf", maw_step_options { device_grad_scale: std::ptr::null(), ..all }),
         ] {
-            let failure = run.handle.launch(&run.params, &run.grads, &wrong).expect_err("nobody would read it");
+            let failure = run.handle.launch(&run.params, &run.grads, &wrong).expect_err("no kernel would read it");
             assert_eq!(failure.status, MAW_INVALID_ARGUMENT, "{failure:?}");
             let expected =
                 format!("step_options.{name} is a pointer, expected NULL on the CPU, with verify_params and");

@@ -9,7 +9,7 @@ use metaadamw::ffi::maw_abi_version;
 use std::process::Command;
 use std::{env, fs};
 
-/// What a shared library of ours may need: the C library with its loader, and unwinding.
+/// The shared libraries that ours may need: the C library with its loader, and unwinding.
 const NEEDED: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux"];
 
 fn tool(name: &str, arguments: &[&str]) -> String {
@@ -17,7 +17,7 @@ fn tool(name: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("tools print ASCII here")
 }
 
-/// Exported symbols, sorted; the test hook, which no released library has, left out.
+/// Exported symbols, sorted, without the test hook, which released libraries do not have.
 fn exported() -> Vec<String> {
     let listing = tool("nm", &["-D", "--defined-only", "--format=posix"]);
     let mut names: Vec<String> = listing.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();

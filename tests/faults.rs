@@ -1,5 +1,5 @@
-//! Whatever fails while a file is saved, and wherever the process is killed: afterwards the file is the old one or the
-//! new one, and a failure that the process survives leaves no other file.
+//! Whichever system call fails while a file is saved, and wherever the process is killed: afterwards the file is the
+//! old one or the new one, and a failure that the process survives leaves no other file.
 //!
 //! A C program saves over an old file with tests/c/failing_calls.c loaded before the library: for each system call in
 //! turn, and for each way to fail.
@@ -23,9 +23,9 @@ struct Stage {
     new: Vec<u8>,
 }
 
-/// What a run with a fault led to.
+/// The outcome of a run with a fault.
 struct Outcome {
-    /// The call that was to fail, if the program came so far.
+    /// The call that failed, if the program reached it.
     fault: Option<String>,
     output: Output,
 }
@@ -85,8 +85,8 @@ impl Stage {
         let mut command = self.command("2");
         command.env("LD_PRELOAD", &self.shim).env("FAULT_FOLDER", &self.folder);
         let output = command.env("FAULT_AT", at.to_string()).env("FAULT_HOW", how).output().expect("it can be run");
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        let fault = told.lines().find_map(|line| line.strip_prefix("fault: ")).map(str::to_owned);
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let fault = printed.lines().find_map(|line| line.strip_prefix("fault: ")).map(str::to_owned);
         Outcome { fault, output }
     }
 
@@ -94,7 +94,7 @@ impl Stage {
         fs::read(self.file()).is_ok_and(|bytes| bytes == self.new)
     }
 
-    /// Neither a mixture nor a part.
+    /// The file is exactly the old or the new one.
     fn check_file(&self, over: Option<&[u8]>, what: &str) {
         let found = fs::read(self.file()).ok();
         assert!(
@@ -108,7 +108,7 @@ impl Stage {
         names.map(|n| n.to_string_lossy().into_owned()).filter(|n| n != "run.safetensors").collect()
     }
 
-    /// Every call in turn; what failed.
+    /// Makes every call fail in turn; returns the names of those that did.
     fn each_call(&self, over: Option<&[u8]>, how: &str, mut check: impl FnMut(&str, &Output)) -> Vec<String> {
         let mut faults = Vec::new();
         for at in 1.. {
@@ -143,11 +143,11 @@ fn a_save_that_fails_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_
         for how in [ENOSPC, EIO, EACCES, "full"] {
             let mut renamed = false;
             let faults = stage.each_call(over, how, |fault, output| {
-                let told = String::from_utf8_lossy(&output.stdout);
-                assert_eq!(stage.others(), [""; 0], "{fault}, {how}: a temporary file stayed; {told}");
+                let printed = String::from_utf8_lossy(&output.stdout);
+                assert_eq!(stage.others(), [""; 0], "{fault}, {how}: a temporary file stayed; {printed}");
                 if output.status.success() {
-                    // What the library can do without, or what cannot matter any more: the file is whole and synced.
-                    // A folder that may not be read cannot be opened to be synced.
+                    // Calls whose failure does not matter: the file is complete and synced. A folder without read
+                    // permission cannot be opened to be synced.
                     let unreadable = (fault, how) == ("open64", EACCES);
                     assert!(
                         unreadable || ["close", "fchmod", "realpath", "statx"].contains(&fault),
@@ -156,8 +156,8 @@ fn a_save_that_fails_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_
                     assert!(stage.is_new(), "{fault}, {how}: success means the new file");
                 } else {
                     assert_eq!(output.status.code(), Some(1), "{fault}, {how}: {:?}", output.status);
-                    assert!(told.starts_with("MAW_IO: "), "{told}");
-                    assert!(told.contains(&stage.folder.display().to_string()), "it names the place: {told}");
+                    assert!(printed.starts_with("MAW_IO: "), "{printed}");
+                    assert!(printed.contains(&stage.folder.display().to_string()), "it names the place: {printed}");
                     assert!(renamed || !stage.is_new(), "{fault}, {how}: not yet renamed");
                 }
                 renamed |= fault == "rename";
@@ -195,22 +195,22 @@ fn a_process_killed_at_any_call_leaves_the_old_file_or_the_new_one() {
 }
 
 #[test]
-fn interrupted_calls_and_short_writes_are_gone_on_with() {
+fn interrupted_calls_and_short_writes_are_continued() {
     let stage = Stage::new("faults_interrupted");
     for how in [EINTR, "short"] {
         stage.each_call(Some(&stage.old), how, |fault, output| {
             if fault == "rename" && how == EINTR {
                 return; // rename is never interrupted
             }
-            let told = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && stage.is_new(), "{fault}, {how}: {told}");
+            let printed = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && stage.is_new(), "{fault}, {how}: {printed}");
             assert_eq!(stage.others(), [""; 0]);
         });
     }
 }
 
 #[test]
-fn a_link_is_followed_and_permissions_are_kept() {
+fn a_symbolic_link_is_followed_and_permissions_are_preserved() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let stage = Stage::new("faults_link");
     let (real, link) = (stage.folder.join("elsewhere"), stage.file());
@@ -288,7 +288,7 @@ fn a_file_that_is_a_mount_point_is_told_with_what_to_do() {
 }
 
 #[test]
-fn places_where_nothing_can_be_saved_are_named() {
+fn errors_name_the_path_that_cannot_be_saved_to() {
     let stage = Stage::new("faults_places");
     fs::create_dir(stage.folder.join("folder")).expect("a folder");
     let long = "n".repeat(255);
@@ -300,15 +300,15 @@ fn places_where_nothing_can_be_saved_are_named() {
     ] {
         let output =
             Command::new(&stage.program).arg(stage.folder.join(path)).arg("2").output().expect("it can be run");
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
-            output.status.code() == Some(1) && told.starts_with("MAW_IO: ") && told.contains(text),
-            "{path}: {told}"
+            output.status.code() == Some(1) && printed.starts_with("MAW_IO: ") && printed.contains(text),
+            "{path}: {printed}"
         );
         assert_eq!(stage.others(), ["folder"], "{path}");
         assert!(stage.is_new(), "{path}");
     }
-    // The longest name that there is can be saved to.
+    // A file name of the maximal length can be saved to.
     run(Command::new(&stage.program).arg(stage.folder.join(Path::new(&long))).arg("2"));
     assert_eq!(fs::read(stage.folder.join(&long)).expect("it is there"), stage.new);
     // So can a name without a folder.

@@ -1,4 +1,4 @@
-//! The library against the golden cases of spec section 8, through the C ABI.
+//! The library against the golden cases, through the C ABI.
 //!
 //! Every case of `tests/golden`, or of the folder in the environment variable `METAADAMW_GOLDEN`, in both dtypes
 //! and with both ways to take differences. Everything that a case holds is compared. The worst errors are printed.
@@ -14,7 +14,7 @@ use common::tensor::{Tensor, bits, float_bits};
 use common::tolerance::{Mode, Phase};
 use metaadamw::ffi::*;
 
-/// One case on its way through the library. Tensors stand in registration order.
+/// One case run by the library. Tensors are in registration order.
 struct Run<'a> {
     case: &'a Case,
     mode: Mode,
@@ -115,8 +115,8 @@ impl<'a> Run<'a> {
             self.features_and_factors(&format!("expect.{step}"))?;
         } else if let Some(before) = before {
             let after = self.handle.features().map_err(text)?;
-            let kept = float_bits(&before) == float_bits(&after);
-            self.report.holds(kept, || format!("step {step}: skipped, but the features changed"));
+            let unchanged = float_bits(&before) == float_bits(&after);
+            self.report.holds(unchanged, || format!("step {step}: skipped, but the features changed"));
         }
         let params = self.exact_params()?;
         self.params_close("parameters", &format!("expect.{step}.param"), &params)
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The meta-update and everything the case expects of it.
+    /// The meta-update and everything that the case expects of it.
     fn meta_update(&mut self) -> Result<(), String> {
         let case = self.case;
         self.phase = Phase::Meta;
@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
         });
         let result = result.map_err(text)?;
         self.report.holds(bits(&params) == theta, || "the meta-update did not put θ back".to_owned());
-        let told = Told::new(&seen);
+        let asked = Asked::new(&seen);
         for (request, params) in seen {
             match place_of(&request) {
                 Place::Theta => {
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
                 Place::Difference => {}
             }
         }
-        self.result_is_right(&result, &told)?;
+        self.result_is_right(&result, &asked)?;
         self.features_and_factors("expect.meta")?;
         for name in ["alpha", "beta", "lambda1", "lambda2"] {
             let expected = case.need(&format!("expect.meta.d_{name}"))?;
@@ -210,11 +210,11 @@ impl<'a> Run<'a> {
     }
 
     /// Outcome, terms, losses. What was not evaluated is NaN.
-    fn result_is_right(&mut self, result: &maw_meta_result, told: &Told) -> Result<(), String> {
+    fn result_is_right(&mut self, result: &maw_meta_result, asked: &Asked) -> Result<(), String> {
         let case = self.case;
         let steps = self.handle.steps().map_err(text)?;
         let counts = (result.outcome, result.updates, result.evaluations, result.step);
-        let expected = (MAW_OUTCOME_UPDATED, 1, told.evaluations, steps);
+        let expected = (MAW_OUTCOME_UPDATED, 1, asked.evaluations, steps);
         self.report.holds(counts == expected, || {
             format!("(outcome, updates, evaluations, step) = {counts:?}, not {expected:?}")
         });
@@ -223,10 +223,10 @@ impl<'a> Run<'a> {
         let objective = case.objective();
         let needs = |term: &str| objective == "combined" || objective == term;
         let numbers = [
-            ("L_train", result.loss_train, told.train),
-            ("L_val", result.loss_validation, told.validation),
-            ("L_b2", result.loss_train_moved, told.train_moved),
-            ("L_val_moved", result.loss_validation_moved, told.validation_moved),
+            ("L_train", result.loss_train, asked.train),
+            ("L_val", result.loss_validation, asked.validation),
+            ("L_b2", result.loss_train_moved, asked.train_moved),
+            ("L_val_moved", result.loss_validation_moved, asked.validation_moved),
             ("L_grad", result.term_gradient, needs("gradient")),
             ("L_loss", result.term_loss_decrease, needs("loss_decrease")),
             ("L_gap", result.term_gen_gap, needs("gen_gap")),
@@ -241,13 +241,13 @@ impl<'a> Run<'a> {
             }
         }
         let (idle, expected) = (f64::from(result.idle_groups), number("idle_groups")?);
-        let same = !told.train_moved || idle.total_cmp(&expected).is_eq();
+        let same = !asked.train_moved || idle.total_cmp(&expected).is_eq();
         self.report.holds(same, || format!("{idle} idle groups, not {expected}"));
         let moves = objective != "gen_gap";
-        let asked = told.train_moved || told.validation_moved;
-        self.report.holds(asked == moves, || "evaluations at the moved parameters: too many or none".to_owned());
+        let any_moved = asked.train_moved || asked.validation_moved;
+        self.report.holds(any_moved == moves, || "evaluations at the moved parameters: too many or none".to_owned());
         if !moves {
-            // The case has θ′ all the same; the library does not make it.
+            // The case has θ′ nevertheless; the library does not compute it.
             for i in &self.order {
                 case.get(&format!("expect.meta.moved.{i}"));
             }
@@ -288,7 +288,7 @@ fn place_of(request: &maw_meta_request) -> Place {
 }
 
 /// Which losses the host was asked for.
-struct Told {
+struct Asked {
     evaluations: u32,
     train: bool,
     validation: bool,
@@ -296,7 +296,7 @@ struct Told {
     validation_moved: bool,
 }
 
-impl Told {
+impl Asked {
     fn new(seen: &[(maw_meta_request, Vec<Tensor>)]) -> Self {
         let any = |batch, place| seen.iter().any(|(request, _)| request.batch == batch && place_of(request) == place);
         Self {

@@ -1,11 +1,11 @@
-//! The 16-bit formats against others' conversions: the half crate, and PyTorch where it is installed.
+//! The 16-bit conversions against those of the half crate, and of PyTorch where it is installed.
 
 use metaadamw::numeric::half::{BF16, F16, Half};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Every exponent with fractions around what decides rounding, for both formats; and fractions at random.
+/// Every exponent with fractions around the rounding boundaries of both formats, and with random fractions.
 fn values() -> Vec<f32> {
     let mut bits = Vec::new();
     for top in 0..=0x1FF_u32 {

@@ -1,4 +1,4 @@
-//! include/metaadamw.h: generated from src/ffi and not stale, complete, and true about the layout of the structs.
+//! include/metaadamw.h: up to date with src/ffi, complete, and right about the layout of the structs.
 
 #[path = "common/compile.rs"]
 mod compile;
@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::{env, fs};
 
-/// The files of src/ffi in the order in which the header shows what they export.
+/// The files of src/ffi, in the order of the header.
 const SOURCES: [&str; 15] = [
     "version.rs",
     "types.rs",
@@ -31,7 +31,7 @@ const SOURCES: [&str; 15] = [
 /// The header as cbindgen makes it from the sources.
 fn generated() -> String {
     let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).expect("cbindgen.toml is valid");
-    // cbindgen knows no string constants.
+    // cbindgen does not support string constants.
     let version =
         concat!("\n/// The library's version as text.\n#define MAW_VERSION \"", env!("CARGO_PKG_VERSION"), "\"");
     config.after_includes.get_or_insert_default().push_str(version);
@@ -45,25 +45,25 @@ fn generated() -> String {
     without_safety_sections(&text).lines().map(|line| parenthesised(line) + "\n").collect()
 }
 
-/// Rust's `# Safety` says what C's programmers know of every pointer; the chapter "Ownership" says it once.
+/// Leaves out Rust's `# Safety` sections: the header's chapter "Ownership" says it once for all functions.
 fn without_safety_sections(text: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
+    let mut lines: Vec<&str> = Vec::new();
     let mut inside = false;
     for line in text.lines() {
         if line == "/// # Safety" {
             inside = true;
             // The empty line between the comment and this section.
-            kept.pop_if(|line| *line == "///");
+            lines.pop_if(|line| *line == "///");
         }
         inside &= line.starts_with("///");
         if !inside {
-            kept.push(line);
+            lines.push(line);
         }
     }
-    kept.join("\n")
+    lines.join("\n")
 }
 
-/// cbindgen leaves negative numbers bare; `x -MAW_BUSY` is to stay an expression.
+/// Puts negative numbers in parentheses, so that `x -MAW_BUSY` is an expression; cbindgen does not.
 fn parenthesised(line: &str) -> String {
     match line.rsplit_once(" -") {
         Some((define, number)) if define.starts_with("#define ") => format!("{define} (-{number})"),
@@ -156,7 +156,7 @@ fn the_header_compiles_alone_and_twice_as_c_and_as_cpp() {
     let folder = scratch("header_compiles");
     for standard in ["c99", "c11", "c++17"] {
         let include = "#include <metaadamw.h>\n";
-        // ISO C wants a declaration in every file, and the header has many.
+        // ISO C requires a declaration in every file; the header has some.
         compile_as(standard, &folder, include);
         compile_as(standard, &folder, &include.repeat(2));
     }
@@ -223,20 +223,21 @@ fn every_struct_has_the_same_layout_in_c_as_in_rust() {
 }
 
 #[test]
-fn no_struct_has_a_hole() {
+fn no_struct_has_padding() {
     for (name, size, fields) in layouts() {
         let used: usize = fields.iter().map(|(_, _, size)| size).sum();
-        assert_eq!(used, size, "{name} has padding, whose content nobody defines");
+        assert_eq!(used, size, "{name} has padding, whose content is undefined");
     }
 }
 
-/// The text of a binding's own files, what is generated from the header apart.
-fn sources(folder: &str, extension: &str) -> String {
-    let files = fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
-    files
-        .filter(|path| path.extension().is_some_and(|own| own == extension) && !path.ends_with("raw.jl"))
-        .map(|path| fs::read_to_string(path).expect("text"))
-        .collect()
+/// The text of the files below a path with this extension, except for what is generated from the header.
+fn sources(path: &Path, extension: &str) -> String {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path());
+        return entries.map(|path| sources(&path, extension)).collect();
+    }
+    let wanted = path.extension().is_some_and(|own| own == extension) && !path.ends_with("raw.jl");
+    if wanted { fs::read_to_string(path).expect("text") } else { String::new() }
 }
 
 #[test]
@@ -249,14 +250,14 @@ fn every_binding_names_every_constant_of_the_header() {
         .filter(|name| name.starts_with("MAW_") && !versions.contains(name))
         .collect();
     assert!(constants.len() > 80, "the header has its constants as macros: {constants:?}");
-    // What a binding need not name: the other kind of question, and a group that stands for all where one sets them by rule.
+    // Not needed by a binding: the other kind of request, and the index that means every group.
     let bindings: [(&str, &str, &[&str]); 3] = [
         ("bindings/cpp/include", "hpp", &[]),
         ("bindings/go", "go", &["MAW_META_LOSS"]),
         ("bindings/julia/src", "jl", &["MAW_META_LOSS", "MAW_ALL_GROUPS"]),
     ];
     for (folder, extension, needless) in bindings {
-        let text = sources(folder, extension);
+        let text = sources(&root().join(folder), extension);
         let names: std::collections::BTreeSet<&str> =
             text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
         // Julia's statuses are symbols: the name without its prefix.

@@ -1,5 +1,5 @@
-//! A damaged file, or one made to do harm: an error that says what is wrong, nothing changed, no panic, and no memory
-//! beyond the file's own size and what the optimizer itself would need.
+//! A damaged or malicious file: an error that names the cause, nothing changed, no panic, and no more memory than the
+//! file's own size and what the optimizer itself needs.
 //!
 //! The last group is the safetensors project's list of attacks and ours, each with the status that it must have.
 #![allow(unsafe_code, reason = "an allocator that counts")]
@@ -80,7 +80,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The largest allocation and the most at a time, beyond what there was.
+/// The largest allocation, and the peak, beyond what was allocated before.
 fn counted<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
     const START: usize = 1 << 40;
     COUNT.set(Count { live: START, peak: START, largest: 0 });
@@ -91,7 +91,7 @@ fn counted<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
 
 /* ------------------------------------------------------------------ model ---- */
 
-/// Everything that a file can have, as small as it can be.
+/// A small optimizer whose file has every kind of content.
 fn options() -> maw_options {
     maw_options {
         semantics: MAW_REFERENCE,
@@ -118,7 +118,7 @@ fn trained() -> Handle {
     handle
 }
 
-/// What the optimizer needs by itself while it loads: what it expects, what it compares.
+/// What the optimizer itself needs while it loads.
 const OWN: usize = 96 << 10;
 
 struct Victim {
@@ -157,7 +157,7 @@ fn the_file_itself_is_loaded_in_little_memory() {
 }
 
 #[test]
-fn every_truncation_is_found() {
+fn every_truncation_is_detected() {
     let mut victim = Victim::new();
     let whole = victim.before.clone();
     for length in 0..whole.len() {
@@ -169,7 +169,7 @@ fn every_truncation_is_found() {
 }
 
 #[test]
-fn every_flipped_bit_and_every_flipped_byte_is_found() {
+fn every_flipped_bit_and_every_flipped_byte_is_detected() {
     let mut victim = Victim::new();
     let mut flipped = victim.before.clone();
     let (mut by_status, mut as_checksum) = (std::collections::BTreeMap::new(), 0);
@@ -178,7 +178,7 @@ fn every_flipped_bit_and_every_flipped_byte_is_found() {
             flipped[at] ^= mask;
             let flags = [0, MAW_LOAD_FILE_WINS, MAW_ATTENTION_ONLY][at % 3];
             let (status, message) = victim.refuses(&format!("byte {at} with {mask:#x} flipped"), &flipped, flags);
-            // Another digit in format_version is another version, for all that anybody can know.
+            // Another digit in format_version is another version, checksum or not.
             let version = status == MAW_UNSUPPORTED && message.contains("format version");
             assert!(status == MAW_CORRUPT || version, "byte {at}, {mask:#x}: {status} {message}");
             *by_status.entry(status).or_insert(0) += 1;
@@ -337,7 +337,7 @@ fn other_safetensors_files_are_refused() {
 }
 
 #[test]
-fn masses_take_no_more_memory_than_the_file() {
+fn huge_counts_take_no_more_memory_than_the_file() {
     let mut victim = Victim::new();
     let saved = victim.before.clone();
     let many = |name: &dyn Fn(usize) -> String, dtype: &str| {
@@ -349,7 +349,7 @@ fn masses_take_no_more_memory_than_the_file() {
         checkpoint.with(|description| change(description)).bytes()
     };
     let record = json!({ "name": "w", "shape": [], "dtype": "f32", "param_group": 0, "modulation_group": "w" });
-    let masses: [(&str, Vec<u8>); 10] = [
+    let huge: [(&str, Vec<u8>); 10] = [
         ("100,000 tensors", many(&|i| i.to_string(), "F32")),
         ("100,000 tensors that look like ours", many(&|i| format!("exp_avg.{i}"), "F32")),
         ("100,000 names like the attention module's", many(&|i| format!("attention.{i}"), "F64")),
@@ -367,10 +367,10 @@ fn masses_take_no_more_memory_than_the_file() {
         ("a long word", described(&|d| d["options"]["semantics"] = "x".repeat(1 << 20).into())),
         ("a long version", described(&|d| d["library_version"] = "x".repeat(1 << 20).into())),
     ];
-    for (what, bytes) in masses {
+    for (what, bytes) in huge {
         for flags in [0, MAW_ATTENTION_ONLY, MAW_LOAD_FILE_WINS] {
             if what == "a long version" {
-                // It is a checkpoint of a library with a strange number.
+                // A valid checkpoint of a library with a strange version.
                 let (outcome, largest, _) = counted(|| victim.handle.load_bytes(&bytes, flags));
                 outcome.expect("it fits");
                 assert!(largest <= bytes.len(), "{largest}");
@@ -378,7 +378,7 @@ fn masses_take_no_more_memory_than_the_file() {
             }
             if flags == MAW_ATTENTION_ONLY && victim.handle.load_bytes(&bytes, flags).is_ok() {
                 victim.before = victim.handle.save_bytes(0).expect("saved");
-                continue; // what is not needed is not looked at
+                continue; // what is not needed is not checked
             }
             let (status, message) = victim.refuses(what, &bytes, flags);
             assert!([MAW_CORRUPT, MAW_MISMATCH].contains(&status), "{what}: {status} {message}");
@@ -387,7 +387,7 @@ fn masses_take_no_more_memory_than_the_file() {
 }
 
 #[test]
-fn large_tensors_that_nobody_wants_are_not_kept() {
+fn large_unexpected_tensors_are_not_read_into_memory() {
     let mut victim = Victim::new();
     let checkpoint = Checkpoint::parse(&victim.before);
     for name in ["attention.log_vars", "attention.more", "step.w", "last.features", "options.meta_lr", "else"] {
@@ -430,7 +430,7 @@ fn object(value: &mut Value) -> &mut serde_json::Map<String, Value> {
 }
 
 #[test]
-fn descriptions_with_a_right_checksum_are_not_believed() {
+fn invalid_descriptions_with_a_valid_checksum_are_refused() {
     type Change = fn(&mut Value);
     let changes: [(&str, Change, &str); 30] = [
         ("no object", |d| *d = json!([]), "its description"),
@@ -518,7 +518,7 @@ fn descriptions_with_a_right_checksum_are_not_believed() {
 }
 
 #[test]
-fn values_with_a_right_checksum_are_not_believed() {
+fn invalid_values_with_a_valid_checksum_are_refused() {
     let mut victim = Victim::new();
     let checkpoint = Checkpoint::parse(&victim.before);
     let (nan, inf) = (f64::NAN, f64::INFINITY);
@@ -564,7 +564,7 @@ fn values_with_a_right_checksum_are_not_believed() {
 }
 
 #[test]
-fn tensors_that_do_not_belong_there_are_refused() {
+fn unexpected_tensors_are_refused() {
     let mut victim = Victim::new();
     let checkpoint = Checkpoint::parse(&victim.before);
     let names: Vec<String> = checkpoint.parts.iter().map(|part| part.name.clone()).collect();
@@ -610,7 +610,7 @@ fn tensors_that_do_not_belong_there_are_refused() {
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn paths_that_are_not_files_are_refused() {
     let mut handle = trained();
     let before = handle.save_bytes(0).expect("saved");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile_places");
@@ -639,7 +639,7 @@ fn what_is_no_file_is_refused() {
 }
 
 #[test]
-fn the_checksum_is_the_one_of_the_page() {
+fn the_checksum_is_the_one_of_the_format_page() {
     assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     let saved = trained().save_bytes(0).expect("saved");
     assert_eq!(checksummed(saved.clone()), saved);

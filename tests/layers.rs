@@ -1,4 +1,4 @@
-//! A dependency points downward only: src/lib.rs shows the layers, and no module names one above its own.
+//! Dependencies point downward only: src/lib.rs lists the layers, and no module names one above its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ fn every_module_is_in_a_layer_and_the_layers_are_shown_in_lib_rs() {
 }
 
 #[test]
-fn the_processor_and_the_device_do_not_name_each_other() {
+fn the_cpu_and_cuda_backends_do_not_name_each_other() {
     for (own, other) in [("cpu", "cuda"), ("cuda", "cpu")] {
         for (path, text) in files(&src().join("backend").join(own)) {
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -85,9 +85,9 @@ fn the_processor_and_the_device_do_not_name_each_other() {
     }
 }
 
-/// Kernels have names that begin like functions of the C ABI.
+/// Compares whole names, since kernels have names that begin with `maw_` too.
 #[test]
-fn only_the_c_boundary_knows_functions_of_the_c_abi() {
+fn only_src_ffi_names_functions_of_the_c_abi() {
     let exports = fs::read_to_string(src().join("../tests/exports.txt")).expect("tests/exports.txt");
     let functions: Vec<&str> = exports.lines().filter(|line| line.starts_with("maw_")).collect();
     assert!(functions.len() > 50, "{} functions", functions.len());

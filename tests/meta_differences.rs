@@ -1,4 +1,4 @@
-//! The Hessian product of a meta-update against the exact one of a large quadratic model, in float64.
+//! The Hessian-vector product of a meta-update against the exact one of a large quadratic model, in float64.
 
 mod common;
 
@@ -82,7 +82,7 @@ fn derivative(n: usize, offset: f64, curvature: f64, difference: i32) -> (f64, f
 fn differences_are_the_exact_product_even_where_the_sums_of_gradients_are_large() {
     let models = [(1000, 1.0, 1.0), (1000, 100.0, 1.0), (300_000, 100.0, 1.0), (300_000, 100.0, 0.01)];
     for (n, offset, curvature) in models {
-        // What spec section 8 allows each.
+        // The tolerances of the golden cases (common/tolerance.rs).
         for (difference, most) in [(MAW_DIFFERENCE_FORWARD, 1e-6), (MAW_DIFFERENCE_CENTRAL, 1e-5)] {
             let (found, exact) = derivative(n, offset, curvature, difference);
             let error = (found / exact - 1.0).abs();

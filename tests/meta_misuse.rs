@@ -1,4 +1,4 @@
-//! Wrong calls around a meta-update: each has a defined answer, leaves the request open and writes nothing.
+//! Invalid calls during a meta-update: each has a defined result, leaves the request open and writes nothing.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn refused<T>(status: i32, outcome: Outcome<T>, what: &str) {
     }
 }
 
-/// What an undisturbed meta-update leads to.
+/// The result of an undisturbed meta-update.
 fn undisturbed() -> Snapshot {
     let (toy, mut handle, mut params) = trained();
     toy.meta_update(&mut handle, &mut params).expect("a meta-update");
@@ -47,7 +47,7 @@ fn is_not_disturbed(disturb: impl Fn(&Toy, &mut Handle, &mut [Tensor], &maw_meta
     assert_eq!(snapshot(&handle, &params), undisturbed());
 }
 
-/// Tells `answer` with one thing wrong; the request that comes back must not be written.
+/// Answers with one thing wrong; the next request must not be written.
 fn tell_wrongly<'a>(
     what: &str,
     handle: &mut Handle,
@@ -56,11 +56,11 @@ fn tell_wrongly<'a>(
     params: &'a mut [Tensor],
     spoil: impl FnOnce(&mut Tell<'a>),
 ) {
-    let told = maw_meta_answer { request_id: request.id, loss: answer.loss, grad_scale: 1.0, ..meta_answer() };
+    let answered = maw_meta_answer { request_id: request.id, loss: answer.loss, grad_scale: 1.0, ..meta_answer() };
     let count = params.len();
     let mut next = maw_meta_request { id: 4242, replay: 4242, kind: 4242, batch: 4242, ..meta_request() };
     let mut tell =
-        Tell { answer: Some(told), params: Some(params), grads: answer.grads.as_deref(), count, request: None };
+        Tell { answer: Some(answered), params: Some(params), grads: answer.grads.as_deref(), count, request: None };
     spoil(&mut tell);
     let outcome = handle.tell_raw(Tell { request: Some(&mut next), ..tell });
     refused(MAW_INVALID_ARGUMENT, outcome, what);
@@ -101,13 +101,14 @@ fn an_answer_with_a_wrong_argument_leaves_the_request_open() {
 }
 
 #[test]
-fn an_answer_without_room_for_the_next_request_leaves_the_request_open() {
+fn an_answer_with_null_for_the_next_request_leaves_the_request_open() {
     is_not_disturbed(|toy, handle, params, request| {
         let answer = toy.answer(request, params);
-        let told = maw_meta_answer { request_id: request.id, loss: answer.loss, ..meta_answer() };
+        let answered = maw_meta_answer { request_id: request.id, loss: answer.loss, ..meta_answer() };
         let count = params.len();
         let grads = answer.grads.as_deref();
-        let outcome = handle.tell_raw(Tell { answer: Some(told), params: Some(params), grads, count, request: None });
+        let outcome =
+            handle.tell_raw(Tell { answer: Some(answered), params: Some(params), grads, count, request: None });
         refused(MAW_INVALID_ARGUMENT, outcome, "no request");
     });
 }
@@ -153,7 +154,7 @@ fn getters_work_while_a_request_is_open() {
 }
 
 #[test]
-fn without_an_open_request_there_is_nothing_to_tell_or_abort() {
+fn without_an_open_request_answers_and_aborts_are_refused() {
     let (toy, mut handle, mut params) = trained();
     let refuse_both = |handle: &mut Handle, params: &mut [Tensor], when: &str| {
         refused(MAW_INVALID_STATE, handle.abort(params), when);
@@ -173,7 +174,7 @@ fn a_meta_update_cannot_begin_with_the_wrong_number_of_tensors() {
     let before = bits(&params);
     refused(MAW_INVALID_ARGUMENT, handle.begin(&mut params[1..]), "a tensor too few");
     assert_eq!(bits(&params), before);
-    refused(MAW_INVALID_STATE, handle.abort(&mut params), "nothing was begun");
+    refused(MAW_INVALID_STATE, handle.abort(&mut params), "none was begun");
 }
 
 #[test]
@@ -189,14 +190,14 @@ fn before_the_first_meta_update_the_result_says_so_and_there_is_no_gradient() {
 fn the_addresses_of_the_parameters_may_change_between_calls() {
     let (toy, mut handle, mut params) = trained();
     let mut request = handle.begin(&mut params).expect("begin");
-    let mut kept = Vec::new();
+    let mut old_buffers = Vec::new();
     while request.kind != MAW_META_DONE {
         let answer = toy.answer(&request, &params);
-        // The old buffers stay alive, so that the new ones stand elsewhere.
+        // The old buffers stay alive, so that the new ones have other addresses.
         let moved = params.clone();
-        kept.push(std::mem::replace(&mut params, moved));
+        old_buffers.push(std::mem::replace(&mut params, moved));
         request = handle.tell(request.id, &answer, &mut params).expect("an answer");
     }
     assert_eq!(snapshot(&handle, &params), undisturbed());
-    assert_eq!(kept.len(), 6);
+    assert_eq!(old_buffers.len(), 6);
 }

@@ -1,5 +1,5 @@
-//! What a meta-update shows the host and asks of it, for every way in which its vectors are kept: missing gradients, scales,
-//! neighbours, a direction that cancels.
+//! The points at which a meta-update asks for evaluations, for every dtype and precision: missing gradients, loss
+//! scales, perturbed points, and a direction whose norm cancels.
 
 mod common;
 
@@ -61,9 +61,9 @@ fn evaluate(batch: i32, params: &[Tensor], grad: i32, size: f64) -> (f64, Vec<Op
     (loss, grads)
 }
 
-/// A missing gradient is one of zeros, on every batch, in groups of two, after a whole meta-update.
+/// On every batch, in a group of two tensors, after a complete meta-update.
 #[test]
-fn missing_is_zero_after_a_whole_one() {
+fn a_missing_gradient_equals_zeros_after_a_complete_meta_update() {
     for kind in KINDS {
         for batch in [MAW_BATCH_TRAIN_2, MAW_BATCH_VALIDATION] {
             for difference in [MAW_DIFFERENCE_CENTRAL, MAW_DIFFERENCE_FORWARD] {
@@ -85,7 +85,7 @@ fn missing_is_zero_after_a_whole_one() {
                 assert_eq!(phi(true), phi(false), "{kind:?} {batch} {difference}");
             }
         }
-        // B1: a fresh handle and one that had a whole meta-update before agree about w.
+        // B1: a new handle and one that had a complete meta-update before find the same w.
         let alpha = |before: bool| {
             let (mut handle, mut params) = start(kind, &maw_options { meta_lr: 1e-300, ..small_options() });
             let mut one = |missing: bool| {
@@ -109,9 +109,8 @@ fn missing_is_zero_after_a_whole_one() {
     }
 }
 
-/// Scaled gradients, with every difference.
 #[test]
-fn a_scale_changes_nothing_with_any_difference() {
+fn a_loss_scale_changes_nothing_with_any_difference() {
     for difference in [MAW_DIFFERENCE_CENTRAL, MAW_DIFFERENCE_FORWARD, MAW_DIFFERENCE_FIRST_ORDER] {
         let phi = |scale: f64| {
             let kind = (MAW_FLOAT32, MAW_FLOAT32, MAW_PRECISION_NEAREST);
@@ -129,10 +128,9 @@ fn a_scale_changes_nothing_with_any_difference() {
     }
 }
 
-/// What the host is shown, and δ, with 16 bits, masters, tensors that stay, tiny gradients.
-/// The model is linear in H: a central difference divided by the step really made is close to float64's.
+/// With 16-bit parameters, masters, tensors without a gradient on B1, and tiny gradients.
 #[test]
-fn the_neighbours_are_symmetric_steps_of_what_is_stored() {
+fn perturbed_points_are_symmetric_around_the_stored_parameters() {
     for kind in KINDS {
         let (mut handle, mut params) = start(kind, &small_options());
         let (mut moved, mut plus, mut minus, mut count) = (vec![], vec![], vec![], 0);
@@ -159,7 +157,8 @@ fn the_neighbours_are_symmetric_steps_of_what_is_stored() {
             })
             .expect("a meta-update");
         assert_eq!(moved[2], theta[2]);
-        // Tensor 1 has g' = 0 and w = train1·g, small; tensor 2 stays: its midpoint is θ to a unit of the last place.
+        // Tensor 1 has g′ = 0 and a small w along g; tensor 2 does not move: its midpoint is θ to a unit in the last
+        // place.
         let unit = match kind.0 {
             MAW_BFLOAT16 => 1.0 / 128.0,
             MAW_FLOAT16 => 1.0 / 1024.0,
@@ -176,8 +175,8 @@ fn the_neighbours_are_symmetric_steps_of_what_is_stored() {
                 .sum::<f64>()
                 / moved[t].len() as f64;
             assert!(bias.abs() < 0.15 * unit, "{kind:?} tensor {t}: rounded towards zero? {:.3} units", bias / unit);
-            // Both neighbours are roundings of what was shown as θ′, not of something between two numbers: where all three
-            // have one exponent they are equally far from it.
+            // Both perturbed points are computed from θ′ as it was stored, not from the value before rounding: where
+            // all three have the same exponent, both are equally far from θ′.
             let exponent = |x: f64| (x.abs().log2().floor(), x.signum());
             let even = |i: &usize| [plus[t][*i], minus[t][*i]].map(exponent) == [exponent(moved[t][*i]); 2];
             let of_16_bits = kind.0 == MAW_BFLOAT16 || kind.0 == MAW_FLOAT16;
@@ -190,9 +189,9 @@ fn the_neighbours_are_symmetric_steps_of_what_is_stored() {
     }
 }
 
-/// G = g′, a group whose λ₁ is all but 0: ‖w‖² cancels.
+/// g = g′ but for a hundredth, and λ₁ nearly 0: ‖w‖² cancels.
 #[test]
-fn a_cancelling_w_has_a_radius_all_the_same() {
+fn a_direction_whose_norm_cancels_has_the_right_radius() {
     for kind in [KINDS[0], KINDS[1], KINDS[2], KINDS[3]] {
         let (mut handle, mut params) = start(kind, &small_options());
         let sizes = handle.attention_sizes().expect("sizes");
@@ -204,13 +203,13 @@ fn a_cancelling_w_has_a_radius_all_the_same() {
                 handle.set_attention(name, &[0.0, 0.0, -60.0, 0.0]).expect("set");
             }
         }
-        let mut shown = Vec::new();
+        let mut points = Vec::new();
         let result = handle
             .meta_update(&mut params, |r, p| {
                 if r.batch == MAW_BATCH_TRAIN_2 {
-                    shown.push(p.iter().flat_map(Tensor::values).collect::<Vec<f64>>());
+                    points.push(p.iter().flat_map(Tensor::values).collect::<Vec<f64>>());
                 }
-                // The same gradient everywhere but for a hundredth.
+                // The same gradient everywhere, but on B2 with 1 % of noise.
                 let mut random = Random(17);
                 let grads: Vec<_> = p
                     .iter()
@@ -233,13 +232,13 @@ fn a_cancelling_w_has_a_radius_all_the_same() {
             .expect("a meta-update");
         assert_eq!(result.outcome, MAW_OUTCOME_UPDATED, "{kind:?}");
         let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let step: Vec<f64> = shown[1].iter().zip(&shown[2]).map(|(a, b)| 0.5 * (a - b)).collect();
+        let step: Vec<f64> = points[1].iter().zip(&points[2]).map(|(a, b)| 0.5 * (a - b)).collect();
         let s = match kind.0 {
             MAW_FLOAT64 => 6e-6,
             MAW_FLOAT32 => 3e-3,
             _ => 3e-2,
         };
-        let expected = s * (1.0 + norm(&shown[0]));
+        let expected = s * (1.0 + norm(&points[0]));
         assert!((norm(&step) / expected - 1.0).abs() < 0.05, "{kind:?}: {} instead of {expected}", norm(&step));
     }
 }

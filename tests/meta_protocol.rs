@@ -1,5 +1,5 @@
-//! The meta-update as ask and tell: what is asked for and in which order, when one is due, and that θ comes back bit
-//! for bit on every way out. What happens to wrong calls is in `meta_misuse.rs`.
+//! The meta-update as ask and tell: what is asked for and in which order, when one is due, and that θ is restored bit
+//! for bit however it ends. Invalid calls are tested in `meta_misuse.rs`.
 
 mod common;
 
@@ -94,12 +94,13 @@ fn request_numbers_go_on_over_all_meta_updates_of_a_handle() {
     assert_eq!(asked, [(2, 0), (3, 0), (4, 0), (5, 3), (6, 4), (7, 4)]);
 }
 
-// Ways out.
+// How it ends.
 
 /// How many requests the default meta-update makes.
 const REQUESTS: usize = 6;
 
-/// A meta-update that `spoil`s the answer to request `at` (counted from 0) or aborts there; θ must be back afterwards.
+/// A meta-update that `spoil`s the answer to request `at` (counted from 0) or aborts there; afterwards θ must be
+/// restored.
 fn ended(
     at: usize,
     spoil: Option<&dyn Fn(&mut Answer) -> bool>,
@@ -127,7 +128,7 @@ fn ended(
     true
 }
 
-/// After training, an unfinished meta-update; then θ and Φ are as before and training goes on as if nothing had been.
+/// After training, an unfinished meta-update: θ and Φ are as before, and training continues as if there had been none.
 fn leaves_no_trace(outcome: i32, spoil: Option<&dyn Fn(&mut Answer) -> bool>) {
     for semantics in [MAW_PAPER, MAW_REFERENCE] {
         let options = maw_options { semantics, ..small_options() };
@@ -204,11 +205,11 @@ fn a_finished_meta_update_changes_nothing_but_the_attention_module() {
 }
 
 #[test]
-fn a_parameter_that_is_not_finite_ends_the_meta_update_at_once_or_soon_and_is_put_back() {
+fn a_parameter_that_is_not_finite_abandons_the_meta_update_and_is_restored() {
     let (toy, mut handle, mut params) = trained(&small_options());
     params[1].set(2, f64::NAN);
     let (theta, phi) = (bits(&params), phi_bits(&handle));
-    // The host's own loss stays finite: only the library can find the parameter.
+    // The host's loss stays finite: only the library can detect the parameter.
     let honest = toy.start.clone();
     let result = handle.meta_update(&mut params, |request, _| toy.answer(request, &honest)).expect("ends, not fails");
     assert_eq!(result.outcome, MAW_OUTCOME_STATE_NOT_FINITE);
@@ -216,10 +217,10 @@ fn a_parameter_that_is_not_finite_ends_the_meta_update_at_once_or_soon_and_is_pu
     assert_eq!(phi_bits(&handle), phi);
 }
 
-// What may be told.
+// What an answer may be.
 
 #[test]
-fn gradients_told_with_a_scale_give_the_bits_of_plain_ones() {
+fn gradients_with_a_loss_scale_give_the_bits_of_unscaled_ones() {
     for semantics in [MAW_PAPER, MAW_REFERENCE] {
         let options = maw_options { semantics, max_grad_norm: 0.1, ..small_options() };
         let run = |scale: f64| {
@@ -329,7 +330,7 @@ fn no_second_meta_update_is_due_at_the_same_step() {
 }
 
 #[test]
-fn one_may_be_begun_though_none_is_due() {
+fn a_meta_update_may_begin_when_none_is_due() {
     let (toy, mut handle, mut params) = trained(&maw_options { meta_interval: 5, ..small_options() });
     assert_eq!(handle.meta_due(), 0);
     assert_eq!(toy.meta_update(&mut handle, &mut params).expect("allowed").outcome, MAW_OUTCOME_UPDATED);
@@ -354,7 +355,7 @@ fn a_meta_update_discards_gradients_that_were_announced_before_it() {
 }
 
 #[test]
-fn a_gradient_that_is_missing_counts_as_0_also_where_the_last_meta_update_kept_one() {
+fn a_missing_gradient_counts_as_zero_even_if_the_last_meta_update_stored_one() {
     let phi_after = |missing: bool| {
         let (toy, mut handle, mut params) = trained(&small_options());
         toy.meta_update(&mut handle, &mut params).expect("the first, with every gradient");

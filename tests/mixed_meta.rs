@@ -1,7 +1,7 @@
-//! How exact a meta-update with 16-bit parameters is: the derivatives of a small network against float64.
+//! How accurate a meta-update with 16-bit parameters is: the derivatives of a small network against float64.
 //!
 //! The network is y = W₃ tanh(W₂ tanh(W₁ x + b₁) + b₂) + b₃ with squared error; the host evaluates it in float64 at the
-//! parameters that it is shown and rounds the gradients to their dtype. All runs begin at the same parameters (which
+//! parameters in its buffers and rounds the gradients to their dtype. All runs begin at the same parameters (which
 //! bfloat16 and float16 hold exactly) and moments. The oracle is the library with float64 tensors.
 
 mod common;
@@ -123,7 +123,7 @@ fn derivatives(kind: Kind) -> (Vec<f64>, Vec<f64>) {
     handle.add(&group, &specs).expect("the tensors are good");
     handle.prepare().expect("all is registered");
     let mut random = Random(9);
-    // Eight bits, and far from subnormals: every dtype holds them.
+    // Eight bits, and far from subnormals: exact in every dtype.
     let coarse = |x: f64| f64::from(half::bf16::from_f64(x));
     let mut params: Vec<Tensor> = specs
         .iter()
@@ -166,8 +166,8 @@ fn error(got: &[f64], expected: &[f64]) -> f64 {
     norm(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied())
 }
 
-/// What docs/mixed_precision.md says; the largest error of ∂L/∂α that is allowed, two to three times what is found. That of
-/// ∂L/∂Φ is allowed a fifth, since much of it does not go by way of α and β.
+/// The rows of docs/mixed_precision.md, with the largest allowed error of ∂L/∂α, two to three times the measured one.
+/// For ∂L/∂Φ a fifth is allowed, since much of it does not depend on α and β.
 const TABLE: [(&str, Kind, f64); 9] = [
     ("float32", Kind { dtype: MAW_FLOAT32, grad_dtype: MAW_FLOAT32, ..EXACT }, 1e-4),
     ("bfloat16, float32 gradients", Kind { dtype: MAW_BFLOAT16, grad_dtype: MAW_FLOAT32, ..EXACT }, 1.5e-2),
@@ -209,7 +209,7 @@ const TABLE: [(&str, Kind, f64); 9] = [
 ];
 
 #[test]
-fn derivatives_are_as_exact_as_the_page_says() {
+fn derivatives_are_as_accurate_as_documented() {
     let (alpha, phi) = derivatives(EXACT);
     let mut failures = Vec::new();
     for (name, kind, most) in TABLE {
@@ -224,7 +224,7 @@ fn derivatives_are_as_exact_as_the_page_says() {
 }
 
 #[test]
-fn no_step_from_a_tenth_to_ten_times_the_default_is_four_times_as_exact() {
+fn no_step_from_a_tenth_to_ten_times_the_default_is_four_times_as_accurate() {
     let (alpha, _) = derivatives(EXACT);
     for (name, kind, _) in TABLE.into_iter().filter(|(_, kind, _)| kind.dtype != MAW_FLOAT32) {
         let errors: Vec<f64> = [3e-3, 1e-2, 3e-2, 1e-1, 3e-1]

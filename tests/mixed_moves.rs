@@ -1,5 +1,5 @@
-//! Meta-updates with 16-bit tensors: what the host is shown, and that everything is put back. How exact the derivatives are
-//! is in `mixed_meta.rs`.
+//! Meta-updates with 16-bit tensors: the parameters at which the host evaluates, and that everything is restored. The
+//! accuracy of the derivatives is tested in `mixed_meta.rs`.
 
 mod common;
 
@@ -31,13 +31,13 @@ fn evaluate(model: &Model, batch: i32, params: &[Tensor]) -> (f64, Vec<Option<Te
     (loss, grads)
 }
 
-/// A meta-update; the parameters that the host was shown.
+/// A meta-update; the parameters at each evaluation.
 fn meta_update(model: &Model, handle: &mut Handle, params: &mut [Tensor]) -> Vec<Vec<Vec<u64>>> {
     let before = (bits(params), model.state_bits(handle), model.masters_or_none(handle, params));
-    let mut shown = Vec::new();
+    let mut points = Vec::new();
     let result = handle
         .meta_update(params, |request, params| {
-            shown.push(bits(params));
+            points.push(bits(params));
             let (loss, grads) = evaluate(model, request.batch, params);
             if request.kind == MAW_META_LOSS { Answer::loss(loss) } else { Answer::gradient((loss, grads)) }
         })
@@ -45,20 +45,21 @@ fn meta_update(model: &Model, handle: &mut Handle, params: &mut [Tensor]) -> Vec
     assert_eq!(result.outcome, MAW_OUTCOME_UPDATED);
     let after = (bits(params), model.state_bits(handle), model.masters_or_none(handle, params));
     assert!(before == after, "θ, its masters and the moments are as they were");
-    shown
+    points
 }
 
 #[test]
-fn a_meta_update_shows_the_rounded_step_and_puts_everything_back() {
+fn a_meta_update_evaluates_at_the_rounded_step_and_restores_everything() {
     for model in all_models() {
         let model = Model { most: 2000, options: maw_options { semantics: MAW_PAPER, ..model.options }, ..model };
         let (mut handle, mut params) = (model.handle(), model.start());
         model.train(&mut handle, &mut params, 0..2);
         let file = handle.save_bytes(0).expect("saved");
-        let shown = meta_update(&model, &mut handle, &mut params);
-        assert_eq!(shown.len(), 6, "B1, validation, B2, validation, and the two differences");
-        assert!(shown[2] != shown[0] && shown[4] != shown[2] && shown[5] != shown[2] && shown[4] != shown[5]);
-        // θ′ is where a step with B1's gradient and these factors leads; by chance it may lead to the other neighbour.
+        let points = meta_update(&model, &mut handle, &mut params);
+        assert_eq!(points.len(), 6, "B1, validation, B2, validation, and the two differences");
+        assert!(points[2] != points[0] && points[4] != points[2] && points[5] != points[2] && points[4] != points[5]);
+        // θ′ is the result of a step with B1's gradient and these factors, or with stochastic rounding an adjacent
+        // value.
         let (factors, phi) = (handle.factors().expect("factors"), handle.phi().expect("Φ"));
         let mut other = model.handle();
         other.load_bytes(&file, 0).expect("it fits");
@@ -85,25 +86,25 @@ fn a_meta_update_shows_the_rounded_step_and_puts_everything_back() {
             moved[tensor] = at.swap_remove(tensor);
         }
         let far = |(a, b): (&u64, &u64)| a.abs_diff(*b);
-        let worst = bits(&moved).iter().zip(&shown[2]).flat_map(|(a, b)| a.iter().zip(b)).map(far).max();
+        let worst = bits(&moved).iter().zip(&points[2]).flat_map(|(a, b)| a.iter().zip(b)).map(far).max();
         let allowed = if model.group.precision == MAW_PRECISION_STOCHASTIC { 1 } else { 0 };
-        // α times η is rounded once more in the single step: now and then the last bit differs.
+        // The single step rounds α times η once more: a few last bits differ.
         let differ =
-            bits(&moved).iter().zip(&shown[2]).flat_map(|(a, b)| a.iter().zip(b)).filter(|(a, b)| a != b).count();
+            bits(&moved).iter().zip(&points[2]).flat_map(|(a, b)| a.iter().zip(b)).filter(|(a, b)| a != b).count();
         assert!(worst <= Some(1), "{:?}: {worst:?}", model.group);
         assert!(allowed == 1 || differ <= 20, "{:?}: {differ} elements differ", model.group);
     }
 }
 
 #[test]
-fn meta_updates_have_the_same_bits_for_threads_and_instruction_sets_and_remainders_those_of_masters() {
+fn meta_updates_have_the_same_bits_for_all_threads_and_instruction_sets_and_for_remainders_and_masters() {
     let run = |model: &Model| {
         let (mut handle, mut params) = (model.handle(), model.start());
         model.train(&mut handle, &mut params, 0..2);
-        let shown = meta_update(model, &mut handle, &mut params);
+        let points = meta_update(model, &mut handle, &mut params);
         model.train(&mut handle, &mut params, 2..4);
         (
-            shown,
+            points,
             bits(&params),
             handle.phi().expect("Φ").iter().map(|(_, values)| float_bits(values)).collect::<Vec<_>>(),
         )
@@ -125,7 +126,7 @@ fn meta_updates_have_the_same_bits_for_threads_and_instruction_sets_and_remainde
 }
 
 #[test]
-fn a_meta_update_before_the_first_step_leaves_masters_to_begin_with_it() {
+fn a_meta_update_before_the_first_step_leaves_masters_uninitialized() {
     for precision in [MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER] {
         let model = Model { most: 100, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, precision) };
         let (mut handle, mut params) = (model.handle(), model.start());
@@ -133,6 +134,6 @@ fn a_meta_update_before_the_first_step_leaves_masters_to_begin_with_it() {
         assert!(handle.masters(0, &params[0]).is_err());
         params[0].set(0, 3.0);
         model.train(&mut handle, &mut params, 0..1);
-        assert!((handle.masters(0, &params[0]).expect("begun")[0] - 3.0).abs() < 0.1);
+        assert!((handle.masters(0, &params[0]).expect("initialized")[0] - 3.0).abs() < 0.1);
     }
 }

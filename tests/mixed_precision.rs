@@ -28,10 +28,10 @@ fn masters_are_trained_as_float32_parameters_bit_for_bit() {
             let masters = model.masters(&mut handle, &params);
             assert_eq!(f32_bits(&masters), bits(&expected), "dtype {dtype}, precision {precision}, step {step}");
             assert_eq!(seen(&handle), seen(&oracle), "features are of the masters");
-            let show = if dtype == MAW_BFLOAT16 { BF16::of_master } else { F16::of_master };
+            let show = if dtype == MAW_BFLOAT16 { BF16::from_master } else { F16::from_master };
             let shown: Vec<Vec<u64>> =
                 masters.iter().map(|m| m.iter().map(|x| u64::from(show(*x))).collect()).collect();
-            assert_eq!(bits(&params), shown, "the parameters show the masters");
+            assert_eq!(bits(&params), shown, "the parameters are the masters rounded");
         }
         assert_eq!(model.state_bits(&mut handle), plain.state_bits(&mut oracle));
     }
@@ -77,7 +77,7 @@ fn to_nearest_each_step_is_the_float32_step_rounded() {
     }
 }
 
-/// Also averages that keep little, after gradients a thousand times as large.
+/// Also with small β, after gradients a thousand times as large.
 #[test]
 fn moments_and_masters_of_16_bit_gradients_follow_the_formulas_to_the_last_bits_of_float32() {
     const BETAS: [[f64; 2]; 6] = [[0.9, 0.999], [0.5, 0.5], [0.49, 0.999], [0.0, 0.99], [0.9, 0.0], [0.0, 0.0]];
@@ -100,8 +100,8 @@ fn moments_and_masters_of_16_bit_gradients_follow_the_formulas_to_the_last_bits_
                 let ((old_m, old_v), (m, v)) = (of(&states), of(&after));
                 let [correction1, correction2] = [beta1, beta2].map(|beta| 1.0 - beta.powi(step as i32 + 1));
                 for (k, g) in g.values().into_iter().enumerate() {
-                    let [kept, came] = [beta1 * old_m[k], (1.0 - beta1) * g];
-                    assert!(close(m[k], kept + came, kept.abs() + came.abs()), "m[{k}] of {i}: {}, {beta1}", m[k]);
+                    let [old, new] = [beta1 * old_m[k], (1.0 - beta1) * g];
+                    assert!(close(m[k], old + new, old.abs() + new.abs()), "m[{k}] of {i}: {}, {beta1}", m[k]);
                     let square = beta2 * old_v[k] + (1.0 - beta2) * g * g;
                     assert!(close(v[k], square, square), "v[{k}] of {i}: {}, not {square}, {beta2}", v[k]);
                     let p = f64::from(masters[i][k]);
@@ -117,7 +117,7 @@ fn moments_and_masters_of_16_bit_gradients_follow_the_formulas_to_the_last_bits_
 
 #[test]
 fn a_weight_decay_below_the_last_place_of_a_master_is_right_in_the_mean() {
-    const START: f64 = 1.0625; // 3e-8 of it are half a unit of its last place as a float32
+    const START: f64 = 1.0625; // 3e-8 of it is half a unit in the last place of a float32
     let kinds = [
         (MAW_BFLOAT16, MAW_PRECISION_MASTER),
         (MAW_BFLOAT16, MAW_PRECISION_REMAINDER),
@@ -147,7 +147,7 @@ fn a_weight_decay_below_the_last_place_of_a_master_is_right_in_the_mean() {
     }
 }
 
-/// Gradients that both 16-bit formats hold.
+/// Gradients that are exact in both 16-bit formats.
 fn coarse_gradients(model: &Model, step: usize) -> Vec<Option<Tensor>> {
     let coarse = |x: f64| if x.abs() < 1e-3 { 0.0 } else { f64::from(half::bf16::from_f64(x)) };
     let of = |g: Tensor| Tensor::new(MAW_FLOAT64, &g.values().into_iter().map(coarse).collect::<Vec<_>>());
@@ -197,7 +197,7 @@ fn gradients_of_any_dtype_count_by_their_values() {
 }
 
 #[test]
-fn by_chance_each_value_is_a_neighbour_of_the_float32_step_and_right_in_the_mean() {
+fn stochastic_rounding_gives_an_adjacent_value_and_is_right_in_the_mean() {
     for dtype in HALVES {
         let model = Model::new(dtype, MAW_FLOAT32, MAW_PRECISION_STOCHASTIC);
         let plain = model.in_float32();
@@ -214,7 +214,7 @@ fn by_chance_each_value_is_a_neighbour_of_the_float32_step_and_right_in_the_mean
                 for ((g, n), (got, exact)) in
                     got.bits().iter().zip(nearest.bits()).zip(got.values().iter().zip(exact.values()))
                 {
-                    assert!(g.abs_diff(n) <= 1, "{got} is no neighbour of {exact}");
+                    assert!(g.abs_diff(n) <= 1, "{got} is not adjacent to {exact}");
                     moved += usize::from(*g != n);
                     bias += got - exact;
                     size += (got - exact).powi(2);
@@ -223,12 +223,12 @@ fn by_chance_each_value_is_a_neighbour_of_the_float32_step_and_right_in_the_mean
         }
         let deviations = bias / size.sqrt();
         assert!(deviations.abs() < 4.0, "dtype {dtype}: {deviations} standard deviations off");
-        assert!(moved > 10_000, "rounding by chance often differs from rounding to nearest: {moved}");
+        assert!(moved > 10_000, "stochastic rounding often differs from rounding to nearest: {moved}");
     }
 }
 
 #[test]
-fn an_update_too_small_for_bfloat16_moves_a_master_and_the_mean_but_nothing_to_nearest() {
+fn an_update_too_small_for_bfloat16_is_lost_to_nearest_but_not_by_masters_or_stochastic_rounding() {
     let run = |precision| {
         let mut model = Model { most: 1000, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, precision) };
         model.group = maw_param_group { lr: 1e-5, weight_decay: 0.0, ..model.group };
@@ -243,9 +243,9 @@ fn an_update_too_small_for_bfloat16_moves_a_master_and_the_mean_but_nothing_to_n
         let values = params[3].values();
         1.0 - values.iter().sum::<f64>() / values.len() as f64
     };
-    // 200 steps of 1e-5; half a unit of the last place below 1 is 2e-3.
+    // 200 steps of 1e-5; half a unit in the last place below 1 is 2e-3.
     assert_eq!(run(MAW_PRECISION_NEAREST), 0.0);
-    assert_eq!(run(MAW_PRECISION_MASTER), 0.00390625, "0.998 is shown as its nearest neighbour");
+    assert_eq!(run(MAW_PRECISION_MASTER), 0.00390625, "0.998 rounded to nearest");
     let mean = run(MAW_PRECISION_STOCHASTIC);
     assert!((mean - 0.002).abs() < 3e-4, "{mean}");
 }
@@ -253,10 +253,10 @@ fn an_update_too_small_for_bfloat16_moves_a_master_and_the_mean_but_nothing_to_n
 /// Parameters, states and features as bits.
 type Run = (Vec<Vec<u64>>, Vec<(Vec<u64>, Vec<u64>, u64)>, Vec<u64>);
 
-/// The forced level is the process's: one test at a time.
+/// The forced instruction set is process-wide: one test at a time.
 static LEVEL: Mutex<()> = Mutex::new(());
 
-/// Some steps, with the threads and the instruction set that are in force.
+/// Some steps, with the current threads and instruction set.
 fn random_run(model: &Model) -> Run {
     let (mut handle, mut params) = (model.handle(), model.start());
     model.train(&mut handle, &mut params, 0..6);
@@ -264,7 +264,7 @@ fn random_run(model: &Model) -> Run {
 }
 
 #[test]
-fn threads_and_instruction_sets_decide_no_bit() {
+fn threads_and_instruction_sets_do_not_change_any_bit() {
     for model in all_models() {
         let of = |threads| Model { options: maw_options { threads, ..model.options }, ..model.clone() };
         let one = random_run(&of(1));
@@ -287,7 +287,7 @@ fn everywhere<T: PartialEq>(what: &str, run: impl Fn() -> T) {
     simd::force(None);
 }
 
-/// All models, as plain AdamW that does not look at what it computes with.
+/// All models, as plain AdamW without checks.
 fn unwatched_models() -> impl Iterator<Item = Model> {
     all_models().into_iter().map(|mut model| {
         model.options.nonfinite = MAW_NONFINITE_PROPAGATE;
@@ -319,7 +319,7 @@ fn extreme_values_have_the_same_bits_on_every_instruction_set() {
     }
 }
 
-/// Rounding must not carry into a NaN, which a remainder that the host does not know of may fill up.
+/// Rounding must not carry into a NaN, also where a remainder is added to it.
 #[test]
 fn a_parameter_that_becomes_nan_unannounced_has_the_same_bits_on_every_instruction_set() {
     for model in unwatched_models() {
@@ -336,7 +336,7 @@ fn a_parameter_that_becomes_nan_unannounced_has_the_same_bits_on_every_instructi
     }
 }
 
-/// Their squares are nothing in float32.
+/// Their squares underflow in float32.
 #[test]
 fn tiny_gradients_have_norms_of_the_same_bits_on_every_instruction_set() {
     for model in all_models().into_iter().filter(|model| model.grad_dtype != MAW_FLOAT16) {
@@ -358,7 +358,7 @@ fn tiny_gradients_have_norms_of_the_same_bits_on_every_instruction_set() {
 }
 
 #[test]
-fn carried_sums_are_those_of_what_is_stored() {
+fn carried_sums_are_those_of_the_stored_values() {
     for model in all_models() {
         let verified = Model { options: maw_options { verify_params: 1, ..model.options }, ..model.clone() };
         assert!(random_run(&verified) == random_run(&model), "{:?}", model.group);
@@ -398,7 +398,7 @@ fn moments_that_the_host_sets_count_where_a_gradient_is_missing() {
 }
 
 #[test]
-fn the_dump_tells_the_norms_of_moments_as_they_are_stored() {
+fn the_dump_has_the_norms_of_the_stored_moments() {
     for model in all_models() {
         let (mut handle, mut params) = (model.handle(), model.start());
         for step in 0..6 {
@@ -414,18 +414,18 @@ fn check_norms(model: &Model, handle: &mut Handle) {
     let groups = dump["modulation_groups"].as_array().expect("groups");
     let tensors: Vec<_> = groups.iter().flat_map(|g| g["tensors"].as_array().expect("tensors")).collect();
     for (i, spec) in model.specs().iter().enumerate() {
-        let told = tensors.iter().find(|t| t["name"] == spec.name.as_str()).expect("each tensor is told");
+        let dumped = tensors.iter().find(|t| t["name"] == spec.name.as_str()).expect("each tensor is dumped");
         let state = handle.tensor_state(i, spec).expect("a tensor");
         for (name, moment) in [("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)] {
             let stored = moment.values().iter().map(|x| x * x).sum::<f64>().sqrt();
-            let told = told["norms"][name].as_f64().expect("a norm");
-            assert!((told / stored - 1.0).abs() < 1e-6, "{name} of {i}: {told}, not {stored}; {:?}", model.group);
+            let dumped = dumped["norms"][name].as_f64().expect("a norm");
+            assert!((dumped / stored - 1.0).abs() < 1e-6, "{name} of {i}: {dumped}, not {stored}; {:?}", model.group);
         }
     }
 }
 
 #[test]
-fn chance_depends_on_the_seed_and_not_on_the_order_of_registration() {
+fn stochastic_rounding_depends_on_the_seed_and_not_on_the_order_of_registration() {
     let model = Model { most: 500, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, MAW_PRECISION_STOCHASTIC) };
     let run = |seed: u64, reversed: bool| {
         let mut handle = Handle::new(&maw_options { seed, modulation: 0, ..model.options }).expect("options");
@@ -452,14 +452,14 @@ fn chance_depends_on_the_seed_and_not_on_the_order_of_registration() {
 }
 
 #[test]
-fn moments_of_bfloat16_do_not_stand_still() {
+fn bfloat16_moments_do_not_stagnate() {
     for dtype in [MAW_FLOAT32, MAW_BFLOAT16, MAW_FLOAT16] {
         let mut model = Model { most: 5000, ..Model::new(dtype, MAW_FLOAT32, MAW_PRECISION_NEAREST) };
         model.group.moment_dtype = MAW_BFLOAT16;
         let (mut handle, mut params) = (model.handle(), model.start());
         let len = params[3].len();
         let (mut m, mut v) = (0.0_f64, 0.0_f64);
-        // v rises to 0.63, then sinks: from where on it moves by less than half a unit of its last place.
+        // v rises to 0.63, then falls by less than half a unit in the last place per step.
         for step in 0..3000 {
             let g = if step < 1000 { 1.0 } else { 0.5 };
             let grads: Vec<_> = params.iter().map(|p| Some(Tensor::new(MAW_FLOAT32, &vec![g; p.len()]))).collect();
@@ -477,7 +477,7 @@ fn moments_of_bfloat16_do_not_stand_still() {
     }
 }
 
-/// What PyTorch's GradScaler does with a loss scale, around float16 gradients.
+/// A loss scale that changes as PyTorch's GradScaler changes it, with float16 gradients.
 #[test]
 fn a_loss_scale_that_grows_and_shrinks_trains_as_without_one() {
     let scaled = Model { most: 200, ..Model::new(MAW_FLOAT16, MAW_FLOAT16, MAW_PRECISION_MASTER) };
@@ -523,7 +523,7 @@ fn a_loss_scale_that_grows_and_shrinks_trains_as_without_one() {
 }
 
 #[test]
-fn a_value_that_rounds_to_infinity_is_blamed_in_the_next_step() {
+fn a_value_that_rounds_to_infinity_skips_the_next_step_which_names_it() {
     for (precision, blamed) in [(MAW_PRECISION_NEAREST, true), (MAW_PRECISION_MASTER, false)] {
         let mut model = Model { most: 4, ..Model::new(MAW_FLOAT16, MAW_FLOAT32, precision) };
         model.group = maw_param_group { lr: 100.0, weight_decay: 0.0, ..model.group };
@@ -543,7 +543,7 @@ fn a_value_that_rounds_to_infinity_is_blamed_in_the_next_step() {
 }
 
 #[test]
-fn what_a_dtype_does_not_allow_names_field_and_tensor() {
+fn options_that_a_dtype_does_not_allow_are_refused_by_field_and_tensor() {
     let refused = |dtype: i32, group: maw_param_group| {
         let mut handle = Handle::new(&options()).expect("options");
         let failure = handle.add(&group, &[Spec::new("w", &[2], dtype)]).expect_err("it does not fit");

@@ -1,4 +1,5 @@
-//! What is kept of 16-bit tensors: masters that begin, follow the host, are set and read; checkpoints.
+//! State of 16-bit tensors: masters are initialized, read, set and synchronized with the host's parameters;
+//! checkpoints.
 
 mod common;
 
@@ -33,7 +34,7 @@ fn a_run_resumes_bit_for_bit_with_every_precision() {
 }
 
 #[test]
-fn moments_of_bfloat16_are_told_and_taken_as_float32() {
+fn bfloat16_moments_are_read_and_set_as_float32() {
     let mut model = Model { most: 50, ..Model::new(MAW_BFLOAT16, 0, MAW_PRECISION_NEAREST) };
     model.group.moment_dtype = MAW_BFLOAT16;
     let mut handle = model.handle();
@@ -47,25 +48,25 @@ fn moments_of_bfloat16_are_told_and_taken_as_float32() {
 }
 
 #[test]
-fn masters_follow_parameters_that_the_host_says_it_changed() {
+fn masters_are_initialized_again_from_parameters_that_the_host_changed() {
     for precision in [MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER] {
         let model = Model { most: 100, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, precision) };
         let changed = maw_step_options { flags: MAW_STEP_PARAMS_CHANGED, ..step_options() };
         let (mut handle, mut params) = (model.handle(), model.start());
         model.train(&mut handle, &mut params, 0..3);
         let new = model.start();
-        // A step that is skipped keeps what was told for the next one.
+        // A skipped step leaves `MAW_STEP_PARAMS_CHANGED` for the next step.
         let mut bad = model.gradients(3);
         bad[0].as_mut().expect("has one").set(0, f64::NAN);
         let mut host = new.clone();
         let before = f32_bits(&model.masters(&mut handle, &params));
         assert_eq!(handle.step_with(&mut host, &bad, &changed).expect("a step").skipped, 1);
-        assert!(handle.masters(0, &params[0]).is_err(), "they begin anew with the next step");
+        assert!(handle.masters(0, &params[0]).is_err(), "the next step initializes them again");
         assert_eq!(bits(&host), bits(&new));
         model.train(&mut handle, &mut host, 3..4);
         let mut fresh = model.handle();
         let mut other = new.clone();
-        // The same from the moments before: masters are the new parameters, widened.
+        // The same from the moments before: the masters are the new parameters, widened.
         let mut replay = model.handle();
         let mut at = model.start();
         model.train(&mut replay, &mut at, 0..3);
@@ -95,7 +96,7 @@ fn a_step_that_fails_leaves_masters_as_they_were() {
 }
 
 #[test]
-fn verified_parameters_that_are_not_what_their_masters_show_are_found() {
+fn verify_params_finds_parameters_out_of_sync_with_their_masters() {
     for precision in [MAW_PRECISION_NEAREST, MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER, MAW_PRECISION_STOCHASTIC] {
         let mut model = Model { most: 100, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, precision) };
         model.options.verify_params = 1;
@@ -112,7 +113,7 @@ fn verified_parameters_that_are_not_what_their_masters_show_are_found() {
 }
 
 #[test]
-fn masters_can_be_set_and_the_parameter_shows_them() {
+fn masters_can_be_set_and_the_parameter_is_the_master_rounded() {
     for (dtype, precision) in PRECISIONS.into_iter().filter(|(_, p)| [1, 2].contains(p)) {
         let model = Model { most: 100, ..Model::new(dtype, MAW_FLOAT32, precision) };
         let plain = model.in_float32();
@@ -142,7 +143,7 @@ fn tensors_without_masters_have_none_to_read() {
     let model = Model { most: 10, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, MAW_PRECISION_REMAINDER) };
     let mut handle = model.handle();
     let params = model.start();
-    assert_eq!(handle.masters(0, &params[0]).expect_err("not begun").status, MAW_INVALID_STATE);
+    assert_eq!(handle.masters(0, &params[0]).expect_err("not initialized").status, MAW_INVALID_STATE);
 }
 
 #[test]
@@ -155,15 +156,15 @@ fn a_remainder_is_the_low_half_of_the_masters_bits() {
     let view = tensors.tensor("remainder.head.weight").expect("it is there");
     assert_eq!((view.dtype(), view.shape()), (safetensors::Dtype::I16, &[100][..]));
     let masters = handle.masters(3, &params[3]).expect("masters");
-    for ((low, shown), master) in view.data().as_chunks().0.iter().zip(params[3].bits()).zip(masters) {
-        let (low, shown) = (i16::from_le_bytes(*low), shown as u16);
-        assert_eq!(join(shown, low as u16).to_bits(), master.to_bits());
-        assert_eq!((i64::from(shown) << 16) + i64::from(low), i64::from(master.to_bits()), "as the page says");
+    for ((low, copy), master) in view.data().as_chunks().0.iter().zip(params[3].bits()).zip(masters) {
+        let (low, copy) = (i16::from_le_bytes(*low), copy as u16);
+        assert_eq!(join(copy, low as u16).to_bits(), master.to_bits());
+        assert_eq!((i64::from(copy) << 16) + i64::from(low), i64::from(master.to_bits()), "as the page says");
     }
 }
 
 #[test]
-fn a_file_of_another_precision_or_with_masters_that_no_run_has_is_refused() {
+fn a_file_of_another_precision_or_with_invalid_masters_is_refused() {
     let model = Model { most: 100, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, MAW_PRECISION_MASTER) };
     let (mut handle, mut params) = (model.handle(), model.start());
     model.train(&mut handle, &mut params, 0..2);

@@ -1,4 +1,4 @@
-//! What the library reads in tensors' names, beyond the names of the golden cases: layer kind, bias, depth.
+//! Layer kind, bias and depth from tensors' names, beyond the names of the golden cases.
 
 mod common;
 
@@ -70,7 +70,7 @@ fn depth_buckets_are_thirds_of_the_largest_layer_number() {
     }
 }
 
-/// The depth that `enhanced` sees of each tensor, each in a group of its own.
+/// The depth of each tensor in the `enhanced` features, each tensor in a group of its own.
 fn depths_of(names: &[&str]) -> Vec<f64> {
     const DEPTH_COLUMN: usize = 8;
     let specs: Vec<Spec> = names.iter().map(|name| Spec::new(name, &[2], MAW_FLOAT32).in_group(name)).collect();

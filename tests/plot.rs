@@ -1,4 +1,4 @@
-//! examples/plot.rs: what it draws, and what it says of a log that it cannot draw. tests/cpp.rs draws the demo's log.
+//! examples/plot.rs: what it draws, and its errors for logs that it cannot draw. tests/cpp.rs draws the demo's log.
 
 #[path = "common/compile.rs"]
 mod compile;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
 
-/// What the tool draws of a log with this content.
+/// The picture of a log with this content.
 fn drawn(test: &str, log: &str) -> String {
     let folder = scratch(test);
     fs::write(folder.join("log.jsonl"), log).expect("ours");
@@ -145,7 +145,7 @@ fn a_run_of_another_optimizer_needs_no_state() {
 }
 
 #[test]
-fn forty_groups_with_long_names_stand_in_the_legend() {
+fn forty_groups_with_long_names_fit_in_the_legend() {
     let group = |i: usize| json!({ "name": format!("encoder.block_{i}.attention.weight"), "alpha": 1.0, "beta": null });
     let groups: Vec<Value> = (0..40).map(group).collect();
     let dump = |step: usize| json!({ "step": step, "modulation_groups": groups }).to_string();
@@ -182,8 +182,8 @@ fn what_cannot_be_drawn_is_refused_with_file_line_and_what_was_expected() {
         fs::write(folder.join("log.jsonl"), log).expect("ours");
         let mut command = Command::new(env!("CARGO_BIN_EXE_metaadamw-plot"));
         let output = command.args(["log.jsonl", "out.svg"]).current_dir(&folder).output().expect("the tool runs");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(wanted), "{wanted}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && printed.contains(wanted), "{wanted}: {printed}");
         assert!(!folder.join("out.svg").exists(), "{wanted}: nothing is written");
     }
     for (arguments, wanted) in [
@@ -192,7 +192,7 @@ fn what_cannot_be_drawn_is_refused_with_file_line_and_what_was_expected() {
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_metaadamw-plot"));
         let output = command.args(&arguments).current_dir(&folder).output().expect("the tool runs");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(wanted), "{wanted}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && printed.contains(wanted), "{wanted}: {printed}");
     }
 }

@@ -1,7 +1,6 @@
-//! A run that is saved, loaded and trained on equals the uninterrupted one bit for bit, wherever it was cut.
-//!
-//! The cuts are after each step and after each meta-update, hence also right before and right after one. What has to
-//! match by which name, and who wins where options differ, is in `checkpoints.rs`.
+//! A run that is saved, loaded and continued equals the uninterrupted one bit for bit, wherever it was interrupted:
+//! after each step and after each meta-update. What must match, and which options are used, is tested in
+//! `checkpoints.rs`.
 
 mod common;
 
@@ -11,9 +10,9 @@ use common::tensor::{Tensor, bits, float_bits};
 use common::toy::{Toy, factor_bits, phi_bits, small_options};
 use metaadamw::ffi::*;
 
-/// A training run that the number of an event decides: missing gradients, steps that are skipped, learning rates and
-/// priorities that change, gradients that are announced.
-struct World {
+/// A training run as a fixed sequence of events: steps, with missing gradients, skipped, after changes of learning
+/// rates and priorities, with observed gradients; and meta-updates.
+struct Scenario {
     toy: Toy,
     options: maw_options,
     reload: maw_options,
@@ -21,7 +20,7 @@ struct World {
 
 const EVENTS: usize = 18;
 
-/// All that can be seen of a run.
+/// Everything observable of a run.
 #[derive(Debug, PartialEq)]
 struct Seen {
     params: Vec<Vec<u64>>,
@@ -35,7 +34,7 @@ struct Seen {
     due: u32,
 }
 
-impl World {
+impl Scenario {
     fn new(options: maw_options) -> Self {
         let mut toy = Toy::small();
         if options.grouping == MAW_GROUPING_CUSTOM {
@@ -56,7 +55,7 @@ impl World {
         handle
     }
 
-    /// What happens at `event`; a meta-update every third.
+    /// Runs event number `event`; every third is a meta-update.
     fn happen(&self, event: usize, handle: &mut Handle, params: &mut [Tensor]) {
         if event % 3 == 2 && self.options.modulation == 1 {
             self.toy.meta_update(handle, params).expect("a meta-update");
@@ -98,7 +97,7 @@ impl World {
         }
     }
 
-    /// The whole run, cut after each of its events and gone on with in a new optimizer.
+    /// The whole run, interrupted after each event and continued by a new optimizer.
     fn resumes_everywhere(&self, what: &str) {
         let (mut handle, mut params) = (self.handle(&self.options), self.toy.start.clone());
         let mut cuts = vec![(handle.save_bytes(0).expect("saved"), params.clone())];
@@ -138,14 +137,14 @@ const VERSIONS: [(i32, &str); 5] = [
 #[test]
 fn every_feature_version_resumes_with_the_papers_semantics() {
     for (feature_version, name) in VERSIONS {
-        World::new(maw_options { feature_version, ..base() }).resumes_everywhere(name);
+        Scenario::new(maw_options { feature_version, ..base() }).resumes_everywhere(name);
     }
 }
 
 #[test]
 fn every_feature_version_resumes_with_the_programs_semantics() {
     for (feature_version, name) in VERSIONS {
-        World::new(maw_options { feature_version, semantics: MAW_REFERENCE, ..base() }).resumes_everywhere(name);
+        Scenario::new(maw_options { feature_version, semantics: MAW_REFERENCE, ..base() }).resumes_everywhere(name);
     }
 }
 
@@ -163,7 +162,7 @@ fn gates_embeddings_clipping_and_padding_resume() {
             total_steps: 0,
             ..base()
         };
-        World::new(options).resumes_everywhere("gates");
+        Scenario::new(options).resumes_everywhere("gates");
     }
 }
 
@@ -171,36 +170,36 @@ fn gates_embeddings_clipping_and_padding_resume() {
 fn every_grouping_resumes() {
     for grouping in [MAW_GROUPING_BY_PARAM_GROUP, MAW_GROUPING_CUSTOM] {
         let options = maw_options { grouping, feature_version: MAW_FEATURES_ENHANCED, ..base() };
-        World::new(options).resumes_everywhere("grouping");
+        Scenario::new(options).resumes_everywhere("grouping");
     }
 }
 
 #[test]
 fn every_objective_and_weighting_resumes() {
     for objective in [MAW_OBJECTIVE_GRADIENT, MAW_OBJECTIVE_LOSS_DECREASE, MAW_OBJECTIVE_GEN_GAP] {
-        World::new(maw_options { objective, ..base() }).resumes_everywhere("objective");
+        Scenario::new(maw_options { objective, ..base() }).resumes_everywhere("objective");
     }
     for weighting in [MAW_WEIGHTING_FIXED, MAW_WEIGHTING_SUM] {
-        World::new(maw_options { weighting, ..base() }).resumes_everywhere("weighting");
+        Scenario::new(maw_options { weighting, ..base() }).resumes_everywhere("weighting");
     }
 }
 
 #[test]
 fn without_modulation_a_run_resumes() {
-    World::new(maw_options { modulation: 0, ..base() }).resumes_everywhere("modulation off");
+    Scenario::new(maw_options { modulation: 0, ..base() }).resumes_everywhere("modulation off");
 }
 
 #[test]
 fn a_run_resumes_with_other_threads_and_with_verified_parameters() {
-    let mut world = World::new(maw_options { threads: 1, ..base() });
-    world.reload = maw_options { threads: 3, verify_params: 1, ..base() };
-    world.resumes_everywhere("threads");
+    let mut scenario = Scenario::new(maw_options { threads: 1, ..base() });
+    scenario.reload = maw_options { threads: 3, verify_params: 1, ..base() };
+    scenario.resumes_everywhere("threads");
 }
 
 #[test]
-fn the_files_options_hold_after_they_have_won() {
-    let mut world = World::new(maw_options { alpha_range: 0.7, total_steps: 40, max_grad_norm: 0.3, ..base() });
-    world.reload = maw_options {
+fn with_file_wins_the_files_options_are_used_afterwards() {
+    let mut scenario = Scenario::new(maw_options { alpha_range: 0.7, total_steps: 40, max_grad_norm: 0.3, ..base() });
+    scenario.reload = maw_options {
         alpha_range: 1.5,
         beta_range: 0.1,
         total_steps: 0,
@@ -210,21 +209,21 @@ fn the_files_options_hold_after_they_have_won() {
         seed: 99,
         ..base()
     };
-    world.resumes_everywhere("the file wins");
+    scenario.resumes_everywhere("the file wins");
 }
 
 #[test]
 fn an_abandoned_meta_update_is_not_due_again_after_loading() {
-    let world = World::new(base());
-    let (mut handle, mut params) = (world.handle(&base()), world.toy.start.clone());
-    world.toy.train(&mut handle, &mut params, 0, 2);
+    let scenario = Scenario::new(base());
+    let (mut handle, mut params) = (scenario.handle(&base()), scenario.toy.start.clone());
+    scenario.toy.train(&mut handle, &mut params, 0, 2);
     assert_eq!(handle.meta_due(), 1);
     let before = handle.save_bytes(0).expect("saved");
     handle.begin(&mut params).expect("begun");
     handle.abort(&mut params).expect("aborted");
     let after = handle.save_bytes(0).expect("saved");
     for (file, due) in [(before, 1), (after, 0)] {
-        let mut other = world.handle(&base());
+        let mut other = scenario.handle(&base());
         other.load_bytes(&file, 0).expect("it fits");
         assert_eq!(other.meta_due(), due);
     }
@@ -232,34 +231,34 @@ fn an_abandoned_meta_update_is_not_due_again_after_loading() {
 
 #[test]
 fn saving_does_not_disturb_a_run_and_gives_the_same_bytes_each_time() {
-    let world = World::new(base());
+    let scenario = Scenario::new(base());
     let run = |saves: usize| {
-        let (mut handle, mut params) = (world.handle(&base()), world.toy.start.clone());
+        let (mut handle, mut params) = (scenario.handle(&base()), scenario.toy.start.clone());
         for event in 0..EVENTS {
             if event == 12 && saves > 0 {
-                // A save forgets what was announced; the step then takes the sums itself.
-                let grads = world.toy.gradients(event, &params);
+                // Saving discards observed gradients; the step then computes the sums itself.
+                let grads = scenario.toy.gradients(event, &params);
                 handle.observe(0, grads[0].as_ref().expect("it has a gradient")).expect("announced");
             }
             let files: Vec<_> = (0..saves).map(|_| handle.save_bytes(0).expect("saved")).collect();
             assert!(files.windows(2).all(|pair| pair[0] == pair[1]));
-            world.happen(event, &mut handle, &mut params);
+            scenario.happen(event, &mut handle, &mut params);
         }
-        world.see(&mut handle, &params)
+        scenario.see(&mut handle, &params)
     };
     assert_eq!(run(0), run(3));
 }
 
 #[test]
 fn a_file_and_bytes_are_the_same() {
-    let world = World::new(base());
-    let (mut handle, mut params) = (world.handle(&base()), world.toy.start.clone());
-    (0..5).for_each(|event| world.happen(event, &mut handle, &mut params));
+    let scenario = Scenario::new(base());
+    let (mut handle, mut params) = (scenario.handle(&base()), scenario.toy.start.clone());
+    (0..5).for_each(|event| scenario.happen(event, &mut handle, &mut params));
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("a_file_and_bytes.safetensors");
     for flags in [0, MAW_ATTENTION_ONLY] {
         handle.save_file(&path, flags).expect("saved");
         assert_eq!(std::fs::read(&path).expect("it is there"), handle.save_bytes(flags).expect("saved"));
-        let mut other = world.handle(&base());
+        let mut other = scenario.handle(&base());
         other.load_file(&path, flags | MAW_LOAD_FILE_WINS).expect("it fits");
         assert_eq!(phi_bits(&other), phi_bits(&handle));
     }
@@ -311,7 +310,7 @@ fn tensors_registered_in_another_order_are_found_by_name_and_groups_too() {
             assert_eq!(of(&new_factors, g), of(&old_factors, was), "{name}");
         }
 
-        // The order of sums is another one now: the next step agrees, but not in its last bits.
+        // Sums are taken in another order now: the next step agrees except for the last bits.
         let grads = toy.gradients(5, &params);
         let mut moved_params: Vec<Tensor> = order.iter().map(|&i| params[i].clone()).collect();
         let moved_grads: Vec<Option<Tensor>> = order.iter().map(|&i| grads[i].clone()).collect();
@@ -333,8 +332,8 @@ fn tensors_registered_in_another_order_are_found_by_name_and_groups_too() {
 }
 
 #[test]
-fn a_tensor_without_elements_is_no_obstacle() {
-    // Its lengths multiply to 0 in the end only: a reader that multiplies from the left would overflow.
+fn a_run_with_a_tensor_without_elements_resumes() {
+    // The product of its lengths is 0, but a reader that multiplies from the left would overflow.
     let specs = [
         Spec::new("empty", &[1 << 40, 1 << 40, 0], MAW_FLOAT32),
         Spec::new("zero", &[0], MAW_FLOAT64),

@@ -1,7 +1,8 @@
-//! The same bits whatever the threads, the instruction set, and the way in which sums are come by.
+//! The same bits for any number of threads, any instruction set, and carried or recomputed sums.
 //!
 //! Parameters, features, factors and the attention module after steps and a meta-update. The tensors are large enough
-//! for several chunks (of 32,768 elements) and for threads (262,144 elements in all), in both dtypes, with lengths that no vector width divides.
+//! for several chunks (of 32,768 elements) and for threads (262,144 elements in all), in both dtypes, with lengths that
+//! no vector width divides.
 
 mod common;
 
@@ -24,7 +25,7 @@ fn large() -> Toy {
     Toy::new(specs, 2)
 }
 
-/// Between them, these need every sum that there is.
+/// Together these use every kind of sum.
 fn configurations() -> Vec<maw_options> {
     let small = small_options();
     vec![
@@ -82,8 +83,8 @@ fn any_number_of_threads_gives_the_same_bits() {
     }
 }
 
-/// The parameters after three steps without modulation, with gradients of all kinds. What became NaN is 0: which NaN it
-/// is is not said.
+/// The parameters after three steps without modulation, with gradients of all kinds. NaNs are replaced by 0, since
+/// their payload is not specified.
 fn unmodulated() -> Vec<Vec<u64>> {
     let toy = large();
     let options = maw_options { modulation: 0, nonfinite: MAW_NONFINITE_PROPAGATE, ..small_options() };

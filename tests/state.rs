@@ -1,4 +1,4 @@
-//! The dump: docs/state.md names every key that is in it and no other, in every state that an optimizer can be in.
+//! The dump: docs/state.md lists every key and no other, in every state of an optimizer.
 
 mod common;
 
@@ -162,7 +162,7 @@ fn the_parts_of_a_dump_are_those_of_the_optimizer() {
 }
 
 #[test]
-fn without_tensors_there_is_nothing_to_tell() {
+fn without_tensors_the_dump_is_refused() {
     let mut handle = Handle::new(&small_options()).expect("good options");
     assert_eq!(handle.dump().expect_err("no tensors").status, MAW_INVALID_STATE);
 }

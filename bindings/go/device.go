@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// Device says where parameters, gradients and moments lie.
+// Device says where parameters, gradients and moments are.
 type Device int32
 
 const (
@@ -18,11 +18,11 @@ const (
 	CUDA Device = C.MAW_CUDA // memory of an NVIDIA device: DeviceArrays, or pointers of the host's own CUDA
 )
 
-// CUDAAvailable says whether there is a CUDA device that an optimizer can be created on.
+// CUDAAvailable reports whether there is a CUDA device on which an optimizer can be created.
 func CUDAAvailable() bool { return C.maw_cuda_available() != 0 }
 
-// A DeviceArray is an array in the memory of a CUDA device, for programs that have no CUDA of their own. It is a [Slice]:
-// Mixed{weight, bias}. Create it with [NewDeviceArray] and Close it; one call at a time.
+// A DeviceArray is an array in the memory of a CUDA device, for programs that do not use CUDA themselves. It is a
+// [Slice]: Mixed{weight, bias}. Create it with [NewDeviceArray] and Close it; one call at a time.
 type DeviceArray struct {
 	native  *C.maw_device_buffer // nil once closed
 	cleanup runtime.Cleanup
@@ -56,8 +56,8 @@ func NewDeviceArray(deviceIndex int, dtype DType, length int) (*DeviceArray, err
 	return a, nil
 }
 
-// Close frees the array, after the work on the device that uses it; a second Close does nothing. An array that is dropped
-// is freed some time after the garbage collector finds it.
+// Close frees the array after waiting for the device's work that uses it; a second Close does nothing. An array that is
+// not closed is freed some time after the garbage collector finds it unreachable.
 func (a *DeviceArray) Close() error {
 	if a.native != nil {
 		a.cleanup.Stop()
@@ -76,16 +76,14 @@ func (a *DeviceArray) Pointer() unsafe.Pointer {
 	return C.maw_device_buffer_pointer(a.native)
 }
 
-// Upload copies a slice of the same type and length into the array, after the steps that were launched before on the
-// default stream.
+// Upload copies a slice of the same type and length into the array, on the default stream, and waits for the copy.
 func (a *DeviceArray) Upload(from Slice) error {
 	return a.copy("from", from, func(host unsafe.Pointer, bytes C.size_t, failure **C.maw_error) C.maw_status {
 		return C.maw_device_buffer_upload(a.native, 0, host, bytes, failure)
 	})
 }
 
-// Download copies the array into a slice of the same type and length, after the steps that were launched before on the
-// default stream.
+// Download copies the array into a slice of the same type and length, on the default stream, and waits for the copy.
 func (a *DeviceArray) Download(into Slice) error {
 	return a.copy("into", into, func(host unsafe.Pointer, bytes C.size_t, failure **C.maw_error) C.maw_status {
 		return C.maw_device_buffer_download(a.native, 0, host, bytes, failure)
@@ -141,22 +139,22 @@ func deviceNumber(index int) (C.int32_t, error) {
 	return C.int32_t(index), nil
 }
 
-// SetStream sets the CUDA stream (CUstream, cudaStream_t) on which every later call enqueues its work; nil, the start, is
-// the legacy default stream. It must live as long as it is set.
+// SetStream sets the CUDA stream (CUstream, cudaStream_t) on which all later calls enqueue their work; nil, the
+// default, is the legacy default stream. The host must not destroy it while it is set.
 func (o *Optimizer) SetStream(stream unsafe.Pointer) error {
 	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 		return C.maw_set_stream(handle, stream, failure)
 	})
 }
 
-// Launch is [Optimizer.StepWith] without waiting for what the step does: on CUDA it is only enqueued, and
-// [Optimizer.LastReport] tells what became of it.
+// Launch is [Optimizer.StepWith] without a report: on CUDA the step is only enqueued. [Optimizer.LastReport] returns
+// its report later.
 func (o *Optimizer) Launch(params, grads Slices, options StepOptions) error {
 	return o.step(params, grads, options, nil)
 }
 
-// LastReport is what the newest step did that is decided by now; with wait it is the last one launched, which is waited
-// for.
+// LastReport returns the report of the newest step that the device has decided so far; with wait, of the last one
+// launched, for which it waits.
 func (o *Optimizer) LastReport(wait bool) (Report, error) {
 	var report C.maw_step_report
 	C.maw_step_report_init(&report, C.sizeof_maw_step_report)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// onDevice skips a test where no CUDA device is at hand. scripts/test-go.sh puts an emulator there, and says so.
+// onDevice skips a test without a CUDA device. scripts/test-go.sh provides an emulator and sets the variable.
 func onDevice(t *testing.T) {
 	t.Helper()
 	if !CUDAAvailable() {
@@ -79,7 +79,7 @@ func TestStepsOnCUDAAreThoseOfTheCPU(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongOnCUDAIsSaid(t *testing.T) {
+func TestErrorsOnCUDANameTheirCause(t *testing.T) {
 	onDevice(t)
 	o, err := New(Options{Device: CUDA})
 	must(t, err)

@@ -13,33 +13,33 @@ import (
 //	if errors.Is(err, metaadamw.ErrBusy) { … }
 type Status int32
 
-// What can go wrong. The *[Error] that a call returns carries one of these and a text that names the culprit.
+// Statuses. The *[Error] that a call returns has one of these, and a message that names the cause.
 const (
-	// ErrInvalidArgument: out of range, of the wrong count or length, or otherwise unusable.
+	// ErrInvalidArgument: out of range, of the wrong count or length, or otherwise invalid.
 	ErrInvalidArgument Status = C.MAW_INVALID_ARGUMENT
-	// ErrInvalidState: the call does not fit, for example a step while a meta-update is open.
+	// ErrInvalidState: the call is not allowed now, for example a step while a meta-update is open.
 	ErrInvalidState Status = C.MAW_INVALID_STATE
-	// ErrUnsupported: this version of the library cannot do what was asked.
+	// ErrUnsupported: this version of the library, or this machine, does not support it.
 	ErrUnsupported Status = C.MAW_UNSUPPORTED
 	// ErrBusy: another goroutine is inside a call on the same optimizer. Nothing was done.
 	ErrBusy Status = C.MAW_BUSY
-	// ErrNotFinite: a step met something that is not finite, under NonfiniteError.
+	// ErrNotFinite: under NonfiniteError, a value in a step is not finite.
 	ErrNotFinite Status = C.MAW_NOT_FINITE
 	// ErrOutOfMemory: memory ran out inside the library.
 	ErrOutOfMemory Status = C.MAW_OUT_OF_MEMORY
-	// ErrPanic: a bug inside the library. Every later call answers this; Close still works.
+	// ErrPanic: a bug in the library. Every later call returns this; Close still works.
 	ErrPanic Status = C.MAW_PANIC
-	// ErrNotFound: no tensor, group or entry of that name or number.
+	// ErrNotFound: no tensor or group has that name or index.
 	ErrNotFound Status = C.MAW_NOT_FOUND
-	// ErrParamsChanged: parameters changed since the last step, unannounced, under Options.VerifyParams.
+	// ErrParamsChanged: under Options.VerifyParams, parameters changed since the last step without ParamsChanged.
 	ErrParamsChanged Status = C.MAW_PARAMS_CHANGED
-	// ErrIO: the operating system refused a file operation.
+	// ErrIO: a file operation failed.
 	ErrIO Status = C.MAW_IO
-	// ErrCorrupt: a checkpoint is damaged, or the file is none.
+	// ErrCorrupt: the data is not a checkpoint, or a damaged one.
 	ErrCorrupt Status = C.MAW_CORRUPT
-	// ErrMismatch: a checkpoint belongs to another model or to other options.
+	// ErrMismatch: the checkpoint is of another model or of other options.
 	ErrMismatch Status = C.MAW_MISMATCH
-	// ErrCUDA: the CUDA driver refused a call, or a kernel failed.
+	// ErrCUDA: a call of the CUDA driver failed, or a kernel did.
 	ErrCUDA Status = C.MAW_CUDA_ERROR
 )
 
@@ -69,10 +69,10 @@ func (s Status) Error() string {
 	return fmt.Sprintf("metaadamw: status %d", int32(s))
 }
 
-// An Error is what a failed call returns. It unwraps to its status, so errors.Is finds [ErrBusy] and its like.
+// An Error is returned by a failed call. It unwraps to its status, so errors.Is finds [ErrBusy] and the others.
 type Error struct {
 	Status  Status
-	Message string // names the argument, tensor or group, what was expected and what came
+	Message string // names the argument, tensor or group, what was expected and what was given
 }
 
 func (e *Error) Error() string { return "metaadamw: " + e.Message }
@@ -88,7 +88,7 @@ func busy(what string) error {
 	return &Error{ErrBusy, what + " on this optimizer is running"}
 }
 
-// toError takes over the library's error object.
+// toError converts the library's error object and frees it.
 func toError(status C.maw_status, failure *C.maw_error) error {
 	if status == C.MAW_OK {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"libmetaadamw.example/metaadamw"
 )
 
-// Fits y = a·x + b to points of y = 3x + 1, with a model written out by hand.
+// Fits y = a·x + b to points of y = 3x + 1, with a hand-written model.
 func Example() {
 	a, b := []float32{0}, []float32{0}
 	gradA, gradB := []float32{0}, []float32{0}
@@ -40,7 +40,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	params, grads := metaadamw.Float32s{a, b}, metaadamw.Float32s{gradA, gradB} // used in place, not kept
+	params, grads := metaadamw.Float32s{a, b}, metaadamw.Float32s{gradA, gradB} // used in place, not stored
 	for step := range 400 {
 		evaluate(step % 3)
 		if _, err := optimizer.Step(params, grads); err != nil {
@@ -74,7 +74,7 @@ func optimizerOfTwo() (*metaadamw.Optimizer, metaadamw.Float32s, metaadamw.Float
 	return optimizer, metaadamw.Float32s{{1, 2, 3, 4}, {5, 6}}, metaadamw.Float32s{{1, 1, 1, 1}, {1, 1}}
 }
 
-// A left-out field means its default. Fields in which 0 is a value of its own are pointers.
+// A field that is left out means its default. Fields in which 0 differs from the default are pointers.
 func ExampleParamGroup() {
 	optimizer, err := metaadamw.New(metaadamw.Options{})
 	if err != nil {
@@ -170,7 +170,7 @@ func ExampleOptimizer_MetaUpdate() {
 	// aborted <nil>
 }
 
-// The meta-update without a closure, for a host that answers in its own time.
+// The meta-update without a closure.
 func ExampleOptimizer_MetaBegin() {
 	optimizer, params, grads := optimizerOfTwo()
 	defer optimizer.Close()
@@ -197,7 +197,7 @@ func ExampleOptimizer_MetaBegin() {
 	// [[1 2 3 4] [5 6]] <nil>
 }
 
-// What scales the update of each modulation group.
+// The factors of each modulation group.
 func ExampleOptimizer_Factors() {
 	optimizer, params, grads := optimizerOfTwo()
 	defer optimizer.Close()
@@ -216,7 +216,7 @@ func ExampleOptimizer_Factors() {
 	// other.middle.bias 1 1
 }
 
-// A run goes on where it was saved, in this language or another. The parameters are the host's to save.
+// A saved run can be continued, in this language or another. Parameters are not saved; that is up to the host.
 func ExampleOptimizer_Save() {
 	folder, err := os.MkdirTemp("", "metaadamw")
 	if err != nil {
@@ -243,7 +243,7 @@ func ExampleOptimizer_Save() {
 	// Output: 1 <nil>
 }
 
-// What the library would otherwise do silently.
+// Messages of the library.
 func ExampleOptimizer_SetLog() {
 	optimizer, params, grads := optimizerOfTwo()
 	defer optimizer.Close()

@@ -11,7 +11,7 @@ func bf16(x float32) uint16 { return uint16(math.Float32bits(x) >> 16) }
 
 func wide(bits uint16) float32 { return math.Float32frombits(uint32(bits) << 16) }
 
-// halves is an optimizer of one tensor of 16-bit elements and float32 gradients, with a little attention module.
+// halves is an optimizer of one tensor of 16-bit elements and float32 gradients, with a small attention module.
 func halves(t *testing.T, dtype DType, precision Precision) *Optimizer {
 	t.Helper()
 	o, err := New(small())
@@ -47,8 +47,8 @@ func TestMastersAreTrainedAsFloat32(t *testing.T) {
 			t.Errorf("masters %v, expected %v", masters, expected)
 		}
 		for i, master := range masters {
-			if shown := wide(param[i]); math.Abs(float64(shown-master)) > math.Abs(float64(master))/256 {
-				t.Errorf("%v shows %v", shown, master)
+			if rounded := wide(param[i]); math.Abs(float64(rounded-master)) > math.Abs(float64(master))/256 {
+				t.Errorf("%v is not %v rounded", rounded, master)
 			}
 		}
 	}

@@ -4,13 +4,13 @@ package metaadamw
 //
 // void metaadamwGoLog(int32_t level, char *message, uintptr_t key);
 //
-// static void metaadamw_go_heard(int32_t level, const char *message, void *key) {
+// static void metaadamw_go_log(int32_t level, const char *message, void *key) {
 //     metaadamwGoLog(level, (char *)message, (uintptr_t)key);
 // }
 //
-// // A cgo.Handle is a number and no pointer; Go must not hold it as one.
+// // A cgo.Handle is a number; Go must not store it as a pointer.
 // static maw_status metaadamw_go_set_log(maw_optimizer *optimizer, uintptr_t key, maw_error **error) {
-//     return maw_set_log(optimizer, key ? metaadamw_go_heard : NULL, (void *)key, error);
+//     return maw_set_log(optimizer, key ? metaadamw_go_log : NULL, (void *)key, error);
 // }
 import "C"
 
@@ -20,8 +20,8 @@ import "runtime/cgo"
 type LogLevel int32
 
 const (
-	LogInfo    LogLevel = C.MAW_LOG_INFO    // something worth knowing
-	LogWarning LogLevel = C.MAW_LOG_WARNING // something that probably was not meant
+	LogInfo    LogLevel = C.MAW_LOG_INFO    // information
+	LogWarning LogLevel = C.MAW_LOG_WARNING // something probably unintended
 )
 
 func (l LogLevel) String() string {
@@ -39,8 +39,8 @@ type message struct {
 	text  string
 }
 
-// mailbox keeps the messages of a call until the call is over, so that no code of the host's runs inside the library:
-// it may panic, and it may use the optimizer.
+// mailbox collects the messages of a call until it returns, so that no code of the host runs inside the library: that
+// code may panic, and may use the optimizer.
 type mailbox struct{ messages []message }
 
 func (m *mailbox) take() []message {
@@ -49,8 +49,9 @@ func (m *mailbox) take() []message {
 	return taken
 }
 
-// SetLog makes log hear the optimizer's messages from now on: skipped steps, abandoned meta-updates, options that are
-// probably not meant. It is called by the goroutine of the call that caused the message, at that call's end. nil silences.
+// SetLog sets the function that receives the optimizer's messages: skipped steps, abandoned meta-updates, options that
+// are probably unintended. It runs on the goroutine of the call that caused the message, at the end of that call. nil
+// turns messages off.
 func (o *Optimizer) SetLog(log func(level LogLevel, message string)) error {
 	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 		n := o.native

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// skip makes a step that the library has something to say about.
+// skip makes a step that the library skips, with a message.
 func skip(o *Optimizer) error {
 	m := newToy()
 	m.loss(10)
@@ -15,7 +15,7 @@ func skip(o *Optimizer) error {
 	return err
 }
 
-func TestTheLogHears(t *testing.T) {
+func TestTheLogReceivesMessages(t *testing.T) {
 	o := newToyOptimizer(t, small())
 	var heard []string
 	must(t, o.SetLog(func(level LogLevel, message string) {
@@ -56,7 +56,7 @@ func TestALogThatPanicsHarmsNothing(t *testing.T) {
 	m := newToy()
 	m.step(t, o)
 
-	// The last word of a meta-update, spoken while it is no longer open.
+	// The last message of a meta-update, sent when it is no longer open.
 	must(t, o.SetLog(func(LogLevel, string) { panic(errOfHost) }))
 	before := m.bits()
 	func() {

@@ -21,34 +21,34 @@ const (
 
 func (b Batch) String() string { return nameOf(int(b), "none", "train 1", "train 2", "validation") }
 
-// A Request says what to evaluate next, at the parameters that now stand in the host's slices.
+// A Request says what to evaluate next, at the parameters now in the host's slices.
 //
-// While it is open, do not write to the parameters, and do not let the evaluation move anything that later steps depend
-// on (running statistics of a batch norm).
+// While it is open, do not write to the parameters, and do not let the evaluation change anything that later steps
+// depend on (running statistics of a batch norm).
 type Request struct {
-	// ID of this request, from 1 on, never used twice by an optimizer.
+	// ID of this request, counted from 1 over the optimizer's lifetime.
 	ID uint64
-	// Replay is the ID of an earlier request whose batch and random numbers (dropout) must be used again; 0 = free choice.
+	// Replay is the ID of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
 	Replay uint64
 	// Batch to evaluate on.
 	Batch Batch
-	// WantsGradient: the gradients are wanted, too, and not only the loss.
+	// WantsGradient: the gradients are wanted in addition to the loss.
 	WantsGradient bool
-	// Done: nothing more to evaluate; the parameters are as they were at [Optimizer.MetaBegin].
+	// Done: the meta-update has ended; the parameters have the same bits as at [Optimizer.MetaBegin].
 	Done bool
 }
 
 // An Answer to a request.
 type Answer struct {
-	// RequestID is the ID of the request that is answered.
+	// RequestID is the ID of the request being answered.
 	RequestID uint64
-	// Loss, never scaled.
+	// Loss, without loss scaling.
 	Loss float64
-	// GradScale: the gradients are this many times too large; > 0. 0 = 1.
+	// GradScale: loss scale of the gradients, which are divided by it; > 0. 0 = 1.
 	GradScale float64
 }
 
-// A Result says how the last meta-update ended. Terms and losses that the objective does not need are NaN.
+// A Result of the last meta-update. Terms and losses that the objective does not need are NaN.
 type Result struct {
 	// Step is the number of applied steps when it began.
 	Step int
@@ -56,16 +56,16 @@ type Result struct {
 	Updates int
 	// LossTrain, LossValidation: on the first training batch and on the validation batch.
 	LossTrain, LossValidation float64
-	// LossTrainMoved, LossValidationMoved: at the moved parameters, on the second training batch and the validation batch.
+	// LossTrainMoved, LossValidationMoved: after the trial step, on the second training batch and the validation batch.
 	LossTrainMoved, LossValidationMoved float64
 	// Gradient alignment (eq. 10), loss decrease (eq. 11), generalization gap (eq. 12).
 	TermGradient, TermLossDecrease, TermGenGap float64
-	// LossMeta is the objective with its regularisation.
+	// LossMeta is the objective, regularization included.
 	LossMeta float64
-	// Evaluations that the host made.
+	// Evaluations is the number of the host's evaluations.
 	Evaluations int
-	// IdleGroups is the number of modulation groups whose gradient on the second training batch is below 1e-5 of the
-	// largest group's.
+	// IdleGroups is the number of modulation groups whose gradient norm on the second training batch is below 1e-5 of
+	// the largest.
 	IdleGroups int
 	// Outcome of the meta-update.
 	Outcome Outcome
@@ -78,10 +78,10 @@ const (
 	OutcomeNone                  Outcome = C.MAW_OUTCOME_NONE                     // none has ended yet
 	OutcomeUpdated               Outcome = C.MAW_OUTCOME_UPDATED                  // the attention module was updated
 	OutcomeAborted               Outcome = C.MAW_OUTCOME_ABORTED                  // the host aborted it
-	OutcomeLossNotFinite         Outcome = C.MAW_OUTCOME_LOSS_NOT_FINITE          // a loss that the host told
-	OutcomeGradientNotFinite     Outcome = C.MAW_OUTCOME_GRADIENT_NOT_FINITE      // a gradient that the host told
-	OutcomeStateNotFinite        Outcome = C.MAW_OUTCOME_STATE_NOT_FINITE         // a parameter, moment, feature, factor or moved parameter
-	OutcomeDirectionNotFinite    Outcome = C.MAW_OUTCOME_DIRECTION_NOT_FINITE     // the direction of the Hessian product, or its step vanished in rounding
+	OutcomeLossNotFinite         Outcome = C.MAW_OUTCOME_LOSS_NOT_FINITE          // a loss from the host
+	OutcomeGradientNotFinite     Outcome = C.MAW_OUTCOME_GRADIENT_NOT_FINITE      // a gradient from the host
+	OutcomeStateNotFinite        Outcome = C.MAW_OUTCOME_STATE_NOT_FINITE         // a parameter, moment, feature or factor, or a parameter after the trial step
+	OutcomeDirectionNotFinite    Outcome = C.MAW_OUTCOME_DIRECTION_NOT_FINITE     // the direction of the Hessian-vector product, or the step along it rounds to 0
 	OutcomeMetaGradientNotFinite Outcome = C.MAW_OUTCOME_META_GRADIENT_NOT_FINITE // the gradient of the attention module
 )
 
@@ -90,7 +90,7 @@ func (o Outcome) String() string {
 		"direction not finite", "meta-gradient not finite")
 }
 
-// MetaDue says whether a meta-update should be made now; false while another call runs, and after Close.
+// MetaDue reports whether a meta-update is due; false while another call runs, and after Close.
 func (o *Optimizer) MetaDue() bool {
 	due := false
 	err := o.call(func(handle *C.maw_optimizer, _ **C.maw_error) C.maw_status {
@@ -100,18 +100,18 @@ func (o *Optimizer) MetaDue() bool {
 	return due && err == nil
 }
 
-// MetaUpdate makes a meta-update, due or not. It moves the parameters, calls evaluate for the loss, and for the gradients
-// where the request wants them, in grads; and so on, until the parameters hold their bits of before again and the
-// attention module is updated.
+// MetaUpdate makes a meta-update, due or not. It calls evaluate several times, with different values in params, for the
+// loss and, if the request wants them, for the gradients in grads. Then it restores the parameters bit for bit and
+// updates the attention module.
 //
-// If evaluate returns an error, the meta-update is aborted: the parameters are as before, the attention module stays,
-// and the error comes back, wrapped. The same if it panics or ends the goroutine, which then goes on. A loss or gradient
-// that is not finite abandons the meta-update without an error: the result says why.
+// If evaluate returns an error, the meta-update is aborted: the parameters are restored, the attention module is
+// unchanged, and the error comes back wrapped. The same happens if it panics or ends the goroutine. A loss or gradient
+// that is not finite abandons the meta-update without an error: the result gives the reason.
 //
-// evaluate may replace the slices in grads, and may call what only reads; other calls get [ErrInvalidState], Close and a
-// second MetaUpdate [ErrBusy]. grads may be nil where the objective asks for losses only.
+// evaluate may replace the slices in grads, and may call getters; other calls return [ErrInvalidState], Close and a
+// second MetaUpdate [ErrBusy]. grads may be nil if the objective needs losses only.
 func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (loss float64, err error)) (result Result, err error) {
-	var pinner runtime.Pinner // of the parameters, all the while
+	var pinner runtime.Pinner // of the parameters, until the end
 	defer pinner.Unpin()
 	var pointers []unsafe.Pointer
 	var request C.maw_meta_request
@@ -124,13 +124,13 @@ func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (los
 			if failed := o.locked(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 				o.updating = false
 				return C.maw_meta_abort(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), failure)
-			}); failed != nil && !errors.Is(failed, ErrInvalidState) { // that would be: the library ended it itself
+			}); failed != nil && !errors.Is(failed, ErrInvalidState) { // ErrInvalidState: the library has ended it already
 				err = errors.Join(err, failed)
 			}
 		}
 	}()
 
-	// Under the lock of the call that got the request, so that the result is this meta-update's.
+	// Under the lock of the same call, so that the result is this meta-update's.
 	next := func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
 		open = request.kind != C.MAW_META_DONE
 		o.updating = open
@@ -159,7 +159,7 @@ func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (los
 		if failed != nil {
 			return Result{}, fmt.Errorf("metaadamw: meta-update aborted: %w", failed)
 		}
-		o.mu.Lock() // waits: who only reads meanwhile must not end a meta-update
+		o.mu.Lock() // waits, so that a getter meanwhile does not end the meta-update
 		var wrong error
 		err = o.locked(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
 			status, wrong = o.tell(handle, Answer{RequestID: asked.ID, Loss: loss}, asked.WantsGradient, pointers, grads, &request, failure)
@@ -175,7 +175,7 @@ func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (los
 	return result, err
 }
 
-// tell answers a request; with gradients, unless they are neither wanted nor there.
+// tell answers a request, with gradients if they are wanted or given.
 func (o *Optimizer) tell(handle *C.maw_optimizer, answer Answer, wanted bool, params []unsafe.Pointer, grads Slices, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
 	defer func() {
 		o.pinner.Unpin()
@@ -188,18 +188,18 @@ func (o *Optimizer) tell(handle *C.maw_optimizer, answer Answer, wanted bool, pa
 			return C.MAW_OK, err
 		}
 	}
-	var told C.maw_meta_answer
-	C.maw_meta_answer_init(&told, C.sizeof_maw_meta_answer)
-	told.request_id = C.uint64_t(answer.RequestID)
-	told.loss = C.double(answer.Loss)
+	var raw C.maw_meta_answer
+	C.maw_meta_answer_init(&raw, C.sizeof_maw_meta_answer)
+	raw.request_id = C.uint64_t(answer.RequestID)
+	raw.loss = C.double(answer.Loss)
 	if answer.GradScale != 0 {
-		told.grad_scale = C.double(answer.GradScale)
+		raw.grad_scale = C.double(answer.GradScale)
 	}
 	var gradients *unsafe.Pointer
 	if wanted {
 		gradients = unsafe.SliceData(o.grads)
 	}
-	return C.maw_meta_tell(handle, &told, unsafe.SliceData(params), gradients, C.size_t(len(params)), request, failure), nil
+	return C.maw_meta_tell(handle, &raw, unsafe.SliceData(params), gradients, C.size_t(len(params)), request, failure), nil
 }
 
 func toRequest(c *C.maw_meta_request) Request {
@@ -236,7 +236,7 @@ func metaResult(handle *C.maw_optimizer, failure **C.maw_error) (Result, C.maw_s
 	}, status
 }
 
-// MetaBegin begins a meta-update for a host that would rather answer in its own time than in a closure:
+// MetaBegin begins a meta-update without a closure:
 //
 //	request, err := optimizer.MetaBegin(params)
 //	for err == nil && !request.Done {
@@ -244,22 +244,22 @@ func metaResult(handle *C.maw_optimizer, failure **C.maw_error) (Result, C.maw_s
 //		request, err = optimizer.MetaTell(metaadamw.Answer{RequestID: request.ID, Loss: loss}, params, grads)
 //	}
 //
-// Whoever stops earlier calls [Optimizer.MetaAbort], which puts the parameters back; Close alone does not.
+// To stop earlier, call [Optimizer.MetaAbort], which restores the parameters; Close does not.
 func (o *Optimizer) MetaBegin(params Slices) (Request, error) {
 	return o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
 		return C.maw_meta_begin(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), request, failure), nil
 	})
 }
 
-// MetaTell answers the open request and returns the next one. grads may be nil where only the loss was asked for. An
-// answer that is [ErrInvalidArgument] leaves the request open.
+// MetaTell answers the open request and returns the next one. grads may be nil if only the loss is wanted. After
+// [ErrInvalidArgument] the request is still open.
 func (o *Optimizer) MetaTell(answer Answer, params, grads Slices) (Request, error) {
 	return o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
 		return o.tell(handle, answer, grads != nil, pointers, grads, request, failure)
 	})
 }
 
-// MetaAbort ends an open meta-update: the parameters hold their bits of before, the attention module stays.
+// MetaAbort aborts an open meta-update: the parameters are restored bit for bit, the attention module is unchanged.
 func (o *Optimizer) MetaAbort(params Slices) error {
 	_, err := o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, _ *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
 		return C.maw_meta_abort(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), failure), nil
@@ -288,7 +288,7 @@ func (o *Optimizer) ask(params Slices, f func(handle *C.maw_optimizer, pointers 
 	return toRequest(&request), nil
 }
 
-// MetaResult says how the last meta-update ended.
+// MetaResult returns the result of the last meta-update.
 func (o *Optimizer) MetaResult() (result Result, err error) {
 	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
 		result, status = metaResult(handle, failure)

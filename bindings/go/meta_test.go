@@ -84,7 +84,7 @@ func TestAskAndTellIsTheSameMetaUpdate(t *testing.T) {
 		loss := n.loss(int(request.Batch))
 		scale := 1.0
 		var grads Slices
-		if request.WantsGradient { // as a host with loss scaling has them
+		if request.WantsGradient { // as with loss scaling
 			scale, grads = 256, Float32s(n.grads)
 			for _, grad := range n.grads {
 				for i := range grad {
@@ -99,8 +99,8 @@ func TestAskAndTellIsTheSameMetaUpdate(t *testing.T) {
 		request, err = other.MetaTell(Answer{request.ID, loss, scale}, Float32s(n.params), grads)
 		must(t, err)
 	}
-	if told, err := other.MetaResult(); err != nil || told != result {
-		t.Errorf("%+v, %v\n%+v", told, err, result)
+	if last, err := other.MetaResult(); err != nil || last != result {
+		t.Errorf("%+v, %v\n%+v", last, err, result)
 	}
 	same(t, attention(t, other), attention(t, o))
 	same(t, n.bits(), m.bits())
@@ -115,14 +115,14 @@ func TestAskAndTellIsTheSameMetaUpdate(t *testing.T) {
 	if result, _ := other.MetaResult(); result.Outcome != OutcomeAborted {
 		t.Errorf("%+v", result)
 	}
-	_, err = other.MetaBegin(Float32s(n.params)) // one that is left open: Close frees all the same
+	_, err = other.MetaBegin(Float32s(n.params)) // left open: Close frees it
 	must(t, err)
 }
 
 var errOfHost = errors.New("no data")
 
-// Whatever ends the closure early, at whichever request: parameters and attention module are as before, the optimizer
-// goes on, and the cause comes back.
+// Whatever ends the closure early, at any request: parameters and attention module are unchanged, the optimizer can be
+// used, and the cause comes back.
 func TestAClosureThatFailsAborts(t *testing.T) {
 	ends := map[string]struct {
 		fail  func() (float64, error)
@@ -199,7 +199,7 @@ func TestAClosureThatFailsAborts(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotFiniteAbandons(t *testing.T) {
+func TestValuesThatAreNotFiniteAbandonTheMetaUpdate(t *testing.T) {
 	o, m := trained(t, small())
 	before := m.bits()
 	result, err := o.MetaUpdate(Float32s(m.params), Float32s(m.grads), func(r Request) (float64, error) {
@@ -212,7 +212,7 @@ func TestWhatIsNotFiniteAbandons(t *testing.T) {
 	}
 	same(t, m.bits(), before)
 
-	m.params[0][0] = float32(math.NaN()) // over before it begins
+	m.params[0][0] = float32(math.NaN()) // it ends at once
 	result, err = o.MetaUpdate(Float32s(m.params), Float32s(m.grads), func(Request) (float64, error) {
 		t.Error("asked")
 		return 0, nil
@@ -289,7 +289,7 @@ func TestInsideAClosure(t *testing.T) {
 	must(t, err)
 }
 
-// Those who only read do not disturb.
+// Getters in other goroutines do not disturb.
 func TestReadersDuringMetaUpdates(t *testing.T) {
 	o, m := trained(t, small())
 	other, n := trained(t, small())
@@ -311,10 +311,10 @@ func TestReadersDuringMetaUpdates(t *testing.T) {
 	}
 	for range 50 {
 		var result Result
-		err, begun := error(ErrBusy), false
-		for errors.Is(err, ErrBusy) && !begun { // only the beginning may meet a reader
+		err, open := error(ErrBusy), false
+		for errors.Is(err, ErrBusy) && !open { // only the beginning may collide with a getter
 			result, err = o.MetaUpdate(Float32s(m.params), Float32s(m.grads), func(r Request) (float64, error) {
-				begun = true
+				open = true
 				return m.answer(r)
 			})
 		}
@@ -331,7 +331,7 @@ func TestReadersDuringMetaUpdates(t *testing.T) {
 	same(t, attention(t, o), attention(t, other))
 }
 
-// An abort that gave up would leave the parameters moved.
+// An abort that failed would leave trial values in the parameters.
 func TestAnAbortWaitsForAReader(t *testing.T) {
 	o, m := trained(t, small())
 	before, request := m.bits(), 0
@@ -371,7 +371,7 @@ func TestMetaGradient(t *testing.T) {
 			t.Errorf("%s: %d values", tensor.Name, len(values))
 		}
 	}
-	_, err = o.MetaGradient("nobody")
+	_, err = o.MetaGradient("unknown")
 	wants(t, err, ErrNotFound)
 	_, err = o.MetaGradient("a\x00")
 	wants(t, err, ErrInvalidArgument)

@@ -7,14 +7,14 @@ import (
 	"unsafe"
 )
 
-// Factors are what scales the update of a modulation group.
+// Factors of a modulation group.
 type Factors struct {
-	Group            string  // "attention.shallow.weight", "param_group.0", or what the host called it
-	Alpha, Beta      float64 // of the learning rate and of the weight decay
+	Group            string  // "attention.shallow.weight", "param_group.0", or the host's name for it
+	Alpha, Beta      float64 // multiply the learning rate and the weight decay
 	Lambda1, Lambda2 float64 // of the gradient alignment (eq. 10)
 }
 
-// Factors of each modulation group: of the last applied step or begun meta-update, whichever came last.
+// Factors returns the factors of each modulation group, from the last applied step or meta-update, whichever was later.
 func (o *Optimizer) Factors() ([]Factors, error) {
 	var factors []Factors
 	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
@@ -36,7 +36,7 @@ func (o *Optimizer) Factors() ([]Factors, error) {
 	return factors, err
 }
 
-// Groups are the names of the modulation groups, which are the tokens of the attention module.
+// Groups returns the names of the modulation groups, which are the tokens of the attention module.
 func (o *Optimizer) Groups() (names []string, err error) {
 	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
 		names, status = groupNames(handle, failure)
@@ -58,7 +58,7 @@ func groupNames(handle *C.maw_optimizer, failure **C.maw_error) ([]string, C.maw
 	return names, status
 }
 
-// TensorGroup is the number of the modulation group of a tensor.
+// TensorGroup returns the index of a tensor's modulation group.
 func (o *Optimizer) TensorGroup(tensor int) (int, error) {
 	var group C.size_t
 	err := o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
@@ -70,8 +70,8 @@ func (o *Optimizer) TensorGroup(tensor int) (int, error) {
 	return int(group), err
 }
 
-// Features are what the attention module read, one row for each modulation group, before standardisation and gating: of
-// the last applied step or begun meta-update, whichever came last.
+// Features returns the input of the attention module, one row per modulation group, before standardization and gating,
+// from the last applied step or meta-update, whichever was later.
 func (o *Optimizer) Features() ([][]float64, error) {
 	var rows [][]float64
 	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
@@ -94,11 +94,11 @@ func (o *Optimizer) Features() ([][]float64, error) {
 
 // An AttentionTensor is a tensor of the attention module. A vector has one column.
 type AttentionTensor struct {
-	Name          string // as torch names it in a TransformerEncoder: "encoder.layers.0.self_attn.in_proj_weight" …
+	Name          string // as in PyTorch's TransformerEncoder: "encoder.layers.0.self_attn.in_proj_weight" …
 	Rows, Columns int
 }
 
-// AttentionTensors are the tensors of the attention module; none with DisableModulation.
+// AttentionTensors returns the tensors of the attention module; none with DisableModulation.
 func (o *Optimizer) AttentionTensors() (tensors []AttentionTensor, err error) {
 	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
 		tensors, status = attentionTensors(handle, failure)
@@ -131,7 +131,7 @@ func (o *Optimizer) Attention(name string) ([]float64, error) {
 	})
 }
 
-// SetAttention sets a tensor of the attention module, row-major; the next step uses it.
+// SetAttention sets a tensor of the attention module, row-major, from the next step on.
 func (o *Optimizer) SetAttention(name string, values []float64) error {
 	c, err := text("name", name)
 	if err != nil {
@@ -142,8 +142,8 @@ func (o *Optimizer) SetAttention(name string, values []float64) error {
 	})
 }
 
-// MetaGradient is the gradient of the meta-objective, regularisation included, in the last meta-update that was
-// completed: with respect to a tensor of the attention module, or to "alpha", "beta", "lambda1" or "lambda2" (one value
+// MetaGradient returns the gradient of the meta-objective, regularization included, in the last completed meta-update:
+// with respect to a tensor of the attention module, or to "alpha", "beta", "lambda1" or "lambda2" (one value
 // for each modulation group).
 func (o *Optimizer) MetaGradient(name string) ([]float64, error) {
 	return o.named(name, func(handle *C.maw_optimizer, name *C.char, values []float64, failure **C.maw_error) C.maw_status {
@@ -151,7 +151,7 @@ func (o *Optimizer) MetaGradient(name string) ([]float64, error) {
 	})
 }
 
-// named lets f fill as many values as that name has; of a name that is unknown here, f can tell the library's opinion.
+// named lets f fill as many values as that name has; for an unknown name f gets the library's error.
 func (o *Optimizer) named(name string, f func(handle *C.maw_optimizer, name *C.char, values []float64, failure **C.maw_error) C.maw_status) ([]float64, error) {
 	c, err := text("name", name)
 	if err != nil {
@@ -187,7 +187,7 @@ func (o *Optimizer) named(name string, f func(handle *C.maw_optimizer, name *C.c
 	return values, nil
 }
 
-// noDoubles stands for an empty slice, so that the library does not take it for a missing one.
+// noDoubles is the address of an empty slice, which must not be NULL.
 var noDoubles C.double
 
 func doubles(values []float64) *C.double {

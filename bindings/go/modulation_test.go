@@ -88,8 +88,8 @@ func TestTheAttentionModuleCanBeSet(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	wants(t, o.SetAttention("nobody", nil), ErrNotFound)
+	wants(t, o.SetAttention("unknown", nil), ErrNotFound)
 	wants(t, o.SetAttention("\x00", nil), ErrInvalidArgument)
-	_, err = o.Attention("nobody")
+	_, err = o.Attention("unknown")
 	wants(t, err, ErrNotFound)
 }

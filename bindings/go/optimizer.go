@@ -16,28 +16,28 @@ import (
 // AllGroups stands for every param group in SetLR and SetWeightDecay.
 const AllGroups = -1
 
-// Version is the version of the library that is loaded, "0.1.0".
+// Version returns the version of the loaded library, "0.1.0".
 func Version() string { return C.GoString(C.maw_version()) }
 
 // An Optimizer trains the parameters of one model. Create it with [New] and Close it.
 //
-// Any goroutine may call it, one at a time: a call that meets another one gets [ErrBusy] at once and does nothing. Different
-// optimizers are independent.
+// Any goroutine may call it, one at a time: a second call meanwhile returns [ErrBusy] at once and does nothing.
+// Different optimizers are independent.
 type Optimizer struct {
-	mu      sync.Mutex // held during a call, never while code of the host's runs
+	mu      sync.Mutex // held during a call, never while code of the host runs
 	native  *native    // nil once closed
 	cleanup runtime.Cleanup
 	tensors []registered
-	// updating: a MetaUpdate is between two of its calls, its closure is at work.
+	// updating: the closure of a MetaUpdate is running.
 	updating bool
 	log      func(LogLevel, string)
 
-	// Scratch of a call: no addresses in them outside of one.
+	// Workspace of a call; empty outside of one.
 	pinner        runtime.Pinner
 	params, grads []unsafe.Pointer
 }
 
-// native is what the garbage collector does not free. Nothing in it leads back to the Optimizer.
+// native is what the garbage collector does not free. It does not refer to the Optimizer.
 type native struct {
 	handle *C.maw_optimizer
 	mail   *mailbox
@@ -73,8 +73,8 @@ func New(options Options) (*Optimizer, error) {
 }
 
 // Close frees the optimizer; a second Close does nothing. While another call runs, a MetaUpdate included, nothing is
-// freed and the error is [ErrBusy]. An optimizer that is dropped without Close is freed some time after the garbage
-// collector finds it.
+// freed and the error is [ErrBusy]. An optimizer that is not closed is freed some time after the garbage collector
+// finds it unreachable.
 func (o *Optimizer) Close() error {
 	if !o.mu.TryLock() {
 		return busy("another call")
@@ -94,7 +94,8 @@ func (o *Optimizer) Close() error {
 	return nil
 }
 
-// call is how every method enters the library: f gets the handle, alone. Then the log hears what the call had to say.
+// call runs f, which calls the library, with exclusive use of the handle; then it passes the call's messages to the
+// log.
 func (o *Optimizer) call(f func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status) error {
 	if !o.mu.TryLock() {
 		return busy("another call")
@@ -102,7 +103,7 @@ func (o *Optimizer) call(f func(handle *C.maw_optimizer, failure **C.maw_error) 
 	return o.locked(f)
 }
 
-// locked is call by who holds the lock already, and gives it back.
+// locked is call for a caller that holds the lock; it unlocks.
 func (o *Optimizer) locked(f func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status) error {
 	err, heard, log := o.enter(f)
 	if log != nil {
@@ -114,7 +115,7 @@ func (o *Optimizer) locked(f func(handle *C.maw_optimizer, failure **C.maw_error
 }
 
 func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) (err error, heard []message, log func(LogLevel, string)) {
-	defer o.mu.Unlock() // also keeps o, and so the handle, alive until f is done
+	defer o.mu.Unlock() // also keeps o, and so the handle, alive until f returns
 	if o.native == nil {
 		return ErrClosed, nil, nil
 	}
@@ -127,8 +128,8 @@ func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) 
 	return err, heard, o.log
 }
 
-// AddParamGroup registers tensors that share hyper-parameters and returns the group's number, from 0 on. Slices given to
-// later calls stand in the order of registration over all groups. On failure none of the tensors is registered.
+// AddParamGroup registers tensors that share hyper-parameters and returns the group's index, from 0. Later calls take
+// slices in the order of registration over all groups. On failure none of the tensors is registered.
 func (o *Optimizer) AddParamGroup(group ParamGroup, tensors ...Tensor) (int, error) {
 	c := group.toC()
 	descriptions := make([]C.maw_tensor, len(tensors))
@@ -152,8 +153,8 @@ func (o *Optimizer) AddParamGroup(group ParamGroup, tensors ...Tensor) (int, err
 	return int(index), err
 }
 
-// Prepare ends registration: it forms the modulation groups, draws the attention module and allocates everything. The
-// first step or meta-update does it by itself; a second call does nothing.
+// Prepare ends registration: it forms the modulation groups, draws the attention module and allocates all memory.
+// Optional: the first call that needs it does the same. A second call does nothing.
 func (o *Optimizer) Prepare() error {
 	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 		return C.maw_prepare(handle, failure)
@@ -171,7 +172,7 @@ func (o *Optimizer) SetLR(group int, lr float64) error {
 	})
 }
 
-// LR is the learning rate of a param group as it is now.
+// LR returns the current learning rate of a param group.
 func (o *Optimizer) LR(group int) (float64, error) {
 	number, err := groupNumber(group, false)
 	if err != nil {
@@ -195,7 +196,7 @@ func (o *Optimizer) SetWeightDecay(group int, weightDecay float64) error {
 	})
 }
 
-// WeightDecay is the weight decay of a param group as it is now.
+// WeightDecay returns the current weight decay of a param group.
 func (o *Optimizer) WeightDecay(group int) (float64, error) {
 	number, err := groupNumber(group, false)
 	if err != nil {
@@ -226,7 +227,7 @@ func (o *Optimizer) SetPriorities(priorities [3]float64) error {
 	})
 }
 
-// Priorities are HUW's priorities as they are now.
+// Priorities returns HUW's current priorities.
 func (o *Optimizer) Priorities() (priorities [3]float64, err error) {
 	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 		return C.maw_get_priorities(handle, (*C.double)(&priorities[0]), failure)
@@ -237,7 +238,7 @@ func (o *Optimizer) Priorities() (priorities [3]float64, err error) {
 // ResetMoments sets the moments and all step counts back to 0.
 func (o *Optimizer) ResetMoments() error { return o.reset(C.MAW_RESET_MOMENTS) }
 
-// ResetAttention sets the attention module back to what the seed made.
+// ResetAttention sets the attention module to its initial values.
 func (o *Optimizer) ResetAttention() error { return o.reset(C.MAW_RESET_ATTENTION) }
 
 func (o *Optimizer) reset(what C.uint32_t) error {
@@ -246,7 +247,7 @@ func (o *Optimizer) reset(what C.uint32_t) error {
 	})
 }
 
-// StepCount is the number of applied steps so far; skipped ones do not count.
+// StepCount returns the number of applied steps; skipped steps do not count.
 func (o *Optimizer) StepCount() (int, error) {
 	var steps C.uint64_t
 	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
@@ -255,7 +256,7 @@ func (o *Optimizer) StepCount() (int, error) {
 	return int(steps), err
 }
 
-// ParamGroupCount is the number of param groups so far.
+// ParamGroupCount returns the number of param groups.
 func (o *Optimizer) ParamGroupCount() (int, error) {
 	var count C.size_t
 	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
@@ -264,7 +265,7 @@ func (o *Optimizer) ParamGroupCount() (int, error) {
 	return int(count), err
 }
 
-// TensorNames are the names of the tensors in the order of registration.
+// TensorNames returns the names of the tensors in the order of registration.
 func (o *Optimizer) TensorNames() ([]string, error) {
 	var names []string
 	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {

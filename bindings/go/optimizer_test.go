@@ -34,7 +34,7 @@ func TestASecondCloseDoesNothing(t *testing.T) {
 	must(t, new(Optimizer).Close())
 }
 
-// Calls every method that there is, with zeros.
+// Calls every method, with zeros.
 func TestUseAfterCloseIsAnError(t *testing.T) {
 	closed := newToyOptimizer(t, small())
 	must(t, closed.Close())
@@ -130,7 +130,7 @@ func TestResetStartsAnew(t *testing.T) {
 	same(t, m.bits(), other.bits())
 }
 
-func TestABusyOptimizerSaysSo(t *testing.T) {
+func TestABusyOptimizerReturnsErrBusy(t *testing.T) {
 	o := newToyOptimizer(t, small())
 	o.mu.Lock() // as a call does
 	says(t, o.Prepare(), ErrBusy, "another call on this optimizer is running")
@@ -160,7 +160,7 @@ func TestManyGoroutines(t *testing.T) {
 	}
 	for worker := range 8 {
 		group.Go(func() {
-			m := newToy() // each its own parameters: the library does not mind
+			m := newToy() // each goroutine has its own parameters
 			m.loss(worker)
 			for i := range 400 {
 				switch (worker + i) % 8 {
@@ -225,7 +225,7 @@ func TestBuffersStayWhereTheyAreDuringACall(t *testing.T) {
 		for i := range m.params {
 			m.params[i] = slices.Clone(m.params[i])
 			m.grads[i] = slices.Clone(m.grads[i])
-			_ = make([]byte, 1<<10) // rubbish
+			_ = make([]byte, 1<<10) // garbage
 		}
 		m.step(t, o)
 		plain.step(t, undisturbed)
@@ -244,7 +244,7 @@ func TestBuffersStayWhereTheyAreDuringACall(t *testing.T) {
 	same(t, m.bits(), plain.bits())
 }
 
-// eventually runs the collector until done says so.
+// eventually runs the collector until done returns true.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for range 200 {
@@ -257,9 +257,9 @@ func eventually(t testing.TB, what string, done func() bool) {
 	t.Fatal(what)
 }
 
-// What is dropped is freed. The mailbox of an optimizer is held by its cgo.Handle alone, which goes when the library's
-// part goes; so counting mailboxes counts what was freed.
-func TestDroppedOptimizersAreFreed(t *testing.T) {
+// Optimizers that are not closed are freed. The mailbox of an optimizer is held only by its cgo.Handle, which is
+// deleted with the library's handle; so counting mailboxes counts what was freed.
+func TestUnreachableOptimizersAreFreed(t *testing.T) {
 	const many = 20
 	var freed atomic.Int64
 	for i := range many {
@@ -267,7 +267,7 @@ func TestDroppedOptimizersAreFreed(t *testing.T) {
 		must(t, err)
 		_, err = o.AddParamGroup(ParamGroup{}, toyTensors...)
 		must(t, err)
-		must(t, o.SetLog(func(LogLevel, string) { _ = o.Prepare() })) // a cycle does no harm
+		must(t, o.SetLog(func(LogLevel, string) { _ = o.Prepare() })) // a cycle is allowed
 		runtime.AddCleanup(o.native.mail, func(int) { freed.Add(1) }, 0)
 		newToy().step(t, o)
 		if i%2 == 0 {
@@ -277,7 +277,7 @@ func TestDroppedOptimizersAreFreed(t *testing.T) {
 	eventually(t, "optimizers or handles leak", func() bool { return freed.Load() == many })
 }
 
-func TestBuffersAreNotKept(t *testing.T) {
+func TestBuffersAreNotStored(t *testing.T) {
 	o := newToyOptimizer(t, small())
 	var freed atomic.Int64
 	func() {
@@ -289,9 +289,9 @@ func TestBuffersAreNotKept(t *testing.T) {
 		m.step(t, o)
 		_, err := o.MetaUpdate(Float32s(m.params), Float32s(m.grads), m.answer)
 		must(t, err)
-		_, err = o.Step(Float32s(m.params), Float32s(m.grads[:2])) // one that fails half way
+		_, err = o.Step(Float32s(m.params), Float32s(m.grads[:2])) // one that fails
 		wants(t, err, ErrInvalidArgument)
 	}()
-	eventually(t, "buffers are kept", func() bool { return freed.Load() == 6 })
+	eventually(t, "buffers are stored", func() bool { return freed.Load() == 6 })
 	must(t, o.Prepare())
 }

@@ -7,20 +7,20 @@ import "math"
 
 // Options of an optimizer, fixed at creation except where a setter exists. The zero value is the library's defaults.
 //
-// A field that is left out means its default. Where 0 is a value of its own and not the default, the field is a
-// pointer, so that 0 can be told from nothing: AlphaRange: new(0.0).
+// A field that is left out means its default. Where 0 is a value different from the default, the field is a pointer:
+// AlphaRange: new(0.0).
 type Options struct {
-	// Seed of the attention module's initial values and of rounding by chance: the same on every platform.
+	// Seed of the attention module's initial values and of stochastic rounding; the same on every platform.
 	Seed uint64
-	// TotalSteps of the whole run for the time feature; 0 = unknown: then 2·sigmoid(step/1000) − 1.
+	// TotalSteps of the whole run: the time feature is step/TotalSteps. 0 = unknown: it is 2·sigmoid(step/1000) − 1.
 	TotalSteps int
 	// MetaInterval is the number of steps between two meta-updates. Default 200.
 	MetaInterval int
 	// MetaWarmup is the first step at which a meta-update can be due.
 	MetaWarmup int
-	// AlphaRange is the width of alpha's range around 1, 0 to 2: alpha in 1 ± range/2. Default 1.
+	// AlphaRange is the width of alpha's range, 0 to 2: alpha is within 1 ± AlphaRange/2. Default 1.
 	AlphaRange *float64
-	// BetaRange is the width of beta's range around 1, 0 to 2. Default 1.
+	// BetaRange is the width of beta's range, 0 to 2: beta is within 1 ± BetaRange/2. Default 1.
 	BetaRange *float64
 	// MetaLR is the learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
 	MetaLR *float64
@@ -35,14 +35,14 @@ type Options struct {
 	Priorities *[3]float64
 	// FixedWeights of the three terms under WeightingFixed. Default 1, 1, 1.
 	FixedWeights *[3]float64
-	// HUWInitialLogVar is where HUW's three log-variances start.
+	// HUWInitialLogVar is the initial value of HUW's three log-variances.
 	HUWInitialLogVar float64
-	// LogVarLimit: the log-variances stay within ± this, ≥ 0; new(0.0) = no limit, as the paper. Default 10.
+	// LogVarLimit: the log-variances are clamped to ± this, ≥ 0; new(0.0) = no limit, as in the paper. Default 10.
 	LogVarLimit *float64
-	// DifferenceScale is the relative size of the step for the Hessian product; 0 = 6e-6 for float64 (forward: 1.5e-8),
-	// 3e-3 for float32.
+	// DifferenceScale is the relative step size of the differences for the Hessian-vector product; 0 = 6e-6 for float64
+	// (forward: 1.5e-8), 3e-3 for float32, 3e-2 for 16-bit parameters.
 	DifferenceScale float64
-	// MaxGradNorm is the global norm down to which gradients are scaled; 0 = no clipping.
+	// MaxGradNorm is the global norm to which gradients are clipped; 0 = no clipping.
 	MaxGradNorm float64
 
 	Semantics      Semantics
@@ -56,22 +56,22 @@ type Options struct {
 	Difference Difference
 	Nonfinite  Nonfinite
 
-	// Device on which parameters, gradients and moments lie. Default CPU.
+	// Device where parameters, gradients and moments are. Default CPU.
 	Device Device
 	// DeviceIndex is the number of the CUDA device.
 	DeviceIndex int
 
-	// DisableModulation makes it plain AdamW: alpha = beta = 1 always, no features, no meta-updates.
+	// DisableModulation makes it plain AdamW: alpha = beta = 1, no features, no meta-updates.
 	DisableModulation bool
-	// DisableVNorms leaves the norm of the second moment out of the features. FeaturesEnhanced has none anyway.
+	// DisableVNorms leaves the norm of the second moment out of the features. FeaturesEnhanced never has it.
 	DisableVNorms bool
 	// DisableTimeStep leaves the time step out of the features.
 	DisableTimeStep bool
-	// UseFeatureGating scales each feature column by a learned gate.
+	// UseFeatureGating multiplies each feature column by the sigmoid of a learned gate.
 	UseFeatureGating bool
 	// GroupEmbedDim is the number of columns of the learned group embedding; FeaturesEnhanced only. Default 4.
 	GroupEmbedDim int
-	// FeatureDim is the width of a token; 0 = the features' own length. Rounded up to a multiple of AttnHeads.
+	// FeatureDim is the width of a token; 0 = the number of features. Rounded up to a multiple of AttnHeads.
 	FeatureDim int
 	// AttnHeads of the encoder, up to 1,024. Default 6.
 	AttnHeads int
@@ -79,13 +79,14 @@ type Options struct {
 	AttnLayers int
 	// AttnHiddenDim is the width of the encoder's feed-forward layers, up to 65,536. Default 16.
 	AttnHiddenDim int
-	// Threads of a step, up to 1,024; 0 = the cores at hand; 1 = the calling thread only. Any number gives the same bits.
+	// Threads of a step on the CPU, up to 1,024; 0 = one per available core; 1 = the calling thread only. A model with
+	// fewer than 262,144 elements uses the calling thread only. Any number gives the same bits.
 	Threads int
-	// VerifyParams makes each step recompute what could be carried over, and find parameters that changed unannounced.
+	// VerifyParams makes each step check that no parameter changed since the last one without ParamsChanged.
 	VerifyParams bool
 }
 
-// Semantics says whose program is followed where they differ.
+// Semantics says whether the paper or the authors' program is followed where they differ.
 type Semantics int32
 
 const (
@@ -93,18 +94,18 @@ const (
 	Reference Semantics = C.MAW_REFERENCE // the authors' published program
 )
 
-// FeatureVersion says what the attention module reads of each modulation group.
+// FeatureVersion selects the features of each modulation group.
 type FeatureVersion int32
 
 const (
-	FeaturesBasic         FeatureVersion = C.MAW_FEATURES_BASIC           // mean norms, mean cosine of gradient and momentum
+	FeaturesBasic         FeatureVersion = C.MAW_FEATURES_BASIC           // mean norms, mean cosine of gradient and first moment
 	FeaturesBasicPlus     FeatureVersion = C.MAW_FEATURES_BASIC_PLUS      // and the standard deviations over the tensors
 	FeaturesEnhanced      FeatureVersion = C.MAW_FEATURES_ENHANCED        // means, variances, zeros, size, kind, depth, a learned embedding
-	FeaturesNormBasic     FeatureVersion = C.MAW_FEATURES_NORM_BASIC      // basic, standardised over the groups
-	FeaturesNormBasicPlus FeatureVersion = C.MAW_FEATURES_NORM_BASIC_PLUS // basic plus, standardised over the groups
+	FeaturesNormBasic     FeatureVersion = C.MAW_FEATURES_NORM_BASIC      // basic, standardized over the groups
+	FeaturesNormBasicPlus FeatureVersion = C.MAW_FEATURES_NORM_BASIC_PLUS // basic plus, standardized over the groups
 )
 
-// Grouping says what the modulation groups are.
+// Grouping selects the modulation groups.
 type Grouping int32
 
 const (
@@ -113,12 +114,12 @@ const (
 	GroupingCustom       Grouping = C.MAW_GROUPING_CUSTOM         // Tensor.ModulationGroup names each tensor's
 )
 
-// Init says where the attention module starts.
+// Init selects the initial values of the attention module.
 type Init int32
 
 const (
-	InitXavier   Init = C.MAW_INIT_XAVIER   // every weight matrix Xavier-uniform
-	InitIdentity Init = C.MAW_INIT_IDENTITY // alpha = beta = 1, that is AdamW, until the first meta-update
+	InitXavier   Init = C.MAW_INIT_XAVIER   // weight matrices are Xavier-uniform
+	InitIdentity Init = C.MAW_INIT_IDENTITY // alpha = beta = 1 (AdamW) until the first meta-update
 )
 
 // Objective of the meta-update.
@@ -128,7 +129,7 @@ const (
 	ObjectiveCombined     Objective = C.MAW_OBJECTIVE_COMBINED      // the three terms together
 	ObjectiveGradient     Objective = C.MAW_OBJECTIVE_GRADIENT      // gradient alignment alone (eq. 10)
 	ObjectiveLossDecrease Objective = C.MAW_OBJECTIVE_LOSS_DECREASE // loss decrease on the validation batch alone (eq. 11)
-	ObjectiveGenGap       Objective = C.MAW_OBJECTIVE_GEN_GAP       // generalization gap alone (eq. 12); only the regularisation moves the attention module
+	ObjectiveGenGap       Objective = C.MAW_OBJECTIVE_GEN_GAP       // generalization gap alone (eq. 12); only the regularization trains the attention module
 )
 
 // Weighting of the three terms of ObjectiveCombined.
@@ -140,7 +141,7 @@ const (
 	WeightingSum   Weighting = C.MAW_WEIGHTING_SUM   // the plain sum
 )
 
-// TermKind says how HUW weighs a term with log-variance s.
+// TermKind selects HUW's weight of a term with log-variance s.
 type TermKind int32
 
 const (
@@ -148,55 +149,56 @@ const (
 	KindClassification TermKind = C.MAW_KIND_CLASSIFICATION // exp(−s)
 )
 
-// Difference says how the Hessian-vector product of the gradient alignment is found.
+// Difference selects how the Hessian-vector product of the gradient alignment is computed.
 type Difference int32
 
 const (
 	DifferenceCentral    Difference = C.MAW_DIFFERENCE_CENTRAL     // two more gradients
 	DifferenceForward    Difference = C.MAW_DIFFERENCE_FORWARD     // one more gradient
-	DifferenceFirstOrder Difference = C.MAW_DIFFERENCE_FIRST_ORDER // counted as 0: no more gradients
+	DifferenceFirstOrder Difference = C.MAW_DIFFERENCE_FIRST_ORDER // taken as 0: no more gradients
 )
 
-// Nonfinite says what a step does that meets an infinity or a NaN.
+// Nonfinite selects what a step with an infinity or a NaN does.
 type Nonfinite int32
 
 const (
-	NonfiniteSkip  Nonfinite = C.MAW_NONFINITE_SKIP  // changes nothing but the count of skipped steps; the report says why
-	NonfiniteError Nonfinite = C.MAW_NONFINITE_ERROR // fails with ErrNotFinite and changes nothing at all
-	// NonfinitePropagate: nobody looks, as in PyTorch's AdamW; only with DisableModulation.
+	NonfiniteSkip  Nonfinite = C.MAW_NONFINITE_SKIP  // is skipped: only the count of skipped steps changes; the report gives the reason
+	NonfiniteError Nonfinite = C.MAW_NONFINITE_ERROR // fails with ErrNotFinite and changes nothing
+	// NonfinitePropagate: no check, as in PyTorch's AdamW; only with DisableModulation.
 	NonfinitePropagate Nonfinite = C.MAW_NONFINITE_PROPAGATE
 )
 
-// Precision says how 16-bit parameters keep the precision that updates need.
+// Precision selects how 16-bit parameters are updated.
 type Precision int32
 
 const (
-	PrecisionNearest    Precision = C.MAW_PRECISION_NEAREST    // they do not: each new value is rounded to nearest
+	PrecisionNearest    Precision = C.MAW_PRECISION_NEAREST    // each new value is rounded to nearest; small updates are lost
 	PrecisionMaster     Precision = C.MAW_PRECISION_MASTER     // float32 masters in the library
 	PrecisionRemainder  Precision = C.MAW_PRECISION_REMAINDER  // the same in 2 + 2 bytes, beside bfloat16
-	PrecisionStochastic Precision = C.MAW_PRECISION_STOCHASTIC // each new value is rounded by chance: right in the mean
+	PrecisionStochastic Precision = C.MAW_PRECISION_STOCHASTIC // stochastic rounding of each new value
 )
 
-// A ParamGroup is what tensors share. As in [Options], the zero value is the defaults, and 0 is told from nothing by a
-// pointer: ParamGroup{LR: new(1e-3), WeightDecay: new(0.0)}.
+// A ParamGroup has the hyper-parameters that tensors share. As in [Options], the zero value is the defaults, and fields
+// in which 0 differs from the default are pointers: ParamGroup{LR: new(1e-3), WeightDecay: new(0.0)}.
 type ParamGroup struct {
 	// LR is the learning rate, ≥ 0. Default 5e-4, the paper's.
 	LR *float64
-	// Beta1 is the decay of the first moment, 0 ≤ beta1 < 1. Default 0.9.
+	// Beta1 is the decay rate of the first moment, 0 ≤ beta1 < 1. Default 0.9.
 	Beta1 *float64
-	// Beta2 is the decay of the second moment, 0 ≤ beta2 < 1. Default 0.999.
+	// Beta2 is the decay rate of the second moment, 0 ≤ beta2 < 1. Default 0.999.
 	Beta2 *float64
-	// Eps is added to the root of the second moment, > 0 in what the tensors are computed in. Default 1e-8.
+	// Eps is added to the square root of the second moment; > 0 in the precision of the computation. Default 1e-8.
 	Eps float64
 	// WeightDecay is decoupled, ≥ 0. Default 1e-2.
 	WeightDecay *float64
 	// Precision of 16-bit parameters.
 	Precision Precision
-	// MomentDType of both moments: 0 = Float64 for Float64 tensors, else Float32; or BFloat16, rounded by chance.
+	// MomentDType of both moments: 0, required for Float64 tensors, = Float64 for Float64 tensors, else Float32; or
+	// BFloat16, with stochastic rounding.
 	MomentDType DType
 }
 
-// toC starts from the library's own defaults, so that they stand in one place.
+// toC starts from the library's defaults, so that they are defined in one place.
 func (o *Options) toC() (c C.maw_options, err error) {
 	C.maw_options_init(&c, C.sizeof_maw_options)
 	c.seed = C.uint64_t(o.Seed)
@@ -278,7 +280,8 @@ func bit(on bool) C.uint32_t {
 	return 0
 }
 
-// counts writes ints into unsigned fields, leaves the default where they are 0, and keeps the first that do not fit.
+// counts writes ints into unsigned fields, leaves the default where they are 0, and records the first that does not
+// fit.
 type counts struct{ err error }
 
 func (c *counts) fits(name string, value, most int) bool {

@@ -41,7 +41,7 @@ func TestZeroMeansDefault(t *testing.T) {
 	}
 }
 
-// A field that a later header adds, and that is forgotten here, fails this test.
+// A field that a later header adds and that is missing here fails this test.
 func TestEveryFieldReachesTheLibrary(t *testing.T) {
 	options := Options{
 		Seed: 5, TotalSteps: 6, MetaInterval: 7, MetaWarmup: 8, AlphaRange: new(0.25), BetaRange: new(0.5), MetaLR: new(2.0),

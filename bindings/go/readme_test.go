@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// between is what stands between two texts.
+// between returns the text between two texts.
 func between(t *testing.T, text, before, after string) string {
 	_, text, found := strings.Cut(text, before)
 	text, _, ended := strings.Cut(text, after)
@@ -25,20 +25,20 @@ func TestTheReadmeShowsTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown := between(t, string(readme), "```go\n", "```\n")
+	program := between(t, string(readme), "```go\n", "```\n")
 	example := between(t, string(examples), "func Example() {\n", "\t// Output: ")
 	var indented strings.Builder
-	for line := range strings.Lines(shown) {
+	for line := range strings.Lines(program) {
 		if line != "\n" {
 			indented.WriteByte('\t')
 		}
 		indented.WriteString(line)
 	}
 	if indented.String() != example {
-		t.Error("README.md shows another program than Example in example_test.go")
+		t.Error("README.md has another program than Example in example_test.go")
 	}
 	output, _, _ := strings.Cut(between(t, string(examples), "\t// Output: ", "}"), "\n")
 	if !strings.Contains(string(readme), "It prints `"+output+"`") {
-		t.Error("README.md tells another output")
+		t.Error("README.md has another output")
 	}
 }

@@ -9,15 +9,15 @@ import (
 	"unsafe"
 )
 
-// A Flag says what is saved or loaded, and what holds afterwards.
+// A Flag selects what is saved or loaded, and whose options are used afterwards.
 type Flag uint32
 
 const (
-	// AttentionOnly: saving and loading: the attention module alone.
+	// AttentionOnly: saving and loading: only the attention module.
 	AttentionOnly Flag = C.MAW_ATTENTION_ONLY
-	// FileWins: loading: options that only steer the future may differ; the file's hold afterwards.
+	// FileWins: loading: options that affect only later steps may differ; the file's are used.
 	FileWins Flag = C.MAW_LOAD_FILE_WINS
-	// OwnWins: loading: options that only steer the future may differ; the optimizer's own hold afterwards.
+	// OwnWins: loading: options that affect only later steps may differ; the optimizer's own are used.
 	OwnWins Flag = C.MAW_LOAD_OWN_WINS
 	// Strict: loading: nothing may differ, not even what has a setter.
 	Strict Flag = C.MAW_LOAD_STRICT
@@ -30,10 +30,11 @@ func bitsOf(flags []Flag) (bits C.uint32_t) {
 	return bits
 }
 
-// Save saves the run to a safetensors file: moments, step counts, the attention module, options, hyper-parameters as they
-// are now, counters. The parameters are the host's to save. With [AttentionOnly]: the attention module alone.
+// Save saves the run to a safetensors file: moments, masters, step counts, attention module, options, current
+// hyper-parameters, counters. Parameters are not saved; that is up to the host. With [AttentionOnly] only the attention
+// module is saved.
 //
-// Whatever fails, the file is the old one or the new one.
+// Saving is atomic and durable: on failure the old file is unchanged, or the new one is complete.
 func (o *Optimizer) Save(path string, flags ...Flag) error {
 	c, err := text("path", path)
 	if err != nil {
@@ -44,21 +45,22 @@ func (o *Optimizer) Save(path string, flags ...Flag) error {
 	})
 }
 
-// SaveBytes is [Optimizer.Save] into memory.
+// SaveBytes is [Optimizer.Save] to memory.
 func (o *Optimizer) SaveBytes(flags ...Flag) ([]byte, error) {
 	return o.bytes(func(handle *C.maw_optimizer, made **C.maw_bytes, failure **C.maw_error) C.maw_status {
 		return C.maw_save_bytes(handle, bitsOf(flags), made, failure)
 	})
 }
 
-// Load loads a run that any language saved into an optimizer with the same tensors. If they are registered in the same
-// order, a run that is trained on equals the uninterrupted one bit for bit.
+// Load loads a saved run, whichever language saved it, into an optimizer with the same tensors. If they are registered
+// in the same order, training continues with the same bits as without the interruption.
 //
-// Names, shapes, dtypes, groups and options must be equal, else [ErrMismatch] lists the differences; but of what has a setter
-// (learning rate, weight decay, priorities: a schedule has moved them) the file's values hold, and the log tells which
-// differed. With [Strict] nothing may differ. With [FileWins] or [OwnWins] all that only steers the future may differ:
-// hyper-parameters of param groups, ranges, intervals, weights, clipping. With [AttentionOnly] nothing but the attention module is loaded, from either kind of file. Threads and
-// VerifyParams are not saved. Everything is checked before anything is changed.
+// Names, shapes, dtypes, groups and options must be equal, else [ErrMismatch] lists the differences; but options that
+// have a setter (learning rate, weight decay, priorities: a schedule may have changed them) are taken from the file, and
+// the log lists those that differed. With [Strict] all must be equal. With [FileWins] or [OwnWins] options that affect
+// only later steps may differ: hyper-parameters of param groups, ranges, intervals, weights, clipping. With
+// [AttentionOnly] only the attention module is loaded, from either kind of file. Device, DeviceIndex, Threads and
+// VerifyParams are not saved. The whole file is checked before anything is changed.
 func (o *Optimizer) Load(path string, flags ...Flag) error {
 	c, err := text("path", path)
 	if err != nil {
@@ -69,10 +71,10 @@ func (o *Optimizer) Load(path string, flags ...Flag) error {
 	})
 }
 
-// noBytes stands for an empty slice, so that the library calls it damaged and not missing.
+// noBytes is the address of an empty slice, so that the library reports it as damaged and not as NULL.
 var noBytes C.uint8_t
 
-// LoadBytes is [Optimizer.Load] from memory. The bytes are not kept.
+// LoadBytes is [Optimizer.Load] from memory. The bytes are used during the call only.
 func (o *Optimizer) LoadBytes(data []byte, flags ...Flag) error {
 	first := &noBytes
 	if len(data) > 0 {
@@ -83,8 +85,7 @@ func (o *Optimizer) LoadBytes(data []byte, flags ...Flag) error {
 	})
 }
 
-// Dump says as JSON what the optimizer is doing: options, param groups, modulation groups with their tensors, features and
-// factors, meta-updates, uncertainty weights, skipped steps and why, time by part. docs/state.md is its schema.
+// Dump returns the state of the optimizer as JSON, for people, plots and logs. The schema is docs/state.md.
 func (o *Optimizer) Dump() ([]byte, error) {
 	return o.bytes(func(handle *C.maw_optimizer, made **C.maw_bytes, failure **C.maw_error) C.maw_status {
 		return C.maw_dump_state(handle, made, failure)
@@ -105,8 +106,9 @@ func (o *Optimizer) bytes(f func(handle *C.maw_optimizer, made **C.maw_bytes, fa
 	return copied, err
 }
 
-// TensorState copies the moments of a tensor into slices of its length, F64 for a Float64 tensor and else F32, so that a run
-// can move to another Adam, and returns how often the tensor was updated. A slice that is not wanted may be nil.
+// TensorState copies the moments of a tensor into slices of its length, F64 for a Float64 tensor and else F32, to
+// continue its run with another Adam implementation, and returns the tensor's number of updates. Either slice may be
+// nil.
 func (o *Optimizer) TensorState(tensor int, expAvg, expAvgSq Slice) (step int, err error) {
 	var count C.uint64_t
 	err = o.moments(tensor, expAvg, expAvgSq, func(handle *C.maw_optimizer, t *registered, m, v unsafe.Pointer, failure **C.maw_error) C.maw_status {
@@ -115,8 +117,8 @@ func (o *Optimizer) TensorState(tensor int, expAvg, expAvgSq Slice) (step int, e
 	return int(count), err
 }
 
-// SetTensorState sets the moments of a tensor and how often it was updated, so that a run can move here from another
-// Adam. The optimizer's own step count becomes at least step.
+// SetTensorState sets the moments and the number of updates of a tensor, to continue a run of another Adam
+// implementation. The optimizer's own step count becomes at least step.
 func (o *Optimizer) SetTensorState(tensor int, expAvg, expAvgSq Slice, step int) error {
 	if step < 0 {
 		return invalid("step = %d: expected at least 0", step)
@@ -212,15 +214,15 @@ func (o *Optimizer) moments(tensor int, expAvg, expAvgSq Slice, f func(handle *C
 }
 
 // Masters copies the float32 masters of a tensor, under [PrecisionMaster] or [PrecisionRemainder], into a slice of its
-// length. param is the tensor's parameter: half of each master is in it under [PrecisionRemainder].
+// length. param is the tensor's parameter, which is half of each master under [PrecisionRemainder].
 func (o *Optimizer) Masters(tensor int, param Slice, values []float32) error {
 	return o.masters(tensor, param, values, func(handle *C.maw_optimizer, t *registered, param, values unsafe.Pointer, failure **C.maw_error) C.maw_status {
 		return C.maw_master_get(handle, C.size_t(tensor), param, (*C.float)(values), C.size_t(t.length), failure)
 	})
 }
 
-// SetMasters sets the float32 masters of a tensor, so that a run can start from float32 weights, and writes what they show
-// into param, the tensor's parameter.
+// SetMasters sets the float32 masters of a tensor, to start from float32 weights, and writes them, rounded, to param,
+// the tensor's parameter.
 func (o *Optimizer) SetMasters(tensor int, values []float32, param Slice) error {
 	return o.masters(tensor, param, values, func(handle *C.maw_optimizer, t *registered, param, values unsafe.Pointer, failure **C.maw_error) C.maw_status {
 		return C.maw_master_set(handle, C.size_t(tensor), (*C.float)(values), param, C.size_t(t.length), failure)
@@ -232,7 +234,7 @@ func (o *Optimizer) masters(tensor int, param Slice, values []float32, f func(ha
 		if param == nil {
 			return C.MAW_OK, invalid("param ('%s') is nil", t.name)
 		}
-		shown, err := t.pin(pinner, "param", tensor, param.buffer(), t.dtype)
+		rounded, err := t.pin(pinner, "param", tensor, param.buffer(), t.dtype)
 		if err != nil {
 			return C.MAW_OK, err
 		}
@@ -240,6 +242,6 @@ func (o *Optimizer) masters(tensor int, param Slice, values []float32, f func(ha
 		if err != nil {
 			return C.MAW_OK, err
 		}
-		return f(handle, t, shown, masters, failure), nil
+		return f(handle, t, rounded, masters, failure), nil
 	})
 }

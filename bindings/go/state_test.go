@@ -97,7 +97,7 @@ func TestFlags(t *testing.T) {
 	wants(t, o.LoadBytes(run, Flag(1<<20)), ErrInvalidArgument)
 }
 
-func TestWhatIsNoCheckpoint(t *testing.T) {
+func TestInvalidCheckpointsAreRefused(t *testing.T) {
 	o, m := trained(t, small())
 	data, err := o.SaveBytes()
 	must(t, err)

@@ -9,33 +9,34 @@ import (
 	"unsafe"
 )
 
-// StepOptions are what a single step is told. The zero value is the defaults.
+// StepOptions are the options of a single step. The zero value is the defaults.
 type StepOptions struct {
-	// GradScale: the gradients are this many times too large (loss scaling); > 0. 0 = 1.
+	// GradScale: loss scale of the gradients, which are divided by it; > 0. 0 = 1.
 	GradScale float64
-	// ParamsChanged: the host changed parameters since the last step, so that carried sums are recomputed.
+	// ParamsChanged: the host changed parameters since the last step. The library recomputes its norms and sets masters to
+	// the new parameters.
 	ParamsChanged bool
-	// DeviceGradScale takes the place of GradScale: a float32 in device memory, read when the step runs.
+	// DeviceGradScale replaces GradScale: a float32 in device memory, read when the step runs.
 	DeviceGradScale Slice
-	// FoundInf skips the step unless it is 0: a float32 in device memory, read when the step runs.
+	// FoundInf: a float32 in device memory, read when the step runs; the step is skipped unless it is 0.
 	FoundInf Slice
 }
 
-// A Report says what a step did.
+// A Report of a step.
 type Report struct {
-	// Step is the number of applied steps so far, this one included.
+	// Step is the number of applied steps, this one included.
 	Step int
-	// SkippedSteps so far, this one included.
+	// SkippedSteps is the number of skipped steps, this one included.
 	SkippedSteps int
 	// GradNorm is the Euclidean norm of all gradients after GradScale, before clipping.
 	GradNorm float64
-	// ClipFactor is what clipping multiplied the gradients by; 1 without clipping.
+	// ClipFactor is the factor by which clipping multiplied the gradients; 1 without clipping.
 	ClipFactor float64
-	// Skipped: the step changed nothing, because something is not finite.
+	// Skipped: the step was not applied, because a value is not finite.
 	Skipped bool
 	// SkipReason of a skipped step.
 	SkipReason SkipReason
-	// NonfiniteTensor is the number of the first tensor that is not finite, or −1.
+	// NonfiniteTensor is the index of the first tensor that is not finite, or −1.
 	NonfiniteTensor int
 }
 
@@ -62,10 +63,10 @@ func nameOf(i int, names ...string) string {
 	return fmt.Sprintf("unknown %d", i)
 }
 
-// Step updates, in place, every parameter whose gradient is given. A tensor whose gradient is nil stays as it is.
+// Step updates in place every parameter that has a gradient. A tensor whose gradient is nil is not updated.
 //
-// A step that is skipped because something is not finite is no error, except under NonfiniteError: the report says what
-// it was. On failure nothing is changed.
+// A step that is skipped because a value is not finite is not an error, except under NonfiniteError; the report gives
+// the reason. On failure nothing is changed.
 func (o *Optimizer) Step(params, grads Slices) (Report, error) {
 	return o.StepWith(params, grads, StepOptions{})
 }
@@ -80,32 +81,32 @@ func (o *Optimizer) StepWith(params, grads Slices, options StepOptions) (Report,
 	return reportOf(&report), nil
 }
 
-// step makes a step, and waits for its report if there is one to fill.
+// step makes a step, and waits for its report if one is wanted.
 func (o *Optimizer) step(params, grads Slices, options StepOptions, report *C.maw_step_report) error {
-	var told C.maw_step_options
-	C.maw_step_options_init(&told, C.sizeof_maw_step_options)
+	var raw C.maw_step_options
+	C.maw_step_options_init(&raw, C.sizeof_maw_step_options)
 	if options.GradScale != 0 {
-		told.grad_scale = C.double(options.GradScale)
+		raw.grad_scale = C.double(options.GradScale)
 	}
 	if options.ParamsChanged {
-		told.flags = C.MAW_STEP_PARAMS_CHANGED
+		raw.flags = C.MAW_STEP_PARAMS_CHANGED
 	}
 	if options.DeviceGradScale != nil || options.FoundInf != nil {
 		var err error
-		if told.device_grad_scale, err = deviceFloat("DeviceGradScale", options.DeviceGradScale); err != nil {
+		if raw.device_grad_scale, err = deviceFloat("DeviceGradScale", options.DeviceGradScale); err != nil {
 			return err
 		}
-		if told.found_inf, err = deviceFloat("FoundInf", options.FoundInf); err != nil {
+		if raw.found_inf, err = deviceFloat("FoundInf", options.FoundInf); err != nil {
 			return err
 		}
-		pinner := new(runtime.Pinner) // a slice in the host's memory is for the library to refuse
+		pinner := new(runtime.Pinner) // the library refuses a slice in host memory
 		defer pinner.Unpin()
-		pinner.Pin(told.device_grad_scale)
-		pinner.Pin(told.found_inf)
+		pinner.Pin(raw.device_grad_scale)
+		pinner.Pin(raw.found_inf)
 		defer runtime.KeepAlive(options)
 	}
 	return o.withBuffers(params, grads, func(handle *C.maw_optimizer, params, grads *unsafe.Pointer, failure **C.maw_error) C.maw_status {
-		return C.maw_step(handle, params, grads, C.size_t(len(o.tensors)), &told, report, failure)
+		return C.maw_step(handle, params, grads, C.size_t(len(o.tensors)), &raw, report, failure)
 	})
 }
 
@@ -125,11 +126,11 @@ func reportOf(report *C.maw_step_report) Report {
 	}
 }
 
-// ObserveGradient announces the gradient of a tensor as soon as the backward pass has it, while it is still in the cache:
-// the next step then need not read it ahead of the update. Optional, and the same bits either way.
+// ObserveGradient computes the norms of a gradient as soon as the backward pass has it, while it is still in the cache;
+// the next step then need not read it twice. Optional; the result has the same bits with and without.
 //
-// The gradient is final: it must be unchanged when it is passed to the step. Any call but this one, the step and those
-// that only read discards what was announced.
+// The values must be the same when the gradient is passed to the step. Setters, loading and saving, meta-updates and
+// reading a tensor's state or masters discard it.
 func (o *Optimizer) ObserveGradient(tensor int, gradient Slice) error {
 	return o.withTensor(tensor, func(handle *C.maw_optimizer, t *registered, pinner *runtime.Pinner, failure **C.maw_error) (C.maw_status, error) {
 		if gradient == nil || gradient.buffer().address == nil {
@@ -143,7 +144,7 @@ func (o *Optimizer) ObserveGradient(tensor int, gradient Slice) error {
 	})
 }
 
-// withTensor calls f with a registered tensor; what f pins stays where it is until f returns.
+// withTensor calls f with a registered tensor; what f pins is pinned until f returns.
 func (o *Optimizer) withTensor(tensor int, f func(handle *C.maw_optimizer, t *registered, pinner *runtime.Pinner, failure **C.maw_error) (C.maw_status, error)) error {
 	var pinner runtime.Pinner
 	defer pinner.Unpin()
@@ -164,7 +165,7 @@ func (o *Optimizer) tensor(i int) (*registered, error) {
 	return &o.tensors[i], nil
 }
 
-// checked is call for an f that may find something wrong before it enters the library.
+// checked is call for an f that may fail before it calls the library.
 func (o *Optimizer) checked(f func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error)) error {
 	var wrong error
 	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
@@ -177,14 +178,14 @@ func (o *Optimizer) checked(f func(handle *C.maw_optimizer, failure **C.maw_erro
 	return err
 }
 
-// withBuffers calls f with the addresses of parameters and gradients, which stay where they are until it returns.
+// withBuffers calls f with the addresses of parameters and gradients, which are pinned until it returns.
 func (o *Optimizer) withBuffers(params, grads Slices, f func(handle *C.maw_optimizer, params, grads *unsafe.Pointer, failure **C.maw_error) C.maw_status) error {
 	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
 		defer func() {
 			o.pinner.Unpin()
-			clear(o.params) // so that the buffers are not kept alive either
+			clear(o.params) // so that the buffers do not stay alive
 			clear(o.grads)
-			runtime.KeepAlive(params) // what a DeviceArray holds is not pinned
+			runtime.KeepAlive(params) // a DeviceArray is not pinned
 			runtime.KeepAlive(grads)
 		}()
 		var err error

@@ -14,7 +14,7 @@ import (
 type DType int32
 
 const (
-	Float32  DType = C.MAW_FLOAT32 // also what 0 means
+	Float32  DType = C.MAW_FLOAT32 // the default (0)
 	Float64  DType = C.MAW_FLOAT64
 	BFloat16 DType = C.MAW_BFLOAT16 // the upper half of a float32
 	Float16  DType = C.MAW_FLOAT16  // IEEE binary16
@@ -34,18 +34,18 @@ func (d DType) String() string {
 	return "unknown dtype"
 }
 
-// LayerKind says what a tensor belongs to, where its name does not tell.
+// LayerKind is the kind of layer of a tensor, used if its name does not say it.
 type LayerKind int32
 
 const (
-	LayerUnknown   LayerKind = C.MAW_LAYER_UNKNOWN   // the name says it, or nothing does
+	LayerUnknown   LayerKind = C.MAW_LAYER_UNKNOWN   // not given: the tensor's name decides
 	LayerLinear    LayerKind = C.MAW_LAYER_LINEAR    // a linear (fully connected) layer
 	LayerEmbedding LayerKind = C.MAW_LAYER_EMBEDDING // an embedding table
-	LayerAttention LayerKind = C.MAW_LAYER_ATTENTION // a part of an attention layer
-	LayerLayerNorm LayerKind = C.MAW_LAYER_LAYERNORM // a part of a layer norm
+	LayerAttention LayerKind = C.MAW_LAYER_ATTENTION // part of an attention layer
+	LayerLayerNorm LayerKind = C.MAW_LAYER_LAYERNORM // part of a layer norm
 )
 
-// A Tensor describes a parameter tensor as it is registered. Its elements are given to each call.
+// A Tensor describes a parameter tensor to register. Its elements are passed to each call.
 type Tensor struct {
 	// Name is unique in the optimizer, as in "layers.0.attn.weight": 1 to 1,024 bytes without control characters.
 	Name string
@@ -55,7 +55,7 @@ type Tensor struct {
 	DType DType
 	// GradDType of the gradients; 0 = DType.
 	GradDType DType
-	// LayerKind, where Name does not tell it.
+	// LayerKind, used if Name does not say it.
 	LayerKind LayerKind
 	// ModulationGroup of the tensor, under GroupingCustom.
 	ModulationGroup string
@@ -78,27 +78,27 @@ func (t *registered) stateDType() DType {
 }
 
 // Slices are the buffers of all tensors, one slice for each in the order of registration: [Float32s], [Float64s],
-// [BFloat16s], [Float16s], or [Mixed] where several types occur. They are used in place and not kept. Elements of a call's parameters overlap neither
-// each other nor a gradient.
+// [BFloat16s], [Float16s], or [Mixed] for several types. They are used in place and not stored. Parameters must not
+// overlap each other or a gradient.
 type Slices interface {
 	count() int
 	at(i int) buffer
 }
 
-// Float32s are the buffers of tensors that are all float32. A nil slice among gradients means: none this time.
+// Float32s are the buffers of tensors that are all float32. A nil slice among gradients means no gradient.
 type Float32s [][]float32
 
-// Float64s are the buffers of tensors that are all float64. A nil slice among gradients means: none this time.
+// Float64s are the buffers of tensors that are all float64. A nil slice among gradients means no gradient.
 type Float64s [][]float64
 
-// BFloat16s are the buffers of tensors that are all bfloat16, as bits. A nil slice among gradients means: none this time.
+// BFloat16s are the buffers of tensors that are all bfloat16, as bits. A nil slice among gradients means no gradient.
 type BFloat16s [][]uint16
 
-// Float16s are the buffers of tensors that are all float16, as bits. A nil slice among gradients means: none this time.
+// Float16s are the buffers of tensors that are all float16, as bits. A nil slice among gradients means no gradient.
 type Float16s [][]uint16
 
-// Mixed are the buffers of tensors of several types: Mixed{BF16(weight), F32(norm)}. A nil among gradients means: none
-// this time.
+// Mixed are the buffers of tensors of several types: Mixed{BF16(weight), F32(norm)}. A nil among gradients means no
+// gradient.
 type Mixed []Slice
 
 // A Slice is the buffer of one tensor: [F32], [F64], [BF16] or [F16].
@@ -155,10 +155,10 @@ func (s F16) buffer() buffer {
 	return buffer{unsafe.Pointer(unsafe.SliceData(s)), len(s), Float16}
 }
 
-// noElements is where the gradient of a tensor without elements stands: not nil, which would mean "no gradient".
+// noElements is the address of the gradient of a tensor without elements; nil would mean "no gradient".
 var noElements float64
 
-// pin holds a buffer where it is until the pinner lets go, after checking it against its tensor.
+// pin checks a buffer against its tensor and pins it.
 func (t *registered) pin(pinner *runtime.Pinner, what string, i int, b buffer, dtype DType) (unsafe.Pointer, error) {
 	if b.dtype != dtype {
 		return nil, invalid("%s[%d] ('%s') is %v, expected %v", what, i, t.name, b.dtype, dtype)
@@ -226,7 +226,7 @@ func checkCount(what string, slices Slices, tensors int) error {
 	return nil
 }
 
-// toC fills in the library's description; what it points to is Go memory that the pinner holds.
+// toC fills in the library's description, which points to pinned Go memory.
 func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error) {
 	C.maw_tensor_init(c, C.sizeof_maw_tensor)
 	name, err := text("Tensor.Name", t.Name)
@@ -272,7 +272,7 @@ func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error
 	return registered{t.Name, length, DType(c.dtype), gradDType}, nil
 }
 
-// text is s as C reads it, in Go memory. A NUL would end it early.
+// text is s as a NUL-terminated string in Go memory; s must not contain a NUL.
 func text(what, s string) (*C.char, error) {
 	if strings.IndexByte(s, 0) >= 0 {
 		return nil, invalid("%s %q contains a NUL", what, s)

@@ -30,7 +30,7 @@ func TestSlicesThatDoNotFitAreRefused(t *testing.T) {
 		t.Errorf("%d steps", steps)
 	}
 	_, err := o.Step(Mixed{F32(w), F64(b), nil}, Mixed{F32(w), nil, nil})
-	wants(t, err, ErrInvalidArgument) // a parameter that is its own gradient: the library sees it
+	wants(t, err, ErrInvalidArgument) // a parameter that is its own gradient: the library refuses it
 }
 
 func TestTensorsThatAreRefused(t *testing.T) {
@@ -50,7 +50,7 @@ func TestTensorsThatAreRefused(t *testing.T) {
 	_, err = o.AddParamGroup(ParamGroup{}, Tensor{Name: "w"}, Tensor{Name: "w"})
 	wants(t, err, ErrInvalidArgument)
 
-	// Nothing of that is left: the numbers begin at 0.
+	// Nothing was registered: indices begin at 0.
 	for want := range 2 {
 		group, err := o.AddParamGroup(ParamGroup{}, Tensor{Name: string(rune('a' + want))})
 		must(t, err)
@@ -83,7 +83,7 @@ func TestScalarsEmptyTensorsAndBothTypes(t *testing.T) {
 
 var global [15]float32
 
-// Parameters may live where the garbage collector does not look, or be parts of one allocation.
+// Parameters may be in memory that the garbage collector does not manage, or be parts of one allocation.
 func TestAnyMemoryWillDo(t *testing.T) {
 	mapped, err := syscall.Mmap(-1, 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	must(t, err)

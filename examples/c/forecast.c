@@ -1,14 +1,14 @@
 /* Forecasts the weekly CO2 concentration at Mauna Loa from the 96 weeks before, with a small network (mlp.h) that is
  * trained twice by libmetaadamw: as plain AdamW (modulation = 0) and as MetaAdamW, from the same start and on the same
- * batches, for a few seeds. Then it prints what came out, whoever is ahead.
+ * batches, for a few seeds. Then it prints the results of both.
  *
  *     forecast [--epochs N] [--seeds N]
  *
- * Who sees which windows, in the order of time:
+ * The windows, in the order of time:
  *     first 70 %  training: both optimizers; also B1 and B2 of the meta-updates
- *     next 10 %   held out: the validation batches of the meta-updates; AdamW has no use for them
- *     last 20 %   validation: no optimizer sees it. The MSE printed is measured here after every epoch. The best epoch
- *                 and AdamW's learning rate were chosen here as well, which flatters both, so the last epoch's MSE is
+ *     next 10 %   held out: the validation batches of the meta-updates; AdamW does not use them
+ *     last 20 %   validation: no optimizer uses it. The printed MSE is measured here after every epoch. The best epoch
+ *                 and AdamW's learning rate are chosen here as well, which favors both, so the last epoch's MSE is
  *                 printed too. */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
 
@@ -99,7 +99,7 @@ static double seconds_now(void) {
 
 /* ------------------------------------------------- how the library is used ---- */
 
-/* The library's view of the network's buffers. They never move here; they might, the pointers go into every call. */
+/* Pointers to the network's buffers. They do not change here, but could: every call takes them. */
 typedef struct {
     void *params[MLP_TENSORS];
     const void *grads[MLP_TENSORS];
@@ -114,7 +114,7 @@ static maw_optimizer *create(int modulation, uint64_t seed, uint64_t total_steps
     options.total_steps = total_steps;
     options.meta_interval = META_INTERVAL;
     options.meta_warmup = STEPS_PER_EPOCH;
-    options.threads = 1; /* 10,433 parameters are not worth a second one */
+    options.threads = 1; /* 10,433 parameters are too few for a second thread */
     CHECK(maw_optimizer_create(&options, &optimizer, &error));
 
     static const char *const names[MLP_TENSORS] = {"layers.0.weight", "layers.0.bias",   "layers.1.weight",
@@ -132,14 +132,14 @@ static maw_optimizer *create(int modulation, uint64_t seed, uint64_t total_steps
     }
     maw_param_group group;
     CHECK(maw_param_group_init(&group, sizeof group));
-    group.lr = 2e-3; /* AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3 and 4e-3; MetaAdamW gets no tuning of its own */
+    group.lr = 2e-3; /* AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3 and 4e-3; MetaAdamW is not tuned */
     CHECK(maw_add_param_group(optimizer, &group, tensors, MLP_TENSORS, NULL, &error));
     CHECK(maw_prepare(optimizer, &error));
     return optimizer;
 }
 
-/* Answers the library's questions: the loss, and often the gradient, at the parameters that it has just written into
- * the network's buffers. A request with `replay` wants an earlier batch again; here each kind has one batch anyway. */
+/* Answers the library's requests: the loss, and often the gradient, at the parameters now in the network's buffers. A
+ * request with `replay` wants the batch of an earlier request; here each kind has only one batch. */
 static void meta_update(maw_optimizer *optimizer, mlp *net, buffers *view, uint64_t *random) {
     static size_t train[TRAIN], held_out[HELD_OUT];
     count_up(train, TRAIN, 0);
@@ -162,7 +162,7 @@ static void meta_update(maw_optimizer *optimizer, mlp *net, buffers *view, uint6
     }
 }
 
-/* What a run gives: validation MSE of the best and of the last epoch in ppm^2, wall time. */
+/* Result of a run: validation MSE of the best and of the last epoch in ppm^2, wall time. */
 enum { BEST, LAST, SECONDS, MEASURES };
 
 typedef struct {
@@ -184,7 +184,7 @@ static outcome train(int modulation, uint64_t seed, size_t epochs) {
         view.params[t] = net.param[t] = memory[0][t];
         view.grads[t] = net.grad[t] = memory[1][t];
     }
-    uint64_t order_random = seed, meta_random = ~seed; /* apart, so that both optimizers get the same batches */
+    uint64_t order_random = seed, meta_random = ~seed; /* separate, so that both optimizers get the same batches */
     mlp_init(&net, seed);
     count_up(order, TRAIN, 0);
     count_up(validation, VALIDATION, TRAIN + HELD_OUT);
@@ -215,7 +215,7 @@ static outcome train(int modulation, uint64_t seed, size_t epochs) {
     CHECK(maw_group_count(optimizer, &out.groups, &error));
     CHECK(maw_factors(optimizer, out.alpha, out.beta, NULL, NULL, out.groups, &error));
     for (size_t g = 0; g < out.groups; g++) {
-        const char *name = NULL; /* lent until the optimizer is freed */
+        const char *name = NULL; /* borrowed, valid until the optimizer is freed */
         CHECK(maw_group_name(optimizer, g, &name, &error));
         snprintf(out.group[g], sizeof out.group[g], "%s", name);
     }

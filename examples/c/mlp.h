@@ -1,5 +1,5 @@
 /* The "engine" of forecast.c: a perceptron 96-64-64-1 with tanh, forward and backward pass written out, in float32.
- * It knows nothing of the optimizer: parameters and gradients are plain buffers that whoever likes may change. */
+ * It does not depend on the optimizer: parameters and gradients are plain buffers. */
 #ifndef MLP_H
 #define MLP_H
 

@@ -4,7 +4,7 @@
     python3 examples/data/co2_weekly.py co2.csv > examples/data/co2_weekly.h
 
 The file stands in the statsmodels wheel as statsmodels/datasets/co2/co2.csv. Missing weeks are interpolated
-linearly between their neighbours, which are never at either end of the series.
+linearly between the adjacent weeks; no missing week is at either end of the series.
 """
 
 import csv

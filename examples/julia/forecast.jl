@@ -1,15 +1,15 @@
 # Forecasts the weekly CO2 concentration at Mauna Loa from the 96 weeks before, with a small network that is trained
 # twice by MetaAdamW.jl: as plain AdamW (modulation = false) and as MetaAdamW, from the same start and on the same
-# batches, for a few seeds. Then it prints what came out, whoever is ahead. The same program as examples/c/forecast.c.
+# batches, for a few seeds. Then it prints the results of both. The same program as examples/c/forecast.c.
 #
 #     julia examples/julia/forecast.jl [--epochs N] [--seeds N]
 #
-# Who sees which windows, in the order of time:
+# The windows, in the order of time:
 #     first 70 %  training: both optimizers; also the two training batches of the meta-updates
-#     next 10 %   held out: the validation batches of the meta-updates; AdamW has no use for them
-#     last 20 %   validation: no optimizer sees it. The MSE printed is measured here after every epoch. The best epoch
-#                 and AdamW's learning rate were chosen here as well, which flatters both, so the last epoch's MSE is
-#                 printed too.
+#     next 10 %   held out: the validation batches of the meta-updates; AdamW does not use them
+#     last 20 %   validation: no optimizer uses it. The printed MSE is measured here after every epoch. The best epoch and
+#                 AdamW's learning rate are chosen here as well, which favors both, so the last epoch's MSE is printed
+#                 too.
 
 push!(LOAD_PATH, joinpath(@__DIR__, "..", "..", "bindings", "julia"))
 using LinearAlgebra
@@ -20,7 +20,7 @@ BLAS.set_num_threads(1) # the matrices are small
 
 # ---------------------------------------------------------------------------------------------------------- data ----
 
-"The figures of examples/data/co2_weekly.h."
+"The data of examples/data/co2_weekly.h."
 function co2_weekly()
     text = read(joinpath(@__DIR__, "..", "data", "co2_weekly.h"), String)
     figures = split(text, "CO2_WEEKLY[CO2_WEEKS] = {")[2]
@@ -77,7 +77,7 @@ end
 
 # ---------------------------------------------------------------------------------------- the network ("engine") ----
 
-# A perceptron 96-64-64-1 with tanh. It knows nothing of the optimizer: parameters and gradients are plain arrays.
+# A perceptron 96-64-64-1 with tanh. It does not depend on the optimizer: parameters and gradients are plain arrays.
 
 const WIDTHS = [INPUTS, 64, 64, 1]
 
@@ -115,7 +115,7 @@ end
 
 # ---------------------------------------------------------------------------------------- how the package is used ----
 
-"Answers the library's questions, at the parameters that it has just written into the network's arrays."
+"Answers the library's requests, at the parameters now in the network's arrays."
 function meta_update!(state, network, gradient, random)
     train = shuffle!(collect(TRAIN), 2BATCH, random) # one draw, so that the two training batches are disjoint
     batches = (train_1 = train[1:BATCH], train_2 = train[BATCH+1:2BATCH],
@@ -129,9 +129,9 @@ end
 function train(name, modulation, seed, epochs; quiet = false)
     network = new_network(seed)
     gradient = deepcopy(network)
-    order_random, meta_random = Random64(seed), Random64(~seed) # apart, so that both optimizers get the same batches
+    order_random, meta_random = Random64(seed), Random64(~seed) # separate, so that both optimizers get the same batches
     order = collect(TRAIN)
-    # The learning rate is AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3 and 4e-3; MetaAdamW gets no tuning of its own.
+    # The learning rate is AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3 and 4e-3; MetaAdamW is not tuned.
     rule = MetaAdamW.Rule(lr = 2e-3, modulation = modulation, seed = seed, total_steps = epochs * STEPS_PER_EPOCH,
                           meta_interval = META_INTERVAL, meta_warmup = STEPS_PER_EPOCH, threads = 1)
 

@@ -1,4 +1,4 @@
-//! The attention module's tensors by name: what tests, transfer of a trained module and curious users need.
+//! Reads and writes the attention module's tensors by name.
 
 use std::ffi::c_char;
 
@@ -19,9 +19,10 @@ fn entry(optimizer: &Optimizer, index: usize) -> Result<(&Modulation, &Entry)> {
         .ok_or_else(|| Error::no_index("tensor of the attention module", index, count))
 }
 
-/// Tensors of the attention module; 0 with modulation off.
+/// The number of the attention module's tensors; 0 with modulation off.
 ///
-/// `count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
+/// `count`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -40,11 +41,11 @@ pub unsafe extern "C" fn maw_attention_count(
     }
 }
 
-/// The name of a tensor of the attention module, as torch names it in a TransformerEncoder:
-/// "encoder.layers.0.self_attn.in_proj_weight" …, then "output_proj.weight", "output_proj.bias", and where used
+/// The name of a tensor of the attention module, as in PyTorch's TransformerEncoder:
+/// "encoder.layers.0.self_attn.in_proj_weight" …, then "output_proj.weight", "output_proj.bias", and if used
 /// "group_embeddings", "feature_gates", "log_vars".
 ///
-/// `index`: its number. `name`: out, borrowed: unchanging, valid until the handle is freed.
+/// `index`: below `maw_attention_count`. `name`: out, borrowed: valid until the optimizer is freed.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety
@@ -67,7 +68,7 @@ pub unsafe extern "C" fn maw_attention_name(
 
 /// The shape of a tensor of the attention module.
 ///
-/// `index`: its number. `rows`, `columns`: out; a vector has one column.
+/// `index`: below `maw_attention_count`. `rows`, `columns`: out; a vector has one column.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety
@@ -93,7 +94,7 @@ pub unsafe extern "C" fn maw_attention_shape(
 
 /// Copies a tensor of the attention module.
 ///
-/// `name`: as `maw_attention_name` tells. `values`: out, `count` doubles, row-major; `count` must be its size.
+/// `name`: as from `maw_attention_name`. `values`: out, `count` doubles, row-major; `count` = rows × columns.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety
@@ -118,9 +119,9 @@ pub unsafe extern "C" fn maw_attention_get(
     }
 }
 
-/// Sets a tensor of the attention module; the next step uses it.
+/// Sets a tensor of the attention module, from the next step on.
 ///
-/// `name`: as `maw_attention_name` tells. `values`: `count` finite doubles, row-major, copied; `count` must be its size.
+/// `name`: as from `maw_attention_name`. `values`: `count` finite doubles, row-major, copied; `count` = rows × columns.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation or while a meta-update is
 /// open. On failure nothing is changed.
 ///

@@ -1,9 +1,9 @@
-//! Bytes that the library made and the caller owns.
+//! Bytes that the library allocates and the caller owns.
 
-/// Bytes that the library made and the caller owns; freed with `maw_bytes_free`.
+/// Bytes allocated by the library and owned by the caller, who frees them with `maw_bytes_free`.
 pub struct maw_bytes(Vec<u8>);
 
-/// The first byte; NULL for NULL. Borrowed: valid until the object is freed. JSON has a NUL behind its last byte.
+/// A pointer to the bytes, borrowed: valid until the object is freed. A NUL follows the last byte. NULL for NULL.
 ///
 /// # Safety
 /// `bytes` is NULL or a live object.
@@ -13,7 +13,7 @@ pub unsafe extern "C" fn maw_bytes_data(bytes: *const maw_bytes) -> *const u8 {
     unsafe { bytes.as_ref() }.map_or(std::ptr::null(), |b| b.0.as_ptr())
 }
 
-/// The number of bytes, without the NUL behind JSON; 0 for NULL.
+/// The number of bytes, the NUL not included; 0 for NULL.
 ///
 /// # Safety
 /// `bytes` is NULL or a live object.
@@ -23,7 +23,7 @@ pub unsafe extern "C" fn maw_bytes_size(bytes: *const maw_bytes) -> usize {
     unsafe { bytes.as_ref() }.map_or(0, |b| b.0.len() - 1)
 }
 
-/// Frees bytes; does nothing for NULL. Any thread, once.
+/// Frees bytes; does nothing for NULL. Any thread.
 ///
 /// # Safety
 /// `bytes` is NULL or a live object, which is not used afterwards.
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn maw_bytes_free(bytes: *mut maw_bytes) {
     }
 }
 
-/// Hands bytes to the caller, with a NUL behind them.
+/// Gives bytes to the caller, with a NUL behind them.
 ///
 /// # Safety
 /// `out` is valid for a write.

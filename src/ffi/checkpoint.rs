@@ -34,15 +34,17 @@ fn on_conflict(flags: u32) -> Result<OnConflict> {
 
 const LOAD_FLAGS: u32 = MAW_ATTENTION_ONLY | MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_WINS | MAW_LOAD_STRICT;
 
-/// Saves the run to a safetensors file: moments, step counts, the attention module, options, hyper-parameters as they are
-/// now, counters. The parameters are the host's to save. Prepares an optimizer that is not.
+/// Saves the run to a safetensors file: moments, masters, step counts, attention module, options, current
+/// hyper-parameters, counters. Parameters are not saved; that is up to the host. Prepares the optimizer if needed.
 ///
-/// `path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` for the attention module alone.
-/// Durable: written beside the old file, synced, renamed over it, and the folder synced. Whatever fails, the file is the
-/// old one or the new one. A symbolic link is followed, also to a file that is not there yet; permissions, and where that is
-/// allowed the owner, are kept. A folder that cannot be read or synced is no failure. A process that is killed may leave
-/// `.metaadamw-…` beside the file; the next save to that path removes it. The format: docs/checkpoint_format.md.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` says which operation failed; `MAW_INVALID_STATE` while a meta-update is open.
+/// `path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` to save only the attention module.
+/// Atomic and durable: the data is written to a temporary file in the same folder, synced, and renamed over the old
+/// file; then the folder is synced. On failure the old file is unchanged, or the new one is complete. A symbolic link is
+/// followed, also to a file that does not exist yet; permissions, and where that is allowed the owner, are preserved. A
+/// folder that cannot be read or synced is no failure. A process that is killed may leave `.metaadamw-…` in the folder;
+/// the next save to that path removes it. Format: docs/checkpoint_format.md.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_INVALID_STATE` while a meta-update
+/// is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -62,7 +64,7 @@ pub unsafe extern "C" fn maw_save_file(
     }
 }
 
-/// As `maw_save_file`, into memory.
+/// As `maw_save_file`, to memory.
 ///
 /// `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
@@ -87,23 +89,27 @@ pub unsafe extern "C" fn maw_save_bytes(
     }
 }
 
-/// Loads a run that any language saved into an optimizer with the same tensors, registered in any order; a run that is
-/// trained on equals the uninterrupted one bit for bit if the order is the same. Prepares an optimizer that is not.
+/// Loads a saved run, whichever language saved it, into an optimizer with the same tensors, registered in any order. If
+/// the order is the same, training continues with the same bits as without the interruption. Prepares the optimizer if
+/// needed.
 ///
-/// `path`: NUL-terminated. Names, shapes, dtypes, param groups, modulation groups and the options that give the state its
-/// meaning must be equal. `flags`: 0 = of what has a setter (learning rate, weight decay, priorities: a schedule has moved
-/// them) the file's values hold afterwards, and the log tells which differed; all other options must be equal.
-/// `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS` allow every option that only steers the future to differ (betas and eps,
-/// ranges, intervals, the meta-objective's weights, clipping …) and say whose hold afterwards. `MAW_LOAD_STRICT`: nothing may
-/// differ. At most one of the three. `MAW_ATTENTION_ONLY`: nothing but the attention module is loaded, from either kind of
-/// file, and what it reads must be equal (feature columns, heads, the shapes of its tensors; with embeddings the groups).
-/// `threads` and `verify_params` are not saved. The file must not be written to meanwhile.
+/// `path`: NUL-terminated. `flags`: 0 or a combination of the flags below. Names, shapes, dtypes, param groups,
+/// modulation groups and options must be equal. With 0, options that have a setter (learning rate, weight decay,
+/// priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
+/// - `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS`: options that affect only later steps may differ (hyper-parameters of
+///   param groups, ranges, intervals, weights and priorities of the meta-objective, clipping …). The file's, or the
+///   optimizer's own, are used afterwards.
+/// - `MAW_LOAD_STRICT`: all options must be equal. At most one of these three.
+/// - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
+///   feature columns, heads, the shapes of its tensors; with embeddings the groups.
+///
+/// `device`, `device_index`, `threads` and `verify_params` are not saved. The file must not change during the call. The
+/// whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and what helps;
-/// `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` after a step was captured into a CUDA
-/// graph whose replays could not follow the file's options: under a file with clipping or checks where it was captured
-/// without any, or with `MAW_NONFINITE_ERROR`. Everything is checked before anything is changed; only if the disk
-/// fails between the check and the second reading is the optimizer reset.
+/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag
+/// or call that resolves them; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
+/// was captured into a CUDA graph whose replays could not follow the file's options: clipping or checks where the
+/// capture had none, or `MAW_NONFINITE_ERROR`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -125,7 +131,7 @@ pub unsafe extern "C" fn maw_load_file(
 
 /// As `maw_load_file`, from memory.
 ///
-/// `data`: `size` bytes; not kept.
+/// `data`: `size` bytes, used during the call only.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

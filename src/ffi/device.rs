@@ -9,17 +9,17 @@ use super::types::{MAW_OK, maw_status};
 use crate::backend::cuda::{Buffer, is_available};
 use crate::error::{Error, Result};
 
-/// Memory of a CUDA device, lent to a host that has no CUDA of its own. Opaque: created by `maw_device_buffer_create`,
-/// freed by `maw_device_buffer_free`. One call at a time.
+/// Device memory allocated by the library, for hosts that do not use CUDA themselves. Opaque: created by
+/// `maw_device_buffer_create`, freed by `maw_device_buffer_free`. Not thread-safe: one call at a time.
 pub struct maw_device_buffer(Buffer);
 
-/// 1 if there is a CUDA device that an optimizer can be created on, else 0. Any thread.
+/// 1 if there is a CUDA device on which an optimizer can be created, else 0. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn maw_cuda_available() -> u32 {
     quietly(|| Ok(is_available())).unwrap_or(false).into()
 }
 
-/// From entry to status.
+/// Runs `work` and turns its result into a status.
 ///
 /// # Safety
 /// `error` is NULL or valid for a write.
@@ -38,11 +38,11 @@ unsafe fn live<'a>(buffer: *const maw_device_buffer) -> Result<&'a Buffer> {
     unsafe { buffer.as_ref() }.map(|b| &b.0).ok_or(Error::Null { argument: "buffer" })
 }
 
-/// Allocates device memory, all zeros.
+/// Allocates device memory, filled with zeros.
 ///
-/// `device_index`: number of the CUDA device. `bytes`: its size; 0 is allowed. `buffer`: out, freed with
+/// `device_index`: index of the CUDA device. `bytes`: size of the buffer; may be 0. `buffer`: out, freed with
 /// `maw_device_buffer_free`; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a CUDA driver or device that will do;
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device;
 /// `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
 ///
 /// # Safety
@@ -65,11 +65,12 @@ pub unsafe extern "C" fn maw_device_buffer_create(
     }
 }
 
-/// Copies host memory into a buffer, after the work that was enqueued before on the legacy default stream (an
-/// optimizer's, unless `maw_set_stream` was called), and waits for it.
+/// Copies host memory into a buffer and waits for the copy. It is enqueued on the legacy default stream, which is also
+/// an optimizer's stream unless `maw_set_stream` was called.
 ///
-/// `offset`: where in the buffer, in bytes. `data`: `bytes` bytes; may be NULL when there are none.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`, also for a part that reaches beyond the buffer; `MAW_CUDA_ERROR`.
+/// `offset`: start in the buffer, in bytes. `data`: `bytes` bytes; may be NULL if `bytes` is 0.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`, also if the range exceeds the buffer; `MAW_INVALID_STATE` while a stream that the
+/// default stream waits for is being captured; `MAW_CUDA_ERROR`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -90,9 +91,9 @@ pub unsafe extern "C" fn maw_device_buffer_upload(
     }
 }
 
-/// Copies a buffer into host memory, after the work that was enqueued before on the legacy default stream, and waits.
+/// Copies a buffer into host memory and waits for the copy. As `maw_device_buffer_upload`.
 ///
-/// As `maw_device_buffer_upload`; `data`: out. After MAW_CUDA_ERROR it may hold a part.
+/// `data`: out, `bytes` bytes; after `MAW_CUDA_ERROR` some of them may have been written.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -120,7 +121,7 @@ pub unsafe extern "C" fn maw_device_buffer_download(
     }
 }
 
-/// The buffer's address in device memory, to be passed to `maw_step` and the like; aligned to 256 bytes. NULL for NULL.
+/// The buffer's address in device memory, for `maw_step` and other calls; aligned to 256 bytes. NULL for NULL.
 ///
 /// # Safety
 /// `buffer` is NULL or a live buffer.
@@ -141,7 +142,7 @@ pub unsafe extern "C" fn maw_device_buffer_size(buffer: *const maw_device_buffer
     unsafe { live(buffer) }.map_or(0, Buffer::bytes)
 }
 
-/// Frees a buffer, after the work on the device that uses it; does nothing for NULL. Any thread, once.
+/// Frees a buffer after waiting for the device's work that uses it; does nothing for NULL. Any thread.
 ///
 /// # Safety
 /// `buffer` is NULL or a live buffer, which is not used afterwards.

@@ -6,9 +6,9 @@ use super::handle::{call, maw_optimizer};
 use super::pointers::check;
 use super::types::maw_status;
 
-/// What the optimizer is doing, as JSON (docs/state.md is its schema): options, param groups, modulation groups with their
-/// tensors, features and factors, meta-updates, uncertainty weights, skipped steps and why, time by part. Works while a
-/// meta-update is open. Prepares an optimizer that is not.
+/// The state of the optimizer as JSON, for people, plots and logs: options, param groups, modulation groups with their
+/// tensors, features and factors, meta-updates, uncertainty weights, skipped steps with their reasons, times. The schema
+/// is docs/state.md. Allowed while a meta-update is open. Prepares the optimizer if needed.
 ///
 /// `json`: out, UTF-8, freed with `maw_bytes_free`; untouched on failure.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` without tensors.

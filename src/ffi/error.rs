@@ -5,10 +5,10 @@ use std::ffi::{CStr, CString, c_char};
 use super::types::*;
 use crate::error::{Error, Remedy, StateError, Status};
 
-/// Why a call failed: a status and a text that names the argument, what was expected and what came.
+/// Why a call failed: a status, and a message that names the argument, what was expected and what was given.
 ///
 /// A function that fails stores one through its last parameter, unless that is NULL; the caller owns it and frees it
-/// with `maw_error_free`. It belongs to no handle and to no thread.
+/// with `maw_error_free`. It does not depend on any handle or thread.
 pub struct maw_error {
     status: Status,
     message: Text,
@@ -21,7 +21,7 @@ enum Text {
 
 static OUT_OF_MEMORY: maw_error = maw_error { status: Status::OutOfMemory, message: Text::Static(c"out of memory") };
 
-/// Stores the error, if the caller wants it, and answers the status.
+/// Stores the error, if the caller wants it, and returns the status.
 ///
 /// # Safety
 /// `slot` is NULL or valid for a write of a pointer.
@@ -42,7 +42,7 @@ pub(super) unsafe fn fail(call: &str, slot: *mut *mut maw_error, error: &Error) 
     status as maw_status
 }
 
-/// The text of an error for a user of C, who knows functions and constants by their names in the header.
+/// The message for a user of C, with the header's names of functions and constants.
 fn message(call: &str, error: &Error) -> String {
     match error {
         Error::State(state) => match (state, call) {
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn maw_error_code(error: *const maw_error) -> maw_status {
     unsafe { error.as_ref() }.map_or(MAW_OK, |e| e.status as maw_status)
 }
 
-/// The text of an error: one line of UTF-8, "" for NULL. Borrowed: valid until the error is freed. Any thread.
+/// The message of an error: one line of UTF-8, "" for NULL. Borrowed: valid until the error is freed. Any thread.
 ///
 /// # Safety
 /// `error` is NULL or a live error object.
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn maw_error_message(error: *const maw_error) -> *const c_
     })
 }
 
-/// Frees an error; does nothing for NULL. Any thread, once.
+/// Frees an error; does nothing for NULL. Any thread.
 ///
 /// # Safety
 /// `error` is NULL or a live error object, which is not used afterwards.

@@ -8,9 +8,10 @@ use super::pointers::{check, copy_out, put};
 use super::types::maw_status;
 use crate::error::{Error, StateError};
 
-/// The learning rate of a param group as it is now.
+/// The current learning rate of a param group.
 ///
-/// `lr`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+/// `lr`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -27,9 +28,10 @@ pub unsafe extern "C" fn maw_get_lr(
     }
 }
 
-/// The weight decay of a param group as it is now.
+/// The current weight decay of a param group.
 ///
-/// `weight_decay`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+/// `weight_decay`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -48,9 +50,10 @@ pub unsafe extern "C" fn maw_get_weight_decay(
     }
 }
 
-/// HUW's priorities as they are now.
+/// HUW's current priorities of gradient alignment, loss decrease and generalization gap.
 ///
-/// `priorities`: out, three doubles. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+/// `priorities`: out, three doubles.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -68,9 +71,10 @@ pub unsafe extern "C" fn maw_get_priorities(
     }
 }
 
-/// Applied steps so far; skipped ones do not count.
+/// The number of applied steps; skipped steps do not count.
 ///
-/// `steps`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+/// `steps`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -84,9 +88,10 @@ pub unsafe extern "C" fn maw_step_count(
     unsafe { call_synced("maw_step_count", optimizer, error, |optimizer| put(steps, optimizer.steps(), "steps")) }
 }
 
-/// Param groups registered so far.
+/// The number of registered param groups.
 ///
-/// `count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+/// `count`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -102,9 +107,10 @@ pub unsafe extern "C" fn maw_param_group_count(
     }
 }
 
-/// Tensors registered so far.
+/// The number of registered tensors.
 ///
-/// `count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+/// `count`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -120,7 +126,7 @@ pub unsafe extern "C" fn maw_tensor_count(
 
 /// The name of a tensor.
 ///
-/// `tensor`: its number in registration order. `name`: out, borrowed: unchanging, valid until the handle is freed.
+/// `tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 ///
 /// # Safety
@@ -143,7 +149,7 @@ pub unsafe extern "C" fn maw_tensor_name(
 
 /// The modulation group of a tensor.
 ///
-/// `tensor`: its number in registration order. `group`: out.
+/// `tensor`: its index in registration order. `group`: out, the modulation group's index.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety
@@ -165,9 +171,10 @@ pub unsafe extern "C" fn maw_tensor_group(
     }
 }
 
-/// Modulation groups: tokens of the attention module.
+/// The number of modulation groups, which are the tokens of the attention module.
 ///
-/// `count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
+/// `count`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -183,10 +190,10 @@ pub unsafe extern "C" fn maw_group_count(
     }
 }
 
-/// The name of a modulation group: "attention.shallow.weight" (kind, depth, bias or weight), "param_group.0", or what the
-/// host called it.
+/// The name of a modulation group: "attention.shallow.weight" (layer kind, depth, bias or weight), "param_group.0", or the
+/// host's name for it.
 ///
-/// `group`: its number. `name`: out, borrowed: unchanging, valid until the handle is freed.
+/// `group`: its index. `name`: out, borrowed: valid until the optimizer is freed.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety
@@ -208,11 +215,11 @@ pub unsafe extern "C" fn maw_group_name(
     }
 }
 
-/// What scaled each modulation group: of the last applied step or begun meta-update, whichever came last. With
-/// modulation off all are 1.
+/// The factors of the modulation groups, from the last applied step or meta-update, whichever was later. All are 1 with
+/// modulation off.
 ///
-/// `alpha` (learning rate), `beta` (weight decay), `lambda1`, `lambda2` (of eq. 10): out, `count` doubles each, any of
-/// them NULL if not wanted; `count` must be the number of modulation groups.
+/// `alpha` (multiplies the learning rate), `beta` (multiplies the weight decay), `lambda1`, `lambda2` (eq. 10): out,
+/// `count` doubles each; any may be NULL. `count`: the number of modulation groups.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before the first step.
 ///
 /// # Safety
@@ -247,9 +254,10 @@ pub unsafe extern "C" fn maw_factors(
     }
 }
 
-/// D, the width of a token of the attention module: columns of `maw_features`.
+/// The width D of a token of the attention module: the number of columns of `maw_features`.
 ///
-/// `dim`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or with modulation off.
+/// `dim`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or with modulation off.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -270,10 +278,11 @@ pub unsafe extern "C" fn maw_feature_dim(
 
 const OFF: StateError = StateError::ModulationOff("are no features");
 
-/// The features that the attention module read, before standardisation and gating: of the last applied step or begun
-/// meta-update, whichever came last.
+/// The input features of the attention module, before standardization and gating, from the last applied step or
+/// meta-update, whichever was later.
 ///
-/// `features`: out, row-major, one row a modulation group, `maw_feature_dim` columns; `count` must be their product.
+/// `features`: out, `count` doubles, row-major: one row per modulation group, `maw_feature_dim` columns. `count`: their
+/// product.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before the first step or with modulation off.
 ///
 /// # Safety

@@ -1,4 +1,4 @@
-//! The one way into a handle: NULL, freed, busy, poisoned, and panics that stop here.
+//! Every call on a handle: it refuses NULL, freed, busy and poisoned handles, and catches panics.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,8 +16,8 @@ use crate::optimizer::Optimizer;
 
 /// An optimizer. Opaque: created by `maw_optimizer_create`, freed by `maw_optimizer_free`.
 ///
-/// It may move between threads, and different handles are independent. A call on a handle that is inside another call
-/// answers `MAW_BUSY` at once and does nothing.
+/// It may be used from any thread, by one call at a time: a second call meanwhile returns `MAW_BUSY` at once and does
+/// nothing. Different optimizers are independent.
 pub struct maw_optimizer {
     /// Catches most uses after free.
     magic: AtomicU64,
@@ -91,7 +91,7 @@ unsafe fn live<'a>(optimizer: *const maw_optimizer) -> Result<&'a maw_optimizer>
     if optimizer.is_null() {
         return Err(Error::Null { argument: "optimizer" });
     }
-    // Whatever a wrong pointer leads to, only an aligned one may be read.
+    // Only an aligned pointer may be read.
     if !optimizer.is_aligned() {
         return Err(Error::BadHandle { argument: "optimizer" });
     }
@@ -104,7 +104,7 @@ unsafe fn live<'a>(optimizer: *const maw_optimizer) -> Result<&'a maw_optimizer>
     }
 }
 
-/// A call on a handle, from entry to status. `name`: the C function, for messages.
+/// Runs a call on a handle and returns its status. `name`: the C function, for messages.
 ///
 /// # Safety
 /// `optimizer` as for [`live`]; `error` is NULL or valid for a write.
@@ -124,7 +124,7 @@ pub(super) unsafe fn call(
     }
 }
 
-/// The same, with getters up to date: what was enqueued on a device is waited for first.
+/// As [`call`], after waiting for the device's work, so that getters are up to date.
 ///
 /// # Safety
 /// As for [`call`].
@@ -143,7 +143,7 @@ pub(super) unsafe fn call_synced(
     }
 }
 
-/// A question that needs no error object: `None` for NULL, busy and poisoned handles.
+/// A query without an error object: `None` for NULL, busy and poisoned handles.
 ///
 /// # Safety
 /// As for [`live`].
@@ -189,7 +189,8 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` and turns a panic into an error. Nothing is printed; what panics elsewhere in a Rust program prints as before.
+/// Runs `work` and turns a panic into an error, without printing it: the first call sets a process-wide panic hook that
+/// passes all other panics on to the previous hook.
 pub(super) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -216,7 +217,7 @@ fn text(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
-/// Lets the next call that takes this handle panic inside. For tests of the library's own.
+/// Makes the next call on this handle panic. For the library's own tests.
 ///
 /// # Safety
 /// `optimizer` is NULL or a live handle.

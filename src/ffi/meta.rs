@@ -1,4 +1,4 @@
-//! The meta-update: begin, tell, abort, and what came of it.
+//! The meta-update: begin, tell, abort, result and gradient.
 
 use std::ffi::{c_char, c_void};
 
@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::meta::{Answer, Batch, Kind, MetaResult, Outcome, Request};
 use crate::model::host_buffers::{Grads, Params};
 
-/// 1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).
+/// 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 ///
-/// Due: `step` ≥ `meta_warmup`, `step` a multiple of `meta_interval` and not 0, and no meta-update was done, aborted or
-/// abandoned at this `step`. On CUDA it waits for the steps that were enqueued if the answer could be 1 after them.
+/// Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
+/// ended at this number. On CUDA it waits for the enqueued steps if one could be due after them.
 ///
 /// # Safety
 /// `optimizer` is NULL or a live handle.
@@ -24,14 +24,16 @@ pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
     unsafe { ask(optimizer, |optimizer| optimizer.meta_due_now().unwrap_or(false)) }.unwrap_or(false).into()
 }
 
-/// Begins a meta-update, due or not, and says what to evaluate first.
+/// Begins a meta-update, due or not, and returns the first request. Prepares the optimizer if needed.
 ///
-/// `params`: as in `maw_step`; copied, and written to from now on. `request`: out; its comment shows the loop.
-/// Memory during a meta-update: a copy of the parameters and up to two of the gradients. Afterwards it is the system's
-/// to take when it needs some (`MADV_FREE`; such pages count as resident until then), and the next meta-update's.
-/// `MAW_OK`, also when the state is not finite and the request is `MAW_META_DONE` at once; `MAW_INVALID_ARGUMENT`;
-/// `MAW_INVALID_STATE` when one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
-/// `MAW_OUT_OF_MEMORY`. On failure nothing is begun.
+/// `params`: as in `maw_step`; copied now, and overwritten until the meta-update ends. `request`: out; see
+/// `maw_meta_request` for the loop.
+/// Memory during a meta-update: a copy of the parameters and up to two copies of the gradients. The next meta-update
+/// uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
+/// reclaimed).
+/// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
+/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
+/// `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -55,14 +57,14 @@ pub unsafe extern "C" fn maw_meta_begin(
     }
 }
 
-/// Answers the open request and says what to evaluate next.
+/// Answers the open request and returns the next one.
 ///
-/// `answer`: the request's id, the loss, and the scale of the gradients. `params`: as in `maw_step`; written, not read.
-/// `grads`: as in `maw_step`; NULL is allowed where only the loss was asked for. `request`: out.
-/// A loss, a gradient or a direction that is not finite abandons the meta-update: the parameters are put back, the
-/// attention module stays, the request is `MAW_META_DONE` and the result says why.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for unusable pointers: the request stays open and
-/// nothing is written; `MAW_INVALID_STATE` when none is open.
+/// `answer`: the request's id, the loss, and the loss scale of the gradients. `params`: as in `maw_step`; written, not
+/// read. `grads`: as in `maw_step`; may be NULL if the request was for the loss only. `request`: out.
+/// If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
+/// attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
+/// nothing is written; `MAW_INVALID_STATE` if none is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -115,10 +117,10 @@ fn c_request(request: Option<Request>) -> maw_meta_request {
     })
 }
 
-/// Ends the open meta-update: the parameters hold the exact bits of before, the attention module stays.
+/// Aborts the open meta-update: the parameters are restored bit for bit, the attention module is unchanged.
 ///
 /// `params`: as in `maw_step`.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` when none is open.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` if none is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -137,7 +139,7 @@ pub unsafe extern "C" fn maw_meta_abort(
     }
 }
 
-/// How the last meta-update ended; before the first one `MAW_OUTCOME_NONE`.
+/// The result of the last meta-update; its outcome is `MAW_OUTCOME_NONE` before the first.
 ///
 /// `result`: out.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
@@ -190,11 +192,11 @@ fn c_result(result: &MetaResult) -> maw_meta_result {
     }
 }
 
-/// Derivatives of the meta-objective (regularisation included) in the last meta-update that was completed.
+/// The gradient of the meta-objective, regularization included, in the last meta-update with `MAW_OUTCOME_UPDATED`.
 ///
-/// `name`: a tensor of the attention module, or "alpha", "beta", "lambda1", "lambda2" (one value a modulation group).
-/// `values`: out, `count` doubles, row-major; `count` must be the tensor's size.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before the first.
+/// `name`: a tensor of the attention module, or "alpha", "beta", "lambda1", "lambda2" (one value per modulation group).
+/// `values`: out, `count` doubles, row-major; `count` = the size of that tensor.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before the first such meta-update.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

@@ -1,8 +1,8 @@
 //! The C ABI: pointers become references, options become types, errors become status codes. No algorithm is here.
 //!
-//! Every export is four moves: check, convert, call safe code, write outputs. `handle.rs` holds the one way into a
-//! handle (busy, poisoned, panics), `structs.rs` the rules for structs that grow, `pointers.rs` the rest of what C
-//! passes. The docs of the exports are the C header's text.
+//! Every export checks its arguments, converts them, calls safe code, and writes its outputs. All calls on a handle go
+//! through `handle.rs` (busy, poisoned, panics); `structs.rs` has the rules for structs that grow, `pointers.rs`
+//! strings, arrays and single values. The docs of the exports are the C header's text.
 #![allow(unsafe_code, reason = "the C boundary; each block says whose promise it relies on")]
 #![allow(non_camel_case_types, reason = "types carry their C names")]
 

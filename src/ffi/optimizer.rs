@@ -19,9 +19,9 @@ use crate::optimizer::{Log, LogLevel, Optimizer};
 
 /// Creates an optimizer without tensors.
 ///
-/// `options`: NULL for all defaults. `optimizer`: out, freed with `maw_optimizer_free`; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field that is not usable; `MAW_UNSUPPORTED` for a device or a field of a
-/// newer header. Any thread.
+/// `options`: NULL for the defaults. `optimizer`: out, freed with `maw_optimizer_free`; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field; `MAW_UNSUPPORTED` for a field of a newer header, and
+/// without a suitable CUDA driver or device; `MAW_CUDA_ERROR`. Any thread.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -49,12 +49,13 @@ pub unsafe extern "C" fn maw_optimizer_create(
     }
 }
 
-/// Frees an optimizer and all that it lent; does nothing for NULL.
+/// Frees an optimizer and everything borrowed from it; does nothing for NULL.
 ///
-/// `MAW_OK`; `MAW_BUSY` while another call runs, and nothing is freed then; `MAW_INVALID_ARGUMENT` for a handle that was
-/// freed before, where that can be told. A meta-update that is open leaves the host's parameters where they are: call
-/// `maw_meta_abort` first. On CUDA the stream's work is waited for, so it must not be being captured, and a graph with a
-/// step of this optimizer must not be replayed afterwards.
+/// An open meta-update leaves trial values in the host's parameters: call `maw_meta_abort` first. On CUDA this waits
+/// for the stream, which must not be being captured; graphs with a step of this optimizer must not be replayed
+/// afterwards.
+/// `MAW_OK`; `MAW_BUSY` while another call runs: nothing is freed; `MAW_INVALID_ARGUMENT` for a handle that was freed
+/// before, if that can be detected.
 ///
 /// # Safety
 /// `optimizer` is NULL or a handle, which is not used afterwards.
@@ -134,12 +135,12 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
 
 /// Registers tensors that share hyper-parameters.
 ///
-/// `tensors`: `count` descriptions, at least one; names and shapes are copied. Each later call passes one pointer for
-/// every registered tensor, in the order of registration over all groups. `index`: out, the group's number from 0 on;
-/// may be NULL.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, and the tensor that it does not suit, or both groups of a duplicate
-/// name; `MAW_UNSUPPORTED` for a field of a newer header;
-/// `MAW_INVALID_STATE` after registration ended. On failure none of the tensors is registered.
+/// `tensors`: `count` descriptions, at least one; names and shapes are copied. Later calls take one pointer per
+/// registered tensor, in the order of registration over all groups. `index`: out, the param group's index, from 0; may
+/// be NULL.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
+/// `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` after registration has ended. On failure none
+/// of the tensors is registered.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -174,11 +175,11 @@ pub unsafe extern "C" fn maw_add_param_group(
     }
 }
 
-/// Ends registration: forms the modulation groups, draws the attention module from the seed, allocates everything.
+/// Ends registration: forms the modulation groups, draws the attention module from the seed, allocates all memory.
 ///
-/// The first step or meta-update does it by itself; a second call does nothing. Afterwards a step with `threads` = 1
-/// allocates nothing. Memory: two moments of float32 (float64 for float64 tensors; bfloat16 where the group says so),
-/// masters or remainders where the group has them, and little more.
+/// Optional: the first call that needs it does the same. A second call does nothing. Afterwards a step on the CPU with
+/// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
+/// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 /// `feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
 ///
@@ -190,20 +191,22 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
     unsafe { call("maw_prepare", optimizer, error, Optimizer::prepare) }
 }
 
-/// One step: updates, in place, every parameter whose gradient is given.
+/// One step: updates in place every parameter that has a gradient. Prepares the optimizer if needed.
 ///
-/// `params`, `grads`: `count` pointers each, one a tensor in registration order, to contiguous elements of the tensor's
-/// `dtype` and `grad_dtype`, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
-/// tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
-/// neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
-/// On CUDA they are pointers to memory of the handle's device, managed memory included, and the step is enqueued on the
-/// handle's stream. A pointer is looked up when it is new to its tensor and not again: if that memory was freed and the
-/// host has other memory there now, a kernel fails, or worse. A step captured into a CUDA graph keeps its pointers.
+/// `params`, `grads`: `count` pointers each, one per tensor in registration order, to contiguous elements of the
+/// tensor's `dtype` and `grad_dtype`, aligned to their size. `count`: the number of registered tensors. A NULL
+/// gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
+/// have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
+/// to call.
+/// On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
+/// handle's stream; with a report, the call waits for it. A pointer is checked only when it is new to its tensor: if
+/// its memory was freed in between, the kernel fails or accesses whatever is there now. A CUDA graph has the pointers
+/// of the capture.
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
-/// `MAW_OK`, also for a step that was skipped because something is not finite (the report says what);
-/// `MAW_NOT_FINITE` instead under `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer;
-/// `MAW_INVALID_STATE` while a meta-update is open and after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On
-/// failure nothing is changed, but gradients that were announced are forgotten.
+/// `MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
+/// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
+/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed, but gradients that
+/// were announced are discarded.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -238,13 +241,13 @@ pub unsafe extern "C" fn maw_step(
     }
 }
 
-/// The report of a step after it was enqueued: on CUDA a step runs later, and `maw_step` waits for it only if it is
-/// given a report. Counts tell which step it is of: `step` + `skipped_steps` steps were made.
+/// The report of the last step. For CUDA, where `maw_step` without a report only enqueues the step; on the CPU it is the
+/// report of the last call. `step` + `skipped_steps` is the number of the step that the report is of.
 ///
-/// `flags`: 0 = of the newest step that is decided by now, without waiting; `MAW_FETCH_WAIT` = of the last that was
-/// enqueued, or replayed in a CUDA graph, on the handle's stream; no other stream is waited for. On the CPU both are the
-/// last step's. `report`: out; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before any step is decided, and with `MAW_FETCH_WAIT` while the
+/// `flags`: 0 = the newest step for which the device has decided whether to apply it, without waiting; `MAW_FETCH_WAIT`
+/// = the last step enqueued, or replayed in a CUDA graph, on the handle's stream; it waits for this stream only.
+/// `report`: out; untouched on failure.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` if there is no such step, and with `MAW_FETCH_WAIT` while the
 /// stream is being captured; `MAW_CUDA_ERROR`.
 ///
 /// # Safety
@@ -305,12 +308,13 @@ fn c_report(report: &StepReport) -> maw_step_report {
     }
 }
 
-/// Announces a gradient as soon as the backward pass has it, while it is still in the cache: the next step then need
-/// not read it ahead of the update. Optional, and the same bits either way.
+/// Computes the norms of a gradient as soon as the backward pass has it, while it is still in the cache; the next step
+/// then need not read it twice. Optional; the result has the same bits with and without. Prepares the optimizer if
+/// needed.
 ///
-/// `tensor`: its number in registration order. `gradient`: as in `maw_step`, not NULL, final: it must be unchanged when
-/// it is passed to the step. Not kept. A second call for a tensor replaces the first; a step, failed or not, and any call
-/// but this one and getters discards what was announced.
+/// `tensor`: its index in registration order. `gradient`: as in `maw_step`, not NULL; its values must be the same when
+/// it is passed to the step. The pointer is not stored. A second call for a tensor replaces the first. A step, also one
+/// that fails, setters, loading and saving, meta-updates and reading a tensor's state or masters discard it.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
 ///
 /// # Safety
@@ -334,7 +338,7 @@ fn group_index(group: u32) -> Option<usize> {
     (group != MAW_ALL_GROUPS).then_some(group as usize)
 }
 
-/// Sets the learning rate of one param group, or of every one for `MAW_ALL_GROUPS`. Takes effect at the next step.
+/// Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
 ///
 /// `lr`: finite, ≥ 0.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
@@ -352,7 +356,7 @@ pub unsafe extern "C" fn maw_set_lr(
     unsafe { call("maw_set_lr", optimizer, error, |optimizer| optimizer.set_lr(group_index(group), lr)) }
 }
 
-/// Sets the weight decay of one param group, or of every one for `MAW_ALL_GROUPS`. As `maw_set_lr`.
+/// Sets the weight decay of one param group, or of all with `MAW_ALL_GROUPS`. As `maw_set_lr`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -371,7 +375,7 @@ pub unsafe extern "C" fn maw_set_weight_decay(
     }
 }
 
-/// Sets HUW's priorities of gradient alignment, loss decrease and generalization gap. Takes effect at the next meta-update.
+/// Sets HUW's three priorities, of gradient alignment, loss decrease and generalization gap, from the next meta-update on.
 ///
 /// `priorities`: three numbers, each finite and ≥ 0; copied.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
@@ -393,10 +397,10 @@ pub unsafe extern "C" fn maw_set_priorities(
     }
 }
 
-/// Starts anew.
+/// Resets the optimizer.
 ///
-/// `what`: `MAW_RESET_MOMENTS` (moments and all step counts), `MAW_RESET_ATTENTION` (the attention module as the seed
-/// made it), or both.
+/// `what`: `MAW_RESET_MOMENTS` (moments and all step counts to 0), `MAW_RESET_ATTENTION` (the attention module to its
+/// initial values), or both.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` for 0 or other bits; `MAW_INVALID_STATE` before preparation or while a meta-update is
 /// open.
 ///
@@ -415,14 +419,14 @@ pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, err
     }
 }
 
-/// The CUDA stream (`CUstream`, `cudaStream_t`) on which every later call of this handle enqueues its work, setters
-/// included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
+/// Sets the CUDA stream on which all later calls of this handle enqueue their work, setters included.
 ///
-/// The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
-/// waited for. Setters, getters and `MAW_FETCH_WAIT` come after what is on this stream and know of no other: a graph with
-/// a step of this handle is replayed here, or the host orders the streams by events of its own.
-/// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
-/// left; `MAW_CUDA_ERROR` for what is no stream.
+/// `stream`: a `CUstream` or `cudaStream_t`, owned by the host, which must not destroy it while it is set; NULL (the
+/// default) is the legacy default stream. On the CPU it must be NULL. The call waits for this handle's work on the
+/// previous stream. Setters, getters and `MAW_FETCH_WAIT` are ordered after the work on this stream only: replay graphs
+/// with steps of this handle on it, or order the streams by events.
+/// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` while this handle has work in a capture of the
+/// previous stream; `MAW_CUDA_ERROR` if it is not a stream.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -436,11 +440,11 @@ pub unsafe extern "C" fn maw_set_stream(
     unsafe { call("maw_set_stream", optimizer, error, |optimizer| optimizer.set_stream(stream)) }
 }
 
-/// Hears this handle's messages from now on: skipped steps, abandoned meta-updates, options that are probably not meant.
+/// Sets the callback that receives this handle's messages: skipped steps, abandoned meta-updates, options that are
+/// probably unintended.
 ///
-/// `callback`: NULL silences. It runs on the thread of the call that caused the message, must not unwind, and gets
-/// `MAW_BUSY` from calls on the same handle. `user_data`: passed on, not touched; it must stay valid, and usable from
-/// whichever thread calls, until another callback is set or the handle is freed.
+/// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
+/// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.
 /// `MAW_OK`; `MAW_INVALID_STATE` while a meta-update is open.
 ///
 /// # Safety

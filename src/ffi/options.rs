@@ -6,10 +6,10 @@ use crate::model::options::{
     Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Place, Semantics, TermKind, Weighting,
 };
 
-/// A constant of the header: its name, its number, what it means.
+/// A constant of the header: its name, its number, its meaning.
 pub(super) type Known<T> = (&'static str, i32, T);
 
-/// The value whose C number came, or an error that lists the constants.
+/// The value of a C number, or an error that lists the constants.
 pub(super) fn choose<T: Copy>(field: &str, got: i32, known: &[Known<T>]) -> Result<T> {
     known.iter().find(|(_, number, _)| *number == got).map(|(.., value)| *value).ok_or_else(|| {
         let constants: Vec<String> = known.iter().map(|(name, number, _)| format!("{name} ({number})")).collect();
@@ -77,7 +77,7 @@ fn count(field: &str, got: usize) -> u32 {
     u32::try_from(got).unwrap_or_else(|_| panic!("{field} fits, it was validated"))
 }
 
-/// What C reads.
+/// The struct that C reads.
 pub(super) fn from_options(o: &Options) -> maw_options {
     maw_options {
         struct_size: size_of::<maw_options>(),
@@ -121,7 +121,7 @@ pub(super) fn from_options(o: &Options) -> maw_options {
     }
 }
 
-/// What C wrote.
+/// The options in a struct that C wrote.
 pub(super) fn to_options(o: &maw_options) -> Result<Options> {
     let device = match o.device {
         MAW_CPU if o.device_index == 0 => Place::Cpu,

@@ -1,11 +1,11 @@
-//! Strings, arrays and single outputs that C passes.
+//! Strings, arrays and single outputs passed by C.
 
 use std::ffi::{CStr, c_char};
 
 use crate::error::{Error, Result};
 use crate::model::name::Name;
 
-/// The bytes of a C string, without its NUL. Longer than any name: cut right behind the limit.
+/// The bytes of a C string, without its NUL; at most one more than a name may have.
 ///
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string that stays unchanged for `'a`.
@@ -20,7 +20,7 @@ pub(super) unsafe fn text<'a>(pointer: *const c_char, argument: &'static str) ->
     Ok(unsafe { std::slice::from_raw_parts(bytes, length) })
 }
 
-/// The same as UTF-8, for looking something up: what is not UTF-8 is not found.
+/// A C string as UTF-8, to be looked up.
 ///
 /// # Safety
 /// As for [`text`].
@@ -83,7 +83,7 @@ pub(super) unsafe fn put<T>(pointer: *mut T, value: T, argument: &'static str) -
     Ok(())
 }
 
-/// Copies values out, once the count fits.
+/// Copies values out if the count is right.
 ///
 /// # Safety
 /// `pointer` is NULL or valid for writes of `count` elements.

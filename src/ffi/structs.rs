@@ -1,13 +1,13 @@
-//! Structs that grow: each begins with its size, and a field that is added later means its default at 0.
+//! Structs that grow: each begins with its size, and 0 in a field that is added later means its default.
 //!
-//! In: shorter than version 1 is an error; bytes beyond what we know must be 0. Out: min(caller's, ours) bytes are
-//! written and the caller's rest is zeroed. In an array the stride is element 0's size.
+//! In: a struct shorter than version 1's is an error; bytes beyond the known fields must be 0. Out: min(caller's, own)
+//! bytes are written and the rest of the caller's struct is zeroed. In an array the stride is element 0's size.
 
 use super::types::*;
 use crate::error::{Error, Result};
 use crate::model::options::{Options, ParamGroup};
 
-/// No struct will ever be this long; a size beyond it is garbage.
+/// No struct will ever be longer; a larger size is garbage.
 const LONGEST: usize = 4096;
 
 /// A struct of the C boundary.
@@ -43,7 +43,7 @@ unsafe fn size_of_caller<T>(pointer: *const T) -> usize {
     unsafe { pointer.cast::<usize>().read_unaligned() }
 }
 
-/// Reads a struct that the caller fills.
+/// Reads a struct that the caller filled.
 ///
 /// # Safety
 /// `pointer` is NULL or readable for the `struct_size` bytes that stand at its start.
@@ -105,7 +105,7 @@ pub(super) unsafe fn read_array<T: Versioned>(
     }
 }
 
-/// A struct that the library fills, checked before the work is done.
+/// A struct that the library fills; it is checked before the work is done.
 pub(super) struct Out<T> {
     pointer: *mut T,
     size: usize,
@@ -150,7 +150,7 @@ impl<T: Versioned> Out<T> {
     }
 }
 
-/// Zeroes the caller's whole size, then fills the defaults that this version knows.
+/// Zeroes the caller's struct, then sets the defaults of the known fields.
 ///
 /// # Safety
 /// `pointer` is NULL or valid for `size` bytes.
@@ -167,7 +167,7 @@ unsafe fn init<T: Versioned>(pointer: *mut T, size: usize) -> maw_status {
     MAW_OK
 }
 
-/// Implements [`Versioned`] for a struct whose version 1 is its present layout.
+/// Implements [`Versioned`]; `$v1` is the size in version 1.
 macro_rules! versioned {
     ($name:ident, $v1:literal, $defaults:expr) => {
         // SAFETY: repr(C), `struct_size` first, only numbers and pointers; the assertion shows that nothing is padded
@@ -215,9 +215,9 @@ versioned!(maw_meta_answer, 32, maw_meta_answer { grad_scale: 1.0, ..zeroed() })
 versioned!(maw_meta_result, 104, zeroed());
 versioned!(maw_counters, 72, maw_counters { meta_done_at: MAW_NO_STEP, ..zeroed() });
 
-/// Fills the defaults of options. `size` is the caller's `sizeof(maw_options)`.
+/// Sets the defaults of options. `size`: the caller's `sizeof(maw_options)`.
 ///
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` for NULL or a size below version 1's, and nothing is written then. Any thread.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` for NULL or a size below version 1's: nothing is written. Any thread.
 ///
 /// # Safety
 /// `options` is NULL or valid for `size` bytes.
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn maw_options_init(options: *mut maw_options, size: usize
     unsafe { init(options, size) }
 }
 
-/// Fills the defaults of a param group. As `maw_options_init`.
+/// Sets the defaults of a param group. As `maw_options_init`.
 ///
 /// # Safety
 /// `group` is NULL or valid for `size` bytes.
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn maw_param_group_init(group: *mut maw_param_group, size:
     unsafe { init(group, size) }
 }
 
-/// Fills the defaults of a tensor's description. As `maw_options_init`.
+/// Sets the defaults of a tensor's description. As `maw_options_init`.
 ///
 /// # Safety
 /// `tensor` is NULL or valid for `size` bytes.
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn maw_tensor_init(tensor: *mut maw_tensor, size: usize) -
     unsafe { init(tensor, size) }
 }
 
-/// Fills the defaults of a step's options. As `maw_options_init`.
+/// Sets the defaults of a step's options. As `maw_options_init`.
 ///
 /// # Safety
 /// `options` is NULL or valid for `size` bytes.
@@ -277,7 +277,7 @@ pub unsafe extern "C" fn maw_meta_request_init(request: *mut maw_meta_request, s
     unsafe { init(request, size) }
 }
 
-/// Fills the defaults of an answer. As `maw_options_init`.
+/// Sets the defaults of an answer. As `maw_options_init`.
 ///
 /// # Safety
 /// `answer` is NULL or valid for `size` bytes.

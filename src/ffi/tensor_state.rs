@@ -29,12 +29,13 @@ fn check_elements(pointer: *const c_void, count: usize, size: usize, argument: &
     Ok(())
 }
 
-/// Copies the moments and the step count of one tensor, so that a run can move to another Adam.
+/// Copies the moments and the step count of one tensor, to continue its run with another Adam implementation.
 ///
-/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64 tensor,
-/// whatever the moments' own dtype; may be NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
-/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open;
-/// `MAW_CUDA_ERROR`. On failure nothing is written.
+/// `tensor`: its index in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64
+/// tensor, whatever the moments' own dtype; each may be NULL. `count`: the tensor's number of elements. `step`: out,
+/// the tensor's number of updates so far; may be NULL.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is
+/// open; `MAW_CUDA_ERROR`. On failure nothing is written.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -84,13 +85,14 @@ pub unsafe extern "C" fn maw_tensor_state_get(
     }
 }
 
-/// Sets the moments and the step count of one tensor, so that a run can move here from another Adam. The optimizer's own
-/// step count becomes at least `step`. Prepares an optimizer that is not.
+/// Sets the moments and the step count of one tensor, to continue a run of another Adam implementation. The optimizer's
+/// own step count becomes at least `step`. Prepares the optimizer if needed.
 ///
-/// `tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor, finite,
-/// the second ≥ 0; copied, and rounded to nearest where the moments are bfloat16. `step`: updates of this tensor so far, at most 2^53.
-/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open. On
-/// failure nothing is changed.
+/// `tensor`: its index in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor,
+/// finite, `exp_avg_sq` ≥ 0; copied, and rounded to nearest if the moments are bfloat16. `count`: the tensor's number
+/// of elements. `step`: the tensor's number of updates so far, at most 2^53.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open.
+/// On failure nothing is changed.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -117,13 +119,13 @@ pub unsafe extern "C" fn maw_tensor_state_set(
     }
 }
 
-/// Sets the float32 masters of one tensor, so that a run can start from float32 weights, and writes the 16-bit parameter that
-/// shows them. Under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`. Prepares an optimizer that is not.
+/// Sets the float32 masters of one tensor, to start from float32 weights, and writes them, rounded, to the host's
+/// 16-bit parameter. For `MAW_PRECISION_MASTER` and `MAW_PRECISION_REMAINDER`. Prepares the optimizer if needed.
 ///
-/// `tensor`: its number in registration order. `values`: `count` finite floats, copied; `count` must be the number of its
+/// `tensor`: its index in registration order. `values`: `count` finite floats, copied. `count`: the tensor's number of
 /// elements. `param`: out, the host's parameter as in `maw_step`.
-/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE`
-/// while a meta-update is open. On failure nothing is changed.
+/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT` names the value;
+/// `MAW_INVALID_STATE` while a meta-update is open. On failure nothing is changed.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -154,14 +156,14 @@ pub unsafe extern "C" fn maw_master_set(
     }
 }
 
-/// Copies the float32 masters of one tensor, under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`.
+/// Copies the float32 masters of one tensor. For `MAW_PRECISION_MASTER` and `MAW_PRECISION_REMAINDER`.
 ///
-/// `tensor`: its number in registration order. `param`: the host's parameter as in `maw_step`, read under
-/// `MAW_PRECISION_REMAINDER`, whose masters are half in it; else it may be NULL. `values`: out, `count` floats; `count` must be
-/// the number of its elements.
-/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before they have
-/// begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open;
-/// `MAW_CUDA_ERROR`. On failure nothing is written.
+/// `tensor`: its index in registration order. `param`: the host's parameter as in `maw_step`; read under
+/// `MAW_PRECISION_REMAINDER`, where it is half of each master, else it may be NULL. `values`: out, `count` floats.
+/// `count`: the tensor's number of elements.
+/// `MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a
+/// meta-update is open, and before the masters are initialized, by the first step (from the parameters) or by
+/// `maw_master_set`; `MAW_CUDA_ERROR`. On failure nothing is written.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

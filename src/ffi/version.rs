@@ -1,32 +1,32 @@
-//! What the library is: version, ABI, names of statuses.
+//! The library's version, its ABI number, names of statuses.
 
 use std::ffi::c_char;
 
 use super::types::*;
 
-/// Number of the ABI and of the shared object's name (libmetaadamw.so.1). Under one number functions, and fields whose
-/// default is 0, may be added; nothing is taken away.
+/// ABI number, part of the shared object's name (libmetaadamw.so.1). Under one number functions, constants, and fields
+/// whose default is 0 may be added; nothing is removed.
 pub const MAW_ABI_VERSION: u32 = 1;
-/// First number of the library's version.
+/// Major version of the library.
 pub const MAW_VERSION_MAJOR: u32 = 0;
-/// Second number of the library's version.
+/// Minor version of the library.
 pub const MAW_VERSION_MINOR: u32 = 1;
-/// Third number of the library's version.
+/// Patch version of the library.
 pub const MAW_VERSION_PATCH: u32 = 0;
 
-/// The library's version as text, "0.1.0". Static; never NULL.
+/// The version of the loaded library, "0.1.0". Static, never NULL. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn maw_version() -> *const c_char {
     c"0.1.0".as_ptr()
 }
 
-/// `MAW_ABI_VERSION` of the library that is loaded; a program compares it with its header's.
+/// The `MAW_ABI_VERSION` of the loaded library, to be compared with the header's. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn maw_abi_version() -> u32 {
     MAW_ABI_VERSION
 }
 
-/// The name of a status, "MAW_BUSY", or "unknown status". Static; never NULL.
+/// The name of a status, for example "MAW_BUSY", or "unknown status". Static, never NULL. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn maw_status_name(status: maw_status) -> *const c_char {
     match status {

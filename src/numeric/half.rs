@@ -1,4 +1,4 @@
-//! bfloat16 and float16 (IEEE binary16) as the bits that lie in memory: widening, rounding to nearest, rounding by chance.
+//! bfloat16 and float16 (IEEE binary16) as the bits in memory: widening, rounding to nearest, stochastic rounding.
 //!
 //! Every function is branch-free integer work, so that a loop over it becomes vector code, and does not depend on the
 //! processor's modes for subnormals. Widening is exact. A NaN stays a NaN: sign and upper payload are kept, and it becomes
@@ -10,11 +10,12 @@ pub trait Half {
     fn widen(bits: u16) -> f32;
     /// To nearest, ties to even.
     fn round(value: f32) -> u16;
-    /// What a float32 master shows: bfloat16 to nearest with ties away from zero, float16 as [`Half::round`].
-    fn of_master(value: f32) -> u16;
-    /// To one of the two neighbours, up in magnitude where the rest exceeds 65,535 − `noise`: with noise from a uniform
-    /// distribution over 0 to 65,535 the mean of the results is the value.
-    fn round_by(value: f32, noise: u32) -> u16;
+    /// The low-precision copy of a float32 master: bfloat16 to nearest with ties away from zero, float16 as
+    /// [`Half::round`].
+    fn from_master(value: f32) -> u16;
+    /// Stochastic rounding to one of the two nearest values, up in magnitude where the rest exceeds 65,535 − `random`:
+    /// with `random` uniform over 0 to 65,535 the mean of the results is the value.
+    fn round_stochastic(value: f32, random: u32) -> u16;
 }
 
 /// The upper half of a float32.
@@ -53,32 +54,32 @@ impl Half for BF16 {
         Self::cut(value, 0x7FFF + ((value.to_bits() >> 16) & 1))
     }
 
-    /// Ties cannot go to even here: an even bfloat16 would then be shown for 65,537 masters, one more than 16 bits beside
-    /// it can tell apart.
+    /// Ties cannot go to even here: an even bfloat16 would then be the copy of 65,537 masters, one more than the 16 bits
+    /// of a remainder can tell apart.
     #[inline(always)]
-    fn of_master(value: f32) -> u16 {
+    fn from_master(value: f32) -> u16 {
         Self::cut(value, 0x8000)
     }
 
     #[inline(always)]
-    fn round_by(value: f32, noise: u32) -> u16 {
-        Self::cut(value, noise)
+    fn round_stochastic(value: f32, random: u32) -> u16 {
+        Self::cut(value, random)
     }
 }
 
-/// A float32 master in 2 + 2 bytes: the bfloat16 that is shown, and the low half of the master's bits. A NaN keeps what
-/// bfloat16 holds of it.
+/// A float32 master in 2 + 2 bytes: its bfloat16 copy, and the low half of the master's bits (the remainder). A NaN keeps
+/// what bfloat16 holds of it.
 #[inline(always)]
 pub fn split(master: f32) -> (u16, u16) {
     let bits = master.to_bits();
-    (BF16::of_master(master), select(bits & !SIGN > INFINITY, 0, bits & 0xFFFF) as u16)
+    (BF16::from_master(master), select(bits & !SIGN > INFINITY, 0, bits & 0xFFFF) as u16)
 }
 
-/// The master again. A low half of 0x8000 or more was rounded up: the upper half is one less than what is shown.
+/// The master again. A low half of 0x8000 or more was rounded up: the upper half is one less than the copy.
 #[inline(always)]
-pub fn join(shown: u16, low: u16) -> f32 {
+pub fn join(copy: u16, low: u16) -> f32 {
     let signed = u32::from(low).wrapping_sub((u32::from(low) & 0x8000) << 1);
-    f32::from_bits((u32::from(shown) << 16).wrapping_add(signed))
+    f32::from_bits((u32::from(copy) << 16).wrapping_add(signed))
 }
 
 impl F16 {
@@ -128,20 +129,20 @@ impl Half for F16 {
     }
 
     #[inline(always)]
-    fn of_master(value: f32) -> u16 {
+    fn from_master(value: f32) -> u16 {
         Self::round(value)
     }
 
     #[inline(always)]
-    fn round_by(value: f32, noise: u32) -> u16 {
+    fn round_stochastic(value: f32, random: u32) -> u16 {
         let magnitude = value.to_bits() & !SIGN;
-        let normal = Self::cut(magnitude, noise >> 3);
+        let normal = Self::cut(magnitude, random >> 3);
         // In units of the smallest subnormal, with 16 bits behind the point. What isn't below 2⁻¹⁴ is not used.
         let tiny = magnitude < Self::SMALLEST_NORMAL;
         let units = f32::from_bits(select(tiny, magnitude, 0)) * 16_777_216.0;
         let whole = units as i32;
         let rest = ((units - whole as f32) * 65_536.0) as i32;
-        let subnormal = whole as u32 + u32::from(rest + noise as i32 > 0xFFFF);
+        let subnormal = whole as u32 + u32::from(rest + random as i32 > 0xFFFF);
         Self::signed(value, select(tiny, subnormal, normal))
     }
 }
@@ -167,13 +168,18 @@ mod tests {
             let (value, expected) = (H::widen(bits), defined(bits));
             if expected.is_nan() {
                 assert!(value.is_nan(), "{bits:#06x}");
-                for back in [H::round(value), H::of_master(value), H::round_by(value, 0xFFFF)] {
+                for back in [H::round(value), H::from_master(value), H::round_stochastic(value, 0xFFFF)] {
                     assert_eq!(back, bits | quiet, "a NaN keeps its sign and payload and is quiet");
                 }
                 continue;
             }
             assert_eq!(f64::from(value).to_bits(), expected.to_bits(), "{bits:#06x}");
-            for back in [H::round(value), H::of_master(value), H::round_by(value, 0), H::round_by(value, 0xFFFF)] {
+            for back in [
+                H::round(value),
+                H::from_master(value),
+                H::round_stochastic(value, 0),
+                H::round_stochastic(value, 0xFFFF),
+            ] {
                 assert_eq!(back, bits, "{bits:#06x} is exact");
             }
         }
@@ -189,7 +195,7 @@ mod tests {
         both_ways::<F16>(0x200, defined);
     }
 
-    /// Between each two neighbours: below, at and above the middle; and the middle goes to even.
+    /// Between each two adjacent values: below, at and above the middle; and the middle goes to even.
     fn rounds_to_nearest<H: Half>(infinity: u16) {
         for low in 0..infinity {
             let (a, b) = (f64::from(H::widen(low)), f64::from(H::widen(low + 1)));
@@ -228,9 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn rounding_by_chance_goes_up_as_often_as_the_rest_is_large() {
+    fn stochastic_rounding_goes_up_as_often_as_the_rest_is_large() {
         let share = |value: f32| {
-            let ups = (0..=0xFFFF).filter(|&noise| BF16::round_by(value, noise) != BF16::round_by(value, 0)).count();
+            let ups = (0..=0xFFFF)
+                .filter(|&random| BF16::round_stochastic(value, random) != BF16::round_stochastic(value, 0))
+                .count();
             ups as f64 / 65_536.0
         };
         // A bfloat16 leaves 16 bits of rest: exact.
@@ -241,11 +249,12 @@ mod tests {
             }
         }
         for value in [1.000_3_f32, -0.333, 6e-5, 3.3e-7, 1e-8, -5.96e-8, 0.0, 60_000.0] {
-            let low = f64::from(F16::widen(F16::round_by(value, 0)));
-            let high = f64::from(F16::widen(F16::round_by(value, 0xFFFF)));
+            let low = f64::from(F16::widen(F16::round_stochastic(value, 0)));
+            let high = f64::from(F16::widen(F16::round_stochastic(value, 0xFFFF)));
             let (low, high) = if low.abs() < high.abs() { (low, high) } else { (high, low) };
             let exact = if low == high { 0.0 } else { (f64::from(value) - low) / (high - low) };
-            let counted = (0..=0xFFFF).filter(|&n| f64::from(F16::widen(F16::round_by(value, n))) != low).count();
+            let counted =
+                (0..=0xFFFF).filter(|&n| f64::from(F16::widen(F16::round_stochastic(value, n))) != low).count();
             let counted = if low == high { 0.0 } else { counted as f64 / 65_536.0 };
             assert!((counted - exact).abs() <= 2e-4, "{value}: {counted} up, {exact} expected");
         }
@@ -260,14 +269,14 @@ mod tests {
             all.extend([bits, bits & 0xFFFF_0000 | 0x8000, bits & 0xFFFF_0000 | 0x7FFF]);
         }
         for master in all.into_iter().map(f32::from_bits) {
-            let (shown, low) = split(master);
-            assert_eq!(shown, BF16::of_master(master));
+            let (copy, low) = split(master);
+            assert_eq!(copy, BF16::from_master(master));
             if master.is_nan() {
-                assert!(join(shown, low).is_nan() && BF16::widen(shown).is_nan());
+                assert!(join(copy, low).is_nan() && BF16::widen(copy).is_nan());
                 continue;
             }
-            assert_eq!(join(shown, low).to_bits(), master.to_bits(), "{master:e}");
-            let (away, even) = (BF16::of_master(master), BF16::round(master));
+            assert_eq!(join(copy, low).to_bits(), master.to_bits(), "{master:e}");
+            let (away, even) = (BF16::from_master(master), BF16::round(master));
             assert!(away == even || master.to_bits() & 0xFFFF == 0x8000, "they differ in ties alone");
         }
     }

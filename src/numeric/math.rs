@@ -69,8 +69,8 @@ static WIDE: Exp2<Lanes> = Exp2 {
 };
 
 impl Exp2<Lanes> {
-    /// From where the compiler does not know them. AVX2 has no registers left for them, and to read a whole vector is part
-    /// of the instruction that uses it, while to spread a number over a vector is one of its own.
+    /// Hidden from the compiler's constant propagation. AVX2 has no registers left for them; a whole vector in memory is an
+    /// operand of the instruction that uses it, while a number would be broadcast by an instruction of its own.
     #[inline(always)]
     pub fn constants() -> &'static Self {
         std::hint::black_box(&WIDE)

@@ -1,15 +1,16 @@
 //! One source, several instruction sets, the same bits: kernels are plain Rust over slices, compiled once for each
 //! [`Level`] and chosen when the program runs.
 //!
-//! There are no intrinsics here (the CPU backend's `float32.rs` and `bf16.rs` have some). A [`Kernel`] is inlined into
-//! a thin `#[target_feature]` shell and the compiler vectorises it with what that shell may use. Bits stay equal
-//! because vectorising never changes the arithmetic: Rust neither reorders a sum nor contracts `a * b + c` into a fused
-//! operation by itself, so an order of summation that is written down holds at every width. [`Lanes`] is how the
-//! attention module writes it down, `sums.rs` how the passes over tensors do. Hence the rule for a kernel: no function of
-//! the platform's libm that IEEE 754 does not define to the last bit, as it does `sqrt` and `mul_add` ([`crate::numeric::math`] has
-//! the others). And `mul_add` only where 16 bits are computed with: an instruction from Avx2 on and on aarch64, it is a
-//! function call at the baseline of x86-64, right but slow.
-//! NaNs stay NaNs at every level; which of two NaN operands gives the payload is the hardware's choice.
+//! A [`Kernel`] is inlined into a thin `#[target_feature]` shell and the compiler vectorises it with the instructions that
+//! the shell may use; intrinsics are in the CPU backend's `arch` alone. Bits stay equal because vectorising never changes
+//! the arithmetic: Rust neither reorders a sum nor contracts `a * b + c` into a fused operation by itself, so an order of
+//! summation that is written down holds at every width. [`Lanes`] is how the attention module writes it down; the passes
+//! over tensors have their own lanes.
+//!
+//! Hence the rule for a kernel: no function of the platform's libm that IEEE 754 does not define to the last bit, as it
+//! does `sqrt` and `mul_add` ([`crate::numeric::math`] has the others). And `mul_add` only with 16-bit tensors: it is an
+//! instruction from Avx2 on and on aarch64, but a slow function call at the baseline of x86-64. NaNs stay NaNs at every
+//! level; which of two NaN operands gives the payload is the hardware's choice.
 #![expect(unsafe_code, reason = "calls of #[target_feature] functions, and a cast from lanes to their numbers")]
 
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
@@ -38,14 +39,14 @@ pub enum Level {
     Avx512 = 3,
 }
 
-/// What the CPU answered, as a [`Level`]; 0 as long as nobody asked.
+/// The [`Level`] in use; 0 until the CPU was asked.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
 /// Runs `kernel` at [`level`].
 #[inline]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
     match level() {
-        Level::Baseline => kernel.run(),
+        Level::Baseline => run_baseline(kernel),
         // SAFETY: `level` answers Avx2 only where `supports` found its features on this CPU.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { run_avx2(kernel) },
@@ -55,6 +56,26 @@ pub fn run<K: Kernel>(kernel: K) -> K::Output {
         #[cfg(not(target_arch = "x86_64"))]
         Level::Avx2 | Level::Avx512 => unreachable!("levels of another architecture"),
     }
+}
+
+/// As [`run`], with 256-bit vectors at most: for loops that wait for memory or for the divider, which wider vectors do not
+/// speed up.
+#[inline]
+pub fn run_up_to_avx2<K: Kernel>(kernel: K) -> K::Output {
+    match level() {
+        Level::Baseline => run_baseline(kernel),
+        // SAFETY: `level` answers these only where `supports` found AVX2 and FMA on this CPU; AVX-512 implies both.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => unsafe { run_avx2(kernel) },
+        #[cfg(not(target_arch = "x86_64"))]
+        Level::Avx2 | Level::Avx512 => unreachable!("levels of another architecture"),
+    }
+}
+
+/// Compiled once, not at every place that runs the kernel.
+#[inline(never)]
+fn run_baseline<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -232,7 +253,7 @@ const _: () = assert!(size_of::<Lanes>() == LANES * size_of::<f64>());
 mod tests {
     use super::*;
 
-    /// Wants to be contracted and reordered: x y + z, summed.
+    /// What a compiler with -ffast-math would contract and reorder: x y + z, summed.
     struct Tempting<'a>(&'a [Lanes]);
 
     impl Kernel for Tempting<'_> {

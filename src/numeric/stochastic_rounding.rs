@@ -1,8 +1,8 @@
-//! Random bits for rounding by chance: a function of (seed, tensor, step, element) and of nothing else.
+//! Random bits for stochastic rounding: a function of (seed, tensor, step, element) and of nothing else.
 //!
 //! A counter, not a sequence: any thread computes any element's bits, and a resumed run computes the same. The tensor
-//! counts by its name, so the order of registration does not matter. In a chunk, 32 bits for two neighbours are mixed out of
-//! their place in an arithmetic progression, which is vector code of six instructions.
+//! counts by its name, so the order of registration does not matter. In a chunk, 32 bits for a pair of
+//! adjacent elements are a hash of the pair's term in an arithmetic progression: vector code of six instructions.
 
 /// Elements that share a key; the CPU's chunk.
 pub const SPAN: usize = 32_768;
@@ -42,7 +42,7 @@ pub fn step_key(tensor: u64, step: u64) -> u64 {
     mix(tensor ^ mix(step))
 }
 
-/// 32-bit numbers that a word is computed with: one, or a vector of them. All arithmetic is modulo 2³².
+/// One 32-bit number, or a vector of them. All arithmetic is modulo 2³².
 pub trait Word: Copy {
     /// self + constant.
     fn plus(self, constant: u32) -> Self;
@@ -67,33 +67,33 @@ impl Word for u32 {
     }
 }
 
-/// From a pair of elements to the next, before mixing.
-pub const STRIDE: u32 = 0x7FEB_352D;
+/// From the term of a pair of elements to the next pair's.
+pub const INCREMENT: u32 = 0x7FEB_352D;
 
-/// 32 random bits of a place in the progression: the low half is for the even element of a pair, the high half for the odd
+/// 32 random bits of a term of the progression: the low half is for the even element of a pair, the high half for the odd
 /// one.
 #[inline(always)]
-pub fn mixed<W: Word>(place: W) -> W {
-    place.folded(15).times(0x846C_A68B).folded(16)
+pub fn hash<W: Word>(term: W) -> W {
+    term.folded(15).times(0x846C_A68B).folded(16)
 }
 
 /// The bits of [`SPAN`] elements of one update.
 #[derive(Clone, Copy, Debug)]
-pub struct Noise {
+pub struct RoundingBits {
     key: u32,
 }
 
-impl Noise {
+impl RoundingBits {
     /// For the elements from `span`·[`SPAN`] on of the update with this key.
     #[must_use]
     pub fn new(key: u64, span: usize, purpose: Use) -> Self {
         Self { key: mix(key ^ mix((span as u64) << 1 | purpose as u64)) as u32 }
     }
 
-    /// The place of the `pair`-th two elements, to be mixed.
+    /// The term of the `pair`-th two elements, to be hashed.
     #[inline(always)]
-    pub fn place<W: Word>(self, pair: W) -> W {
-        pair.times(STRIDE).plus(self.key)
+    pub fn term<W: Word>(self, pair: W) -> W {
+        pair.times(INCREMENT).plus(self.key)
     }
 
     /// 16 bits for each of [`RUN`] elements from the `start`-th on, which is even.
@@ -103,7 +103,7 @@ impl Noise {
         let first = (start / 2) as u32;
         let mut bits = [0; RUN];
         for (i, pair) in bits.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            let word = mixed(self.place(first + i as u32));
+            let word = hash(self.term(first + i as u32));
             *pair = [word as u16, (word >> 16) as u16];
         }
         bits
@@ -115,8 +115,8 @@ mod tests {
     use super::*;
 
     fn bits(key: u64, span: usize, purpose: Use) -> Vec<u16> {
-        let noise = Noise::new(key, span, purpose);
-        (0..SPAN / RUN).flat_map(|i| noise.bits(RUN * i)).collect()
+        let all = RoundingBits::new(key, span, purpose);
+        (0..SPAN / RUN).flat_map(|i| all.bits(RUN * i)).collect()
     }
 
     /// The share of equal bits minus ½, in standard deviations.
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_uses_steps_tensors_and_seeds_have_nothing_in_common() {
+    fn elements_uses_steps_tensors_and_seeds_have_nothing_in_common() {
         let key = |seed, name, step| step_key(tensor_key(seed, name), step);
         let one = bits(key(0, "a.weight", 1), 0, Use::Param);
         let others = [

@@ -276,3 +276,105 @@ impl Optimizer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! A small run through the safe API, small enough for Miri.
+
+    use super::*;
+    use crate::checkpoint::{Contents, OnConflict};
+    use crate::meta::{Answer, Kind};
+    use crate::model::dtype::{DType, Precision};
+    use crate::model::host_buffers::{Gradient, Grads, Params, Slice, SliceMut};
+    use crate::model::name::Name;
+    use crate::model::options::LayerKind;
+    use crate::model::report::StepOptions;
+
+    /// A float32 tensor whose length no vector divides, a float64 one, a bfloat16 one with masters.
+    struct Model {
+        single: Vec<f32>,
+        double: Vec<f64>,
+        half: Vec<u16>,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            Self {
+                single: (0..19).map(|i| 0.1 * i as f32 - 0.9).collect(),
+                double: vec![0.5, -0.25],
+                half: vec![0x3F80; 3],
+            }
+        }
+
+        fn params(&mut self) -> Params<'_> {
+            let Self { single, double, half } = self;
+            Params::new([SliceMut::F32(single), SliceMut::F64(double), SliceMut::BF16(half)])
+        }
+
+        /// Σ x²/2 over all tensors.
+        fn loss(&self) -> f64 {
+            let single = self.single.iter().map(|x| f64::from(x * x)).sum::<f64>();
+            (single + self.double.iter().map(|x| x * x).sum::<f64>()) / 2.0
+        }
+
+        fn step(&mut self, optimizer: &mut Optimizer) {
+            let (g, g2) = (self.single.clone(), self.double.clone());
+            let grads = Grads::new([Some(Slice::F32(&g)), Some(Slice::F64(&g2)), Some(Slice::BF16(&[0x3E00; 3]))]);
+            let report = optimizer.step(&self.params(), &grads, &StepOptions::default()).expect("a step");
+            assert_eq!(report.skipped, None);
+        }
+    }
+
+    fn spec(name: &str, dtype: DType, length: u64) -> TensorSpec {
+        TensorSpec {
+            name: Name::new("name", name.as_bytes()).expect("a name"),
+            shape: vec![length],
+            dtype,
+            grad_dtype: dtype,
+            layer_kind: LayerKind::Unknown,
+            modulation_group: None,
+        }
+    }
+
+    fn optimizer() -> Optimizer {
+        let options =
+            Options { attn_layers: 1, attn_hidden_dim: 3, threads: 1, meta_interval: 2, ..Options::default() };
+        let mut optimizer = Optimizer::new(options).expect("good options");
+        let tensors = vec![spec("layers.0.weight", DType::F32, 19), spec("layers.1.bias", DType::F64, 2)];
+        optimizer.add_param_group(ParamGroup::default(), tensors).expect("good tensors");
+        let half =
+            ParamGroup { precision: Precision::Master, moment_dtype: Some(DType::BF16), ..ParamGroup::default() };
+        optimizer.add_param_group(half, vec![spec("layers.2.weight", DType::BF16, 3)]).expect("a good tensor");
+        optimizer
+    }
+
+    #[test]
+    fn a_small_run_learns_is_saved_and_resumed() {
+        let (mut first, mut model) = (optimizer(), Model::new());
+        model.step(&mut first);
+        let g = model.single.clone();
+        first.observe_gradient(0, &Gradient::new(Slice::F32(&g))).expect("announced");
+        model.step(&mut first);
+        assert!(first.meta_due());
+        let mut request = first.meta_begin(&model.params()).expect("begun");
+        while let Some(asked) = request {
+            let (g, g2) = (model.single.clone(), model.double.clone());
+            let grads = Grads::new([Some(Slice::F32(&g)), Some(Slice::F64(&g2)), None]);
+            let answer = Answer { request_id: asked.id, loss: model.loss(), grad_scale: 1.0 };
+            let grads = (asked.kind == Kind::Gradient).then_some(&grads);
+            request = first.meta_tell(&answer, &model.params(), grads).expect("an answer");
+        }
+        assert_eq!(first.meta_result().expect("it ended").updates, 1);
+        let file = first.save_bytes(Contents::Run).expect("saved");
+        let mut second = optimizer();
+        second.load_bytes(&file, Contents::Run, OnConflict::Strict).expect("it fits");
+        let mut resumed =
+            Model { single: model.single.clone(), double: model.double.clone(), half: model.half.clone() };
+        model.step(&mut first);
+        resumed.step(&mut second);
+        assert_eq!((model.single, model.double, model.half), (resumed.single, resumed.double, resumed.half));
+        assert_eq!(first.save_bytes(Contents::Run).expect("saved"), second.save_bytes(Contents::Run).expect("saved"));
+        first.dump_state().expect("a dump");
+        first.reset(true, true).expect("prepared");
+    }
+}

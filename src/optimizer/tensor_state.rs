@@ -90,8 +90,8 @@ impl Optimizer {
         let known = self.check_masters(tensor, values.len())?;
         Error::length("count", model_param.len(), known.numel, "elements of that tensor")?;
         let rounded = |x: f32| match known.spec.dtype {
-            DType::BF16 => BF16::widen(BF16::of_master(x)),
-            _ => F16::widen(F16::of_master(x)),
+            DType::BF16 => BF16::widen(BF16::from_master(x)),
+            _ => F16::widen(F16::from_master(x)),
         };
         if let Some(i) = values.iter().position(|x| !rounded(*x).is_finite()) {
             let expected = format!("finite, also when it is rounded to {}", known.spec.dtype.name());

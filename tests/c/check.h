@@ -1,4 +1,4 @@
-/* What the C programs on CUDA check with: whatever is not so ends the program and says where. */
+/* Checks of the C programs on CUDA: a failure prints its place and ends the program. */
 #ifndef CHECK_H
 #define CHECK_H
 

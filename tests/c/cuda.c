@@ -1,5 +1,5 @@
-/* A C program that trains on CUDA with memory that the library lends: the same run on the CPU is close by, a step does not
- * wait, and a pointer to host memory is refused by name. */
+/* A C program that trains on CUDA with device memory allocated by the library: its results are close to those of the
+ * CPU, a step does not wait, and a pointer to host memory is refused with the tensor's name. */
 #include "check.h"
 
 #include <metaadamw.h>

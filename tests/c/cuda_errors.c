@@ -1,6 +1,6 @@
-/* A C program for which everything goes wrong that can on CUDA: wrong pointers, no memory, failing launches and kernels,
- * the host's own among them. Each is an error that says so; what can go on goes on, and nothing stays alive. The
- * emulator has two devices here, and is made to fail. */
+/* A C program that provokes every failure on CUDA: invalid pointers, no memory, failing launches and kernels, the
+ * host's own included. Each is an error that names its cause; where possible the run continues, and nothing leaks. The
+ * emulator has two devices here. */
 #include "cuda_host.h"
 
 enum { OUT_OF_MEMORY = 2, OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719 };
@@ -69,7 +69,7 @@ static void wrong_pointers(void) {
             maw_meta_tell(m->o, &answer, m->params, grads, N, &request, &error));
     CHECK(maw_meta_abort(m->o, m->params, N, &error));
 
-    /* With the right pointers it goes on. */
+    /* With valid pointers it continues. */
     get_params(m, &after);
     TRUE(same_bits(&after, &before) && steps_of(m) == 1);
     CHECK(step(m, &error));
@@ -100,7 +100,7 @@ static void no_stream(void) {
     struct model *m = trained(), *host = model_new(&options);
     REFUSED(MAW_CUDA_ERROR, "cuStreamIsCapturing: CUDA_ERROR_INVALID_HANDLE", maw_set_stream(m->o, &neither, &error));
     REFUSED(MAW_UNSUPPORTED, "a stream of an optimizer on the CPU", maw_set_stream(host->o, &neither, &error));
-    train(m, 1, 1); /* on the stream of before */
+    train(m, 1, 1); /* on the previous stream */
     model_free(m);
     model_free(host);
 }
@@ -147,7 +147,7 @@ static void no_memory(void) {
     model_free(m);
 }
 
-/* More than the device has, by nobody's order. */
+/* More memory than the device has, without an injected failure. */
 static void too_large_a_model(void) {
     static const uint64_t shape[] = {1 << 15, 1 << 15};
     const maw_options options = small_options(MAW_CUDA);
@@ -178,7 +178,7 @@ static void failing_launches(void) {
         REFUSED(MAW_CUDA_ERROR, "cuLaunchKernel: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", step(m, &error));
         get_params(m, &after);
         TRUE(same_bits(&after, &before));
-        if (nth < 3) /* nothing was decided */
+        if (nth < 3) /* no step was decided */
             train(m, 1, 1);
         else
             REFUSED(MAW_CUDA_ERROR, "cuLaunchKernel: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", step(m, &error));
@@ -246,7 +246,7 @@ static void nothing_is_half_written(void) {
     }
 }
 
-/* The masters of a bfloat16 parameter, half of which lie in the parameter. */
+/* The masters of a bfloat16 parameter under MAW_PRECISION_REMAINDER. */
 static void no_master_is_half_written(void) {
     static const uint64_t shape[] = {COUNT};
     static float values[COUNT], got[COUNT];

@@ -1,5 +1,5 @@
-/* A C program that captures a step into a CUDA graph: replays with a changing learning rate have the bits of steps,
- * and what cannot be captured is refused and spoils nothing. */
+/* A C program that captures a step into a CUDA graph: replays with a changing learning rate have the bits of eager
+ * steps, and calls that cannot be captured are refused and leave the capture intact. */
 #include "cuda_host.h"
 
 enum { STEPS = 200, META_AT = 100 };
@@ -99,7 +99,7 @@ static void what_cannot_be_captured_is_refused(void) {
     NOT_CAPTURED(maw_set_stream(m->o, NULL, &error));
     void *graph = capture_end(stream);
     bytes = saved(m);
-    TRUE(same_bytes(bytes, before)); /* captured is not made */
+    TRUE(same_bytes(bytes, before)); /* a captured step is not executed */
     maw_bytes_free(bytes);
     maw_bytes_free(before);
 

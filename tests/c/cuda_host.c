@@ -230,7 +230,7 @@ void stream_free(void *stream) {
 }
 
 void capture_begin(void *stream) {
-    enum { GLOBAL = 0 }; /* the mode that forbids most */
+    enum { GLOBAL = 0 }; /* the strictest mode */
     FUNCTION(int, cuStreamBeginCapture_v2, (void *, int));
     TRUE(cuStreamBeginCapture_v2(stream, GLOBAL) == 0);
 }
@@ -273,11 +273,11 @@ void launch_wrong_kernel(void) {
     FUNCTION(int, cuModuleGetFunction, (void **, void *, const char *));
     FUNCTION(int, cuLaunchKernel, (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *,
                                    void **, void **));
-    void *module, *kernel, *world = NULL;
+    void *module, *kernel, *nothing = NULL;
     uint32_t flags = 1; /* GRADIENTS */
-    void *arguments[] = {&world, &flags};
+    void *arguments[] = {&nothing, &flags};
     TRUE(cuModuleLoadData(&module, cuda_emulator_ptx()) == 0);
-    /* Any kernel will do: without a world it reads at address 0. */
+    /* Any kernel will do: with NULL for its first argument it reads at address 0. */
     TRUE(cuModuleGetFunction(&kernel, module, "maw_statistics") == 0);
     TRUE(cuLaunchKernel(kernel, 1, 1, 1, 256, 1, 1, 0, NULL, arguments, NULL) == 0);
 }

@@ -1,5 +1,5 @@
-/* What the C programs on CUDA share: a small model on either device, streams and graphs as a host makes them with the
- * driver's own functions, and what the emulator of tests/cuda_emulator can be told. Whatever fails ends the program. */
+/* What the C programs on CUDA share: a small model on either device, streams and graphs by the driver's own functions,
+ * and the controls of the emulator in tests/cuda_emulator. A failure ends the program. */
 #ifndef CUDA_HOST_H
 #define CUDA_HOST_H
 
@@ -16,10 +16,11 @@
 #define REFUSED(status, text, call)                                                                                    \
     do {                                                                                                               \
         maw_error *error = NULL;                                                                                       \
-        const maw_status told = (call);                                                                                \
-        if (told != (status) || maw_error_code(error) != told || strstr(maw_error_message(error), text) == NULL) {     \
-            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #call, maw_status_name(told),                   \
-                    told == MAW_OK ? "" : maw_error_message(error));                                                   \
+        const maw_status returned = (call);                                                                            \
+        if (returned != (status) || maw_error_code(error) != returned ||                                               \
+            strstr(maw_error_message(error), text) == NULL) {                                                          \
+            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #call, maw_status_name(returned),               \
+                    returned == MAW_OK ? "" : maw_error_message(error));                                               \
             exit(EXIT_FAILURE);                                                                                        \
         }                                                                                                              \
         maw_error_free(error);                                                                                         \
@@ -45,7 +46,7 @@ struct model {
 
 /* Options of a small attention module on this device. */
 maw_options small_options(int32_t device);
-/* Registers the tensors; nothing is prepared. */
+/* Registers the tensors without preparing. */
 maw_optimizer *registered(const maw_options *options);
 /* Registered, with its parameters where they start and zeros as gradients. */
 struct model *model_new(const maw_options *options);
@@ -57,13 +58,13 @@ void set_params(struct model *m, const struct values *params);
 void set_grads(struct model *m, const struct values *grads);
 /* The loss of a batch (MAW_BATCH_...) at these parameters, and its gradient unless that is NULL. */
 double loss_of(int32_t batch, const struct values *params, struct values *grad);
-/* The gradient of step number `step` at the parameters of now. */
+/* The gradient of step number `step` at the current parameters. */
 void feed(struct model *m, int step);
 /* feed, then a step with a report. */
 void train(struct model *m, int first, int steps);
 maw_step_report fetched(const struct model *m);
 uint64_t steps_of(const struct model *m);
-/* A whole meta-update, which must end with MAW_OUTCOME_UPDATED and leave the parameters' bits. */
+/* A meta-update, which must end with MAW_OUTCOME_UPDATED and restore the parameters' bits. */
 maw_meta_result meta_update(struct model *m);
 int same_bits(const struct values *a, const struct values *b);
 /* Saves the run; to be freed with maw_bytes_free. */

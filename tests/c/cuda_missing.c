@@ -1,11 +1,11 @@
-/* A C program that asks for CUDA where there may be none that will do: prints what it is told. What is refused leaves its
- * place untouched, and the CPU works as ever. */
+/* A C program that asks for CUDA where there may be no suitable driver or device, and prints the errors. Outputs of
+ * failed calls stay untouched, and the CPU works as usual. */
 #include <metaadamw.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 
-static void tell(const char *what, maw_status status, maw_error *error) {
+static void print(const char *what, maw_status status, maw_error *error) {
     if (status != maw_error_code(error))
         exit(EXIT_FAILURE);
     printf("%s: %s: %s\n", what, maw_status_name(status), maw_error_message(error));
@@ -22,13 +22,13 @@ int main(void) {
     printf("available: %u\n", maw_cuda_available());
     for (int again = 0; again < 2; again++) {
         maw_status status = maw_optimizer_create(&options, &optimizer, &error);
-        tell("optimizer", status, error);
+        print("optimizer", status, error);
         if ((status == MAW_OK) != (optimizer != NULL))
             return EXIT_FAILURE;
         maw_optimizer_free(optimizer);
         optimizer = NULL;
         status = maw_device_buffer_create(0, 16, &buffer, &error);
-        tell("buffer", status, error);
+        print("buffer", status, error);
         if ((status == MAW_OK) != (buffer != NULL))
             return EXIT_FAILURE;
         maw_device_buffer_free(buffer);

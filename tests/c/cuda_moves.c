@@ -1,5 +1,5 @@
-/* A C program whose run moves: from CUDA to the CPU and back, from the CPU to CUDA, by way of a checkpoint, with
- * meta-updates on either. */
+/* A C program that moves a run from CUDA to the CPU and back, and from the CPU to CUDA, by checkpoints, with
+ * meta-updates on both. */
 #include "cuda_host.h"
 
 #include <math.h>
@@ -11,7 +11,7 @@ static struct model *on(int32_t device) {
     return model_new(&options);
 }
 
-/* A run of the other's state, on this device. */
+/* A model on this device with the other's state. */
 static struct model *moved(const struct model *from, int32_t device) {
     static struct values params;
     struct model *to = on(device);
@@ -59,7 +59,7 @@ static void there_and_back(int32_t here, int32_t elsewhere) {
     struct model *second = moved(first, elsewhere);
     struct model *third = moved(second, here);
 
-    /* Home again it goes on with the bits of a run that never left. */
+    /* Back on its device the run has the bits of one that never moved. */
     train(first, 5, 3);
     train(third, 5, 3);
     TRUE(same_run(first, third));
@@ -69,7 +69,7 @@ static void there_and_back(int32_t here, int32_t elsewhere) {
     train(third, 8, 1);
     TRUE(same_run(first, third));
 
-    /* Elsewhere it goes on with its numbers. */
+    /* On the other device it has the same values up to rounding. */
     struct model *fourth = moved(second, here);
     meta_updates_have_the_same_terms(second, fourth);
     train(second, 5, 3);

@@ -1,5 +1,5 @@
-/* Has on purpose what sanitizers find: "leak" (error objects), "overflow" (of the heap) or "undefined" (behaviour).
- * Without sanitizers it does no harm. c_api.rs shows with it that they are really on. */
+/* Errors that sanitizers detect: "leak" (error objects), "overflow" (of the heap) or "undefined" (behavior). Harmless
+ * without sanitizers. c_api.rs checks with it that they are on. */
 #include <metaadamw.h>
 
 #include <limits.h>
@@ -9,7 +9,7 @@
 
 static maw_error *volatile lost;
 
-/* Several objects: a pointer to the last one may still lie about somewhere. */
+/* Several objects: a pointer to the last one may still be in a register or on the stack. */
 static void leak(void) {
     for (int i = 0; i < 10; i++) {
         maw_error *error = NULL;
@@ -21,7 +21,7 @@ static void leak(void) {
 }
 
 static void overflow(void) {
-    volatile size_t length = 20; /* volatile, or compilers would see it */
+    volatile size_t length = 20; /* volatile, or compilers would detect it */
     volatile char *bytes = malloc(length);
     if (bytes == NULL)
         exit(2);

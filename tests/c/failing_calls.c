@@ -40,7 +40,7 @@ static int watch(int fd) {
     return fd;
 }
 
-/* What is to become of this call, which counts. */
+/* Whether and how this call, which counts, is to fail. */
 static int fate(const char *name) {
     static int full;
     const char *at = getenv("FAULT_AT"), *how = getenv("FAULT_HOW");
@@ -134,7 +134,7 @@ int close(int fd) {
         error = errno;
         watched[fd] = 0;
     }
-    int result = NEXT(close)(fd); /* a close that fails has closed */
+    int result = NEXT(close)(fd); /* a failing close closes, too */
     if (!failed)
         return result;
     errno = error;

@@ -1,5 +1,5 @@
-/* A handle with four threads is made before a fork: the child, which has none of them, must take the parent's next step
- * to the same bits and must be able to free the handle. Who hangs is killed by an alarm, which is a failure. */
+/* A handle with four threads is created before a fork. The child, which has none of the threads, must make the parent's
+ * next step with the same bits and must be able to free the handle. A process that hangs is killed by an alarm. */
 #include <metaadamw.h>
 
 #include <math.h>
@@ -135,7 +135,7 @@ int main(void) {
         step(optimizer);
     if (child == 0) {
         maw_optimizer_free(optimizer);
-        maw_optimizer *other = make_optimizer(); /* one of the child's own has threads */
+        maw_optimizer *other = make_optimizer(); /* created in the child, it has threads */
         memcpy(of_the_child, values, sizeof values);
         step(other);
         maw_optimizer_free(other);
@@ -146,7 +146,7 @@ int main(void) {
     receive(pipes[0], (char *)of_the_child, sizeof of_the_child);
     check(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed");
     check(memcmp(values, of_the_child, sizeof values) == 0, "parent and child differ");
-    step(optimizer); /* the child's end did the parent no harm */
+    step(optimizer); /* the child's exit does not affect the parent */
     maw_optimizer_free(optimizer);
     fork_inside_a_call();
     return EXIT_SUCCESS;

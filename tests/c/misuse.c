@@ -1,5 +1,5 @@
-/* Runs every row, and compares the rows with what the header has: a function, or a pointer of one, without a row makes
- * the program fail. functions.inc is made from the header by c_api.rs. */
+/* Runs every row, and compares the rows with the header: a function, or one of its pointers, without a row makes the
+ * program fail. c_api.rs generates functions.inc from the header. */
 #include "misuse.h"
 
 #include <stdarg.h>
@@ -45,7 +45,7 @@ void covers(const char *call, const char *theme) {
     fail("functions.inc", 0, call, "the header has no such function, or it has no %s", theme);
 }
 
-void row_begins(struct row *row, struct world *w, const char *call, const char *file, int line) {
+void row_begins(struct row *row, struct fixture *w, const char *call, const char *file, int line) {
     row->call = call;
     row->file = file;
     row->line = line;
@@ -72,7 +72,7 @@ void row_refused(const struct row *row, maw_status status, maw_status expected, 
     }
 }
 
-void row_accepted(const struct row *row, struct world *w, maw_status status, maw_error **object) {
+void row_accepted(const struct row *row, struct fixture *w, maw_status status, maw_error **object) {
     w->accepted = 1;
     if (*object == NO_OBJECT) {
         fail(row->file, row->line, row->call, "*error was not set");
@@ -82,7 +82,7 @@ void row_accepted(const struct row *row, struct world *w, maw_status status, maw
     }
 }
 
-void row_unchanged(const struct row *row, struct world *w) {
+void row_unchanged(const struct row *row, struct fixture *w) {
     struct fingerprint after;
     take_fingerprint(w, &after);
     const char *what = difference(&row->before, &after);

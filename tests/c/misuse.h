@@ -1,15 +1,15 @@
-/* Calls that must be refused, each with the status that the header documents and with nothing changed.
+/* Invalid calls: each must return the documented status and change nothing.
  *
- * A test opens a world, a small model with its optimizer, in a known state, and makes rows in it:
+ * A test opens a fixture, a small model with its optimizer in a known state, and has rows, which make one call each:
  *
  *     GIVEN(STEPPED) {
  *         REFUSES(maw_set_lr(w->o, 2, 0.1, error), MAW_NOT_FOUND, "param group");
  *     }
  *
- * REFUSES makes the call twice, with and without a place for an error object. It wants the status, an object of that
- * status whose message contains the text, and everything of the optimizer and of the host that can be seen as it was.
- * When the world ends, its run goes on to the end and must give, bit for bit, what a world without rows gives: so
- * nothing has changed that cannot be seen either. */
+ * REFUSES makes the call twice, with and without an error object. It checks the status, that the message of the error
+ * object contains the text, and that nothing observable of the optimizer and of the host has changed. When the fixture
+ * ends, its run continues and must have the same bits as that of a fixture without rows: so nothing has changed that
+ * cannot be observed either. */
 #ifndef MISUSE_H
 #define MISUSE_H
 
@@ -23,14 +23,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ------------------------------------------------------------- the world ---- */
+/* ----------------------------------------------------------- the fixture ---- */
 
-/* How far a world has come. In NOTHING there is no optimizer yet; UPDATED is a meta-update after STEPPED, and OPEN has
- * the first request of the second one, a gradient. */
+/* The state of a fixture. NOTHING: no optimizer yet. UPDATED: after a meta-update that follows STEPPED. OPEN: the first
+ * request of a second meta-update, for a gradient, is open. */
 enum state { NOTHING, NEW, REGISTERED, PREPARED, STEPPED, UPDATED, OPEN, STATES };
 
-/* What its optimizer is like. STRICT: verify_params and MAW_NONFINITE_ERROR. PLAIN: modulation off. CUSTOM: the host
- * names the modulation groups. LOUD: it has a log callback, which calls w->on_log. */
+/* The options of its optimizer. STRICT: verify_params and MAW_NONFINITE_ERROR. PLAIN: modulation off. CUSTOM: the host
+ * names the modulation groups. LOUD: with a log callback, which calls w->on_log. */
 enum kind { USUAL, STRICT, PLAIN, CUSTOM, LOUD, KINDS };
 
 /* The model: param group 0 has an attention layer's weight (2 x 3, float32) and bias (3, float64), param group 1 a
@@ -44,18 +44,18 @@ struct values {
     float head[4];
 };
 
-struct world {
+struct fixture {
     enum state state;
     enum kind kind;
     maw_optimizer *o;
-    int accepted; /* a call was accepted: the run is another one now */
-    void (*on_log)(struct world *w);
+    int accepted; /* a call was accepted, so the run may differ */
+    void (*on_log)(struct fixture *w);
 
     /* The host's buffers. */
     struct values param, grad;
-    float room[16]; /* for a row that wants buffers elsewhere */
+    float room[16]; /* for a row that needs other buffers */
 
-    /* What a row may change before its call: all valid in the world's state. */
+    /* Arguments, valid in the fixture's state; a row may change them before its call. */
     void *params[N + 1];
     const void *grads[N + 1];
     maw_options options;
@@ -67,7 +67,7 @@ struct world {
     maw_counters counters; /* of STEPPED */
     double numbers[8];
 
-    /* What calls write: nothing here may change in a call that is refused. */
+    /* Outputs: nothing here may change in a call that is refused. */
     struct outputs {
         maw_optimizer *created;
         maw_step_report report;
@@ -79,23 +79,23 @@ struct world {
         uint64_t u64, rows, columns;
         uint32_t index;
         const char *text;
-        maw_bytes *bytes; /* freed with the world */
+        maw_bytes *bytes; /* freed with the fixture */
     } out;
 };
 
-struct world *given(enum state state, enum kind kind, const char *file, int line);
-/* Goes on with the run, compares it with an unharmed one, and frees the world; NULL, so that the block ends. */
-struct world *ended(struct world *w);
+struct fixture *given(enum state state, enum kind kind, const char *file, int line);
+/* Continues the run, compares it with one without rows, and frees the fixture; returns NULL, which ends the block. */
+struct fixture *ended(struct fixture *w);
 
 #define GIVEN_A(kind, state)                                                                                           \
-    for (struct world *w = given(state, kind, __FILE__, __LINE__); w != NULL; w = ended(w))
+    for (struct fixture *w = given(state, kind, __FILE__, __LINE__); w != NULL; w = ended(w))
 #define GIVEN(state) GIVEN_A(USUAL, state)
 
-/* Parts of given, for worlds that begin at NOTHING with options of their own. */
-void create(struct world *w);
-void register_all(struct world *w);
+/* Parts of given, for fixtures that begin at NOTHING with other options. */
+void create(struct fixture *w);
+void register_all(struct fixture *w);
 
-/* A run that a USUAL world saved in STEPPED: a file in the working directory, and its bytes. */
+/* The saved run of a USUAL fixture in STEPPED: a file in the working directory, and its bytes. */
 extern const char *const SAVED_FILE;
 const maw_bytes *saved_run(void);
 void free_saved_run(void);
@@ -107,7 +107,7 @@ void free_saved_run(void);
 
 /* ------------------------------------------------------------------ rows ---- */
 
-/* All that can be seen from outside, by name. */
+/* Everything observable, by name. */
 struct fingerprint {
     size_t count;
     struct {
@@ -116,7 +116,7 @@ struct fingerprint {
     } parts[32];
 };
 
-void take_fingerprint(struct world *w, struct fingerprint *print);
+void take_fingerprint(struct fixture *w, struct fingerprint *print);
 /* What differs, or NULL. */
 const char *difference(const struct fingerprint *a, const struct fingerprint *b);
 
@@ -126,20 +126,20 @@ struct row {
     struct fingerprint before;
 };
 
-void row_begins(struct row *row, struct world *w, const char *call, const char *file, int line);
-/* `object` is what `error` pointed to, NULL in a call without. */
+void row_begins(struct row *row, struct fixture *w, const char *call, const char *file, int line);
+/* `object`: what `error` pointed to; NULL in a call without an error object. */
 void row_refused(const struct row *row, maw_status status, maw_status expected, maw_error **object, const char *says);
-void row_accepted(const struct row *row, struct world *w, maw_status status, maw_error **object);
-void row_unchanged(const struct row *row, struct world *w);
+void row_accepted(const struct row *row, struct fixture *w, maw_status status, maw_error **object);
+void row_unchanged(const struct row *row, struct fixture *w);
 void fail(const char *file, int line, const char *call, const char *format, ...);
-/* Notes that the call's function has a row of this theme: a parameter that was NULL, "a busy handle" … */
+/* Records that the call's function has a row of this theme: a parameter that is NULL, "a busy handle" … */
 void covers(const char *call, const char *theme);
 
-/* What `error` points to before a call: not an object, and never left there. */
+/* What `error` points to before a call; the call must replace it. */
 #define NO_OBJECT ((maw_error *)(void *)&no_object)
 extern char no_object;
 
-/* The call (which says `error` for its last argument) is refused, and nothing changes. */
+/* The call, whose last argument is written `error`, is refused and changes nothing. */
 #define REFUSES(call, expected, says)                                                                                  \
     do {                                                                                                               \
         struct row row;                                                                                                \
@@ -152,7 +152,7 @@ extern char no_object;
         row_unchanged(&row, w);                                                                                        \
     } while (0)
 
-/* The call is carried out and leaves no error object. */
+/* The call succeeds and sets no error object. */
 #define ACCEPTS(call)                                                                                                  \
     do {                                                                                                               \
         struct row row;                                                                                                \
@@ -161,7 +161,7 @@ extern char no_object;
         row_accepted(&row, w, (call), &object);                                                                        \
     } while (0)
 
-/* A function without an error object answers what the condition says, and nothing changes. */
+/* A call without an error object makes the condition true and changes nothing. */
 #define ANSWERS(condition)                                                                                             \
     do {                                                                                                               \
         struct row row;                                                                                                \
@@ -171,7 +171,7 @@ extern char no_object;
         row_unchanged(&row, w);                                                                                        \
     } while (0)
 
-/* The same three for a parameter that is NULL in the call: c_api.rs asks for one at every pointer in the header. */
+/* The same three for a parameter that is NULL in the call; c_api.rs requires one for every pointer in the header. */
 #define NULL_REFUSED(parameter, call)                                                                                  \
     do {                                                                                                               \
         covers(#call, #parameter);                                                                                     \
@@ -190,11 +190,11 @@ extern char no_object;
 
 /* ---------------------------------------------------------------- themes ---- */
 
-void pointers(void); /* misuse_pointers.c: NULL, misaligned, overlapping, counted wrongly */
+void pointers(void); /* misuse_pointers.c: NULL, misaligned, overlapping, wrong counts */
 void structs(void);  /* misuse_structs.c: shorter and longer ones */
 void order(void);    /* misuse_order.c: too early, too late, inside another call, after a panic, after free */
 void values(void);   /* misuse_values.c: numbers, enumerators, names, shapes */
 void files(void);    /* misuse_files.c: saved runs, and a tensor's state */
-void devices(void);  /* misuse_devices.c: CUDA, and what is for CUDA on the CPU */
+void devices(void);  /* misuse_devices.c: CUDA, and CUDA-only arguments on the CPU */
 
 #endif

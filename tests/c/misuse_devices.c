@@ -1,4 +1,4 @@
-/* CUDA devices and their memory; on the CPU, what is for CUDA only. */
+/* CUDA devices and their memory; CUDA-only arguments on the CPU. */
 #include "misuse.h"
 
 static void on_the_cpu(void) {

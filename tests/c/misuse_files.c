@@ -20,7 +20,7 @@ static void flags_and_paths(void) {
         }
 }
 
-/* A file that ends early, or in which a byte is another one. */
+/* A truncated file, or one with a changed byte. */
 static void damaged(void) {
     const size_t size = SAVED_SIZE;
     unsigned char *copy = malloc(size);
@@ -125,7 +125,7 @@ static void moments(void) {
         }
 }
 
-/* Tensors of 16 bits that have masters, behind the four of the world. */
+/* 16-bit tensors with masters, after the four of the fixture. */
 static void masters(void) {
     GIVEN(REGISTERED) {
         maw_tensor *tensor = w->tensors;
@@ -160,7 +160,7 @@ static void masters(void) {
         REFUSES(maw_master_get(w->o, 6, param, got, 6, error), MAW_NOT_FOUND, "there is no tensor 6");
         REFUSES(maw_master_set(w->o, 0, values, param, 6, error), MAW_NOT_FOUND, "layers.0.attn.weight");
         if (param[5] != 0x40C0 || got[5] != 6.0f)
-            fail(__FILE__, __LINE__, "maw_master_set", "shows %#x for 6", (unsigned)param[5]);
+            fail(__FILE__, __LINE__, "maw_master_set", "rounds 6 to %#x", (unsigned)param[5]);
     }
 }
 

@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-/* Not in the header: it exists with the cargo feature fault-injection only. The next call on the optimizer panics. */
+/* Not in the header: only with the cargo feature fault-injection. The next call on the optimizer panics. */
 maw_status maw_test_inject_panic(maw_optimizer *optimizer);
 
 #define OK MAW_OK
@@ -15,7 +15,7 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
 #define SIZE &w->out.size
 #define VALUES w->out.values
 
-/* What a call that is right answers in each state. */
+/* The status of a valid call in each state. */
 #define CALLS(X)                                                                                                       \
     /*NEW   REGIS PREPA STEP  UPDA  OPEN: the states */                                                                \
     X(OK,   OK,   LATE, LATE, LATE, LATE, maw_add_param_group, (w->o, &w->group, w->tensors, 2, NULL, error))          \
@@ -65,7 +65,7 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
     X(NONE, NONE, NONE, NONE, NONE, LATE, maw_master_set, (w->o, 0, w->room, w->room, 6, error))
 
 static const struct call {
-    const char *name; /* with a bracket, as rows name their calls */
+    const char *name; /* with a parenthesis, as in the rows */
     maw_status answers[STATES - NEW];
 } calls[] = {
 #define ROW(a, b, c, d, e, f, name, arguments) {#name "(", {a, b, c, d, e, f}},
@@ -74,7 +74,7 @@ static const struct call {
 };
 enum { CALL_COUNT = sizeof calls / sizeof *calls };
 
-static maw_status make_call(size_t which, struct world *w, maw_error **error) {
+static maw_status make_call(size_t which, struct fixture *w, maw_error **error) {
     size_t i = 0;
 #define ROW(a, b, c, d, e, f, name, arguments)                                                                         \
     if (i++ == which)                                                                                                  \
@@ -84,8 +84,8 @@ static maw_status make_call(size_t which, struct world *w, maw_error **error) {
     return MAW_OK;
 }
 
-/* One call, refused as REFUSES has it. */
-static void refused(struct world *w, size_t which, maw_status status, const char *says) {
+/* One call, which must be refused as by REFUSES. */
+static void refused(struct fixture *w, size_t which, maw_status status, const char *says) {
     struct row row;
     maw_error *object = NO_OBJECT;
     row_begins(&row, w, calls[which].name, __FILE__, __LINE__);
@@ -103,7 +103,7 @@ static void every_call_in_every_state(void) {
                 char name[64];
                 snprintf(name, sizeof name, "%.*s", (int)strlen(calls[i].name) - 1, calls[i].name);
                 if (state == NEW && expected == LATE)
-                    name[4] = '\0'; /* what a call does by itself first may be the one that complains */
+                    name[4] = '\0'; /* the error may come from what the call does implicitly */
                 if (expected != OK) {
                     refused(w, i, expected, expected == LATE ? name : "there is no");
                 } else {
@@ -168,14 +168,14 @@ static void request_numbers(void) {
 /* --------------------------------------------------- announced gradients ---- */
 
 static void announced(void) {
-    GIVEN(STEPPED) { /* an announced gradient must come, and the step may be made again when it is there */
+    GIVEN(STEPPED) { /* an observed gradient must be passed to the step; the step can be repeated with it */
         ACCEPTS(maw_observe_gradient(w->o, 0, w->grad.weight, error));
         w->grads[0] = NULL;
         REFUSES(maw_step(w->o, w->params, w->grads, N, NULL, &w->out.report, error), MAW_INVALID_ARGUMENT,
                 "grads[0] is NULL, but the gradient of tensor 'layers.0.attn.weight' was announced");
-        w->accepted = 0; /* announcing does not change the run */
+        w->accepted = 0; /* observing does not change the run */
     }
-    GIVEN(STEPPED) { /* a setter makes an announcement void: another gradient may come */
+    GIVEN(STEPPED) { /* a setter discards an observed gradient: another may be passed */
         ACCEPTS(maw_observe_gradient(w->o, 0, w->room, error));
         ACCEPTS(maw_set_lr(w->o, 0, 0.05, error)); /* as it was */
         w->accepted = 0;
@@ -193,7 +193,7 @@ static void announced(void) {
 
 /* ------------------------------------------------------------------ busy ---- */
 
-static void all_busy(struct world *w) {
+static void all_busy(struct fixture *w) {
     for (size_t i = 0; i < CALL_COUNT; i++) {
         refused(w, i, MAW_BUSY, "busy");
         covers(calls[i].name, "a busy handle");
@@ -209,27 +209,27 @@ static void *all_busy_elsewhere(void *w) {
     return NULL;
 }
 
-static void all_busy_in_another_thread(struct world *w) {
+static void all_busy_in_another_thread(struct fixture *w) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, all_busy_elsewhere, w) != 0 || pthread_join(thread, NULL) != 0)
         fail(__FILE__, __LINE__, "pthread_create", "no second thread");
 }
 
-/* A skipped step logs a warning: what the callback does comes from inside the step. */
-static void busy(void (*inside)(struct world *)) {
+/* A skipped step logs a warning: the callback's calls come from inside the step. */
+static void busy(void (*inside)(struct fixture *)) {
     GIVEN_A(LOUD, STEPPED) {
-        const double kept = w->grad.bias[1];
+        const double finite = w->grad.bias[1];
         maw_step_report report;
         maw_step_report_init(&report, sizeof report);
         w->on_log = inside;
         w->grad.bias[1] = NAN;
         ACCEPTS(maw_step(w->o, w->params, w->grads, N, NULL, &report, error));
-        w->grad.bias[1] = kept;
+        w->grad.bias[1] = finite;
         if (report.skip_reason != MAW_SKIP_GRADIENT || report.nonfinite_tensor != 1)
             fail(__FILE__, __LINE__, "maw_step", "was not skipped for its NaN");
-        w->accepted = 0; /* nothing but the count of skipped steps is another one now */
+        w->accepted = 0; /* only the count of skipped steps differs */
     }
-    GIVEN_A(LOUD, OPEN) { /* a meta-update that is given up logs one, too */
+    GIVEN_A(LOUD, OPEN) { /* an abandoned meta-update logs one, too */
         w->on_log = inside;
         w->answer.loss = NAN;
         ACCEPTS(maw_meta_tell(w->o, &w->answer, w->params, w->grads, N, &w->out.request, error));
@@ -239,11 +239,11 @@ static void busy(void (*inside)(struct world *)) {
 
 /* -------------------------------------------------- poisoned, and freed ---- */
 
-static void free_now(struct world *w) {
+static void free_now(struct fixture *w) {
     covers("maw_optimizer_free(", "a row");
     if (maw_optimizer_free(w->o) != MAW_OK)
         fail(__FILE__, __LINE__, "maw_optimizer_free", "did not free");
-#ifndef __SANITIZE_ADDRESS__ /* which rightly sees a use after free */
+#ifndef __SANITIZE_ADDRESS__ /* which detects the use after free */
     for (size_t i = 0; i < CALL_COUNT; i++)
         refused(w, i, MAW_INVALID_ARGUMENT, "optimizer is not a live handle");
     ANSWERS(maw_meta_due(w->o) == 0);
@@ -252,8 +252,8 @@ static void free_now(struct world *w) {
     w->o = NULL;
 }
 
-/* The call in which a panic happens. */
-static void panics(struct world *w, size_t which) {
+/* The call that panics. */
+static void panics(struct fixture *w, size_t which) {
     const struct values param = w->param;
     const struct outputs out = w->out;
     struct row row;
@@ -276,7 +276,7 @@ static void poisoned(void) {
             ANSWERS(maw_meta_due(w->o) == 0);
             free_now(w);
         }
-    GIVEN(STEPPED) { /* the same for the question that has no error object */
+    GIVEN(STEPPED) { /* the same for the query without an error object */
         maw_test_inject_panic(w->o);
         if (maw_meta_due(w->o) != 0)
             fail(__FILE__, __LINE__, "maw_meta_due", "did not panic");

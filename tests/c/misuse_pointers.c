@@ -240,59 +240,59 @@ static void misaligned(void) {
 
 /* --------------------------------------------------------------- buffers ---- */
 
-static void head_is_null(struct world *w) {
+static void head_is_null(struct fixture *w) {
     w->params[2] = NULL;
 }
 
-static void all_are_null(struct world *w) {
+static void all_are_null(struct fixture *w) {
     for (size_t i = 0; i < N; i++)
         w->params[i] = NULL, w->grads[i] = NULL;
 }
 
-static void bias_is_misaligned(struct world *w) {
-    w->params[1] = (unsigned char *)w->param.bias + 4; /* would do for a float32 */
+static void bias_is_misaligned(struct fixture *w) {
+    w->params[1] = (unsigned char *)w->param.bias + 4; /* aligned for a float32 only */
 }
 
-static void empty_is_misaligned(struct world *w) {
+static void empty_is_misaligned(struct fixture *w) {
     w->params[3] = MISALIGNED(w->param.head);
 }
 
-static void bias_ends_behind_memory(struct world *w) {
+static void bias_ends_behind_memory(struct fixture *w) {
     w->params[1] = (void *)(UINTPTR_MAX - 15);
 }
 
-static void head_is_weight(struct world *w) {
+static void head_is_weight(struct fixture *w) {
     w->params[2] = w->param.weight;
 }
 
-static void head_begins_in_weight(struct world *w) {
+static void head_begins_in_weight(struct fixture *w) {
     w->params[2] = w->param.weight + 5;
 }
 
-static void head_ends_in_weight(struct world *w) {
+static void head_ends_in_weight(struct fixture *w) {
     w->params[2] = w->room;
     w->params[0] = w->room + 3;
 }
 
-static void gradient_is_misaligned(struct world *w) {
+static void gradient_is_misaligned(struct fixture *w) {
     w->grads[2] = (unsigned char *)w->grad.head + 2;
 }
 
-static void gradient_is_own_parameter(struct world *w) {
+static void gradient_is_own_parameter(struct fixture *w) {
     w->grads[1] = w->param.bias;
 }
 
-static void gradient_begins_in_other_parameter(struct world *w) {
+static void gradient_begins_in_other_parameter(struct fixture *w) {
     w->grads[2] = w->param.weight + 5;
 }
 
-static void gradient_ends_in_other_parameter(struct world *w) {
+static void gradient_ends_in_other_parameter(struct fixture *w) {
     w->params[0] = w->room + 4;
     w->grads[2] = w->room + 1;
 }
 
-/* Buffers that no call may take: neither at the first step nor later, when pointers that were good are remembered. */
-static void refused_by_all(void (*spoil)(struct world *), int of_gradients, const char *says) {
+/* Buffers that every call must refuse: in the first step, and later, when valid pointers are cached. */
+static void refused_by_all(void (*spoil)(struct fixture *), int of_gradients, const char *says) {
     static const enum state states[] = {REGISTERED, PREPARED, STEPPED};
     for (size_t i = 0; i < sizeof states / sizeof *states; i++)
         GIVEN(states[i]) {
@@ -326,20 +326,20 @@ static void buffers(void) {
     refused_by_all(gradient_ends_in_other_parameter, 1, "overlaps grads[2] (tensor 'head.weight')");
 }
 
-/* What is remembered of good pointers must not let bad ones pass. */
+/* The cache of valid pointers must not let invalid ones pass. */
 static void remembered_buffers(void) {
     GIVEN(STEPPED) {
         w->grads[2] = w->room;
         ACCEPTS(maw_step(w->o, w->params, w->grads, N, NULL, NULL, error));
         w->grads[2] = NULL;
-        w->params[0] = w->room; /* no gradient is here this time */
+        w->params[0] = w->room; /* this time no gradient is here */
         ACCEPTS(maw_step(w->o, w->params, w->grads, N, NULL, NULL, error));
         w->grads[2] = w->room;
         REFUSES(maw_step(w->o, w->params, w->grads, N, NULL, NULL, error), MAW_INVALID_ARGUMENT, "overlaps grads[2]");
     }
 }
 
-/* Neighbours do not overlap, gradients may share memory, and a tensor without elements overlaps nothing. */
+/* Adjacent buffers do not overlap, gradients may share memory, and a tensor without elements overlaps nothing. */
 static void buffers_that_are_fine(void) {
     GIVEN(STEPPED) {
         w->params[0] = w->room + 4;
@@ -354,7 +354,7 @@ static void buffers_that_are_fine(void) {
 
 /* ---------------------------------------------------------------- counts ---- */
 
-/* The last one is more than memory can hold. */
+/* The last one exceeds any memory. */
 static const size_t WRONG[] = {0, N - 1, N + 1, SIZE_MAX / sizeof(double) + 1, SIZE_MAX};
 enum { WRONGS = sizeof WRONG / sizeof *WRONG };
 
@@ -415,11 +415,11 @@ static void indices(void) {
             REFUSES(maw_get_lr(w->o, group, out->values, error), MAW_NOT_FOUND, "no param group");
             REFUSES(maw_get_weight_decay(w->o, group, out->values, error), MAW_NOT_FOUND, "no param group");
         }
-    GIVEN(STEPPED) { /* to set all is fine, to get all is not */
+    GIVEN(STEPPED) { /* setting all groups is allowed, getting all is not */
         REFUSES(maw_get_lr(w->o, MAW_ALL_GROUPS, w->out.values, error), MAW_NOT_FOUND, "no param group");
         REFUSES(maw_get_weight_decay(w->o, MAW_ALL_GROUPS, w->out.values, error), MAW_NOT_FOUND, "no param group");
     }
-    GIVEN(REGISTERED) { /* the first call of all prepares, unless it is refused */
+    GIVEN(REGISTERED) { /* the first call prepares, unless it is refused */
         REFUSES(maw_observe_gradient(w->o, N, w->grad.weight, error), MAW_NOT_FOUND, "no tensor");
         REFUSES(maw_observe_gradient(w->o, 0, NULL, error), MAW_INVALID_ARGUMENT, "gradient is NULL");
     }

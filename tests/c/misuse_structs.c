@@ -4,7 +4,7 @@
 
 enum { TAIL = 40 };
 
-/* A struct of a later header, and what lies behind it. */
+/* A struct of a later header, and the bytes behind it. */
 #define LONGER(type)                                                                                                   \
     union {                                                                                                            \
         type known;                                                                                                    \
@@ -41,7 +41,7 @@ static int all_are(const unsigned char *bytes, size_t count, unsigned char value
                 REFUSES(call, MAW_UNSUPPORTED, argument " has non-zero bytes beyond");                                 \
                 in.bytes[sizeof(type) + i] = 0;                                                                        \
             }                                                                                                          \
-            in.bytes[sizeof(type) + TAIL] = 1; /* not the struct's */                                                  \
+            in.bytes[sizeof(type) + TAIL] = 1; /* behind the struct */                                                \
             ACCEPTS(call);                                                                                             \
         }                                                                                                              \
     } while (0)
@@ -98,7 +98,7 @@ static void outputs(void) {
 
 /* ---------------------------------------------------------------- array ---- */
 
-/* The distance of two elements is the first one's size, whatever sizeof is here. */
+/* The stride is the first element's struct_size, whatever sizeof is here. */
 static void array(void) {
     struct {
         maw_tensor known;

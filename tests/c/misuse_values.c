@@ -1,4 +1,4 @@
-/* Values: enumerators, flags, numbers out of range, names, shapes, and what is known but not in this version. */
+/* Values: enumerators, flags, numbers out of range, names, shapes. */
 #include "misuse.h"
 
 static const double NEGATIVE = -0.001;
@@ -110,7 +110,7 @@ static void options_at_their_limits(void) {
     }
 }
 
-/* What can be told only when the features are known, or when memory is asked for. */
+/* Errors that show only when the features are known, or when memory is allocated. */
 static void options_refused_at_preparation(void) {
     for (uint32_t dim = 1; dim < DIM; dim++)
         GIVEN(NOTHING) {
@@ -169,7 +169,7 @@ static void param_groups(void) {
         GROUP(beta1, 1.0);
         GROUP(beta2, 1.0);
         GROUP(eps, 0.0);
-        GROUP(eps, 1e-40); /* 0 or nearly so as a float32, which tensors[0] is */
+        GROUP(eps, 1e-40); /* as a float32, the dtype of tensors[0], too small */
         GROUP(precision, -1);
         GROUP(precision, 4);
         GROUP(precision, MAW_PRECISION_MASTER); /* of a float32 */
@@ -194,7 +194,7 @@ static void param_groups(void) {
 
 /* --------------------------------------------------------------- tensors ---- */
 
-/* tensors[1] is not right: tensors[0], which is, must not be registered either. */
+/* tensors[1] is invalid: tensors[0], which is valid, must not be registered either. */
 #define TENSOR(field, value, status, says)                                                                             \
     do {                                                                                                               \
         const maw_tensor good = w->tensors[1];                                                                         \
@@ -216,7 +216,7 @@ static void tensors(void) {
     GIVEN(REGISTERED) {
         for (size_t i = 0; i < 5; i++) {
             TENSOR(dtype, no_dtype[i], MAW_INVALID_ARGUMENT, "dtype of tensor 'extra.bias'");
-            if (no_dtype[i] != 0) /* which means: as dtype */
+            if (no_dtype[i] != 0) /* 0 means: as dtype */
                 TENSOR(grad_dtype, no_dtype[i], MAW_INVALID_ARGUMENT, "grad_dtype of tensor 'extra.bias'");
         }
         for (size_t i = 0; i < 4; i++)
@@ -227,13 +227,13 @@ static void tensors(void) {
         TENSOR(ndim, UINT32_MAX, MAW_INVALID_ARGUMENT, "ndim of tensor 'extra.bias'");
         TENSOR(modulation_group, "mine", MAW_INVALID_ARGUMENT, "tensors[1].modulation_group"); /* not CUSTOM */
     }
-    GIVEN(REGISTERED) { /* the product of the lengths, or its bytes, leave 64 bits */
+    GIVEN(REGISTERED) { /* the product of the lengths, or the size in bytes, overflows 64 bits */
         SHAPE(1, UINT64_MAX, 0);
         SHAPE(1, UINT64_C(1) << 60, 0);
         SHAPE(2, UINT64_C(1) << 32, UINT64_C(1) << 32);
         SHAPE(2, UINT64_C(3), UINT64_MAX / 2);
     }
-    GIVEN(REGISTERED) { /* parameters and gradients of any dtypes beside each other */
+    GIVEN(REGISTERED) { /* any dtypes of parameter and gradient together */
         static const int32_t dtypes[] = {MAW_FLOAT32, MAW_FLOAT64, MAW_BFLOAT16, MAW_FLOAT16};
         char name[] = "extra.00";
         w->tensors[0].name = name;
@@ -299,7 +299,7 @@ static void names(void) {
     }
     GIVEN(REGISTERED) {
         w->tensors[0].name = LONGEST;
-        w->tensors[1].name = "\xe5\xb1\xa4.0.\xce\xb2 %s%n"; /* UTF-8, blanks and formats are nothing special */
+        w->tensors[1].name = "\xe5\xb1\xa4.0.\xce\xb2 %s%n"; /* UTF-8, blanks and format specifiers are allowed */
         ACCEPTS(maw_add_param_group(w->o, &w->group, w->tensors, 2, NULL, error));
         ACCEPTS(maw_tensor_name(w->o, N, &w->out.text, error));
         if (strcmp(w->out.text, LONGEST) != 0)
@@ -318,7 +318,7 @@ static void duplicate_names(void) {
     }
 }
 
-/* Looking something up: what is no name is not found, or no argument. */
+/* Lookups: an unknown name is not found, an invalid one is an invalid argument. */
 static void unknown_names(void) {
     static const char *const unknown[] = {"", "alph", "alpha ", "feature_gates", "output_proj", "%s%n", MUCH_TOO_LONG};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
@@ -402,8 +402,8 @@ static void setters(void) {
 
 /* ------------------------------------------------------------ not finite ---- */
 
-/* Under MAW_NONFINITE_ERROR and verify_params a step with something wrong in the host's memory fails, and is as if it
- * had not been tried: with the memory put right, the run goes on as ever. */
+/* Under MAW_NONFINITE_ERROR and verify_params a step with invalid values in the host's memory fails and changes
+ * nothing: with the values corrected, the run continues as if it had not been tried. */
 static void strict(void) {
     static const enum state states[] = {REGISTERED, PREPARED, STEPPED, UPDATED};
     static const double broken[] = {NAN, INFINITY, -INFINITY, 1e200};
@@ -433,7 +433,7 @@ static void strict(void) {
         }
 }
 
-/* A step that is skipped instead leaves nothing behind either, but its count. */
+/* A skipped step changes only the count of skipped steps. */
 static void skipped(void) {
     static const enum state states[] = {REGISTERED, PREPARED, STEPPED};
     for (size_t s = 0; s < 3; s++)

@@ -1,5 +1,5 @@
-/* An ordinary program: it fits a line through noisy points with MetaAdamW, using most of the library on its way, and
- * checks what it sees. Run twice with the same seed it must end at the same bits. */
+/* An ordinary program: it fits a line to noisy points with MetaAdamW, using most of the library, and checks the
+ * results. Two runs with the same seed must end with the same bits. */
 #include <metaadamw.h>
 
 #include <math.h>

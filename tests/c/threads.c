@@ -1,5 +1,5 @@
-/* Optimizers and threads: different ones are independent, one may move from thread to thread, and one that several
- * threads use at once answers MAW_BUSY to all but one of them, and counts what it did. */
+/* Optimizers and threads: different optimizers are independent, one may be used from thread to thread, and one that
+ * several threads use at once returns MAW_BUSY to all but one of them and counts the steps it made. */
 #include <metaadamw.h>
 
 #include <pthread.h>
@@ -31,7 +31,7 @@ static struct run *new_run(void) {
     maw_tensor tensor;
     EXPECT(run != NULL);
     maw_options_init(&options, sizeof options);
-    options.threads = 2; /* a pool of each optimizer's own */
+    options.threads = 2; /* each optimizer has its own pool */
     options.attn_layers = 1;
     maw_param_group_init(&group, sizeof group);
     maw_tensor_init(&tensor, sizeof tensor);
@@ -113,7 +113,7 @@ static void an_optimizer_moves_between_threads(void) {
     free_run(reference);
 }
 
-/* Each thread counts for itself until all threads together have seen enough of both answers. */
+/* Each thread counts until all threads together have got enough of both statuses. */
 static struct run *shared;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 

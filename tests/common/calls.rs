@@ -1,4 +1,4 @@
-//! The rest of `Handle`: the meta-update's calls and everything that only reads.
+//! The rest of `Handle`: calls of the meta-update, and getters.
 
 use super::handle::{Handle, Outcome, checked, counters, meta_answer, meta_request, meta_result, text};
 use super::tensor::Tensor;
@@ -7,7 +7,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::Mutex;
 
-/// What a host answers to a request.
+/// A host's answer to a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub loss: f64,
@@ -58,7 +58,7 @@ impl Handle {
     pub fn begin(&mut self, params: &mut [Tensor]) -> Outcome<maw_meta_request> {
         let (params, mut request) = (self.copies.params(params)?, meta_request());
         checked(|error| {
-            // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
+            // SAFETY: one pointer per tensor, with as many elements as registered; valid during the call.
             unsafe { maw_meta_begin(self.raw(), params.as_ptr(), params.len(), &raw mut request, error) }
         })?;
         Ok(request)
@@ -67,11 +67,11 @@ impl Handle {
     /// Answers the request of that number.
     pub fn tell(&mut self, id: u64, answer: &Answer, params: &mut [Tensor]) -> Outcome<maw_meta_request> {
         let mut request = meta_request();
-        let told =
+        let raw_answer =
             maw_meta_answer { request_id: id, loss: answer.loss, grad_scale: answer.grad_scale, ..meta_answer() };
         let count = params.len();
         self.tell_raw(Tell {
-            answer: Some(told),
+            answer: Some(raw_answer),
             params: Some(params),
             grads: answer.grads.as_deref(),
             count,
@@ -90,21 +90,21 @@ impl Handle {
         let grads = grads.as_ref().map_or(ptr::null(), Vec::as_ptr);
         // SAFETY: each is NULL, which the call must refuse by itself, or valid; a wrong `count` must be refused
         // before anything behind the pointers is read.
-        let told =
+        let next =
             checked(|error| unsafe { maw_meta_tell(self.raw(), answer, params, grads, tell.count, request, error) });
         self.copies.fetch(tensors.unwrap_or_default())?;
-        told
+        next
     }
 
     pub fn abort(&mut self, params: &mut [Tensor]) -> Outcome<()> {
         let pointers = self.copies.params(params)?;
-        // SAFETY: one pointer a tensor, with as many elements as registered; valid during the call.
+        // SAFETY: one pointer per tensor, with as many elements as registered; valid during the call.
         let aborted = checked(|error| unsafe { maw_meta_abort(self.raw(), pointers.as_ptr(), pointers.len(), error) });
         self.copies.fetch(params)?;
         aborted
     }
 
-    /// A whole meta-update: `evaluate` answers each request at the parameters that it is shown.
+    /// A complete meta-update: `evaluate` answers each request at the parameters that it gets.
     pub fn meta_update(
         &mut self,
         params: &mut [Tensor],
@@ -153,7 +153,7 @@ impl Handle {
 
     pub fn set_attention(&mut self, name: &str, values: &[f64]) -> Outcome<()> {
         let name = CString::new(name).expect("no NUL in a test's name");
-        // SAFETY: `values` holds as many numbers as told.
+        // SAFETY: `values` holds `count` numbers.
         checked(|error| unsafe { maw_attention_set(self.raw(), name.as_ptr(), values.as_ptr(), values.len(), error) })
     }
 
@@ -169,7 +169,7 @@ impl Handle {
             checked(|error| unsafe { maw_attention_name(self.raw(), index, &raw mut name, error) })?;
             // SAFETY: the out pointers are valid.
             checked(|error| unsafe { maw_attention_shape(self.raw(), index, &raw mut rows, &raw mut columns, error) })?;
-            // SAFETY: the name is lent until the handle is freed.
+            // SAFETY: the name is valid until the handle is freed.
             Ok((unsafe { text(name) }, (rows * columns) as usize))
         };
         (0..count).map(one).collect()
@@ -223,7 +223,7 @@ impl Handle {
         let mut name = ptr::null();
         // SAFETY: the out pointer is valid.
         checked(|error| unsafe { maw_group_name(self.raw(), group, &raw mut name, error) })?;
-        // SAFETY: the name is lent until the handle is freed.
+        // SAFETY: the name is valid until the handle is freed.
         Ok(unsafe { text(name) })
     }
 
@@ -294,7 +294,7 @@ impl Handle {
     /// G × D, row-major.
     pub fn features(&self) -> Outcome<Vec<f64>> {
         let mut features = vec![f64::NAN; self.group_count()? * self.feature_dim()?];
-        // SAFETY: room for as many numbers as told.
+        // SAFETY: room for `count` numbers.
         checked(|error| unsafe { maw_features(self.raw(), features.as_mut_ptr(), features.len(), error) })?;
         Ok(features)
     }

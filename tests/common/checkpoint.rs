@@ -1,5 +1,5 @@
-//! A checkpoint taken apart and put together again, with the right checksum, by nothing but the format's page
-//! (docs/checkpoint_format.md): what a hostile writer would use.
+//! Parses and rebuilds a checkpoint, with a valid checksum, from docs/checkpoint_format.md alone; for tests of modified
+//! files.
 
 use serde_json::{Map, Value, json};
 

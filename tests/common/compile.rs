@@ -1,15 +1,18 @@
-//! What tests of the header and of the shared library need: their places, the list of functions, the C compiler.
+//! For tests of the header and of the shared library: their paths, the list of functions, the C compiler.
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
-/// Where the test of a generated file writes it instead of comparing.
+/// With this environment variable the test of a generated file writes it instead of comparing.
 pub const BLESS: &str = "METAADAMW_BLESS";
 
-/// Cannot be in the header or in a released library: it exists with the feature fault-injection.
+/// Not in the header or in a released library: it exists only with the feature fault-injection.
 pub const FAULT_INJECTION: &str = "maw_test_inject_panic";
+
+/// What this test was compiled for; build.rs knows it.
+const TARGET: &str = env!("METAADAMW_TARGET");
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -60,10 +63,14 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// The compiler of `CC` or `CXX`, with all warnings as errors and the library's header in reach.
+/// The compiler for this target as the cc crate finds it (`CC`, `CXX` and their kin), with all warnings as errors and the
+/// library's header in reach.
 pub fn compiler(standard: &str) -> Command {
-    let (variable, usual) = if standard.starts_with("c++") { ("CXX", "c++") } else { ("CC", "cc") };
-    let mut command = Command::new(env::var(variable).unwrap_or_else(|_| usual.to_owned()));
+    let mut build = cc::Build::new();
+    build.cpp(standard.starts_with("c++")).target(TARGET).host(TARGET).opt_level(0);
+    // Flags are each test's own.
+    build.cargo_metadata(false).no_default_flags(true).warnings(false);
+    let mut command = build.get_compiler().to_command();
     command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
     command.arg("-I").arg(root().join("include"));
     command
@@ -72,7 +79,7 @@ pub fn compiler(standard: &str) -> Command {
 /// Runs a command that must succeed.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (told, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{told}{failed}", output.status);
+    let (printed, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{printed}{failed}", output.status);
     output
 }

@@ -36,7 +36,7 @@ pub fn emulator() -> std::path::PathBuf {
     String::from_utf8(output.stdout).expect("a path").trim().into()
 }
 
-/// A test on the device: one at a time, with the context current, and nothing left behind.
+/// A test on the device: one at a time, with the context current, and without leaks.
 pub struct Alone {
     context: Pointer,
     live: i64,
@@ -59,14 +59,14 @@ pub fn alone() -> Alone {
     Alone { context, live: count("live"), _lock: lock }
 }
 
-/// Takes back what was forced on the emulator, and forgets errors that stick.
+/// Resets the emulator's controls and its sticky errors.
 pub fn reset() {
     // SAFETY: it has no demands.
     emulated("cuda_emulator_reset", |reset: &unsafe extern "C" fn()| unsafe { reset() });
 }
 
 impl Alone {
-    /// What lives now counts as having lived before.
+    /// Objects that are alive now do not count as leaks.
     pub fn leaves_something(&mut self) {
         self.live = count("live");
     }
@@ -93,7 +93,7 @@ pub fn make_current(context: usize) {
     unsafe { done(set(context)) };
 }
 
-/// A context of the host's own, current on this thread; nobody else knows it.
+/// A context created by the host, current on this thread.
 pub struct Context(Pointer);
 
 impl Context {
@@ -295,7 +295,7 @@ impl HostMemory {
         self.pointer
     }
 
-    /// What is there; nothing on the device may be using it.
+    /// Its content; nothing on the device may be using it.
     pub fn values(&mut self) -> &mut [f64] {
         // SAFETY: it is aligned to pages, has as many, and was written when it was made.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.cast(), self.count) }
@@ -387,7 +387,7 @@ impl Handle {
         report: *mut maw_step_report,
     ) -> Outcome<()> {
         let (p, g) = (params.as_ptr(), grads.as_ptr().cast());
-        // SAFETY: one pointer a tensor; what they lead to the call must find out.
+        // SAFETY: one pointer per tensor; the call must check what they point to.
         checked(|error| unsafe { maw_step(self.raw(), p, g, params.len(), options, report, error) })
     }
 

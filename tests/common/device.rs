@@ -1,5 +1,5 @@
-//! Tests on a device: with METAADAMW_TEST_DEVICE=cuda every `Handle` is on CUDA, and its host tensors are copied to buffers
-//! there for each call and back. So one body tests both backends.
+//! Tests on a device: with METAADAMW_TEST_DEVICE=cuda every `Handle` is on CUDA, and its host tensors are copied to
+//! buffers there for each call and back. So one body tests both backends.
 
 use super::handle::{Outcome, checked};
 use super::tensor::Tensor;
@@ -49,7 +49,7 @@ impl Buffer {
     }
 
     pub fn upload(&self, bytes: &[u8]) -> Outcome<()> {
-        // SAFETY: as many bytes as told.
+        // SAFETY: the pointer is to as many bytes as are passed.
         checked(|error| unsafe { maw_device_buffer_upload(self.0, 0, bytes.as_ptr().cast(), bytes.len(), error) })
     }
 
@@ -61,7 +61,7 @@ impl Buffer {
 impl Buffer {
     /// Downloads a part, which may not be there.
     pub fn part(&self, offset: usize, bytes: &mut [u8]) -> Outcome<()> {
-        // SAFETY: as many bytes as told.
+        // SAFETY: the pointer is to as many bytes as are passed.
         checked(|error| unsafe {
             maw_device_buffer_download(self.0, offset, bytes.as_mut_ptr().cast(), bytes.len(), error)
         })
@@ -75,7 +75,7 @@ impl Drop for Buffer {
     }
 }
 
-/// A handle's copies of the host's tensors on its device; none on the CPU.
+/// Copies of the host's tensors on the handle's device; none on the CPU.
 #[derive(Default)]
 pub struct Copies {
     pub(super) on_device: bool,
@@ -105,7 +105,7 @@ impl Copies {
         Self { on_device, ..Self::default() }
     }
 
-    /// One pointer a tensor, as the calls want them.
+    /// One pointer per tensor, as the calls want them.
     pub fn params(&self, params: &mut [Tensor]) -> Outcome<Vec<*mut c_void>> {
         if self.on_device {
             copied(params.iter().map(Some), &mut self.params.borrow_mut())
@@ -114,7 +114,7 @@ impl Copies {
         }
     }
 
-    /// One pointer a tensor, NULL without a gradient.
+    /// One pointer per tensor, NULL without a gradient.
     pub fn grads(&self, grads: &[Option<Tensor>]) -> Outcome<Vec<*const c_void>> {
         if self.on_device {
             let pointers = copied(grads.iter().map(Option::as_ref), &mut self.grads.borrow_mut())?;
@@ -124,7 +124,7 @@ impl Copies {
         }
     }
 
-    /// What a call made of the parameters.
+    /// Downloads the parameters after a call.
     pub fn fetch(&self, params: &mut [Tensor]) -> Outcome<()> {
         if self.on_device {
             for (tensor, buffer) in params.iter_mut().zip(self.params.borrow().iter()) {

@@ -1,4 +1,4 @@
-//! Golden cases: one safetensors file each, with its configuration as JSON (spec section 8).
+//! Golden cases: one safetensors file each, with its configuration as JSON.
 
 use super::handle::{Handle, Outcome, Spec, options, param_group};
 use super::loss::Loss;
@@ -79,7 +79,7 @@ pub struct TensorConfig {
     pub param_group: usize,
     pub modulation_group: usize,
     pub is_bias: bool,
-    /// Seen in the features of `enhanced` only.
+    /// Used by the features of `enhanced` only.
     #[expect(dead_code, reason = "must be allowed, is compared by way of the features")]
     depth: f64,
 }
@@ -149,7 +149,7 @@ impl Case {
         self.tensors.keys().filter_map(|key| key.strip_prefix(prefix)).map(str::to_owned).collect()
     }
 
-    /// Tensors that nobody looked at.
+    /// Tensors that were not compared.
     pub fn unused(&self) -> Vec<&String> {
         let used = self.used.borrow();
         self.tensors.keys().filter(|key| !used.contains(*key)).collect()
@@ -236,7 +236,7 @@ impl Case {
         order
     }
 
-    /// Registers every tensor in `order`; neighbours of one param group together.
+    /// Registers every tensor in `order`; adjacent tensors of one param group together.
     pub fn register(&self, handle: &mut Handle, order: &[usize], mode: Mode) -> Outcome<()> {
         let named = matches!(self.config.grouping.as_deref(), Some("custom" | "one"));
         let group_of = |i: usize| self.config.tensors[i].param_group;

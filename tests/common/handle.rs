@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// What a call that failed said.
+/// Status and message of a failed call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub status: i32,
@@ -21,7 +21,7 @@ macro_rules! initialised {
         /// The struct as its `maw_…_init` fills it.
         pub fn $name() -> $type {
             let mut value = MaybeUninit::<$type>::uninit();
-            // SAFETY: the pointer is to memory of the size that is told.
+            // SAFETY: the pointer is to memory of the size that is passed.
             let status = unsafe { $init(value.as_mut_ptr(), size_of::<$type>()) };
             assert_eq!(status, MAW_OK, "{}", stringify!($init));
             // SAFETY: the call succeeded, so it wrote every field.
@@ -42,13 +42,13 @@ initialised! {
     counters -> maw_counters by maw_counters_init,
 }
 
-/// The default options, on the device that is tested.
+/// The default options, on the device under test.
 pub fn options() -> maw_options {
     let options = default_options();
     if is_cuda() { maw_options { device: MAW_CUDA, ..options } } else { options }
 }
 
-/// Calls with a place for the error object, and turns what came back into a `Result`.
+/// Makes a call with an error object, and turns its status into a `Result`.
 pub fn checked(call: impl FnOnce(*mut *mut maw_error) -> maw_status) -> Outcome<()> {
     let mut error = ptr::null_mut();
     let status = call(&raw mut error);
@@ -65,13 +65,13 @@ pub fn checked(call: impl FnOnce(*mut *mut maw_error) -> maw_status) -> Outcome<
     Err(Failure { status, message })
 }
 
-/// A string that the library lent.
+/// A string borrowed from the library.
 ///
 /// # Safety
-/// `lent` is NUL-terminated and valid during the call.
-pub unsafe fn text(lent: *const c_char) -> String {
+/// `borrowed` is NUL-terminated and valid during the call.
+pub unsafe fn text(borrowed: *const c_char) -> String {
     // SAFETY: the caller's promise.
-    unsafe { CStr::from_ptr(lent) }.to_str().expect("the library's strings are UTF-8").to_owned()
+    unsafe { CStr::from_ptr(borrowed) }.to_str().expect("the library's strings are UTF-8").to_owned()
 }
 
 /// A tensor to be registered.
@@ -139,7 +139,7 @@ impl Handle {
         self.raw
     }
 
-    /// A param group with its tensors; the answer is its index.
+    /// Adds a param group with its tensors and returns its index.
     pub fn add(&mut self, group: &maw_param_group, specs: &[Spec]) -> Outcome<u32> {
         let c_string = |text: &String| CString::new(text.as_str()).expect("no test name contains NUL");
         let names: Vec<CString> = specs.iter().map(|spec| c_string(&spec.name)).collect();
@@ -158,7 +158,7 @@ impl Handle {
         let tensors: Vec<maw_tensor> = specs.iter().enumerate().map(describe).collect();
         let mut index = u32::MAX;
         checked(|error| {
-            // SAFETY: `tensors` holds as many entries as told; names, shapes and groups outlive the call.
+            // SAFETY: `tensors` has `count` entries; names, shapes and groups outlive the call.
             unsafe { maw_add_param_group(self.raw, group, tensors.as_ptr(), tensors.len(), &raw mut index, error) }
         })?;
         Ok(index)
@@ -183,7 +183,7 @@ impl Handle {
         let (pointers, grads) = (self.copies.params(params)?, self.copies.grads(grads)?);
         let mut report = step_report();
         checked(|error| {
-            // SAFETY: one pointer a tensor, each to as many elements as registered (the test's business); the
+            // SAFETY: one pointer per tensor, each to as many elements as registered (the test's business); the
             // tensors live longer than the call and are not touched during it.
             unsafe {
                 maw_step(self.raw, pointers.as_ptr(), grads.as_ptr(), params.len(), options, &raw mut report, error)

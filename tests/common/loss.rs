@@ -1,4 +1,4 @@
-//! The loss of spec section 8, a plain quadratic with a quartic part, and its gradient, in f64:
+//! The loss of the golden cases, a quadratic with a quartic part, and its gradient, in f64:
 //!
 //! L(x; A, y) = ‖A x − y‖²/(2·rows) + (0.05/4) Σ x⁴, x = all tensors flattened in order.
 

@@ -136,7 +136,7 @@ pub fn all_models() -> Vec<Model> {
             models.push(model);
         }
     }
-    // Without zeros and without `reference`, whole tiles of bfloat16 take a way of their own.
+    // Without counted zeros and without `reference`, whole tiles of bfloat16 have a specialized kernel.
     for (dtype, precision) in PRECISIONS.into_iter().filter(|(dtype, _)| *dtype == MAW_BFLOAT16) {
         for moment_dtype in [0, MAW_BFLOAT16] {
             let mut model = Model::new(dtype, dtype, precision);
@@ -144,7 +144,7 @@ pub fn all_models() -> Vec<Model> {
             models.push(model);
         }
     }
-    // Averages that keep less than half are computed as without 16 bits.
+    // With a β below ½ the formulas for 32 bits are used.
     for moment_dtype in [0, MAW_BFLOAT16] {
         let mut fast = Model::new(MAW_BFLOAT16, MAW_BFLOAT16, MAW_PRECISION_MASTER);
         fast.group = maw_param_group { beta1: 0.4, moment_dtype, ..fast.group };

@@ -77,7 +77,7 @@ impl Report {
         }
     }
 
-    /// Something that must hold as it is.
+    /// A condition that must hold.
     pub fn holds(&mut self, what: bool, message: impl FnOnce() -> String) {
         if !what {
             self.failures.push(format!("{}, {}", self.subject, message()));

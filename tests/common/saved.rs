@@ -58,7 +58,7 @@ impl Handle {
     }
 
     pub fn load_bytes(&mut self, bytes: &[u8], flags: u32) -> Outcome<()> {
-        // SAFETY: as many bytes as told.
+        // SAFETY: the pointer is to as many bytes as are passed.
         checked(|error| unsafe { maw_load_bytes(self.raw(), bytes.as_ptr(), bytes.len(), flags, error) })
     }
 
@@ -80,7 +80,7 @@ impl Handle {
         let zeros = Tensor::new(dtype, &vec![f64::NAN; spec.len()]);
         let mut state = State { exp_avg: zeros.clone(), exp_avg_sq: zeros, step: u64::MAX };
         let (m, v) = (state.exp_avg.pointer_mut(), state.exp_avg_sq.pointer_mut());
-        // SAFETY: as many elements of the state's dtype as told.
+        // SAFETY: as many elements of the state's dtype as are passed.
         checked(|error| unsafe {
             maw_tensor_state_get(self.raw(), tensor, m, v, spec.len(), &raw mut state.step, error)
         })?;
@@ -89,7 +89,7 @@ impl Handle {
 
     pub fn set_tensor_state(&mut self, tensor: usize, state: &State) -> Outcome<()> {
         let (m, v): (*const c_void, *const c_void) = (state.exp_avg.pointer(), state.exp_avg_sq.pointer());
-        // SAFETY: as many elements of the tensor's dtype as told (the test's business).
+        // SAFETY: as many elements of the tensor's dtype as are passed (the test's business).
         checked(|error| unsafe {
             maw_tensor_state_set(self.raw(), tensor, m, v, state.exp_avg.len(), state.step, error)
         })
@@ -97,7 +97,7 @@ impl Handle {
 
     /// Both moments from wherever these values are, after one step.
     pub fn set_moments_at(&mut self, tensor: usize, values: *const c_void, count: usize) -> Outcome<()> {
-        // SAFETY: as many elements of the tensor's dtype as told (the test's business).
+        // SAFETY: as many elements of the tensor's dtype as are passed (the test's business).
         checked(|error| unsafe { maw_tensor_state_set(self.raw(), tensor, values, values, count, 1, error) })
     }
 
@@ -108,17 +108,17 @@ impl Handle {
         let copies = Copies::new(self.copies.on_device);
         let mut one = [param.clone()];
         let at = copies.params(&mut one)?[0].cast_const();
-        // SAFETY: as many elements as told, of the parameter and of the values.
+        // SAFETY: as many elements as are passed, of the parameter and of the values.
         checked(|error| unsafe { maw_master_get(self.raw(), tensor, at, out, param.len(), error) })?;
         Ok(values)
     }
 
-    /// Sets the masters of a tensor and the parameter that shows them.
+    /// Sets the masters of a tensor and writes them, rounded, to the parameter.
     pub fn set_masters(&mut self, tensor: usize, values: &[f32], param: &mut Tensor) -> Outcome<()> {
         let copies = Copies::new(self.copies.on_device);
         let one = std::slice::from_mut(param);
         let out = copies.params(one)?[0];
-        // SAFETY: as many values as told, and a parameter of as many elements (the test's business).
+        // SAFETY: as many values as are passed, and a parameter of as many elements (the test's business).
         checked(|error| unsafe { maw_master_set(self.raw(), tensor, values.as_ptr(), out, values.len(), error) })?;
         copies.fetch(one)
     }

@@ -1,4 +1,4 @@
-//! How exactly the golden cases must be met: the table of spec section 8.
+//! Tolerances of the golden cases.
 
 use metaadamw::ffi::*;
 
@@ -18,7 +18,7 @@ pub enum Phase {
     Before,
     /// In it.
     Meta,
-    /// Behind it.
+    /// After it.
     After,
 }
 
@@ -47,14 +47,14 @@ impl Mode {
         if self.is_float64() { MAW_FLOAT64 } else { MAW_FLOAT32 }
     }
 
-    /// The table of spec section 8.
+    /// The largest allowed error, relative to the largest magnitude.
     ///
-    /// With masters it is float32's as long as no more than steps are made. In a meta-update the host evaluates at
-    /// parameters that are rounded to 16 bits: losses and gradients, and what follows from them, are off by as much.
+    /// With masters it is float32's for steps. In a meta-update the host evaluates at parameters rounded to 16 bits, so
+    /// losses, gradients and everything computed from them have errors of that size.
     pub fn tolerance(self, kind: &str, phase: Phase, objective: &str) -> f64 {
         let central = self.difference == MAW_DIFFERENCE_CENTRAL;
         let by_difference = |with_central: f64, forward: f64| if central { with_central } else { forward };
-        // Half a unit of the last place of 1.
+        // Half a unit in the last place of 1.
         let half_unit = if self.dtype == MAW_BFLOAT16 { 1.0 / 256.0 } else { 1.0 / 2048.0 };
         match (self.is_float64(), kind) {
             (true, "derivatives") if objective == "loss_decrease" => by_difference(1e-12, 1e-6),

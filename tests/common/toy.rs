@@ -6,7 +6,7 @@ use super::loss::Loss;
 use super::tensor::{Tensor, bits, float_bits};
 use metaadamw::ffi::*;
 
-/// SplitMix64: numbers that look random and are the same everywhere.
+/// SplitMix64: pseudorandom numbers, the same on every platform.
 pub struct Random(pub u64);
 
 impl Random {
@@ -26,13 +26,13 @@ impl Random {
 
 pub struct Toy {
     pub specs: Vec<Spec>,
-    /// Where training starts.
+    /// Initial parameters.
     pub start: Vec<Tensor>,
     /// B1, B2, validation.
     losses: [Loss; 3],
 }
 
-/// Everything of a run that can be seen from outside, as bits.
+/// Everything observable of a run, as bits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub params: Vec<Vec<u64>>,
@@ -119,7 +119,7 @@ impl Toy {
         }
     }
 
-    /// What an honest host answers.
+    /// The answer of a correct host.
     pub fn answer(&self, request: &maw_meta_request, params: &[Tensor]) -> Answer {
         let (loss, grads) = self.loss(request.batch).evaluate(params);
         if request.kind == MAW_META_LOSS { Answer::loss(loss) } else { Answer::gradient((loss, grads)) }

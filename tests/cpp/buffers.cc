@@ -1,4 +1,4 @@
-// Where the optimizer finds parameters and gradients.
+// Addresses of parameters and gradients.
 #include "toy.hpp"
 
 #include <gtest/gtest.h>
@@ -101,7 +101,7 @@ TEST(Buffers, AnObservedGradientGivesTheSameBits) {
     EXPECT_EQ(b.try_observe_gradient(5).status(), Status::not_found);
 }
 
-TEST(Buffers, CustomGroupsAndLayerKindsAreTold) {
+TEST(Buffers, CustomGroupsAndLayerKindsReachTheLibrary) {
     Toy toy;
     auto options = Toy::options();
     options.grouping = metaadamw::Grouping::custom;

@@ -1,4 +1,4 @@
-// CUDA: buffers that the library lends, steps that are enqueued, reports that are fetched. The driver is an emulator.
+// CUDA: device buffers, enqueued steps, fetched reports. The driver is an emulator.
 #include "toy.hpp"
 
 #include <gtest/gtest.h>
@@ -57,7 +57,7 @@ TEST(Cuda, StepsAreThoseOfTheCpuAndNeedNotBeWaitedFor) {
         EXPECT_NEAR(got[i], expected[i], 1e-6);
 }
 
-TEST(Cuda, WhatIsWrongIsSaid) {
+TEST(Cuda, ErrorsNameTheirCause) {
     auto host_memory = weights;
     Optimizer device(on(metaadamw::Device::cuda));
     device.add_param_group(ParamGroup(), {Tensor("w", host_memory.data(), gradient.data(), {5})});

@@ -20,7 +20,7 @@ struct OutOfData {
     int batch;
 };
 
-/// How often each kind of evaluation is asked for in one meta-update.
+/// How often each kind of evaluation is requested in one meta-update.
 std::map<std::tuple<Batch, bool>, int> asked(metaadamw::Objective objective) {
     Toy toy;
     auto options = Toy::options();
@@ -134,7 +134,7 @@ TEST(MetaUpdate, AnErrorOfTheLibraryInsideClosesItAsWell) {
     toy.train(optimizer, 2);
     auto const weight = toy.weight;
     auto const failed = optimizer.try_meta_update([&](Request const& request) {
-        return metaadamw::Answer(toy.answer(request), -1.0);  // a scale that cannot be
+        return metaadamw::Answer(toy.answer(request), -1.0);  // an invalid scale
     });
     EXPECT_EQ(failed.status(), Status::invalid_argument);
     EXPECT_EQ(toy.weight, weight);
@@ -154,7 +154,7 @@ TEST(MetaUpdate, ALossThatIsNotFiniteIsAnOutcomeAndNoFailure) {
     EXPECT_EQ(toy.weight, weight);
 }
 
-TEST(MetaUpdate, ScaledGradientsAreToldWithTheirScale) {
+TEST(MetaUpdate, ScaledGradientsArePassedWithTheirScale) {
     Toy plain, scaled;
     auto a = plain.optimizer(), b = scaled.optimizer();
     plain.train(a, 2);

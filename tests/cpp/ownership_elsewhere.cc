@@ -1,4 +1,4 @@
-// The second file of the program that includes everything: were a function of the header not inline, it would not link.
+// A second translation unit that includes the header: if one of its functions were not inline, linking would fail.
 #include <metaadamw.hpp>
 
 #include "toy.hpp"

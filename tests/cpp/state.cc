@@ -1,4 +1,4 @@
-// Options, setters, and what can be asked and saved.
+// Options, setters, getters, checkpoints.
 #include "toy.hpp"
 
 #include <gtest/gtest.h>

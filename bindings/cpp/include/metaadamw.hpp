@@ -2,9 +2,9 @@
 ///
 /// # MetaAdamW for C++: headers over the C ABI
 ///
-/// C++17 or later. Include this file; it includes the folder metaadamw/, and needs nothing else but metaadamw.h and the
-/// library. There is no arithmetic here: types, ownership, exceptions and closures only. What a call means, which units
-/// it takes and how it can fail is documented in metaadamw.h, at the C function of the same name.
+/// C++17 or later. Include this file; it includes the folder metaadamw/, and needs only metaadamw.h and the library.
+/// There is no arithmetic here: types, ownership, exceptions and closures only. What a call means, which units it takes
+/// and how it can fail is documented in metaadamw.h, at the C function of the same name.
 ///
 /// ```cpp
 /// metaadamw::Options options;                       // the library's defaults, then your changes
@@ -24,14 +24,13 @@
 /// optimizer.save("run.safetensors");
 /// ```
 ///
-/// - **Buffers** stay yours. Their pointers are passed once, with the tensor, and kept by the `Optimizer` object;
+/// - **Buffers** stay yours. Their pointers are passed once, with the tensor, and stored in the `Optimizer` object;
 ///   `rebind` passes new ones, `set_gradient(tensor, nullptr)` says that there is no gradient in the next steps.
 /// - **Errors** are thrown as `metaadamw::Error`, which carries the status. Each such call has a form that begins with
 ///   `try_` and returns a `Result` instead; `std::bad_alloc`, and what your closures throw, are exceptions there too.
 /// - **Ownership**: an `Optimizer` can be moved, not copied. One that was moved from can be assigned to and destroyed;
 ///   its other calls fail.
-/// - **Threads**: use an object from one thread at a time. It keeps the pointers, which the C handle's lock does not
-///   protect.
+/// - **Threads**: use an object from one thread at a time. Its pointers are not protected by the C handle's lock.
 #ifndef METAADAMW_HPP
 #define METAADAMW_HPP
 

@@ -5,16 +5,15 @@
 #     Flux.update!(opt, model, gradients[1])
 #     MetaAdamW.meta_due(opt) && MetaAdamW.meta_update!(opt, model) do request … end
 #
-# NOT RUN against Optimisers.jl: it needs Julia 1.10, and where this was written only Julia 1.5 can be had. It was
-# written from the sources of Optimisers.jl 0.4.8; the package's tests run it against a stand-in with the same
-# function names.
+# Not run with Optimisers.jl itself, which needs Julia 1.10: this file follows the sources of Optimisers.jl 0.4.8, and the
+# package's tests, which run with Julia 1.5, use a stand-in with the same function names.
 module MetaAdamWOptimisersExt
 
 import ChainRulesCore
 import MetaAdamW
 import Optimisers
 
-"A rule that is no `apply!` rule: MetaAdamW couples all tensors, so it owns the update of the whole tree."
+"A rule without `apply!`: MetaAdamW couples all tensors, so it updates the whole tree at once."
 struct OptRule{K} <: Optimisers.AbstractRule
     rule::MetaAdamW.Rule
     keywords::K
@@ -41,7 +40,7 @@ Optimisers.adjust!(state::MetaAdamW.State; keywords...) = MetaAdamW.adjust!(stat
 Optimisers.freeze!(state::MetaAdamW.State) = MetaAdamW.freeze!(state)
 Optimisers.thaw!(state::MetaAdamW.State) = MetaAdamW.thaw!(state)
 
-# Verbs that would copy the handle, or take this rule apart.
+# Functions that would copy the handle, or apply the rule to single arrays.
 no_copy(verb) = throw(ArgumentError(
     "$verb copies the optimizer's state, which a MetaAdamW.State does not allow; use $(verb)! (Lux: apply_gradients!)"))
 Optimisers.update(::MetaAdamW.State, model, gradients...) = no_copy("update")

@@ -3,8 +3,8 @@
 #     julia gen/generate.jl            write src/raw.jl
 #     julia gen/generate.jl --check    fail if src/raw.jl is not what would be written
 #
-# It reads the header's own regular form (what cbindgen writes there), line by line. A line that it does not understand
-# is an error, so that nothing of the ABI can go missing unseen.
+# It parses the regular output of cbindgen line by line. A line that it does not understand is an error, so that no part of
+# the ABI can be missed.
 
 const HEADER = normpath(joinpath(@__DIR__, "..", "..", "..", "include", "metaadamw.h"))
 const TARGET = normpath(joinpath(@__DIR__, "..", "src", "raw.jl"))
@@ -66,7 +66,7 @@ indented_prototype(prototype) =
     length(prototype) <= 110 ? "    $prototype" :
     "    " * replace(replace(prototype, "(" => "(\n        "; count = 1), ", " => ",\n        ")
 
-"Lines of the header that say nothing to Julia."
+"Lines of the header without meaning for Julia."
 irrelevant(line) =
     occursin(r"^#(ifndef|ifdef|if|endif|include|error)\b", line) || line == "#define METAADAMW_H" ||
     occursin(r"^extern \"C\" \{$|^\}  // extern \"C\"$", line)
@@ -85,7 +85,7 @@ function generate(header::AbstractString)
             push!(doc, chopped(line))
             continue
         elseif isempty(line)
-            empty!(doc)                          # a comment that nothing follows: the header's own
+            empty!(doc)                          # a comment that no declaration follows: the header's own
             continue
         elseif irrelevant(line)
             continue

@@ -1,6 +1,7 @@
 """
-MetaAdamW for Julia: AdamW whose learning rate and weight decay are modulated for each group of parameters by a small
-attention module, which is trained along the way. The work is done in place by libmetaadamw, on the arrays of the model.
+MetaAdamW for Julia: AdamW with learned factors on the learning rate and the weight decay of each group of parameters. A
+small attention module computes them, and meta-updates train it. libmetaadamw does the work, in place, on the model's
+arrays.
 
     state = MetaAdamW.setup(MetaAdamW.Rule(lr = 5e-4, meta_interval = 200), model)
     MetaAdamW.update!(state, model, gradient)
@@ -11,8 +12,8 @@ attention module, which is trained along the way. The work is done in place by l
     end
     MetaAdamW.save("run.safetensors", state)
 
-Nothing is exported, as most names are those of Optimisers.jl. The package's README.md tells the rest; what an option or
-a call means exactly stands in `include/metaadamw.h`, and as a docstring at `MetaAdamW.Raw`.
+Nothing is exported, as most names are those of Optimisers.jl. See the package's README.md; options and calls are documented
+in detail in `include/metaadamw.h`, and in the docstrings of `MetaAdamW.Raw`.
 """
 module MetaAdamW
 
@@ -37,7 +38,7 @@ include("checkpoint.jl")
 """
     optimisers_rule(rule; setup's keywords…)
 
-A rule for `Optimisers.setup`, `Flux.setup` and Lux's `TrainState`: an `Optimisers.AbstractRule` that owns the whole
+A rule for `Optimisers.setup`, `Flux.setup` and Lux's `TrainState`: an `Optimisers.AbstractRule` that updates the whole
 tree. Needs Optimisers.jl to be loaded and Julia 1.9 (a package extension).
 """
 optimisers_rule(arguments...; keywords...) =

@@ -1,4 +1,4 @@
-# Checkpoints, which any language of this library reads and writes, and the dump for people.
+# Checkpoints, which all languages of this library read and write, and the JSON dump.
 
 attention_flag(attention_only::Bool) = attention_only ? Raw.MAW_ATTENTION_ONLY : 0
 
@@ -6,9 +6,9 @@ attention_flag(attention_only::Bool) = attention_only ? Raw.MAW_ATTENTION_ONLY :
     save(path, state; attention_only = false)
     save(io, state; attention_only = false)
 
-Saves the run, or the attention module alone, as a safetensors file: moments, step counts, the attention module,
-options, hyper-parameters as they are now. The parameters are the caller's to save. The file is the old one or the new
-one, whatever fails.
+Saves the run, or only the attention module, as a safetensors file: moments, masters, step counts, attention module,
+options, current hyper-parameters. Parameters are not saved; that is up to the caller. Saving to a path is atomic and
+durable: on failure the old file is unchanged, or the new one is complete.
 """
 function save(path::AbstractString, state::State; attention_only::Bool = false)
     locked(handle -> call(Raw.maw_save_file, handle, path, attention_flag(attention_only)), state)
@@ -21,7 +21,7 @@ function save(io::IO, state::State; attention_only::Bool = false)
     return nothing
 end
 
-"A copy of the bytes that a function of the library makes."
+"A copy of the bytes that a function of the library allocates."
 function bytes(f, state::State)
     out = Ref{Ptr{Raw.maw_bytes}}(C_NULL)
     locked(handle -> call(f, handle, out), state)
@@ -39,13 +39,14 @@ const LOAD_OPTIONS = (settable = 0, equal = Raw.MAW_LOAD_STRICT, file = Raw.MAW_
     load!(state, path; options = :settable, attention_only = false)
     load!(state, io; …)
 
-Loads a run that any language saved, into a state for a model with the same names and shapes; the parameters are the
-caller's to load, before the next step. Trained on, it equals the uninterrupted run bit for bit. Shapes are those of the
-C side, Julia's reversed.
+Loads a saved run, whichever language saved it, into a state for a model with the same names and shapes. Parameters are not
+in the file; load them before the next step. Training then continues with the same bits as without the interruption. Shapes
+are those of C, Julia's reversed.
 
-`options`: with `:settable` what has a setter (learning rate, weight decay, priorities: a schedule has moved them) may
-differ, the file's values hold afterwards and the log tells which; all else must be equal. With `:equal` nothing may differ.
-With `:file` or `:own` all that only steers the future may, and the file's or this state's hold afterwards. `attention_only`: nothing but the attention module is loaded, from either kind of file.
+`options`: with `:settable` options that have a setter (learning rate, weight decay, priorities: a schedule may have changed
+them) are taken from the file, and the log lists those that differed; the others must be equal. With `:equal` all must be
+equal. With `:file` or `:own` options that affect only later steps may differ, and those of the file or of this state are
+used afterwards. `attention_only`: only the attention module is loaded, from either kind of file.
 """
 function load!(state::State, path::AbstractString; options::Symbol = :settable, attention_only::Bool = false)
     flags = load_flags(options, attention_only)
@@ -64,6 +65,6 @@ load_flags(options, attention_only) = enumerated("options", LOAD_OPTIONS, option
 """
     dump_state(state)
 
-What the optimizer is doing, as JSON text (docs/state.md is its schema).
+The state of the optimizer as JSON text (schema: docs/state.md).
 """
 dump_state(state::State) = String(bytes(Raw.maw_dump_state, state))

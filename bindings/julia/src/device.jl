@@ -1,13 +1,12 @@
-# CUDA: arrays in device memory for programs that have no CUDA of their own, and the stream.
+# CUDA: arrays in device memory for programs that do not use CUDA themselves, and the stream.
 
 """
     DeviceArray{T}(size…; device_index = 0)
     DeviceArray(array; device_index = 0)
 
-An array in the memory of a CUDA device: zeros, or a copy. It may stand in a model and in gradients if the rule says
-`device = :cuda`. `copyto!` moves between it and an `Array` of the same type and size, after the steps that were made
-before on the default stream; `Array(x)` brings it back. Single elements cannot be read. `close(x)` frees it at once, else
-the garbage collector does.
+An array in the memory of a CUDA device: zeros, or a copy. With `device = :cuda` in the rule it may be part of a model and
+of gradients. `copyto!` copies between it and an `Array` of the same type and size, on the default stream; `Array(x)` copies
+it to the host. Single elements cannot be read. `close(x)` frees it at once, else the garbage collector does.
 """
 mutable struct DeviceArray{T, N} <: DenseArray{T, N}
     buffer::Ptr{Raw.maw_device_buffer}
@@ -34,8 +33,8 @@ end
 Base.size(x::DeviceArray) = x.size
 Base.strides(x::DeviceArray) = Base.size_to_strides(1, x.size...)
 Base.elsize(::Type{<:DeviceArray{T}}) where {T} = sizeof(T)
-Base.getindex(x::DeviceArray, ::Int...) = throw(ArgumentError("a DeviceArray's elements are not at hand: Array(x) brings them"))
-Base.setindex!(x::DeviceArray, _, ::Int...) = throw(ArgumentError("a DeviceArray's elements are not at hand: copyto! sets them"))
+Base.getindex(x::DeviceArray, ::Int...) = throw(ArgumentError("a DeviceArray's elements cannot be read singly: use Array(x)"))
+Base.setindex!(x::DeviceArray, _, ::Int...) = throw(ArgumentError("a DeviceArray's elements cannot be set singly: use copyto!"))
 Base.show(io::IO, ::MIME"text/plain", x::DeviceArray) = show(io, x)
 Base.show(io::IO, x::DeviceArray) = print(io, join(x.size, "×"), " ", typeof(x))
 
@@ -68,8 +67,8 @@ cuda_available() = Raw.maw_cuda_available() != 0
 """
     set_stream!(state, stream)
 
-The CUDA stream (a `Ptr`, CUDA.jl's `stream.handle`) on which every later call of this state enqueues its work; `C_NULL`, the
-start, is the legacy default stream. It must live as long as it is set.
+Sets the CUDA stream (a `Ptr`, CUDA.jl's `stream.handle`) on which all later calls of this state enqueue their work; `C_NULL`,
+the default, is the legacy default stream. It must not be destroyed while it is set.
 """
 function set_stream!(state::State, stream::Ptr)
     locked(handle -> call(Raw.maw_set_stream, handle, Ptr{Cvoid}(stream)), state)

@@ -3,12 +3,12 @@
 """
     MetaAdamWError(status, message)
 
-What the library answers instead of working. `status` is a Symbol, the C constant without its prefix:
+A failure of the library. `status` is a Symbol, the C constant without its prefix:
 `:invalid_argument`, `:invalid_state`, `:unsupported`, `:busy`, `:not_finite`, `:out_of_memory`, `:panic`,
 `:not_found`, `:params_changed`, `:io`, `:corrupt`, `:mismatch`, `:cuda_error`. `message` names the argument, tensor or group.
 Nothing has changed when it is thrown.
 
-What the package itself can tell, such as an unknown keyword or a gradient of another size, is an `ArgumentError` or a
+Errors that the package itself detects, such as an unknown keyword or a gradient of another size, are `ArgumentError` or
 `DimensionMismatch`.
 """
 struct MetaAdamWError <: Exception
@@ -29,7 +29,7 @@ function call(f, arguments...)
     error = Ref{Ptr{Raw.maw_error}}(C_NULL)
     status = f(arguments..., error)
     status == Raw.MAW_OK && return nothing
-    message = lent(Raw.maw_error_message(error[]))
+    message = borrowed(Raw.maw_error_message(error[]))
     Raw.maw_error_free(error[])
     throw(MetaAdamWError(status_symbol(status), message))
 end
@@ -45,5 +45,5 @@ end
 "A copy of a struct with some fields changed."
 change(value::T; fields...) where {T} = T((get(fields, name, getfield(value, name)) for name in fieldnames(T))...)
 
-"The text behind a lent `Cstring`."
-lent(text::Cstring) = unsafe_string(text)
+"A copy of the text of a borrowed `Cstring`."
+borrowed(text::Cstring) = unsafe_string(text)

@@ -1,11 +1,11 @@
-# Types of elements: what they are to the library, and a bfloat16 where Julia has none.
+# Element types, and a bfloat16 for versions of Julia without one.
 
 """
     BFloat16
 
-The upper half of a Float32: the type of parameters and gradients that `reinterpret(MetaAdamW.BFloat16, bits)` makes of an
-array of UInt16, without a copy. It knows conversions, comparison and the four operations (in Float32), no more; Core's
-and, by a method of [`element_dtype`](@ref), another package's will do as well.
+The upper half of a Float32: `reinterpret(MetaAdamW.BFloat16, bits)` makes such parameters or gradients of an array of UInt16
+without a copy. It has conversions, comparison and the four operations (in Float32) only. Core.BFloat16 and, by a method of
+[`element_dtype`](@ref), another package's type can be used instead.
 """
 primitive type BFloat16 <: AbstractFloat 16 end
 
@@ -32,7 +32,8 @@ Base.show(io::IO, a::BFloat16) = print(io, "BFloat16(", Float32(a), ")")
 """
     element_dtype(T)
 
-The library's number for arrays of `T`, or 0 for what is no parameter. To be overloaded for a type of the same layout:
+The library's number of the element type `T`, or 0 if arrays of it are not parameters. Overload it for a type of the same
+layout:
 
     MetaAdamW.element_dtype(::Type{BFloat16s.BFloat16}) = MetaAdamW.Raw.MAW_BFLOAT16
 """

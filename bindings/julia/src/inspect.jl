@@ -1,6 +1,6 @@
-# Looking into the optimizer, and setting what can be set by hand.
+# Getters, and setters of the attention module and of a tensor's state.
 
-"A number that a getter of the library stores."
+"The number that a getter of the library returns."
 function number(::Type{T}, getter, state::State, arguments...) where {T}
     value = Ref{T}()
     locked(handle -> call(getter, handle, arguments..., value), state)
@@ -9,19 +9,19 @@ end
 
 counted(getter, state::State) = Int(number(Csize_t, getter, state))
 
-"A text that a getter of the library lends."
+"The text that a getter of the library returns."
 function text(getter, state::State, index)
     value = Ref(Cstring(C_NULL))
     locked(state) do handle
         call(getter, handle, index, value)
-        lent(value[])
+        borrowed(value[])
     end
 end
 
 "Row-major numbers as a matrix."
 from_rows(values, rows, columns) = permutedims(reshape(values, Int(columns), Int(rows)))
 
-"Applied steps so far; skipped ones do not count."
+"The number of applied steps; skipped steps do not count."
 step_count(state::State) = Int(number(UInt64, Raw.maw_step_count, state))
 
 of_each_param_group(getter, state::State) =
@@ -36,7 +36,7 @@ weight_decays(state::State) = of_each_param_group(Raw.maw_get_weight_decay, stat
 "The priorities of gradient alignment, loss decrease and generalization gap."
 priorities(state::State) = Tuple(filled(Raw.maw_get_priorities, state, 3))
 
-"`count` doubles that a getter of the library, which knows their number, stores."
+"The `count` doubles that a getter of the library returns."
 function filled(getter, state::State, count::Int)
     values = Vector{Float64}(undef, count)
     locked(handle -> call(getter, handle, values), state)
@@ -62,8 +62,9 @@ end
 """
     factors(state)
 
-What scaled each modulation group in the last step (or meta-update begun since): a Dict from its name to `alpha`
-(learning rate), `beta` (weight decay), `lambda1` and `lambda2`. All are 1 with modulation off.
+The factors of each modulation group, from the last applied step or meta-update, whichever was later: a Dict from its name
+to `alpha` (multiplies the learning rate), `beta` (multiplies the weight decay), `lambda1` and `lambda2`. All are 1 with
+modulation off.
 """
 function factors(state::State)
     names = group_names(state)
@@ -76,8 +77,8 @@ end
 """
     features(state)
 
-What the attention module read in the last step (or meta-update begun since): a matrix with a row for each modulation
-group, in the order of [`groups`](@ref).
+The input of the attention module in the last applied step or meta-update, whichever was later: a matrix with one row per
+modulation group, in the order of [`groups`](@ref).
 """
 function features(state::State)
     rows, columns = counted(Raw.maw_group_count, state), counted(Raw.maw_feature_dim, state)
@@ -124,7 +125,7 @@ end
 """
     set_attention!(state, name, values)
 
-Sets a tensor of the attention module; `values` has the size that [`attention`](@ref) gives. The next step uses it.
+Sets a tensor of the attention module, from the next step on; `values` has the size that [`attention`](@ref) returns.
 """
 function set_attention!(state::State, name::AbstractString, values::AbstractVecOrMat{<:Real})
     rows, columns = attention_shape(state, name)
@@ -138,8 +139,8 @@ end
 """
     meta_gradient(state, name)
 
-Derivatives of the meta-objective in the last meta-update that was completed: with respect to a tensor of the attention
-module (a matrix as [`attention`](@ref) gives it), or to `"alpha"`, `"beta"`, `"lambda1"`, `"lambda2"` (a vector, in the
+The gradient of the meta-objective in the last completed meta-update: with respect to a tensor of the attention module (a
+matrix as from [`attention`](@ref)), or to `"alpha"`, `"beta"`, `"lambda1"`, `"lambda2"` (a vector, in the
 order of [`groups`](@ref)).
 """
 function meta_gradient(state::State, name::AbstractString)
@@ -153,7 +154,8 @@ end
 """
     tensor_state(state, name)
 
-The moments of one tensor as arrays of its size, of Float64 for a tensor of Float64 and else of Float32, and the number of its updates: `(exp_avg, exp_avg_sq, step)`.
+The moments of one tensor as arrays of its size, of Float64 for a tensor of Float64 and else of Float32, and the number of
+its updates: `(exp_avg, exp_avg_sq, step)`.
 """
 function tensor_state(state::State, name::AbstractString)
     tensor = tensor_number(state, name)
@@ -168,7 +170,7 @@ end
 """
     set_tensor_state!(state, name; exp_avg, exp_avg_sq, step)
 
-Sets what [`tensor_state`](@ref) gives, so that a run can move here from another Adam.
+Sets what [`tensor_state`](@ref) returns, to continue a run of another Adam implementation.
 """
 function set_tensor_state!(state::State, name::AbstractString; exp_avg::AbstractArray, exp_avg_sq::AbstractArray,
                            step::Integer)
@@ -217,8 +219,8 @@ end
 """
     masters(state, name, parameter)
 
-The Float32 masters of a 16-bit tensor under `precision = :master` or `:remainder`; `parameter` is its array in the model, in
-which half of each remainder's master is.
+The Float32 masters of a 16-bit tensor under `precision = :master` or `:remainder`; `parameter` is its array in the model,
+which under `:remainder` is half of each master.
 """
 function masters(state::State, name::AbstractString, parameter::AbstractArray)
     tensor = checked_parameter(state, name, parameter)
@@ -233,7 +235,7 @@ end
 """
     set_masters!(state, name, parameter, values)
 
-Sets the masters, so that a run can start from Float32 weights, and writes what they show into `parameter`.
+Sets the masters, to start from Float32 weights, and writes them, rounded, to `parameter`.
 """
 function set_masters!(state::State, name::AbstractString, parameter::AbstractArray, values::AbstractArray)
     tensor = checked_parameter(state, name, parameter)

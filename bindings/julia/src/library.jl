@@ -1,13 +1,13 @@
-# Where libmetaadamw comes from: an environment variable, a preference, the loader's path.
+# Finds libmetaadamw: by an environment variable, a preference, or the loader's path.
 
 const LIBRARY = Ref{Ptr{Cvoid}}(C_NULL)
 
 const LIBRARY_HINT = "Set the environment variable METAADAMW_LIBRARY to the path of the library (cargo build " *
-                     "--release makes target/release/libmetaadamw.so), or install it where the loader looks."
+                     "--release makes target/release/libmetaadamw.so), or install it in the loader's path."
 
 """
-The preference `library` of this package (LocalPreferences.toml; Julia 1.6 and later), or nothing. Not run so far:
-only Julia 1.5 was at hand, which has no preferences.
+The preference `library` of this package (LocalPreferences.toml; Julia 1.6 and later), or nothing. Not tested: the tests
+run with Julia 1.5, which has no preferences.
 """
 function preferred_library()
     isdefined(Base, :get_preferences) || return nothing
@@ -62,4 +62,4 @@ end
 library_path() = Libdl.dlpath(LIBRARY[])
 
 "Version of the library that is loaded."
-library_version() = VersionNumber(lent(Raw.maw_version()))
+library_version() = VersionNumber(borrowed(Raw.maw_version()))

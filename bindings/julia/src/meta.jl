@@ -1,15 +1,14 @@
-# The meta-update: the library asks, a function of the user answers.
+# The meta-update: the library's requests, answered by a function of the user.
 
 """
     Request
 
-What a meta-update wants evaluated, at the parameters that are now in the model's arrays:
+What to evaluate next in a meta-update, at the parameters now in the model's arrays:
 
 - `batch`: `:train_1` or `:train_2` (two disjoint training batches, training mode) or `:validation` (evaluation mode);
-- `wants_gradient`: whether the answer must be `(loss, gradient)`; if not, the loss will do;
-- `id`: the number of this request, from 1 on;
-- `replay`: the number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = free
-  choice.
+- `wants_gradient`: whether the answer must be `(loss, gradient)`; if not, the loss is enough;
+- `id`: the number of this request, counted from 1;
+- `replay`: the number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
 """
 struct Request
     batch::Symbol
@@ -26,7 +25,7 @@ Request(r::Raw.maw_meta_request) = Request(BATCHES[r.batch], r.kind == Raw.MAW_M
 """
     meta_due(state)
 
-Whether a meta-update should be made now: every `meta_interval` steps, after `meta_warmup`.
+Whether a meta-update is due: every `meta_interval` steps, from step `meta_warmup` on.
 """
 meta_due(state::State) = locked(handle -> Raw.maw_meta_due(handle) == 1, state)
 
@@ -34,17 +33,17 @@ meta_due(state::State) = locked(handle -> Raw.maw_meta_due(handle) == 1, state)
     meta_update!(f, state, model; grad_scale = 1)
 
 Trains the attention module. `f(request)` is called several times, each time with other values in the arrays of
-`model`; it evaluates the batch that the [`Request`](@ref) names and answers the loss, or `(loss, gradient)` where the
-request wants a gradient (always giving both is fine). It must not write to the parameters nor let anything else move
-that later steps depend on, such as running statistics.
+`model`; it evaluates the batch that the [`Request`](@ref) names and returns the loss, or `(loss, gradient)` if the request
+wants a gradient (both are always allowed). It must not write to the parameters nor change anything else that later steps
+depend on, such as running statistics.
 
     meta_update!(state, model) do request
         loss_and_gradient(model, batch_for(request))
     end
 
-Afterwards the arrays hold exactly what they held before, and the attention module has learned; answers what
-[`meta_result`](@ref) tells. If `f` throws, the meta-update is aborted (the arrays are as before, the attention module
-as well) and the exception arrives here.
+Afterwards the arrays are restored bit for bit, and the attention module is updated; returns [`meta_result`](@ref). If `f`
+throws, the meta-update is aborted: the arrays are restored, the attention module is unchanged, and the exception is
+rethrown.
 """
 function meta_update!(f, state::State, model; grad_scale::Real = 1)
     arrays, _ = matched(state, model, nothing)
@@ -99,8 +98,8 @@ const OUTCOMES = Dict{Int32, Symbol}(
 """
     meta_result(state)
 
-How the last meta-update ended, as a NamedTuple. `outcome` is `:updated`, `:aborted`, or says what was not finite;
-`:none` before the first one. `updates` counts those that were completed; the other fields are those of
+The result of the last meta-update, as a NamedTuple. `outcome` is `:updated`, `:aborted`, or says what was not finite;
+`:none` before the first one. `updates` is the number of completed meta-updates; the other fields are those of
 `MetaAdamW.Raw.maw_meta_result`. What the objective does not need is NaN.
 """
 function meta_result(state::State)

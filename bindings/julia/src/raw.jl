@@ -12,23 +12,23 @@ The library's version as text.
 const MAW_VERSION = "0.1.0"
 
 """
-Number of the ABI and of the shared object's name (libmetaadamw.so.1). Under one number functions, and fields whose
-default is 0, may be added; nothing is taken away.
+ABI number, part of the shared object's name (libmetaadamw.so.1). Under one number functions, constants, and fields
+whose default is 0 may be added; nothing is removed.
 """
 const MAW_ABI_VERSION = 1
 
 """
-First number of the library's version.
+Major version of the library.
 """
 const MAW_VERSION_MAJOR = 0
 
 """
-Second number of the library's version.
+Minor version of the library.
 """
 const MAW_VERSION_MINOR = 1
 
 """
-Third number of the library's version.
+Patch version of the library.
 """
 const MAW_VERSION_PATCH = 0
 
@@ -38,68 +38,68 @@ Success.
 const MAW_OK = 0
 
 """
-An argument is NULL, out of range, of the wrong count or otherwise unusable; the message names it.
+An argument is NULL, out of range, of the wrong length or otherwise invalid; the message names it.
 """
 const MAW_INVALID_ARGUMENT = -1
 
 """
-The call does not fit the state of the handle, for example a step while a meta-update is open.
+The call is not allowed in the handle's state, for example a step while a meta-update is open.
 """
 const MAW_INVALID_STATE = -2
 
 """
-This version of the library cannot do what was asked.
+This version of the library, or this machine, does not support it.
 """
 const MAW_UNSUPPORTED = -3
 
 """
-Another call on the same handle is running (or this one comes from its log callback). Nothing was done.
+Another call on the same handle is running (or this call comes from its log callback). Nothing was done.
 """
 const MAW_BUSY = -4
 
 """
-Not finite, under `MAW_NONFINITE_ERROR`: a gradient, parameter, moment, feature or factor.
+Under `MAW_NONFINITE_ERROR`: a gradient, parameter, moment, feature or factor is not finite.
 """
 const MAW_NOT_FINITE = -5
 
 """
-Memory ran out. The error object is a static one.
+Out of memory. The error object is static; freeing it does nothing.
 """
 const MAW_OUT_OF_MEMORY = -6
 
 """
-A bug inside the library; the handle is poisoned: every later call but free and the error functions answers this.
+A bug in the library. The handle is poisoned: every later call on it returns this, except freeing.
 """
 const MAW_PANIC = -7
 
 """
-No tensor, group or entry of that name or index.
+No tensor or group has that name or index.
 """
 const MAW_NOT_FOUND = -8
 
 """
-`verify_params` is on and the parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`.
+Under `verify_params`: parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`.
 """
 const MAW_PARAMS_CHANGED = -9
 
 """
-The operating system refused a file operation; the message says which.
+A file operation failed; the message names it and the system's reason.
 """
 const MAW_IO = -10
 
 """
-A checkpoint is damaged, or the file is none.
+The data is not a checkpoint, or a damaged one.
 """
 const MAW_CORRUPT = -11
 
 """
-A checkpoint belongs to another model or to other options; the message lists the first differences.
+The checkpoint is of another model or of other options; the message lists the first differences.
 """
 const MAW_MISMATCH = -12
 
 """
-The CUDA driver refused a call, or tells that a kernel failed; the message names the driver's function and its error.
-After a kernel failed, the process cannot use the device any more.
+A call of the CUDA driver failed, or a kernel did; the message names the driver's function and its error. After a
+failed kernel the process cannot use the device any more.
 """
 const MAW_CUDA_ERROR = -13
 
@@ -124,25 +124,26 @@ const MAW_BFLOAT16 = 3
 const MAW_FLOAT16 = 4
 
 """
-Each new value of a 16-bit parameter is rounded to nearest, and an update below half a unit of its last place is lost.
+Each new value of a 16-bit parameter is rounded to nearest. An update below half a unit in the last place is lost.
 """
 const MAW_PRECISION_NEAREST = 0
 
 """
-The library keeps float32 masters, which the updates move; the host's 16-bit parameter shows them, rounded to nearest.
-4 bytes more an element.
+The library stores a float32 master of each element, which steps update; the host's 16-bit parameter is the master
+rounded to nearest. 4 more bytes per element.
 """
 const MAW_PRECISION_MASTER = 1
 
 """
-The same float32 masters, bit for bit, in 2 + 2 bytes: the host's bfloat16 parameter, and in the library the 16 bits that
-it lacks. bfloat16 only; 2 bytes more an element.
+The same masters, bit for bit, in 2 + 2 bytes: the host's bfloat16 parameter, and the other 16 bits (the remainder)
+in the library. bfloat16 only; 2 more bytes per element.
 """
 const MAW_PRECISION_REMAINDER = 2
 
 """
-Each new value of a 16-bit parameter is rounded up or down by chance, so that the mean is right: no more memory. The
-chance depends on `maw_options.seed`, the tensor's name, its step and the element alone.
+Stochastic rounding: each new value of a 16-bit parameter is rounded up or down at random, with the exact value as
+its expectation. No more memory. The random bits depend on `maw_options.seed`, the tensor's name, its step count and
+the element's index only.
 """
 const MAW_PRECISION_STOCHASTIC = 3
 
@@ -152,7 +153,7 @@ Host memory.
 const MAW_CPU = 0
 
 """
-CUDA device memory. Needs a driver for CUDA 11.8 or newer and a device of compute capability 7.0 or newer.
+Memory of a CUDA device. Needs a driver for CUDA 11.8 or later and compute capability 7.0 or higher.
 """
 const MAW_CUDA = 1
 
@@ -167,32 +168,32 @@ The authors' published program, where it differs from the paper.
 const MAW_REFERENCE = 1
 
 """
-Mean norms of gradient, moments and parameters, mean cosine of gradient and momentum.
+Mean norms of gradients, moments and parameters, mean cosine of gradient and first moment.
 """
 const MAW_FEATURES_BASIC = 0
 
 """
-`BASIC` and the standard deviations over the group's tensors.
+`BASIC`, and the standard deviations over the tensors of the group.
 """
 const MAW_FEATURES_BASIC_PLUS = 1
 
 """
-Means and variances, shares of zeros, size, kind and depth of the tensors, a learned embedding.
+Means and variances of norms, fractions of zeros, sizes, fraction of biases, depth, and a learned embedding.
 """
 const MAW_FEATURES_ENHANCED = 2
 
 """
-`BASIC`, each statistical column standardised over the groups.
+`BASIC`, each column of statistics standardized over the groups.
 """
 const MAW_FEATURES_NORM_BASIC = 3
 
 """
-`BASIC_PLUS`, each statistical column standardised over the groups.
+`BASIC_PLUS`, each column of statistics standardized over the groups.
 """
 const MAW_FEATURES_NORM_BASIC_PLUS = 4
 
 """
-One modulation group for each (layer kind, depth bucket, bias or not), found from the tensors' names.
+One modulation group per (layer kind, depth bucket, bias or not), derived from the tensors' names.
 """
 const MAW_GROUPING_FINE_GRAINED = 0
 
@@ -202,22 +203,22 @@ The modulation groups are the param groups.
 const MAW_GROUPING_BY_PARAM_GROUP = 1
 
 """
-`maw_tensor.modulation_group` names the modulation group of each tensor.
+`maw_tensor.modulation_group` names each tensor's modulation group.
 """
 const MAW_GROUPING_CUSTOM = 2
 
 """
-Every weight matrix Xavier-uniform.
+Weight matrices are Xavier-uniform.
 """
 const MAW_INIT_XAVIER = 0
 
 """
-The output projection starts at 0, so that alpha = beta = 1, that is AdamW, until the first meta-update.
+As `XAVIER`, but the output projection is 0: alpha = beta = 1 (AdamW) until the first meta-update.
 """
 const MAW_INIT_IDENTITY = 1
 
 """
-Gradient alignment, loss decrease and generalization gap together.
+Gradient alignment, loss decrease and generalization gap, weighted.
 """
 const MAW_OBJECTIVE_COMBINED = 0
 
@@ -232,32 +233,32 @@ Loss decrease on the validation batch alone (eq. 11).
 const MAW_OBJECTIVE_LOSS_DECREASE = 2
 
 """
-Generalization gap alone (eq. 12): does not depend on the attention module, which then moves by its regularisation only.
+Generalization gap alone (eq. 12). It does not depend on the attention module: only the regularization trains it.
 """
 const MAW_OBJECTIVE_GEN_GAP = 3
 
 """
-Homoscedastic uncertainty weighting with the user's priorities (eq. 13).
+Homoscedastic uncertainty weighting (HUW) with priorities (eq. 13).
 """
 const MAW_WEIGHTING_HUW = 0
 
 """
-The weights of `maw_options.fixed_weights`.
+The weights in `maw_options.fixed_weights`.
 """
 const MAW_WEIGHTING_FIXED = 1
 
 """
-The plain sum of the three terms.
+The unweighted sum of the three terms.
 """
 const MAW_WEIGHTING_SUM = 2
 
 """
-HUW weighs the term by exp(-s)/2.
+HUW multiplies the term by exp(-s)/2.
 """
 const MAW_KIND_REGRESSION = 0
 
 """
-HUW weighs the term by exp(-s).
+HUW multiplies the term by exp(-s).
 """
 const MAW_KIND_CLASSIFICATION = 1
 
@@ -267,33 +268,34 @@ Hessian-vector product by central differences: two more gradients on the second 
 const MAW_DIFFERENCE_CENTRAL = 0
 
 """
-By a forward difference: one more gradient.
+Hessian-vector product by a forward difference: one more gradient.
 """
 const MAW_DIFFERENCE_FORWARD = 1
 
 """
-Counted as 0: no more gradients; alpha and beta learn nothing from the gradient alignment.
+Hessian-vector product taken as 0: no more gradients; the gradient alignment does not train alpha and beta.
 """
 const MAW_DIFFERENCE_FIRST_ORDER = 2
 
 """
-A step with something not finite changes nothing but the count of skipped steps; the report says why.
+A step in which a value is not finite is skipped: only the count of skipped steps changes. The report gives the
+reason.
 """
 const MAW_NONFINITE_SKIP = 0
 
 """
-Such a step fails with `MAW_NOT_FINITE` and changes nothing at all.
+Such a step fails with `MAW_NOT_FINITE` and changes nothing.
 """
 const MAW_NONFINITE_ERROR = 1
 
 """
-Nobody looks, as in PyTorch's AdamW: what is not finite spreads. Only with `modulation` = 0; saves a reading of the
-gradients, and the report's `grad_norm` is NaN unless clipping needs it.
+No check, as in PyTorch's AdamW: NaN and infinity propagate. Only with `modulation` = 0. Saves one pass over the
+gradients; the report's `grad_norm` is NaN unless clipping needs it.
 """
 const MAW_NONFINITE_PROPAGATE = 2
 
 """
-The name says what the layer is, or nothing does.
+Not given: the tensor's name decides.
 """
 const MAW_LAYER_UNKNOWN = 0
 
@@ -308,52 +310,53 @@ An embedding table.
 const MAW_LAYER_EMBEDDING = 2
 
 """
-A part of an attention layer.
+Part of an attention layer.
 """
 const MAW_LAYER_ATTENTION = 3
 
 """
-A part of a layer norm.
+Part of a layer norm.
 """
 const MAW_LAYER_LAYERNORM = 4
 
 """
-Every param group, where a param group's index is asked for.
+In place of a param group's index: every param group.
 """
 const MAW_ALL_GROUPS = typemax(UInt32)
 
 """
-`maw_step_options.flags`: the host changed parameters since the last step, so that carried sums are recomputed.
+`maw_step_options.flags`: the host changed parameters since the last step. The library recomputes its norms and sets
+masters to the new parameters.
 """
 const MAW_STEP_PARAMS_CHANGED = 1
 
 """
-`maw_step_report_fetch`: wait for every step that was enqueued.
+`maw_step_report_fetch`: wait for all enqueued steps.
 """
 const MAW_FETCH_WAIT = 1
 
 """
-`maw_reset`: first and second moments and step counts, of every tensor and of the optimizer, back to 0.
+`maw_reset`: set both moments and all step counts to 0.
 """
 const MAW_RESET_MOMENTS = 1
 
 """
-`maw_reset`: the attention module back to its initial values.
+`maw_reset`: set the attention module to its initial values.
 """
 const MAW_RESET_ATTENTION = 2
 
 """
-Saving and loading: the attention module alone.
+Saving and loading: only the attention module.
 """
 const MAW_ATTENTION_ONLY = 1
 
 """
-Loading: options that only steer the future may differ; the file's hold afterwards.
+Loading: options that affect only later steps may differ; the file's are used.
 """
 const MAW_LOAD_FILE_WINS = 2
 
 """
-Loading: options that only steer the future may differ; the optimizer's own hold afterwards.
+Loading: options that affect only later steps may differ; the optimizer's own are used.
 """
 const MAW_LOAD_OWN_WINS = 4
 
@@ -363,7 +366,7 @@ const MAW_LOAD_OWN_WINS = 4
 const MAW_SKIP_NONE = 0
 
 """
-A gradient is not finite, or so large that the second moment or its norm would not be.
+A gradient is not finite, or so large that the second moment or the norm would not be.
 """
 const MAW_SKIP_GRADIENT = 1
 
@@ -388,12 +391,12 @@ A factor (alpha, beta, lambda1, lambda2) is not finite.
 const MAW_SKIP_FACTOR = 5
 
 """
-`maw_step_report.nonfinite_tensor`: no tensor is to blame.
+`maw_step_report.nonfinite_tensor`: no tensor.
 """
 const MAW_NO_TENSOR = typemax(UInt64)
 
 """
-Nothing more to evaluate; the host's parameters hold the exact bits they held at `maw_meta_begin`.
+The meta-update has ended; the host's parameters have the same bits as at `maw_meta_begin`.
 """
 const MAW_META_DONE = 0
 
@@ -438,22 +441,22 @@ The host called `maw_meta_abort`.
 const MAW_OUTCOME_ABORTED = 2
 
 """
-A loss that the host told is not finite.
+A loss from the host is not finite.
 """
 const MAW_OUTCOME_LOSS_NOT_FINITE = 3
 
 """
-A gradient that the host told is not finite.
+A gradient from the host is not finite.
 """
 const MAW_OUTCOME_GRADIENT_NOT_FINITE = 4
 
 """
-A parameter, moment, feature, factor or moved parameter is not finite.
+A parameter, moment, feature or factor is not finite, or a parameter after the trial step.
 """
 const MAW_OUTCOME_STATE_NOT_FINITE = 5
 
 """
-The direction w of the Hessian product is not finite, or its step vanished in rounding.
+The direction w of the Hessian-vector product is not finite, or the step along it rounds to 0.
 """
 const MAW_OUTCOME_DIRECTION_NOT_FINITE = 6
 
@@ -463,83 +466,84 @@ The gradient of the attention module is not finite.
 const MAW_OUTCOME_META_GRADIENT_NOT_FINITE = 7
 
 """
-`maw_log_callback`: something worth knowing.
+`maw_log_callback`: information.
 """
 const MAW_LOG_INFO = 1
 
 """
-`maw_log_callback`: something that probably was not meant.
+`maw_log_callback`: something probably unintended.
 """
 const MAW_LOG_WARNING = 2
 
 """
-Bytes that the library made and the caller owns; freed with `maw_bytes_free`.
+Bytes allocated by the library and owned by the caller, who frees them with `maw_bytes_free`.
 """
 struct maw_bytes end
 
 """
-Memory of a CUDA device, lent to a host that has no CUDA of its own. Opaque: created by `maw_device_buffer_create`,
-freed by `maw_device_buffer_free`. One call at a time.
+Device memory allocated by the library, for hosts that do not use CUDA themselves. Opaque: created by
+`maw_device_buffer_create`, freed by `maw_device_buffer_free`. Not thread-safe: one call at a time.
 """
 struct maw_device_buffer end
 
 """
-Why a call failed: a status and a text that names the argument, what was expected and what came.
+Why a call failed: a status, and a message that names the argument, what was expected and what was given.
 
 A function that fails stores one through its last parameter, unless that is NULL; the caller owns it and frees it
-with `maw_error_free`. It belongs to no handle and to no thread.
+with `maw_error_free`. It does not depend on any handle or thread.
 """
 struct maw_error end
 
 """
 An optimizer. Opaque: created by `maw_optimizer_create`, freed by `maw_optimizer_free`.
 
-It may move between threads, and different handles are independent. A call on a handle that is inside another call
-answers `MAW_BUSY` at once and does nothing.
+It may be used from any thread, by one call at a time: a second call meanwhile returns `MAW_BUSY` at once and does
+nothing. Different optimizers are independent.
 """
 struct maw_optimizer end
 
 """
-What a call answers: `MAW_OK` (0) or a negative number, one of `MAW_INVALID_ARGUMENT` and the following.
+The result of a call: `MAW_OK` (0) or a negative number, `MAW_INVALID_ARGUMENT` and the following.
 """
 const maw_status = Int32
 
 """
-The optimizer's options, fixed at creation except where a setter exists. `maw_options_init` fills the defaults.
+Options of an optimizer, fixed at creation unless there is a setter. `maw_options_init` sets the defaults.
 """
 struct maw_options
     # `sizeof(maw_options)` of the caller; set by `maw_options_init`.
     struct_size::Csize_t
-    # Seed of the attention module's initial values and of rounding by chance: the same on every platform. Default 0.
+    # Seed of the attention module's initial values and of stochastic rounding; the same on every platform. Default 0.
     seed::UInt64
-    # Steps of the whole run for the time feature, or 0 if unknown (default): then 2·sigmoid(step/1000) − 1.
+    # Steps of the whole run: the time feature is step/total_steps. 0 (default) = unknown: the time feature is
+    # 2·sigmoid(step/1000) − 1.
     total_steps::UInt64
     # Steps between two meta-updates, at least 1. Default 200.
     meta_interval::UInt64
     # First step at which a meta-update can be due. Default 0.
     meta_warmup::UInt64
-    # Width of alpha's range around 1, 0 to 2: alpha in 1 ± range/2. Default 1.
+    # Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
     alpha_range::Cdouble
-    # Width of beta's range around 1, 0 to 2. Default 1.
+    # Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
     beta_range::Cdouble
     # Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
     meta_lr::Cdouble
     # Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
     meta_weight_decay::Cdouble
-    # Weight of the sum of |gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
+    # Weight of Σ|gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
     feature_gating_sparsity::Cdouble
-    # HUW priorities p of gradient alignment, loss decrease, generalization gap, each ≥ 0. Default 1, 1, 1.
+    # HUW's priorities p of gradient alignment, loss decrease and generalization gap, each ≥ 0. Default 1, 1, 1.
     priorities::NTuple{3, Cdouble}
     # Weights of the three terms under `MAW_WEIGHTING_FIXED`. Default 1, 1, 1.
     fixed_weights::NTuple{3, Cdouble}
-    # Start of HUW's three log-variances s. Default 0.
+    # Initial value of HUW's three log-variances s. Default 0.
     huw_initial_log_var::Cdouble
-    # |s| is kept at or below this after each meta-update, ≥ 0; 0 = no limit, as the paper. Default 10.
+    # s is clamped to ±log_var_limit after each meta-update, ≥ 0; 0 = no limit, as in the paper. Default 10.
     log_var_limit::Cdouble
-    # Relative size of the step for the Hessian product; 0 (default) = 6e-6 for float64 (forward: 1.5e-8), 3e-3 for float32,
-    # 3e-2 for 16-bit parameters.
+    # Relative step size of the differences for the Hessian-vector product, ≥ 0; 0 (default) = 6e-6 for float64
+    # (forward: 1.5e-8), 3e-3 for float32, 3e-2 for 16-bit parameters.
     difference_scale::Cdouble
-    # Gradients are scaled down to this global norm as by torch's clip_grad_norm_; 0 (default) = no clipping.
+    # Gradients are clipped to this global norm, as by PyTorch's clip_grad_norm_; 0 (default) = no clipping.
     max_grad_norm::Cdouble
     # `MAW_PAPER` (default) or `MAW_REFERENCE`.
     semantics::Int32
@@ -551,7 +555,7 @@ struct maw_options
     init::Int32
     # `MAW_OBJECTIVE_…`. Default `MAW_OBJECTIVE_COMBINED`.
     objective::Int32
-    # `MAW_WEIGHTING_…`, of the combined objective. Default `MAW_WEIGHTING_HUW`.
+    # `MAW_WEIGHTING_…` of the combined objective. Default `MAW_WEIGHTING_HUW`.
     weighting::Int32
     # `MAW_KIND_…` of the three terms under HUW. Default `MAW_KIND_REGRESSION`.
     huw_kinds::NTuple{3, Int32}
@@ -559,116 +563,120 @@ struct maw_options
     difference::Int32
     # `MAW_NONFINITE_…`. Default `MAW_NONFINITE_SKIP`.
     nonfinite::Int32
-    # `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments lie.
+    # `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments are.
     device::Int32
     # Index of the CUDA device; 0 on the CPU.
     device_index::Int32
-    # 1 (default): MetaAdamW. 0: alpha = beta = 1 always, no features, no meta-updates: plain AdamW.
+    # 1 (default): MetaAdamW. 0: plain AdamW; alpha = beta = 1, no features, no meta-updates.
     modulation::UInt32
-    # 1 (default): the norm of the second moment is a feature. Not used by `MAW_FEATURES_ENHANCED`.
+    # 1 (default): the norm of the second moment is a feature. `MAW_FEATURES_ENHANCED` never has it.
     use_v_norms::UInt32
     # 1 (default): the time step is a feature.
     include_time_step::UInt32
-    # 1: each feature column is scaled by a learned gate. Default 0.
+    # 1: each feature column is multiplied by the sigmoid of a learned gate. Default 0.
     use_feature_gating::UInt32
     # Columns of the learned group embedding, 1 to 4,096; `MAW_FEATURES_ENHANCED` only. Default 4.
     group_embed_dim::UInt32
-    # Width D of a token, up to 65,536; 0 (default) = the features' own length. Rounded up to a multiple of `attn_heads`.
+    # Width D of a token, up to 65,536; 0 (default) = the number of features. Rounded up to a multiple of
+    # `attn_heads`.
     feature_dim::UInt32
-    # Heads of the encoder, 1 to 1,024. Default 6.
+    # Attention heads of the encoder, 1 to 1,024. Default 6.
     attn_heads::UInt32
     # Layers of the encoder, 1 to 4,096. Default 8.
     attn_layers::UInt32
     # Width of the encoder's feed-forward layers, 1 to 65,536. Default 16.
     attn_hidden_dim::UInt32
-    # Threads of a step, up to 1,024; 0 (default) = the cores at hand; 1 = the caller's thread only. Any number gives the same bits.
+    # Threads of a step on the CPU, up to 1,024; 0 (default) = one per available core; 1 = the caller's thread only. A
+    # model with fewer than 262,144 elements uses the caller's thread only. Any number gives the same bits.
     threads::UInt32
-    # 1: each step recomputes what could be carried over, and finds parameters that changed unannounced. Default 0.
+    # 1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
     verify_params::UInt32
 end
 
 """
-Hyper-parameters that tensors share. `maw_param_group_init` fills the defaults.
+Hyper-parameters that tensors share. `maw_param_group_init` sets the defaults.
 """
 struct maw_param_group
     # `sizeof(maw_param_group)` of the caller; set by `maw_param_group_init`.
     struct_size::Csize_t
     # Learning rate, ≥ 0. Default 5e-4 (the paper's).
     lr::Cdouble
-    # Decay of the first moment, 0 ≤ beta1 < 1. Default 0.9.
+    # Decay rate of the first moment, 0 ≤ beta1 < 1. Default 0.9.
     beta1::Cdouble
-    # Decay of the second moment, 0 ≤ beta2 < 1. Default 0.999.
+    # Decay rate of the second moment, 0 ≤ beta2 < 1. Default 0.999.
     beta2::Cdouble
-    # Added to the root of the second moment, > 0 in what the tensors are computed in. Default 1e-8.
+    # Added to the square root of the second moment; > 0 in the precision of the computation. Default 1e-8.
     eps::Cdouble
     # Decoupled weight decay, ≥ 0. Default 1e-2.
     weight_decay::Cdouble
-    # `MAW_PRECISION_…`: how 16-bit parameters keep precision; for other tensors `MAW_PRECISION_NEAREST`, the default.
+    # `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
+    # have.
     precision::Int32
-    # Of both moments: 0 (default) = float64 for float64 tensors, else float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, rounded
-    # by chance as under `MAW_PRECISION_STOCHASTIC`.
+    # dtype of both moments: 0 (default, and required for float64 tensors) = float64 for float64 tensors, else
+    # float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, with stochastic rounding.
     moment_dtype::Int32
 end
 
 """
-A parameter tensor as it is registered. `maw_tensor_init` zeroes it and sets `dtype` to `MAW_FLOAT32`.
+A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to `MAW_FLOAT32`.
 """
 struct maw_tensor
     # `sizeof(maw_tensor)` of the caller; set by `maw_tensor_init`.
     struct_size::Csize_t
-    # Unique in the optimizer: 1 to 1,024 bytes of UTF-8 without control characters, as in "layers.0.attn.weight". Copied.
+    # Unique in the optimizer: 1 to 1,024 bytes of UTF-8 without control characters, "layers.0.attn.weight". Copied.
     name::Cstring
-    # `ndim` lengths; may be NULL when `ndim` is 0 (a scalar of one element). A length may be 0. Copied.
+    # `ndim` lengths; may be NULL if `ndim` is 0 (a scalar, which has one element). A length may be 0. Copied.
     shape::Ptr{UInt64}
-    # Under `MAW_GROUPING_CUSTOM`: the name of the tensor's modulation group (rules as for `name`). Else NULL. Copied.
+    # Under `MAW_GROUPING_CUSTOM`: the name of the tensor's modulation group, same rules as `name`. Else NULL. Copied.
     modulation_group::Cstring
     # Number of dimensions, at most 64.
     ndim::UInt32
-    # The parameter's dtype, `MAW_FLOAT32` …; float64 is computed in float64, all else in float32.
+    # The parameter's dtype, `MAW_FLOAT32` …. A float64 tensor is computed in float64, any other in float32.
     dtype::Int32
-    # The gradient's dtype: 0 (default) = `dtype`, or any other.
+    # The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
     grad_dtype::Int32
-    # `MAW_LAYER_…`: what the tensor belongs to, where its name does not tell. Default `MAW_LAYER_UNKNOWN`.
+    # `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
     layer_kind::Int32
 end
 
 """
-What a single step is told. `maw_step_options_init` fills the defaults.
+Options of a single step. `maw_step_options_init` sets the defaults.
 """
 struct maw_step_options
     # `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
     struct_size::Csize_t
-    # The gradients are this many times too large (loss scaling); > 0. Default 1. A step that is captured into a CUDA graph
-    # keeps it: there use `device_grad_scale`.
+    # Loss scale: the gradients are divided by it; > 0. Default 1. A CUDA graph has the value of the capture; use
+    # `device_grad_scale` there.
     grad_scale::Cdouble
-    # 0 or `MAW_STEP_PARAMS_CHANGED`. Captured, it holds for every replay.
+    # 0 or `MAW_STEP_PARAMS_CHANGED`. A CUDA graph has the value of the capture.
     flags::UInt32
     # Must be 0.
     reserved::UInt32
-    # CUDA: a float in device memory that takes the place of `grad_scale`, read when the step runs; a value that is not
-    # finite or not above 0 skips the step (`MAW_SKIP_GRADIENT`), whatever `nonfinite` says. Must be NULL on the CPU,
-    # with `verify_params` and under `MAW_NONFINITE_ERROR`. Default NULL.
+    # CUDA: a float in device memory that replaces `grad_scale`, read when the step runs. The step is skipped
+    # (`MAW_SKIP_GRADIENT`) unless it is finite and > 0, whatever `nonfinite` is. Must be NULL on the CPU, with
+    # `verify_params` and under `MAW_NONFINITE_ERROR`. Default NULL.
     device_grad_scale::Ptr{Cfloat}
-    # CUDA: a float in device memory, read when the step runs; the step is skipped (`MAW_SKIP_GRADIENT`) unless it is 0,
-    # whatever `nonfinite` says. NULL where `device_grad_scale` must be. Default NULL: the library's own check alone.
+    # CUDA: a float in device memory, read when the step runs. The step is skipped (`MAW_SKIP_GRADIENT`) unless it is
+    # 0, whatever `nonfinite` is. Must be NULL where `device_grad_scale` must. Default NULL: only the library's own
+    # check.
     found_inf::Ptr{Cfloat}
 end
 
 """
-What a step did. `maw_step_report_init` sets `struct_size`.
+Report of a step. `maw_step_report_init` sets `struct_size`.
 """
 struct maw_step_report
     # `sizeof(maw_step_report)` of the caller; set by `maw_step_report_init`.
     struct_size::Csize_t
-    # Applied steps so far, this one included.
+    # Number of applied steps, this one included.
     step::UInt64
-    # Skipped steps so far, this one included.
+    # Number of skipped steps, this one included.
     skipped_steps::UInt64
-    # Euclidean norm of all gradients after `grad_scale`, before clipping.
+    # Euclidean norm of all gradients, after division by `grad_scale` and before clipping.
     grad_norm::Cdouble
-    # What clipping multiplied the gradients by; 1 without clipping.
+    # The factor by which clipping multiplied the gradients; 1 without clipping.
     clip_factor::Cdouble
-    # First tensor (in registration order) that is not finite, or `MAW_NO_TENSOR`.
+    # Index, in registration order, of the first tensor that is not finite, or `MAW_NO_TENSOR`.
     nonfinite_tensor::UInt64
     # 1 if the step was skipped, else 0.
     skipped::UInt32
@@ -677,7 +685,7 @@ struct maw_step_report
 end
 
 """
-What the host is to evaluate next, at the parameters now in its buffers:
+What the host must evaluate next, at the parameters now in its buffers:
 
 ```c
 maw_meta_begin(optimizer, params, n, &request, &error);
@@ -688,15 +696,15 @@ while (request.kind != MAW_META_DONE) {
 }
 ```
 
-While a request is open, do not write to the parameters, and do not let the evaluations move anything that
-later steps depend on (running statistics of a batch norm). `maw_meta_request_init` sets `struct_size`.
+While a request is open, do not write to the parameters, and do not let the evaluations change anything that later
+steps depend on (running statistics of a batch norm). `maw_meta_request_init` sets `struct_size`.
 """
 struct maw_meta_request
     # `sizeof(maw_meta_request)` of the caller; set by `maw_meta_request_init`.
     struct_size::Csize_t
-    # Number of this request, from 1 on, never used twice by a handle. 0 at `MAW_META_DONE`.
+    # Number of this request, counted from 1 over the handle's lifetime. 0 at `MAW_META_DONE`.
     id::UInt64
-    # Number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = free choice.
+    # Number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
     replay::UInt64
     # `MAW_META_…`.
     kind::Int32
@@ -705,37 +713,37 @@ struct maw_meta_request
 end
 
 """
-What the host answers to a request. `maw_meta_answer_init` fills the defaults.
+The host's answer to a request. `maw_meta_answer_init` sets the defaults.
 """
 struct maw_meta_answer
     # `sizeof(maw_meta_answer)` of the caller; set by `maw_meta_answer_init`.
     struct_size::Csize_t
-    # `maw_meta_request.id` of the request that is answered.
+    # `maw_meta_request.id` of the request being answered.
     request_id::UInt64
-    # The plain loss (never scaled).
+    # The loss, without loss scaling.
     loss::Cdouble
-    # The gradients are this many times too large; > 0. Default 1.
+    # Loss scale of the gradients, which are divided by it; > 0. Default 1.
     grad_scale::Cdouble
 end
 
 """
-How the last meta-update ended. Terms and losses that the objective does not need are NaN.
+Result of the last meta-update. Terms and losses that the objective does not need are NaN.
 `maw_meta_result_init` sets `struct_size`.
 """
 struct maw_meta_result
     # `sizeof(maw_meta_result)` of the caller; set by `maw_meta_result_init`.
     struct_size::Csize_t
-    # Applied steps when it began.
+    # Number of applied steps when it began.
     step::UInt64
-    # Meta-updates that ended with `MAW_OUTCOME_UPDATED` so far.
+    # Number of meta-updates that ended with `MAW_OUTCOME_UPDATED`.
     updates::UInt64
-    # Loss on B1.
+    # Loss on B1, before the trial step.
     loss_train::Cdouble
-    # Loss on the validation batch.
+    # Loss on the validation batch, before the trial step.
     loss_validation::Cdouble
-    # Loss on B2 at the moved parameters.
+    # Loss on B2, after the trial step.
     loss_train_moved::Cdouble
-    # Loss on the validation batch at the moved parameters.
+    # Loss on the validation batch, after the trial step.
     loss_validation_moved::Cdouble
     # Gradient alignment (eq. 10).
     term_gradient::Cdouble
@@ -743,11 +751,11 @@ struct maw_meta_result
     term_loss_decrease::Cdouble
     # Generalization gap (eq. 12).
     term_gen_gap::Cdouble
-    # The objective with its regularisation.
+    # The objective, regularization included.
     loss_meta::Cdouble
-    # Evaluations that the host made.
+    # Number of the host's evaluations.
     evaluations::UInt32
-    # Modulation groups whose gradient on B2 is below 1e-5 of the largest group's.
+    # Number of modulation groups whose gradient norm on B2 is below 1e-5 of the largest.
     idle_groups::UInt32
     # `MAW_OUTCOME_…`.
     outcome::Int32
@@ -756,10 +764,10 @@ struct maw_meta_result
 end
 
 """
-Receives a handle's messages on the thread that is inside the call that caused them.
+Receives the messages of a handle, on the thread of the call that caused them and during that call.
 
-`message` is NUL-terminated UTF-8 and valid during the callback only. The callback must not unwind (no C++
-exception, no longjmp); calls on the same handle from inside it get `MAW_BUSY`.
+`message` is NUL-terminated UTF-8, valid during the callback only. The callback must not unwind (no C++ exception,
+no longjmp). Calls on the same handle from inside the callback return `MAW_BUSY`.
 
     typedef void (*maw_log_callback)(int32_t level, const char *message, void *user_data);
 """
@@ -767,7 +775,7 @@ const maw_log_callback = Ptr{Cvoid}
 
 const POINTER_maw_version = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The library's version as text, "0.1.0". Static; never NULL.
+The version of the loaded library, "0.1.0". Static, never NULL. Any thread.
 
     const char *maw_version(void);
 """
@@ -777,7 +785,7 @@ maw_version() =
 
 const POINTER_maw_abi_version = Ref{Ptr{Cvoid}}(C_NULL)
 """
-`MAW_ABI_VERSION` of the library that is loaded; a program compares it with its header's.
+The `MAW_ABI_VERSION` of the loaded library, to be compared with the header's. Any thread.
 
     uint32_t maw_abi_version(void);
 """
@@ -787,7 +795,7 @@ maw_abi_version() =
 
 const POINTER_maw_status_name = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The name of a status, "MAW_BUSY", or "unknown status". Static; never NULL.
+The name of a status, for example "MAW_BUSY", or "unknown status". Static, never NULL. Any thread.
 
     const char *maw_status_name(maw_status status);
 """
@@ -798,9 +806,9 @@ maw_status_name(status) =
 
 const POINTER_maw_options_init = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Fills the defaults of options. `size` is the caller's `sizeof(maw_options)`.
+Sets the defaults of options. `size`: the caller's `sizeof(maw_options)`.
 
-`MAW_OK`; `MAW_INVALID_ARGUMENT` for NULL or a size below version 1's, and nothing is written then. Any thread.
+`MAW_OK`; `MAW_INVALID_ARGUMENT` for NULL or a size below version 1's: nothing is written. Any thread.
 
     maw_status maw_options_init(maw_options *options, size_t size);
 """
@@ -811,7 +819,7 @@ maw_options_init(options, size) =
 
 const POINTER_maw_param_group_init = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Fills the defaults of a param group. As `maw_options_init`.
+Sets the defaults of a param group. As `maw_options_init`.
 
     maw_status maw_param_group_init(maw_param_group *group, size_t size);
 """
@@ -822,7 +830,7 @@ maw_param_group_init(group, size) =
 
 const POINTER_maw_tensor_init = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Fills the defaults of a tensor's description. As `maw_options_init`.
+Sets the defaults of a tensor's description. As `maw_options_init`.
 
     maw_status maw_tensor_init(maw_tensor *tensor, size_t size);
 """
@@ -833,7 +841,7 @@ maw_tensor_init(tensor, size) =
 
 const POINTER_maw_step_options_init = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Fills the defaults of a step's options. As `maw_options_init`.
+Sets the defaults of a step's options. As `maw_options_init`.
 
     maw_status maw_step_options_init(maw_step_options *options, size_t size);
 """
@@ -866,7 +874,7 @@ maw_meta_request_init(request, size) =
 
 const POINTER_maw_meta_answer_init = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Fills the defaults of an answer. As `maw_options_init`.
+Sets the defaults of an answer. As `maw_options_init`.
 
     maw_status maw_meta_answer_init(maw_meta_answer *answer, size_t size);
 """
@@ -890,9 +898,9 @@ const POINTER_maw_optimizer_create = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Creates an optimizer without tensors.
 
-`options`: NULL for all defaults. `optimizer`: out, freed with `maw_optimizer_free`; untouched on failure.
-`MAW_OK`; `MAW_INVALID_ARGUMENT` names the field that is not usable; `MAW_UNSUPPORTED` for a device or a field of a
-newer header. Any thread.
+`options`: NULL for the defaults. `optimizer`: out, freed with `maw_optimizer_free`; untouched on failure.
+`MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field; `MAW_UNSUPPORTED` for a field of a newer header, and
+without a suitable CUDA driver or device; `MAW_CUDA_ERROR`. Any thread.
 
     maw_status maw_optimizer_create(const maw_options *options, maw_optimizer **optimizer, maw_error **error);
 """
@@ -903,12 +911,13 @@ maw_optimizer_create(options, optimizer, error) =
 
 const POINTER_maw_optimizer_free = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Frees an optimizer and all that it lent; does nothing for NULL.
+Frees an optimizer and everything borrowed from it; does nothing for NULL.
 
-`MAW_OK`; `MAW_BUSY` while another call runs, and nothing is freed then; `MAW_INVALID_ARGUMENT` for a handle that was
-freed before, where that can be told. A meta-update that is open leaves the host's parameters where they are: call
-`maw_meta_abort` first. On CUDA the stream's work is waited for, so it must not be being captured, and a graph with a
-step of this optimizer must not be replayed afterwards.
+An open meta-update leaves trial values in the host's parameters: call `maw_meta_abort` first. On CUDA this waits
+for the stream, which must not be being captured; graphs with a step of this optimizer must not be replayed
+afterwards.
+`MAW_OK`; `MAW_BUSY` while another call runs: nothing is freed; `MAW_INVALID_ARGUMENT` for a handle that was freed
+before, if that can be detected.
 
     maw_status maw_optimizer_free(maw_optimizer *optimizer);
 """
@@ -921,12 +930,12 @@ const POINTER_maw_add_param_group = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Registers tensors that share hyper-parameters.
 
-`tensors`: `count` descriptions, at least one; names and shapes are copied. Each later call passes one pointer for
-every registered tensor, in the order of registration over all groups. `index`: out, the group's number from 0 on;
-may be NULL.
-`MAW_OK`; `MAW_INVALID_ARGUMENT` names the field, and the tensor that it does not suit, or both groups of a duplicate
-name; `MAW_UNSUPPORTED` for a field of a newer header;
-`MAW_INVALID_STATE` after registration ended. On failure none of the tensors is registered.
+`tensors`: `count` descriptions, at least one; names and shapes are copied. Later calls take one pointer per
+registered tensor, in the order of registration over all groups. `index`: out, the param group's index, from 0; may
+be NULL.
+`MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
+`MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` after registration has ended. On failure none
+of the tensors is registered.
 
     maw_status maw_add_param_group(
         maw_optimizer *optimizer,
@@ -943,11 +952,11 @@ maw_add_param_group(optimizer, group, tensors, count, index, error) =
 
 const POINTER_maw_prepare = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Ends registration: forms the modulation groups, draws the attention module from the seed, allocates everything.
+Ends registration: forms the modulation groups, draws the attention module from the seed, allocates all memory.
 
-The first step or meta-update does it by itself; a second call does nothing. Afterwards a step with `threads` = 1
-allocates nothing. Memory: two moments of float32 (float64 for float64 tensors; bfloat16 where the group says so),
-masters or remainders where the group has them, and little more.
+Optional: the first call that needs it does the same. A second call does nothing. Afterwards a step on the CPU with
+`threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
+has them, and less than 1 % more for large models.
 `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 `feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
 
@@ -960,20 +969,21 @@ maw_prepare(optimizer, error) =
 
 const POINTER_maw_step = Ref{Ptr{Cvoid}}(C_NULL)
 """
-One step: updates, in place, every parameter whose gradient is given.
+One step: updates in place every parameter that has a gradient. Prepares the optimizer if needed.
 
-`params`, `grads`: `count` pointers each, one a tensor in registration order, to contiguous elements of the tensor's
-`dtype` and `grad_dtype`, aligned to them; `count` must be the number of registered tensors. A NULL gradient: none in this step, the
-tensor is not updated and counts as 0 in the features. A tensor without elements may have NULL. Parameters overlap
-neither each other nor a gradient. No pointer is kept; addresses may differ from call to call.
-On CUDA they are pointers to memory of the handle's device, managed memory included, and the step is enqueued on the
-handle's stream. A pointer is looked up when it is new to its tensor and not again: if that memory was freed and the
-host has other memory there now, a kernel fails, or worse. A step captured into a CUDA graph keeps its pointers.
+`params`, `grads`: `count` pointers each, one per tensor in registration order, to contiguous elements of the
+tensor's `dtype` and `grad_dtype`, aligned to their size. `count`: the number of registered tensors. A NULL
+gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
+have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
+to call.
+On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
+handle's stream; with a report, the call waits for it. A pointer is checked only when it is new to its tensor: if
+its memory was freed in between, the kernel fails or accesses whatever is there now. A CUDA graph has the pointers
+of the capture.
 `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
-`MAW_OK`, also for a step that was skipped because something is not finite (the report says what);
-`MAW_NOT_FINITE` instead under `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer;
-`MAW_INVALID_STATE` while a meta-update is open; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is
-changed.
+`MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
+`MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open;
+`MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed.
 
     maw_status maw_step(
         maw_optimizer *optimizer,
@@ -992,13 +1002,13 @@ maw_step(optimizer, params, grads, count, options, report, error) =
 
 const POINTER_maw_step_report_fetch = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The report of a step after it was enqueued: on CUDA a step runs later, and `maw_step` waits for it only if it is
-given a report. Counts tell which step it is of: `step` + `skipped_steps` steps were made.
+The report of the last step. For CUDA, where `maw_step` without a report only enqueues the step; on the CPU it is the
+report of the last call. `step` + `skipped_steps` is the number of the step that the report is of.
 
-`flags`: 0 = of the newest step that is decided by now, without waiting; `MAW_FETCH_WAIT` = of the last that was
-enqueued, or replayed in a CUDA graph, on the handle's stream; no other stream is waited for. On the CPU both are the
-last step's. `report`: out; untouched on failure.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before any step is decided, and with `MAW_FETCH_WAIT` while the
+`flags`: 0 = the newest step for which the device has decided whether to apply it, without waiting; `MAW_FETCH_WAIT`
+= the last step enqueued, or replayed in a CUDA graph, on the handle's stream; it waits for this stream only.
+`report`: out; untouched on failure.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` if there is no such step, and with `MAW_FETCH_WAIT` while the
 stream is being captured; `MAW_CUDA_ERROR`.
 
     maw_status maw_step_report_fetch(
@@ -1014,12 +1024,13 @@ maw_step_report_fetch(optimizer, flags, report, error) =
 
 const POINTER_maw_observe_gradient = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Announces a gradient as soon as the backward pass has it, while it is still in the cache: the next step then need
-not read it ahead of the update. Optional, and the same bits either way.
+Computes the norms of a gradient as soon as the backward pass has it, while it is still in the cache; the next step
+then need not read it twice. Optional; the result has the same bits with and without. Prepares the optimizer if
+needed.
 
-`tensor`: its number in registration order. `gradient`: as in `maw_step`, not NULL, final: it must be unchanged when
-it is passed to the step. Not kept. A second call for a tensor replaces the first; any call but this one, the step
-and getters discards what was announced.
+`tensor`: its index in registration order. `gradient`: as in `maw_step`, not NULL; its values must be the same when
+it is passed to the step. The pointer is not stored. A second call for a tensor replaces the first. Setters, loading
+and saving, meta-updates and reading a tensor's state or masters discard it.
 `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
 
     maw_status maw_observe_gradient(
@@ -1035,7 +1046,7 @@ maw_observe_gradient(optimizer, tensor, gradient, error) =
 
 const POINTER_maw_set_lr = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Sets the learning rate of one param group, or of every one for `MAW_ALL_GROUPS`. Takes effect at the next step.
+Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
 
 `lr`: finite, ≥ 0.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
@@ -1049,7 +1060,7 @@ maw_set_lr(optimizer, group, lr, error) =
 
 const POINTER_maw_set_weight_decay = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Sets the weight decay of one param group, or of every one for `MAW_ALL_GROUPS`. As `maw_set_lr`.
+Sets the weight decay of one param group, or of all with `MAW_ALL_GROUPS`. As `maw_set_lr`.
 
     maw_status maw_set_weight_decay(
         maw_optimizer *optimizer,
@@ -1064,7 +1075,7 @@ maw_set_weight_decay(optimizer, group, weight_decay, error) =
 
 const POINTER_maw_set_priorities = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Sets HUW's priorities of gradient alignment, loss decrease and generalization gap. Takes effect at the next meta-update.
+Sets HUW's three priorities, of gradient alignment, loss decrease and generalization gap, from the next meta-update on.
 
 `priorities`: three numbers, each finite and ≥ 0; copied.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
@@ -1078,10 +1089,10 @@ maw_set_priorities(optimizer, priorities, error) =
 
 const POINTER_maw_reset = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Starts anew.
+Resets the optimizer.
 
-`what`: `MAW_RESET_MOMENTS` (moments and all step counts), `MAW_RESET_ATTENTION` (the attention module as the seed
-made it), or both.
+`what`: `MAW_RESET_MOMENTS` (moments and all step counts to 0), `MAW_RESET_ATTENTION` (the attention module to its
+initial values), or both.
 `MAW_OK`; `MAW_INVALID_ARGUMENT` for 0 or other bits; `MAW_INVALID_STATE` before preparation or while a meta-update is
 open.
 
@@ -1094,14 +1105,14 @@ maw_reset(optimizer, what, error) =
 
 const POINTER_maw_set_stream = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The CUDA stream (`CUstream`, `cudaStream_t`) on which every later call of this handle enqueues its work, setters
-included; NULL (the start) is the legacy default stream. On the CPU it must stay NULL.
+Sets the CUDA stream on which all later calls of this handle enqueue their work, setters included.
 
-The stream is the host's: it must live as long as it is set. What this handle enqueued on the stream that it leaves is
-waited for. Setters, getters and `MAW_FETCH_WAIT` come after what is on this stream and know of no other: a graph with
-a step of this handle is replayed here, or the host orders the streams by events of its own.
-`MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` with work in a capture of the stream that is
-left; `MAW_CUDA_ERROR` for what is no stream.
+`stream`: a `CUstream` or `cudaStream_t`, owned by the host, which must not destroy it while it is set; NULL (the
+default) is the legacy default stream. On the CPU it must be NULL. The call waits for this handle's work on the
+previous stream. Setters, getters and `MAW_FETCH_WAIT` are ordered after the work on this stream only: replay graphs
+with steps of this handle on it, or order the streams by events.
+`MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` while this handle has work in a capture of the
+previous stream; `MAW_CUDA_ERROR` if it is not a stream.
 
     maw_status maw_set_stream(maw_optimizer *optimizer, void *stream, maw_error **error);
 """
@@ -1112,11 +1123,11 @@ maw_set_stream(optimizer, stream, error) =
 
 const POINTER_maw_set_log = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Hears this handle's messages from now on: skipped steps, abandoned meta-updates, options that are probably not meant.
+Sets the callback that receives this handle's messages: skipped steps, abandoned meta-updates, options that are
+probably unintended.
 
-`callback`: NULL silences. It runs on the thread of the call that caused the message, must not unwind, and gets
-`MAW_BUSY` from calls on the same handle. `user_data`: passed on, not touched; it must stay valid, and usable from
-whichever thread calls, until another callback is set or the handle is freed.
+`callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
+stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.
 `MAW_OK`; `MAW_INVALID_STATE` while a meta-update is open.
 
     maw_status maw_set_log(
@@ -1132,10 +1143,10 @@ maw_set_log(optimizer, callback, user_data, error) =
 
 const POINTER_maw_meta_due = Ref{Ptr{Cvoid}}(C_NULL)
 """
-1 if a meta-update should be made now, else 0 (also for NULL, a busy and a poisoned handle).
+1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 
-Due: `step` ≥ `meta_warmup`, `step` a multiple of `meta_interval` and not 0, and no meta-update was done, aborted or
-abandoned at this `step`. On CUDA it waits for the steps that were enqueued if the answer could be 1 after them.
+Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
+ended at this number. On CUDA it waits for the enqueued steps if one could be due after them.
 
     uint32_t maw_meta_due(const maw_optimizer *optimizer);
 """
@@ -1146,14 +1157,16 @@ maw_meta_due(optimizer) =
 
 const POINTER_maw_meta_begin = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Begins a meta-update, due or not, and says what to evaluate first.
+Begins a meta-update, due or not, and returns the first request. Prepares the optimizer if needed.
 
-`params`: as in `maw_step`; copied, and written to from now on. `request`: out; its comment shows the loop.
-Memory during a meta-update: a copy of the parameters and up to two of the gradients. Afterwards it is the system's
-to take when it needs some (`MADV_FREE`; such pages count as resident until then), and the next meta-update's.
-`MAW_OK`, also when the state is not finite and the request is `MAW_META_DONE` at once; `MAW_INVALID_ARGUMENT`;
-`MAW_INVALID_STATE` when one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
-`MAW_OUT_OF_MEMORY`. On failure nothing is begun.
+`params`: as in `maw_step`; copied now, and overwritten until the meta-update ends. `request`: out; see
+`maw_meta_request` for the loop.
+Memory during a meta-update: a copy of the parameters and up to two copies of the gradients. The next meta-update
+uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
+reclaimed).
+`MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
+`MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
+`MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 
     maw_status maw_meta_begin(
         maw_optimizer *optimizer,
@@ -1169,14 +1182,14 @@ maw_meta_begin(optimizer, params, count, request, error) =
 
 const POINTER_maw_meta_tell = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Answers the open request and says what to evaluate next.
+Answers the open request and returns the next one.
 
-`answer`: the request's id, the loss, and the scale of the gradients. `params`: as in `maw_step`; written, not read.
-`grads`: as in `maw_step`; NULL is allowed where only the loss was asked for. `request`: out.
-A loss, a gradient or a direction that is not finite abandons the meta-update: the parameters are put back, the
-attention module stays, the request is `MAW_META_DONE` and the result says why.
-`MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for unusable pointers: the request stays open and
-nothing is written; `MAW_INVALID_STATE` when none is open.
+`answer`: the request's id, the loss, and the loss scale of the gradients. `params`: as in `maw_step`; written, not
+read. `grads`: as in `maw_step`; may be NULL if the request was for the loss only. `request`: out.
+If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
+attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
+`MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
+nothing is written; `MAW_INVALID_STATE` if none is open.
 
     maw_status maw_meta_tell(
         maw_optimizer *optimizer,
@@ -1195,10 +1208,10 @@ maw_meta_tell(optimizer, answer, params, grads, count, request, error) =
 
 const POINTER_maw_meta_abort = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Ends the open meta-update: the parameters hold the exact bits of before, the attention module stays.
+Aborts the open meta-update: the parameters are restored bit for bit, the attention module is unchanged.
 
 `params`: as in `maw_step`.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` when none is open.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` if none is open.
 
     maw_status maw_meta_abort(maw_optimizer *optimizer, void *const *params, size_t count, maw_error **error);
 """
@@ -1209,7 +1222,7 @@ maw_meta_abort(optimizer, params, count, error) =
 
 const POINTER_maw_meta_result_get = Ref{Ptr{Cvoid}}(C_NULL)
 """
-How the last meta-update ended; before the first one `MAW_OUTCOME_NONE`.
+The result of the last meta-update; its outcome is `MAW_OUTCOME_NONE` before the first.
 
 `result`: out.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
@@ -1223,11 +1236,11 @@ maw_meta_result_get(optimizer, result, error) =
 
 const POINTER_maw_meta_gradient = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Derivatives of the meta-objective (regularisation included) in the last meta-update that was completed.
+The gradient of the meta-objective, regularization included, in the last meta-update with `MAW_OUTCOME_UPDATED`.
 
-`name`: a tensor of the attention module, or "alpha", "beta", "lambda1", "lambda2" (one value a modulation group).
-`values`: out, `count` doubles, row-major; `count` must be the tensor's size.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before the first.
+`name`: a tensor of the attention module, or "alpha", "beta", "lambda1", "lambda2" (one value per modulation group).
+`values`: out, `count` doubles, row-major; `count` = the size of that tensor.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before the first such meta-update.
 
     maw_status maw_meta_gradient(
         const maw_optimizer *optimizer,
@@ -1243,9 +1256,10 @@ maw_meta_gradient(optimizer, name, values, count, error) =
 
 const POINTER_maw_get_lr = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The learning rate of a param group as it is now.
+The current learning rate of a param group.
 
-`lr`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+`lr`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 
     maw_status maw_get_lr(const maw_optimizer *optimizer, uint32_t group, double *lr, maw_error **error);
 """
@@ -1256,9 +1270,10 @@ maw_get_lr(optimizer, group, lr, error) =
 
 const POINTER_maw_get_weight_decay = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The weight decay of a param group as it is now.
+The current weight decay of a param group.
 
-`weight_decay`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+`weight_decay`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 
     maw_status maw_get_weight_decay(
         const maw_optimizer *optimizer,
@@ -1273,9 +1288,10 @@ maw_get_weight_decay(optimizer, group, weight_decay, error) =
 
 const POINTER_maw_get_priorities = Ref{Ptr{Cvoid}}(C_NULL)
 """
-HUW's priorities as they are now.
+HUW's current priorities of gradient alignment, loss decrease and generalization gap.
 
-`priorities`: out, three doubles. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+`priorities`: out, three doubles.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`.
 
     maw_status maw_get_priorities(const maw_optimizer *optimizer, double *priorities, maw_error **error);
 """
@@ -1286,9 +1302,10 @@ maw_get_priorities(optimizer, priorities, error) =
 
 const POINTER_maw_step_count = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Applied steps so far; skipped ones do not count.
+The number of applied steps; skipped steps do not count.
 
-`steps`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+`steps`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`.
 
     maw_status maw_step_count(const maw_optimizer *optimizer, uint64_t *steps, maw_error **error);
 """
@@ -1299,9 +1316,10 @@ maw_step_count(optimizer, steps, error) =
 
 const POINTER_maw_param_group_count = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Param groups registered so far.
+The number of registered param groups.
 
-`count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+`count`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`.
 
     maw_status maw_param_group_count(const maw_optimizer *optimizer, size_t *count, maw_error **error);
 """
@@ -1312,9 +1330,10 @@ maw_param_group_count(optimizer, count, error) =
 
 const POINTER_maw_tensor_count = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Tensors registered so far.
+The number of registered tensors.
 
-`count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+`count`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`.
 
     maw_status maw_tensor_count(const maw_optimizer *optimizer, size_t *count, maw_error **error);
 """
@@ -1327,7 +1346,7 @@ const POINTER_maw_tensor_name = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The name of a tensor.
 
-`tensor`: its number in registration order. `name`: out, borrowed: unchanging, valid until the handle is freed.
+`tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 
     maw_status maw_tensor_name(
@@ -1345,7 +1364,7 @@ const POINTER_maw_tensor_group = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The modulation group of a tensor.
 
-`tensor`: its number in registration order. `group`: out.
+`tensor`: its index in registration order. `group`: out, the modulation group's index.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_tensor_group(const maw_optimizer *optimizer, size_t tensor, size_t *group, maw_error **error);
@@ -1357,9 +1376,10 @@ maw_tensor_group(optimizer, tensor, group, error) =
 
 const POINTER_maw_group_count = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Modulation groups: tokens of the attention module.
+The number of modulation groups, which are the tokens of the attention module.
 
-`count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
+`count`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_group_count(const maw_optimizer *optimizer, size_t *count, maw_error **error);
 """
@@ -1370,10 +1390,10 @@ maw_group_count(optimizer, count, error) =
 
 const POINTER_maw_group_name = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The name of a modulation group: "attention.shallow.weight" (kind, depth, bias or weight), "param_group.0", or what the
-host called it.
+The name of a modulation group: "attention.shallow.weight" (layer kind, depth, bias or weight), "param_group.0", or the
+host's name for it.
 
-`group`: its number. `name`: out, borrowed: unchanging, valid until the handle is freed.
+`group`: its index. `name`: out, borrowed: valid until the optimizer is freed.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_group_name(const maw_optimizer *optimizer, size_t group, const char **name, maw_error **error);
@@ -1385,11 +1405,11 @@ maw_group_name(optimizer, group, name, error) =
 
 const POINTER_maw_factors = Ref{Ptr{Cvoid}}(C_NULL)
 """
-What scaled each modulation group: of the last applied step or begun meta-update, whichever came last. With
-modulation off all are 1.
+The factors of the modulation groups, from the last applied step or meta-update, whichever was later. All are 1 with
+modulation off.
 
-`alpha` (learning rate), `beta` (weight decay), `lambda1`, `lambda2` (of eq. 10): out, `count` doubles each, any of
-them NULL if not wanted; `count` must be the number of modulation groups.
+`alpha` (multiplies the learning rate), `beta` (multiplies the weight decay), `lambda1`, `lambda2` (eq. 10): out,
+`count` doubles each; any may be NULL. `count`: the number of modulation groups.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before the first step.
 
     maw_status maw_factors(
@@ -1408,9 +1428,10 @@ maw_factors(optimizer, alpha, beta, lambda1, lambda2, count, error) =
 
 const POINTER_maw_feature_dim = Ref{Ptr{Cvoid}}(C_NULL)
 """
-D, the width of a token of the attention module: columns of `maw_features`.
+The width D of a token of the attention module: the number of columns of `maw_features`.
 
-`dim`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or with modulation off.
+`dim`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or with modulation off.
 
     maw_status maw_feature_dim(const maw_optimizer *optimizer, size_t *dim, maw_error **error);
 """
@@ -1421,10 +1442,11 @@ maw_feature_dim(optimizer, dim, error) =
 
 const POINTER_maw_features = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The features that the attention module read, before standardisation and gating: of the last applied step or begun
-meta-update, whichever came last.
+The input features of the attention module, before standardization and gating, from the last applied step or
+meta-update, whichever was later.
 
-`features`: out, row-major, one row a modulation group, `maw_feature_dim` columns; `count` must be their product.
+`features`: out, `count` doubles, row-major: one row per modulation group, `maw_feature_dim` columns. `count`: their
+product.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before the first step or with modulation off.
 
     maw_status maw_features(const maw_optimizer *optimizer, double *features, size_t count, maw_error **error);
@@ -1436,9 +1458,10 @@ maw_features(optimizer, features, count, error) =
 
 const POINTER_maw_attention_count = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Tensors of the attention module; 0 with modulation off.
+The number of the attention module's tensors; 0 with modulation off.
 
-`count`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
+`count`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_attention_count(const maw_optimizer *optimizer, size_t *count, maw_error **error);
 """
@@ -1449,11 +1472,11 @@ maw_attention_count(optimizer, count, error) =
 
 const POINTER_maw_attention_name = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The name of a tensor of the attention module, as torch names it in a TransformerEncoder:
-"encoder.layers.0.self_attn.in_proj_weight" …, then "output_proj.weight", "output_proj.bias", and where used
+The name of a tensor of the attention module, as in PyTorch's TransformerEncoder:
+"encoder.layers.0.self_attn.in_proj_weight" …, then "output_proj.weight", "output_proj.bias", and if used
 "group_embeddings", "feature_gates", "log_vars".
 
-`index`: its number. `name`: out, borrowed: unchanging, valid until the handle is freed.
+`index`: below `maw_attention_count`. `name`: out, borrowed: valid until the optimizer is freed.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_attention_name(
@@ -1471,7 +1494,7 @@ const POINTER_maw_attention_shape = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The shape of a tensor of the attention module.
 
-`index`: its number. `rows`, `columns`: out; a vector has one column.
+`index`: below `maw_attention_count`. `rows`, `columns`: out; a vector has one column.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_attention_shape(
@@ -1490,7 +1513,7 @@ const POINTER_maw_attention_get = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Copies a tensor of the attention module.
 
-`name`: as `maw_attention_name` tells. `values`: out, `count` doubles, row-major; `count` must be its size.
+`name`: as from `maw_attention_name`. `values`: out, `count` doubles, row-major; `count` = rows × columns.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_attention_get(
@@ -1507,9 +1530,9 @@ maw_attention_get(optimizer, name, values, count, error) =
 
 const POINTER_maw_attention_set = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Sets a tensor of the attention module; the next step uses it.
+Sets a tensor of the attention module, from the next step on.
 
-`name`: as `maw_attention_name` tells. `values`: `count` finite doubles, row-major, copied; `count` must be its size.
+`name`: as from `maw_attention_name`. `values`: `count` finite doubles, row-major, copied; `count` = rows × columns.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation or while a meta-update is
 open. On failure nothing is changed.
 
@@ -1527,7 +1550,7 @@ maw_attention_set(optimizer, name, values, count, error) =
 
 const POINTER_maw_bytes_data = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The first byte; NULL for NULL. Borrowed: valid until the object is freed. JSON has a NUL behind its last byte.
+A pointer to the bytes, borrowed: valid until the object is freed. A NUL follows the last byte. NULL for NULL.
 
     const uint8_t *maw_bytes_data(const maw_bytes *bytes);
 """
@@ -1538,7 +1561,7 @@ maw_bytes_data(bytes) =
 
 const POINTER_maw_bytes_size = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The number of bytes, without the NUL behind JSON; 0 for NULL.
+The number of bytes, the NUL not included; 0 for NULL.
 
     size_t maw_bytes_size(const maw_bytes *bytes);
 """
@@ -1549,7 +1572,7 @@ maw_bytes_size(bytes) =
 
 const POINTER_maw_bytes_free = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Frees bytes; does nothing for NULL. Any thread, once.
+Frees bytes; does nothing for NULL. Any thread.
 
     void maw_bytes_free(maw_bytes *bytes);
 """
@@ -1560,13 +1583,15 @@ maw_bytes_free(bytes) =
 
 const POINTER_maw_save_file = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Saves the run to a safetensors file: moments, step counts, the attention module, options, hyper-parameters as they are
-now, counters. The parameters are the host's to save. Prepares an optimizer that is not.
+Saves the run to a safetensors file: moments, masters, step counts, attention module, options, current
+hyper-parameters, counters. Parameters are not saved; that is up to the host. Prepares the optimizer if needed.
 
-`path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` for the attention module alone.
-Durable: written beside the old file, synced, renamed over it, and the folder synced. Whatever fails, the file is the
-old one or the new one. A symbolic link is followed; permissions are kept. The format: docs/checkpoint_format.md.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` says which operation failed; `MAW_INVALID_STATE` while a meta-update is open.
+`path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` to save only the attention module.
+Atomic and durable: the data is written to a temporary file in the same folder, synced, and renamed over the old
+file; then the folder is synced. On failure the old file is unchanged, or the new one is complete. A symbolic link is
+followed; file permissions are preserved. Format: docs/checkpoint_format.md.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_INVALID_STATE` while a meta-update
+is open.
 
     maw_status maw_save_file(maw_optimizer *optimizer, const char *path, uint32_t flags, maw_error **error);
 """
@@ -1577,7 +1602,7 @@ maw_save_file(optimizer, path, flags, error) =
 
 const POINTER_maw_save_bytes = Ref{Ptr{Cvoid}}(C_NULL)
 """
-As `maw_save_file`, into memory.
+As `maw_save_file`, to memory.
 
 `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
@@ -1591,21 +1616,25 @@ maw_save_bytes(optimizer, flags, bytes, error) =
 
 const POINTER_maw_load_file = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Loads a run that any language saved into an optimizer with the same tensors, registered in any order; a run that is
-trained on equals the uninterrupted one bit for bit if the order is the same. Prepares an optimizer that is not.
+Loads a saved run, whichever language saved it, into an optimizer with the same tensors, registered in any order. If
+the order is the same, training continues with the same bits as without the interruption. Prepares the optimizer if
+needed.
 
-`path`: NUL-terminated. `flags`: 0 = names, shapes, dtypes, param groups, modulation groups and options must be equal;
-`MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS` allow options that only steer the future to differ (hyper-parameters of
-param groups, ranges, intervals, the meta-objective's weights and priorities, clipping …) and say whose hold
-afterwards; `MAW_ATTENTION_ONLY`: nothing but the attention module is loaded, from either kind of file, and what it
-reads must be equal (feature columns, heads, the shapes of its tensors; with embeddings the groups).
-`threads` and `verify_params` are not saved. The file must not be written to meanwhile.
+`path`: NUL-terminated. `flags`: 0 or a combination of the flags below. With 0 names, shapes, dtypes, param groups,
+modulation groups and options must be equal.
+- `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS`, not both: options that affect only later steps may differ
+  (hyper-parameters of param groups, ranges, intervals, weights and priorities of the meta-objective, clipping …).
+  The file's, or the optimizer's own, are used afterwards.
+- `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
+  feature columns, heads, the shapes of its tensors; with embeddings the groups.
+
+`device`, `device_index`, `threads` and `verify_params` are not saved. The file must not change during the call. The
+whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
 kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences;
-`MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` after a step was captured into a CUDA
-graph whose replays could not follow the file's options: under a file with clipping or checks where it was captured
-without any, or with `MAW_NONFINITE_ERROR`. Everything is checked before anything is changed; only if the disk
-fails between the check and the second reading is the optimizer reset.
+`MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step was captured into a CUDA
+graph whose replays could not follow the file's options: clipping or checks where the capture had none, or
+`MAW_NONFINITE_ERROR`.
 
     maw_status maw_load_file(maw_optimizer *optimizer, const char *path, uint32_t flags, maw_error **error);
 """
@@ -1618,7 +1647,7 @@ const POINTER_maw_load_bytes = Ref{Ptr{Cvoid}}(C_NULL)
 """
 As `maw_load_file`, from memory.
 
-`data`: `size` bytes; not kept.
+`data`: `size` bytes, used during the call only.
 
     maw_status maw_load_bytes(
         maw_optimizer *optimizer,
@@ -1634,9 +1663,9 @@ maw_load_bytes(optimizer, data, size, flags, error) =
 
 const POINTER_maw_dump_state = Ref{Ptr{Cvoid}}(C_NULL)
 """
-What the optimizer is doing, as JSON (docs/state.md is its schema): options, param groups, modulation groups with their
-tensors, features and factors, meta-updates, uncertainty weights, skipped steps and why, time by part. Works while a
-meta-update is open. Prepares an optimizer that is not.
+The state of the optimizer as JSON, for people, plots and logs: options, param groups, modulation groups with their
+tensors, features and factors, meta-updates, uncertainty weights, skipped steps with their reasons, times. The schema
+is docs/state.md. Allowed while a meta-update is open. Prepares the optimizer if needed.
 
 `json`: out, UTF-8, freed with `maw_bytes_free`; untouched on failure.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` without tensors.
@@ -1650,12 +1679,13 @@ maw_dump_state(optimizer, json, error) =
 
 const POINTER_maw_tensor_state_get = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Copies the moments and the step count of one tensor, so that a run can move to another Adam.
+Copies the moments and the step count of one tensor, to continue its run with another Adam implementation.
 
-`tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64 tensor,
-whatever the moments' own dtype; may be NULL if not wanted. `step`: out, updates of this tensor so far; may be NULL.
-`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is open;
-`MAW_CUDA_ERROR`. On failure nothing is written.
+`tensor`: its index in registration order. `exp_avg`, `exp_avg_sq`: out, `count` floats, or doubles for a float64
+tensor, whatever the moments' own dtype; each may be NULL. `count`: the tensor's number of elements. `step`: out,
+the tensor's number of updates so far; may be NULL.
+`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before preparation or while a meta-update is
+open; `MAW_CUDA_ERROR`. On failure nothing is written.
 
     maw_status maw_tensor_state_get(
         maw_optimizer *optimizer,
@@ -1673,13 +1703,14 @@ maw_tensor_state_get(optimizer, tensor, exp_avg, exp_avg_sq, count, step, error)
 
 const POINTER_maw_tensor_state_set = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Sets the moments and the step count of one tensor, so that a run can move here from another Adam. The optimizer's own
-step count becomes at least `step`. Prepares an optimizer that is not.
+Sets the moments and the step count of one tensor, to continue a run of another Adam implementation. The optimizer's
+own step count becomes at least `step`. Prepares the optimizer if needed.
 
-`tensor`: its number in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor, finite,
-the second ≥ 0; copied, and rounded to nearest where the moments are bfloat16. `step`: updates of this tensor so far, at most 2^53.
-`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open. On
-failure nothing is changed.
+`tensor`: its index in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor,
+finite, `exp_avg_sq` ≥ 0; copied, and rounded to nearest if the moments are bfloat16. `count`: the tensor's number
+of elements. `step`: the tensor's number of updates so far, at most 2^53.
+`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open.
+On failure nothing is changed.
 
     maw_status maw_tensor_state_set(
         maw_optimizer *optimizer,
@@ -1697,13 +1728,13 @@ maw_tensor_state_set(optimizer, tensor, exp_avg, exp_avg_sq, count, step, error)
 
 const POINTER_maw_master_set = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Sets the float32 masters of one tensor, so that a run can start from float32 weights, and writes the 16-bit parameter that
-shows them. Under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`. Prepares an optimizer that is not.
+Sets the float32 masters of one tensor, to start from float32 weights, and writes them, rounded, to the host's
+16-bit parameter. For `MAW_PRECISION_MASTER` and `MAW_PRECISION_REMAINDER`. Prepares the optimizer if needed.
 
-`tensor`: its number in registration order. `values`: `count` finite floats, copied; `count` must be the number of its
+`tensor`: its index in registration order. `values`: `count` finite floats, copied. `count`: the tensor's number of
 elements. `param`: out, the host's parameter as in `maw_step`.
-`MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE`
-while a meta-update is open. On failure nothing is changed.
+`MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT` names the value;
+`MAW_INVALID_STATE` while a meta-update is open. On failure nothing is changed.
 
     maw_status maw_master_set(
         maw_optimizer *optimizer,
@@ -1720,14 +1751,14 @@ maw_master_set(optimizer, tensor, values, param, count, error) =
 
 const POINTER_maw_master_get = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Copies the float32 masters of one tensor, under `MAW_PRECISION_MASTER` or `MAW_PRECISION_REMAINDER`.
+Copies the float32 masters of one tensor. For `MAW_PRECISION_MASTER` and `MAW_PRECISION_REMAINDER`.
 
-`tensor`: its number in registration order. `param`: the host's parameter as in `maw_step`, read under
-`MAW_PRECISION_REMAINDER`, whose masters are half in it; else it may be NULL. `values`: out, `count` floats; `count` must be
-the number of its elements.
-`MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` before they have
-begun (with the first step, as the widened parameters, or with `maw_master_set`) or while a meta-update is open;
-`MAW_CUDA_ERROR`. On failure nothing is written.
+`tensor`: its index in registration order. `param`: the host's parameter as in `maw_step`; read under
+`MAW_PRECISION_REMAINDER`, where it is half of each master, else it may be NULL. `values`: out, `count` floats.
+`count`: the tensor's number of elements.
+`MAW_OK`; `MAW_NOT_FOUND`, also for a tensor without masters; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a
+meta-update is open, and before the masters are initialized, by the first step (from the parameters) or by
+`maw_master_set`; `MAW_CUDA_ERROR`. On failure nothing is written.
 
     maw_status maw_master_get(
         maw_optimizer *optimizer,
@@ -1744,7 +1775,7 @@ maw_master_get(optimizer, tensor, param, values, count, error) =
 
 const POINTER_maw_cuda_available = Ref{Ptr{Cvoid}}(C_NULL)
 """
-1 if there is a CUDA device that an optimizer can be created on, else 0. Any thread.
+1 if there is a CUDA device on which an optimizer can be created, else 0. Any thread.
 
     uint32_t maw_cuda_available(void);
 """
@@ -1754,11 +1785,11 @@ maw_cuda_available() =
 
 const POINTER_maw_device_buffer_create = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Allocates device memory, all zeros.
+Allocates device memory, filled with zeros.
 
-`device_index`: number of the CUDA device. `bytes`: its size; 0 is allowed. `buffer`: out, freed with
+`device_index`: index of the CUDA device. `bytes`: size of the buffer; may be 0. `buffer`: out, freed with
 `maw_device_buffer_free`; untouched on failure.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a CUDA driver or device that will do;
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device;
 `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
 
     maw_status maw_device_buffer_create(
@@ -1774,11 +1805,12 @@ maw_device_buffer_create(device_index, bytes, buffer, error) =
 
 const POINTER_maw_device_buffer_upload = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Copies host memory into a buffer, after the work that was enqueued before on the legacy default stream (an
-optimizer's, unless `maw_set_stream` was called), and waits for it.
+Copies host memory into a buffer and waits for the copy. It is enqueued on the legacy default stream, which is also
+an optimizer's stream unless `maw_set_stream` was called.
 
-`offset`: where in the buffer, in bytes. `data`: `bytes` bytes; may be NULL when there are none.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`, also for a part that reaches beyond the buffer; `MAW_CUDA_ERROR`.
+`offset`: start in the buffer, in bytes. `data`: `bytes` bytes; may be NULL if `bytes` is 0.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`, also if the range exceeds the buffer; `MAW_INVALID_STATE` while a stream that the
+default stream waits for is being captured; `MAW_CUDA_ERROR`.
 
     maw_status maw_device_buffer_upload(
         maw_device_buffer *buffer,
@@ -1794,9 +1826,9 @@ maw_device_buffer_upload(buffer, offset, data, bytes, error) =
 
 const POINTER_maw_device_buffer_download = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Copies a buffer into host memory, after the work that was enqueued before on the legacy default stream, and waits.
+Copies a buffer into host memory and waits for the copy. As `maw_device_buffer_upload`.
 
-As `maw_device_buffer_upload`; `data`: out. After MAW_CUDA_ERROR it may hold a part.
+`data`: out, `bytes` bytes; after `MAW_CUDA_ERROR` some of them may have been written.
 
     maw_status maw_device_buffer_download(
         const maw_device_buffer *buffer,
@@ -1812,7 +1844,7 @@ maw_device_buffer_download(buffer, offset, data, bytes, error) =
 
 const POINTER_maw_device_buffer_pointer = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The buffer's address in device memory, to be passed to `maw_step` and the like; aligned to 256 bytes. NULL for NULL.
+The buffer's address in device memory, for `maw_step` and other calls; aligned to 256 bytes. NULL for NULL.
 
     void *maw_device_buffer_pointer(const maw_device_buffer *buffer);
 """
@@ -1834,7 +1866,7 @@ maw_device_buffer_size(buffer) =
 
 const POINTER_maw_device_buffer_free = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Frees a buffer, after the work on the device that uses it; does nothing for NULL. Any thread, once.
+Frees a buffer after waiting for the device's work that uses it; does nothing for NULL. Any thread.
 
     void maw_device_buffer_free(maw_device_buffer *buffer);
 """
@@ -1856,7 +1888,7 @@ maw_error_code(error) =
 
 const POINTER_maw_error_message = Ref{Ptr{Cvoid}}(C_NULL)
 """
-The text of an error: one line of UTF-8, "" for NULL. Borrowed: valid until the error is freed. Any thread.
+The message of an error: one line of UTF-8, "" for NULL. Borrowed: valid until the error is freed. Any thread.
 
     const char *maw_error_message(const maw_error *error);
 """
@@ -1867,7 +1899,7 @@ maw_error_message(error) =
 
 const POINTER_maw_error_free = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Frees an error; does nothing for NULL. Any thread, once.
+Frees an error; does nothing for NULL. Any thread.
 
     void maw_error_free(maw_error *error);
 """

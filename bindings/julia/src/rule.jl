@@ -1,4 +1,4 @@
-# What the user chooses: the options of the library and the hyper-parameters of a param group, by keyword.
+# The options of the library and the hyper-parameters of a param group, by keyword.
 
 "For each option that is an enumeration, its names; the prefix of the C constants is left out."
 const ENUMERATIONS = Dict{Symbol, NamedTuple}(
@@ -27,7 +27,7 @@ const LAYER_KINDS = (unknown = Raw.MAW_LAYER_UNKNOWN, linear = Raw.MAW_LAYER_LIN
                      embedding = Raw.MAW_LAYER_EMBEDDING, attention = Raw.MAW_LAYER_ATTENTION,
                      layernorm = Raw.MAW_LAYER_LAYERNORM)
 
-"The number of an enumeration's name; `what` is told in an error."
+"The number of an enumeration's name; `what` names it in an error."
 function enumerated(what, names::NamedTuple, name::Symbol)
     haskey(names, name) || throw(ArgumentError("$what = $(repr(name)): it is one of $(join(repr.(keys(names)), ", "))"))
     return Int32(names[name])
@@ -69,15 +69,15 @@ end
 """
     Rule(; keywords…)
 
-How to optimize. The keywords, all optional, are
+Options and hyper-parameters. The keywords, all optional, are
 
 - a param group's hyper-parameters: `lr` (5e-4), `beta1`, `beta2`, `eps`, `weight_decay` (1e-2); for 16-bit parameters
   `precision` (`:nearest`, `:master`, `:remainder`, `:stochastic`); `moment_dtype` (`:automatic`, `:float32`, `:bfloat16`);
 - the options of the library, by their C names: `meta_interval`, `total_steps`, `seed`, `alpha_range`, `modulation` …
 
 Enumerations are Symbols, the C constants in lower case without their prefix: `feature_version = :basic_plus`,
-`init = :identity`. An unknown keyword is an error. The library checks values in [`setup`](@ref). The meaning, range and
-default of each: `?MetaAdamW.Raw.maw_options` and include/metaadamw.h.
+`init = :identity`. An unknown keyword is an error. The library checks values in [`setup`](@ref). For the meaning, range and
+default of each see `?MetaAdamW.Raw.maw_options` and include/metaadamw.h.
 
 ```jldoctest
 julia> MetaAdamW.Rule(lr = 1e-3, meta_interval = 100, init = :identity)

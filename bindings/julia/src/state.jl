@@ -1,12 +1,12 @@
-# The optimizer's handle and what Julia must remember beside it.
+# The optimizer's handle and the data that Julia stores with it.
 
 """
     State
 
-What [`setup`](@ref) gives: the optimizer of one model. It can be closed with `close(state)`; else the garbage collector
-frees it. It cannot be copied ([`save`](@ref) and [`load!`](@ref) do that).
+The optimizer of one model, made by [`setup`](@ref). `close(state)` frees it, else the garbage collector does. It cannot be
+copied; use [`save`](@ref) and [`load!`](@ref).
 
-A state may be used from any task, by one at a time: a second call meanwhile is `MetaAdamWError(:busy, …)` and does
+A state may be used from any task, by one call at a time: a second call meanwhile throws `MetaAdamWError(:busy, …)` and does
 nothing.
 """
 mutable struct State
@@ -34,7 +34,7 @@ mutable struct State
     end
 end
 
-"What the finalizer does: nothing but freeing."
+"The finalizer: frees the handle."
 function free(state::State)
     handle, state.handle = state.handle, Ptr{Raw.maw_optimizer}(C_NULL)
     handle == C_NULL || Raw.maw_optimizer_free(handle)
@@ -61,7 +61,7 @@ Base.isopen(state::State) = state.handle != C_NULL
 
 throw_busy() = throw(MetaAdamWError(:busy, "another task is inside a call on this state"))
 
-"Runs `f(handle)` with the handle to itself, then tells the log's messages."
+"Runs `f(handle)` with exclusive use of the handle, then passes its messages to the log."
 function locked(f, state::State)
     Threads.atomic_cas!(state.busy, false, true) && throw_busy()
     try
@@ -81,7 +81,7 @@ function tell_messages(state::State)
         try
             state.log(get(LOG_LEVELS, level, :info), message)
         catch e
-            # What the message is about has happened already, so the call must not fail for it.
+            # The call has succeeded already, so an error of the log must not make it fail.
             @error "MetaAdamW: the log function threw" exception = (e, catch_backtrace())
         end
     end
@@ -101,7 +101,7 @@ end
 
 # ----------------------------------------------------------------------------------------------------------- setup ----
 
-"Whether a tensor of that name is meant: by the path of it or of a part of the model above it, a Regex, a function."
+"Whether a tensor's name matches: the path of the tensor or of a part of the model above it, a Regex, or a function."
 chosen(path::AbstractString, name) = name == path || startswith(name, path * ".")
 chosen(path::Symbol, name) = chosen(string(path), name)
 chosen(pattern::Regex, name) = occursin(pattern, name)
@@ -115,7 +115,7 @@ arrays of Float32, Float64, Float16 and [`BFloat16`](@ref) (and contiguous views
 those in device memory ([`DeviceArray`](@ref)). An array that occurs in several places (`===`) is
 registered once, and its gradients are summed. [`trainable`](@ref) can be overloaded to leave fields of a struct out.
 
-Names are paths: `"layers.1.weight"`. They matter to the modulation groups, [`freeze!`](@ref) and checkpoints.
+Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and checkpoints use them.
 
 - `first_index = 1`: number of a tuple's or array's first element in names; 0 as in other languages.
 - `rename = identity`: function from the path to the name.
@@ -221,9 +221,9 @@ end
 """
     set_log!(f, state)
 
-`f(level, message)` hears what the library has to say from now on: skipped steps, abandoned meta-updates, options that
-were probably not meant. It runs on the calling task when the call that caused the message is over; what it throws is
-reported as an error of Julia's logging. `nothing` silences.
+Sets the function `f(level, message)` that receives the library's messages: skipped steps, abandoned meta-updates, options
+that are probably unintended. It runs on the calling task when the call that caused the message has returned; its exceptions
+are reported to Julia's logging. `nothing` turns messages off.
 """
 function set_log!(f, state::State)
     locked(state) do handle

@@ -16,7 +16,7 @@ function matched(state::State, model, gradient)
     return arrays, gradients
 end
 
-"Addresses of the parameters; the arrays must be kept by the caller while they are used."
+"Addresses of the parameters; the caller must keep the arrays alive while they are used."
 addresses(state::State, arrays) = Ptr{Cvoid}[address(array, name) for (array, name) in zip(arrays, state.names)]
 
 "Addresses of the gradients; NULL means none. An empty one may be NULL as well."
@@ -29,15 +29,14 @@ gradient_addresses(state::State, gradients) =
         -> (state, model)
 
 One step: updates the arrays of `model` in place. `gradient` mirrors the model, as Zygote's does: NamedTuples (also for
-structs), tuples, arrays, Dicts; `nothing`, or a part that is absent, means that there is no gradient, and the tensors
-below are left as they are. A gradient that is a contiguous array of the parameter's type is used where it lies; any
-other is converted first.
+structs), tuples, arrays, Dicts; where it is `nothing` or absent there is no gradient, and the tensors below are not
+updated. A gradient that is a contiguous array of the parameter's type is used in place; any other is converted first.
 
-`grad_scale`: the gradients are this many times too large. `params_changed = true`: the parameters were changed by
-somebody else since the last step. [`report`](@ref) tells what the step did, for example that it was skipped.
+`grad_scale`: loss scale, by which the gradients are divided. `params_changed = true`: the parameters were changed by other
+code since the last step. [`report`](@ref) returns the report of the step, for example that it was skipped.
 
-On a CUDA device `wait = false` leaves the step to the stream: `model` and `gradient` must not be freed before it is done,
-for which `report` waits. `grad_scale` may be an array of one Float32 in device memory, read when the step runs, and so
+On a CUDA device `wait = false` only enqueues the step: `model` and `gradient` must stay alive until it has run; `report`
+waits for it. `grad_scale` may be an array of one Float32 in device memory, read when the step runs, and so may
 `found_inf`, which skips the step unless it is 0.
 """
 function update!(state::State, model, gradient; grad_scale::Union{Real, AbstractArray{Float32}} = 1,
@@ -70,9 +69,9 @@ const SKIP_REASONS = Dict{Int32, Symbol}(
 """
     report(state)
 
-What the last step did, as a NamedTuple: `step` and `skipped_steps` so far, `grad_norm` (before clipping),
+The report of the last step, as a NamedTuple: `step` and `skipped_steps` so far, `grad_norm` (before clipping),
 `clip_factor`, `skipped`, `skip_reason` (`:none`, `:gradient`, `:parameter`, `:moment`, `:feature`, `:factor`) and
-`nonfinite_tensor`, the name of the first tensor that is not finite, or `nothing`. A step on a device is waited for.
+`nonfinite_tensor`, the name of the first tensor that is not finite, or `nothing`. Waits for a step on a device.
 """
 function report(state::State)
     if state.report === nothing
@@ -91,9 +90,8 @@ end
 """
     observe_gradient!(state, name, gradient)
 
-Announces the gradient of one tensor as soon as the backward pass has it, while it is still in the processor's cache;
-the same array must then be in the gradient of the next [`update!`](@ref), unchanged. Optional, and the same bits
-either way.
+Computes the norms of one tensor's gradient as soon as the backward pass has it, while it is still in the cache. The next
+[`update!`](@ref) must get the same values. Optional; the result has the same bits with and without.
 """
 function observe_gradient!(state::State, name::AbstractString, gradient::AbstractArray)
     tensor = tensor_number(state, name)
@@ -139,7 +137,7 @@ function adjust!(state::State; keywords...)
     group === nothing || group in groups ||
         throw(MetaAdamWError(:not_found, "no param group $group; there are $(length(groups))"))
 
-    # Everything or nothing: each change knows how to undo what came before it.
+    # All changes or none: each undoes the previous ones if it fails.
     undo = Function[]
     try
         for (name, getter, setter) in ((:lr, learning_rates, Raw.maw_set_lr),
@@ -166,9 +164,9 @@ end
 """
     freeze!(state, what = everything)
 
-From now on the tensors that `what` names get no gradient: neither their values nor their moments move, and in the
-features their gradients count as 0. `what` is a path (`"layers.1"`, all that is below), a Regex, or a function of the
-name. [`thaw!`](@ref) undoes it. What is frozen is not part of a checkpoint.
+From now on the tensors that `what` names get no gradient: their values and moments do not change, and in the features their
+gradients count as 0. `what` is a path (`"layers.1"`, all that is below), a Regex, or a function of the
+name. [`thaw!`](@ref) undoes it. Checkpoints do not record which tensors are frozen.
 """
 freeze!(state::State, what = name -> true) = mark_frozen!(state, what, true)
 
@@ -191,7 +189,7 @@ end
 """
     reset!(state; moments = false, attention = false)
 
-Starts anew: the moments and all step counts, the attention module as the seed made it, or both.
+Resets the moments and all step counts, the attention module to its initial values, or both.
 """
 function reset!(state::State; moments::Bool = false, attention::Bool = false)
     what = (moments ? Raw.MAW_RESET_MOMENTS : 0) | (attention ? Raw.MAW_RESET_ATTENTION : 0)

@@ -1,4 +1,4 @@
-# The walk over a model and, beside it, its gradient: which arrays are parameters, in which order, under which names.
+# Traverses a model and its gradient in parallel: which arrays are parameters, in which order, under which names.
 #
 #   node                                  what is done
 #   DenseArray of Float32, Float64,
@@ -22,7 +22,7 @@ const Plain = Union{Nothing, Missing, Number, AbstractString, AbstractChar, Symb
 
 const DEEPEST = 1_000
 
-"Where a node is. The names are put together only when somebody asks."
+"The path of a node. The name is built only when it is needed."
 struct Path
     parent::Union{Path, Nothing}
     key::Union{Symbol, Int, String}
@@ -42,8 +42,8 @@ spelled(::Nothing, ::Int) = "parameters"     # the model is an array itself
 """
     trainable(x)
 
-The part of `x` that is trained: `x` itself, or a NamedTuple of some of its fields. To be overloaded for a type that
-holds arrays which are none of the optimizer's business (running statistics):
+The part of `x` that is trained: `x` itself, or a NamedTuple of some of its fields. Overload it for a type with arrays that
+are not trained (running statistics):
 
     MetaAdamW.trainable(layer::BatchNorm) = (scale = layer.scale, bias = layer.bias)
 """
@@ -52,13 +52,13 @@ trainable(x) = x
 """
     unwrap(gradient)
 
-What an automatic differentiation hands out as the gradient of a node, as arrays, NamedTuples, tuples, Dicts, structs or
-`nothing`. To be overloaded for types of its own; here a `Ref(x)` (Zygote's for mutable structs) is opened.
+The gradient of a node from automatic differentiation, as arrays, NamedTuples, tuples, Dicts, structs or `nothing`. Overload it
+for other types; here a `Ref(x)` (Zygote's for mutable structs) is unwrapped.
 """
 unwrap(gradient) = gradient
 unwrap(gradient::Base.RefValue) = unwrap(gradient[])
 
-"What a walk finds: an entry for each distinct array, in order."
+"The result of a walk: an entry for each distinct array, in order."
 struct Walk
     trainable::Any                          # function
     gradient_type::Any                      # function: a parameter's type -> its gradient's
@@ -72,19 +72,19 @@ end
 
 function walk(model, gradient = nothing; trainable = trainable, gradient_type = identity, first_index = 1)
     found = Walk(trainable, gradient_type, first_index, [], [], [], [], IdDict{Any, Int}())
-    visit!(found, model, gradient, nothing)
+    collect_arrays!(found, model, gradient, nothing)
     return found
 end
 
 place(found::Walk, path) = spelled(path, found.first_index)
 
-function visit!(found::Walk, x, dx, path)
+function collect_arrays!(found::Walk, x, dx, path)
     if x isa Plain
         return
     elseif x isa DenseArray && is_element(eltype(x))
         leaf!(found, x, dx, path)
     elseif x isa Wrapper && is_element(eltype(x))
-        visit!(found, parent(x), parent_gradient(found, x, unwrap(dx), path), path)
+        collect_arrays!(found, parent(x), parent_gradient(found, x, unwrap(dx), path), path)
     elseif x isa Union{SubArray, Base.ReinterpretArray} && is_element(eltype(x)) && contiguous(x)
         leaf!(found, x, dx, path)
     elseif x isa AbstractArray{<:Number}
@@ -97,7 +97,7 @@ function visit!(found::Walk, x, dx, path)
     return
 end
 
-"Whether the elements lie in memory one behind the other, in order."
+"Whether the elements are contiguous in memory, in order."
 function contiguous(x::AbstractArray)
     x isa StridedArray || return false
     expected = 1
@@ -160,7 +160,7 @@ function branch!(found::Walk, x, dx, path)
         check_kind(found, x, dx, path, AbstractDict)
         check_keys(found, x, dx, dx === nothing ? () : keys(dx), keys(x), path)
         for key in sort!(collect(keys(part)), by = string)
-            visit!(found, part[key], dx === nothing ? nothing : get(dx, key, nothing), below(path, string(key)))
+            collect_arrays!(found, part[key], dx === nothing ? nothing : get(dx, key, nothing), below(path, string(key)))
         end
     elseif x isa Union{Tuple, AbstractArray}
         check_kind(found, x, dx, path, Union{Tuple, AbstractArray})
@@ -168,18 +168,18 @@ function branch!(found::Walk, x, dx, path)
             "the gradient of $(place(found, path)) has $(length(dx)) elements, the model $(length(x))"))
         for (number, index) in enumerate(eachindex(x))
             x isa AbstractArray && !isassigned(x, index) && continue
-            visit!(found, part[index], dx === nothing ? nothing : dx[number], below(path, number))
+            collect_arrays!(found, part[index], dx === nothing ? nothing : dx[number], below(path, number))
         end
     elseif part isa NamedTuple
         check_fields(found, x, dx, path)
         for name in keys(part)
-            visit!(found, part[name], field_gradient(dx, name), below(path, name))
+            collect_arrays!(found, part[name], field_gradient(dx, name), below(path, name))
         end
     else
         check_fields(found, x, dx, path)
         for name in fieldnames(typeof(part))
             isdefined(part, name) || continue
-            visit!(found, getfield(part, name), field_gradient(dx, name), below(path, name))
+            collect_arrays!(found, getfield(part, name), field_gradient(dx, name), below(path, name))
         end
     end
     return
@@ -211,18 +211,18 @@ end
 """
     address(array)
 
-The address of an array's first element. To be overloaded for arrays in a device's memory:
+The address of an array's first element. Overload it for arrays in device memory:
 
     MetaAdamW.address(x::CuArray) = reinterpret(Ptr{Cvoid}, pointer(x))
 """
 address(x::AbstractArray{T}) where {T} = Ptr{Cvoid}(Base.unsafe_convert(Ptr{T}, x))
 
-"The same; `name` is told where there is none."
+"The same; the error names `name` if the array has no address."
 function address(x::AbstractArray, name)
     isempty(x) && return C_NULL
     try
         return address(x)
     catch
-        throw(ArgumentError("$name is a $(typeof(x)): nobody knows its address in memory"))
+        throw(ArgumentError("$name is a $(typeof(x)): its address in memory is unknown"))
     end
 end

@@ -1,4 +1,4 @@
-# What several themes use.
+# Helpers of several tests.
 
 "A little model: names layers.1.weight, layers.1.bias, head."
 new_model(::Type{T} = Float32) where {T} = (

@@ -1,5 +1,5 @@
-# The extension for Optimisers.jl, which cannot be installed here: its syntax, and its methods against a stand-in that
-# has the names and signatures of Optimisers.jl 0.4.8 and ChainRulesCore.
+# The extension for Optimisers.jl, which needs a later Julia: its syntax, and its methods against a stand-in with the names
+# and signatures of Optimisers.jl 0.4.8 and ChainRulesCore.
 
 const EXTENSION = joinpath(@__DIR__, "..", "ext", "MetaAdamWOptimisersExt.jl")
 

@@ -30,7 +30,7 @@ end
     @test vec(MetaAdamW.attention(state, "encoder.layers.0.linear1.bias")) == 1:16
     @test throws(() -> MetaAdamW.set_attention!(state, "encoder.layers.0.linear1.weight", permutedims(other)),
                  DimensionMismatch, "has size")
-    @test fails(() -> MetaAdamW.attention(state, "nobody"), :not_found, "nobody")
+    @test fails(() -> MetaAdamW.attention(state, "unknown"), :not_found, "unknown")
     @test fails(() -> MetaAdamW.set_attention!(state, "output_proj.bias", fill(NaN, 4)), :invalid_argument)
     # Row-major on the C side: the first row comes first.
     first_row = Vector{Float64}(undef, length(other))
@@ -52,7 +52,7 @@ end
         @test MetaAdamW.attention(state, name) ≈ values .- 1e-2 .* MetaAdamW.meta_gradient(state, name)
     end
     @test length(MetaAdamW.meta_gradient(state, "alpha")) == length(MetaAdamW.groups(state))
-    @test fails(() -> MetaAdamW.meta_gradient(state, "nobody"), :not_found)
+    @test fails(() -> MetaAdamW.meta_gradient(state, "unknown"), :not_found)
 end
 
 @testset "an error shows status and message" begin

@@ -31,7 +31,7 @@ end
     end
     GC.gc()
     GC.gc()
-    @test true # what can be told: it does not crash
+    @test true # that it does not crash
 end
 
 @testset "the garbage collector may come at any time" begin

@@ -1,8 +1,8 @@
-# What the library says.
+# Messages of the library.
 
 nan_gradient() = (head = fill(NaN32, 4),)
 
-@testset "messages are heard on the calling task, when the call is over" begin
+@testset "messages arrive on the calling task, when the call has returned" begin
     model = new_model()
     heard = []
     note(level, message) = push!(heard, (level, message, current_task()))

@@ -27,7 +27,7 @@ attention_bits(state) = MetaAdamW.attention(state)
     @test result.evaluations == length(requests) && result.loss_train ≈ first(quadratic(model, TARGETS.train_1))
     @test snapshot(model) == before && attention_bits(state) != attention
     @test !MetaAdamW.meta_due(state)
-    # It did move the parameters on trial, asked for all batches, and numbered its requests.
+    # It made a trial step, asked for all batches, and numbered its requests.
     @test length(unique(values)) > 1 && Set(r.batch for r in requests) == Set(keys(TARGETS))
     @test [r.id for r in requests] == 1:length(requests)
     @test all(r -> r.replay == 0 || requests[r.replay].batch === r.batch, requests)
@@ -55,7 +55,7 @@ end
     @test e isa DomainError && e.val == at
     @test snapshot(model) == before && attention_bits(state) == attention
     @test MetaAdamW.meta_result(state).outcome === :aborted
-    # It goes on as if nothing had been.
+    # Training continues as before.
     MetaAdamW.update!(state, model, last(quadratic(model, 3)))
     @test MetaAdamW.meta_update!(r -> answer(model, r), state, model).outcome === :updated
 end

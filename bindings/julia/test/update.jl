@@ -127,7 +127,7 @@ end
     @test throws(() -> MetaAdamW.observe_gradient!(new_state(tied), "b", ones(Float32, 4)), ArgumentError, "shared")
 end
 
-@testset "parameters that somebody else changed" begin
+@testset "parameters that other code changed" begin
     model = new_model()
     state = new_state(model; rule = MetaAdamW.Rule(verify_params = true))
     MetaAdamW.update!(state, model, last(quadratic(model, 1)))
@@ -157,7 +157,7 @@ end
 
 @testset "groups: the first that fits, the rest by the rule" begin
     model = new_model()
-    groups = ["layers.1.bias" => (lr = 1,), :layers => (lr = 2,), (name -> name == "nobody") => (lr = 3,)]
+    groups = ["layers.1.bias" => (lr = 1,), :layers => (lr = 2,), (name -> name == "unknown") => (lr = 3,)]
     state = new_state(model; groups = groups)
     @test MetaAdamW.tensor_names(state) == ["head", "layers.1.bias", "layers.1.weight"]
     @test MetaAdamW.learning_rates(state) == [5e-4, 1, 2]

@@ -119,11 +119,11 @@ end
 end
 
 @testset "scalars and empty arrays" begin
-    model = (scale = fill(2.0), nobody = zeros(Float32, 0, 3), w = Float32[1])
+    model = (scale = fill(2.0), empty = zeros(Float32, 0, 3), w = Float32[1])
     state = new_state(model)
-    MetaAdamW.update!(state, model, (scale = fill(1.0), nobody = zeros(Float32, 0, 3), w = Float32[1]))
+    MetaAdamW.update!(state, model, (scale = fill(1.0), empty = zeros(Float32, 0, 3), w = Float32[1]))
     @test model.scale[] < 2 && MetaAdamW.report(state).step == 1
-    MetaAdamW.update!(state, model, (scale = nothing, nobody = nothing, w = Float32[1]))
+    MetaAdamW.update!(state, model, (scale = nothing, empty = nothing, w = Float32[1]))
     @test MetaAdamW.report(state).step == 2
 end
 

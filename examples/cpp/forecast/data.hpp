@@ -21,7 +21,7 @@ struct Sample {
     float next;                      // what is to be predicted
 };
 
-// Numbers of windows, somewhere else in memory.
+// Indices of windows, stored elsewhere.
 struct Numbers {
     std::size_t const *first, *last;
 
@@ -35,7 +35,8 @@ class Random {
   public:
     explicit Random(std::uint64_t seed) : state_(seed) {}
 
-    // For one purpose in one epoch: nothing but the seed and these says what comes, so a run can go on from any epoch.
+    // For one purpose in one epoch: its numbers depend only on the seed and these, so a run can be resumed at any
+    // epoch.
     Random(std::uint64_t seed, std::uint64_t epoch, std::uint64_t purpose)
         : state_(Random(Random(seed).bits() + epoch).bits() + purpose) {}
 
@@ -100,10 +101,10 @@ inline Series csv(std::string const& file, std::string const& column) {
     return series;
 }
 
-// Who sees which windows, in the order of time:
+// The windows, in the order of time:
 //     first 70 %  training: both optimizers; also B1 and B2 of the meta-updates
-//     next 10 %   held out: the validation batches of the meta-updates; AdamW has no use for them
-//     last 20 %   validation: no optimizer sees it; what is printed and drawn is measured here
+//     next 10 %   held out: the validation batches of the meta-updates; AdamW does not use them
+//     last 20 %   validation: no optimizer uses it; printed and drawn losses are measured here
 struct Data {
     std::vector<Sample> windows;
     std::vector<std::size_t> train, held_out, validation;

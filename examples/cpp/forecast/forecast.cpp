@@ -1,15 +1,15 @@
 // Forecasts a series from the 96 values before, with a small network (mlp.hpp) that is trained twice by libmetaadamw:
 // as plain AdamW (modulation = false) and as MetaAdamW, from the same start and on the same batches, for a few seeds.
-// Then it shows what came out, whoever is ahead.
+// Then it prints the results of both.
 //
 //     forecast [--csv FILE --column NAME] [--epochs N] [--seeds N] [--lr X] [--interval N]
 //              [--log FILE] [--svg FILE] [--save DIR [--every N] [--until N]] [--resume DIR]
 //
 // --log writes losses and the optimizers' dumps (JSON lines; log.hpp); --svg draws them with examples/plot.rs. --save
-// keeps every run, --resume goes on with them (keep.hpp); --until stops a run of --epochs before its end.
+// saves every run, --resume continues them (keep.hpp); --until stops a run of --epochs early.
 //
-// Which windows are for what stands in data.hpp. No optimizer sees the validation windows; but the best epoch is chosen
-// there, and AdamW's default learning rate was, which flatters both. So the last epoch's MSE is printed too.
+// data.hpp says which windows are used for what. No optimizer uses the validation windows; but the best epoch is chosen
+// there, and AdamW's default learning rate was, which favors both. So the last epoch's MSE is printed too.
 #include <metaadamw.hpp>
 
 #include <algorithm>
@@ -41,7 +41,7 @@ struct Settings {
     std::string csv, column, log, svg, save, resume;
     std::size_t epochs = 60, seeds = 5;
     std::size_t every = 10, until = 0;  // epochs; 0: all
-    double lr = 2e-3;  // AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3, 4e-3 on the CO₂ figures; MetaAdamW gets no tuning
+    double lr = 2e-3;  // AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3, 4e-3 on the CO₂ figures; MetaAdamW is not tuned
     std::size_t interval = 15;  // steps between two meta-updates
 };
 
@@ -55,7 +55,7 @@ metaadamw::Optimizer make_optimizer(Mlp& net, bool modulation, std::uint64_t see
     options.total_steps = settings.epochs * steps_per_epoch;
     options.meta_interval = settings.interval;
     options.meta_warmup = steps_per_epoch;
-    options.threads = 1;  // 10,433 parameters are not worth a second one
+    options.threads = 1;  // 10,433 parameters are too few for a second thread
 
     std::vector<metaadamw::Tensor> tensors;
     for (std::size_t l = 0; l < net.layers.size(); l++) {
@@ -66,15 +66,15 @@ metaadamw::Optimizer make_optimizer(Mlp& net, bool modulation, std::uint64_t see
         tensors.push_back({name + ".bias", layer.bias.data(), layer.bias_gradient.data(), {layer.outputs}});
     }
     for (auto& tensor : tensors)
-        tensor.layer_kind(metaadamw::LayerKind::linear);  // "layers.0" does not tell
+        tensor.layer_kind(metaadamw::LayerKind::linear);  // "layers.0" does not say it
 
     metaadamw::Optimizer optimizer{options};
     optimizer.add_param_group(metaadamw::ParamGroup{}.lr(settings.lr), tensors);
     return optimizer;
 }
 
-// Answers the library's questions: the loss, and often the gradient, at the parameters that it has just written into
-// the network's buffers. A request with `replay` wants an earlier batch again; here each kind has one batch anyway.
+// Answers the library's requests: the loss, and often the gradient, at the parameters now in the network's buffers. A
+// request with `replay` wants the batch of an earlier request; here each kind has only one batch.
 metaadamw::MetaResult meta_update(metaadamw::Optimizer& optimizer, Mlp& net, Data const& data, Random& random) {
     auto train = data.train, held_out = data.held_out;
     random.draw(train, 2 * BATCH);  // one draw, so that the two training batches are disjoint
@@ -88,7 +88,7 @@ metaadamw::MetaResult meta_update(metaadamw::Optimizer& optimizer, Mlp& net, Dat
     });
 }
 
-// The factors change with every step; kept is their mean over an epoch.
+// The factors change with every step; their mean over an epoch is stored.
 void note_factors(Run& run, std::vector<metaadamw::Factors> const& factors, std::size_t step, std::size_t steps) {
     run.alpha.resize(factors.size());
     run.beta.resize(factors.size());
@@ -104,7 +104,7 @@ void note_factors(Run& run, std::vector<metaadamw::Factors> const& factors, std:
     }
 }
 
-// What all runs share.
+// Shared by all runs.
 struct Task {
     Settings settings;
     Series series;
@@ -134,7 +134,7 @@ Run train(bool modulation, std::uint64_t seed, Task& task) {
     task.progress.skip(run.epochs());
 
     for (std::size_t epoch = run.epochs() + 1; epoch <= settings.until; epoch++) {
-        // Both optimizers get the same batches, and a resumed run those that it would have had.
+        // Both optimizers get the same batches, and a resumed run those of the uninterrupted one.
         Random order_random(seed, epoch, 0), meta_random(seed, epoch, 1);
         auto order = data.train;
         order_random.draw(order, order.size());
@@ -148,7 +148,7 @@ Run train(bool modulation, std::uint64_t seed, Task& task) {
             if (optimizer.meta_due())
                 run.meta_updates = meta_update(optimizer, net, data, meta_random).updates;
             run.seconds += cpu_seconds_now() - start;
-            // One seed's every step, for the picture, is enough.
+            // For the picture the steps of one seed are enough.
             if (task.log.wanted() && modulation && seed == 1 && step + 1 < steps)
                 task.log.state(run, epoch, optimizer.dump_state());
         }
@@ -290,13 +290,13 @@ void forecast(Settings const& settings) {
               Progress(2 * settings.seeds * settings.until)};
     Data const& data = task.data;
     if (!settings.svg.empty())
-        plot_tool();  // if it is missing, better now than after the training
+        plot_tool();  // so that a missing tool is found before the training
     std::printf("libmetaadamw %s. %s: %zu values, windows of %zu: %zu to train, %zu held out, %zu to validate\n",
                 metaadamw::version().c_str(), series.name.c_str(), series.values.size(), WINDOW, data.train.size(),
                 data.held_out.size(), data.validation.size());
     std::fflush(stdout);
 
-    // Every core takes the next run from the list; AdamW and MetaAdamW of a seed stand side by side in it.
+    // Each thread takes the next run from the list, in which AdamW and MetaAdamW of a seed are adjacent.
     std::vector<Run> runs[2] = {std::vector<Run>(settings.seeds), std::vector<Run>(settings.seeds)};
     std::atomic<std::size_t> next{0};
     auto const work = [&] {

@@ -1,10 +1,10 @@
-// Runs that outlive the program. Of each run, the last saved epoch is a folder, complete because it gets its name last:
+// Saved runs. The last saved epoch of each run is a folder, which is renamed to its final name when it is complete:
 //     DIR/MetaAdamW-1/epoch-20/optimizer.safetensors  the library's checkpoint
-//                              parameters.f32         the network, floats as they stand in memory
-//                              history                what came out so far, as text; floats in hexadecimal, so exact
+//                              parameters.f32         the network, floats as in memory
+//                              history                the results so far, as text; floats in hexadecimal, so exact
 //                              log.jsonl              the run's lines of the log
-// A resumed run equals an uninterrupted one to the last bit if --epochs is the same: the share of the plan that is done
-// is one of the statistics from which the factors come.
+// A resumed run has the same bits as an uninterrupted one if --epochs is the same: the fraction of all steps that are
+// done is one of the features.
 #pragma once
 
 #include <unistd.h>
@@ -26,7 +26,7 @@
 #include "mlp.hpp"
 #include "run.hpp"
 
-// FNV-1a: says whether a run was on the same series.
+// FNV-1a, to check that a run was on the same series.
 inline std::uint64_t fingerprint(std::vector<float> const& values) {
     std::uint64_t hash = 0xcbf29ce484222325u;
     for (float const value : values) {
@@ -41,7 +41,7 @@ class Keep {
     using path = std::filesystem::path;
 
   public:
-    // Both folders may be empty names, and the same.
+    // Both folders may be empty names, or the same.
     Keep(std::string const& save, std::string const& resume, std::uint64_t series)
         : save_(save), resume_(resume), series_(series) {
         namespace fs = std::filesystem;
@@ -54,7 +54,7 @@ class Keep {
             throw std::runtime_error(save + ": not empty; resume its runs, or save elsewhere");
     }
 
-    // Brings everything to where it was after the last epoch that was saved; changes nothing if none was.
+    // Restores the state after the last saved epoch; changes nothing if there is none.
     void resume(Run& run, Mlp& net, metaadamw::Optimizer& optimizer) const {
         std::size_t const epoch = resume_.empty() ? 0 : newest(folder(resume_, run));
         if (epoch == 0)
@@ -73,7 +73,7 @@ class Keep {
         if (at != bytes.size())
             throw std::runtime_error((from / "parameters.f32").string() + ": too long");
         run.log = read(from / "log.jsonl");
-        // The program's own options hold: more epochs, another learning rate.
+        // The program's own options are used: more epochs, another learning rate.
         optimizer.load((from / "optimizer.safetensors").string(), metaadamw::Load::own_wins);
     }
 
@@ -101,7 +101,7 @@ class Keep {
   private:
     static path folder(path const& all, Run const& run) { return all / (run.name + "-" + std::to_string(run.seed)); }
 
-    // 0 if there is none. Two stay if the program was killed while it removed the older one.
+    // 0 if there is none. There are two if the program was killed while it removed the older one.
     static std::size_t newest(path const& of_run) {
         std::size_t newest = 0;
         if (std::filesystem::is_directory(of_run))
@@ -162,7 +162,7 @@ class Keep {
     void read_history(path const& file, Run& run, std::size_t epochs) const {
         std::istringstream from(read(file));
         std::string word;
-        auto const next = [&] {  // operator>> does not know hexadecimal floats
+        auto const next = [&] {  // operator>> does not read hexadecimal floats
             from >> word;
             return std::strtod(word.c_str(), nullptr);
         };

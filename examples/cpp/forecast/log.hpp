@@ -18,7 +18,7 @@
 
 class Log {
   public:
-    // `file` may be empty. `keep`: runs collect their lines in any case, to be saved with them.
+    // `file` may be empty. `keep`: collect the lines of each run anyway, to be saved with it.
     Log(std::string const& file, bool keep, std::string const& series, std::string const& unit)
         : file_(file), keep_(keep) {
         about_ = ", \"series\": " + quoted(series) + ", \"unit\": " + quoted(unit + "²");
@@ -112,7 +112,7 @@ inline std::string plot_tool() {
     return tool;
 }
 
-// Draws the log. What is wrong the tool says itself.
+// Draws the log. The tool prints its own errors.
 inline void plot(std::string log, std::string svg) {
     std::string tool = plot_tool();
     char* const arguments[] = {&tool[0], &log[0], &svg[0], nullptr};

@@ -1,5 +1,5 @@
-// The "engine": a perceptron with tanh, forward and backward pass written out, in float32. It knows nothing of the
-// optimizer: parameters and gradients are plain buffers that whoever likes may change.
+// The "engine": a perceptron with tanh, forward and backward pass written out, in float32. It does not
+// depend on the optimizer: parameters and gradients are plain buffers.
 #pragma once
 
 #include <algorithm>

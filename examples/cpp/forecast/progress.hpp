@@ -1,4 +1,4 @@
-// One line that says how far all runs together are; on a terminal it is written over itself.
+// Prints the progress of all runs together, on one line that is overwritten on a terminal.
 #pragma once
 
 #include <time.h>
@@ -14,7 +14,7 @@ inline double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Of the calling thread alone, so that what else the machine does is not counted.
+// CPU time of the calling thread, so that other work on the machine is not counted.
 inline double cpu_seconds_now() {
     timespec now{};
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -25,7 +25,7 @@ class Progress {
   public:
     explicit Progress(std::size_t epochs) : all_(epochs) {}
 
-    // Any thread, for epochs that an earlier call of the program has done.
+    // Any thread, for epochs done by an earlier run of the program.
     void skip(std::size_t epochs) {
         std::lock_guard<std::mutex> const lock(mutex_);
         skipped_ += epochs;

@@ -1,4 +1,4 @@
-// What a run gives, epoch by epoch.
+// Results of a run, epoch by epoch.
 #pragma once
 
 #include <algorithm>

@@ -1,12 +1,12 @@
-// Forecast forecasts the weekly CO₂ concentration at Mauna Loa from the 96 weeks before, with a small network (mlp.go) that
-// is trained twice by libmetaadamw: as plain AdamW and as MetaAdamW, from the same start and on the same batches, for a few
-// seeds. It is examples/c/forecast.c in Go.
+// Forecast forecasts the weekly CO₂ concentration at Mauna Loa from the 96 weeks before, with a small network (mlp.go)
+// that is trained twice by libmetaadamw: as plain AdamW and as MetaAdamW, from the same start and on the same batches,
+// for a few seeds. It is examples/c/forecast.c in Go.
 //
 //	go run . [-epochs N] [-seeds N] [-data FILE]
 //
-// Who sees which windows, in the order of time: the first 70 % are for training, the next 10 % are held out for the
-// validation batches of the meta-updates, and on the last 20 %, which no optimizer sees, the MSE printed is measured after
-// every epoch. What that flatters, forecast.c says.
+// The windows, in the order of time: the first 70 % are for training, the next 10 % are held out for the validation
+// batches of the meta-updates, and on the last 20 %, which no optimizer uses, the printed MSE is measured after every
+// epoch. See forecast.c for what that favors.
 package main
 
 import (
@@ -27,8 +27,8 @@ const (
 	metaInterval = 15
 )
 
-// series is cut into windows, each minus its last value (the series rises, its changes hardly do), divided by the training
-// windows' standard deviation. The mean stays: a prediction of 0 is "as last week".
+// series is cut into windows, each minus its last value (the series rises, its changes hardly do), divided by the
+// training windows' standard deviation. The mean stays: a prediction of 0 is "as last week".
 type series struct {
 	weeks                      int
 	windows                    []sample
@@ -36,7 +36,7 @@ type series struct {
 	ppm2                       float64 // one unit of the network's squared error in ppm²
 }
 
-// readSeries reads the figures from the C header that has them.
+// readSeries reads the data from the C header.
 func readSeries(path string) (*series, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -105,7 +105,7 @@ func newOptimizer(modulation bool, seed uint64, totalSteps, metaWarmup int) (*me
 		TotalSteps:        totalSteps,
 		MetaInterval:      metaInterval,
 		MetaWarmup:        metaWarmup,
-		Threads:           1, // 10,433 parameters are not worth a second one
+		Threads:           1, // 10,433 parameters are too few for a second thread
 	})
 	if err != nil {
 		return nil, err
@@ -116,13 +116,13 @@ func newOptimizer(modulation bool, seed uint64, totalSteps, metaWarmup int) (*me
 			metaadamw.Tensor{Name: fmt.Sprintf("layers.%d.weight", l), Shape: []int{width[l+1], width[l]}, LayerKind: metaadamw.LayerLinear},
 			metaadamw.Tensor{Name: fmt.Sprintf("layers.%d.bias", l), Shape: []int{width[l+1]}, LayerKind: metaadamw.LayerLinear})
 	}
-	// AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3 and 4e-3; MetaAdamW gets no tuning of its own.
+	// AdamW's best of 3e-4, 5e-4, 1e-3, 2e-3 and 4e-3; MetaAdamW is not tuned.
 	_, err = optimizer.AddParamGroup(metaadamw.ParamGroup{LR: new(2e-3)}, described...)
 	return optimizer, err
 }
 
-// metaUpdate answers the library's questions: the loss, and often the gradient, at the parameters that it has just written
-// into the network's slices. A request with Replay wants an earlier batch again; here each kind has one batch anyway.
+// metaUpdate answers the library's requests: the loss, and often the gradient, at the parameters now in the network's
+// slices. A request with Replay wants the batch of an earlier request; here each kind has only one batch.
 func (s *series) metaUpdate(optimizer *metaadamw.Optimizer, net *mlp, random *random) error {
 	train, heldOut := countUp(s.train, 0), countUp(s.heldOut, s.train)
 	shuffle(train, 2*batch, random) // one draw, so that the training batches are disjoint
@@ -148,7 +148,7 @@ func (s *series) run(modulation bool, seed uint64, epochs int) (out outcome, err
 	stepsPerEpoch := s.train / batch // a last, smaller batch is left out
 	net := newMLP(seed)
 	order, validation := countUp(s.train, 0), countUp(s.validation, s.train+s.heldOut)
-	orderRandom, metaRandom := random(seed), random(^seed) // apart, so that both optimizers get the same batches
+	orderRandom, metaRandom := random(seed), random(^seed) // separate, so that both optimizers get the same batches
 
 	start := time.Now()
 	optimizer, err := newOptimizer(modulation, seed, epochs*stepsPerEpoch, stepsPerEpoch)

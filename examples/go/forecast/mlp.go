@@ -2,8 +2,9 @@ package main
 
 import "math"
 
-// The "engine": a perceptron 96-64-64-1 with tanh, forward and backward pass written out, in float32. It knows nothing of
-// the optimizer: parameters and gradients are plain slices that whoever likes may change. As examples/c/mlp.h, sum by sum.
+// The "engine": a perceptron 96-64-64-1 with tanh, forward and backward pass written out, in float32. It does not
+// depend on the optimizer: parameters and gradients are plain slices. Same operations in the same order as
+// examples/c/mlp.h.
 
 const (
 	inputs  = 96

@@ -1,18 +1,20 @@
-//! The meta-update's passes: copies of θ and gradients, θ′ and its neighbours, products with what θ′ is made of.
+//! The meta-update's passes: copies of θ and gradients, θ′ and perturbed points, products with the derivatives of θ′.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
 
 use super::chunks::Chunk;
 use super::kernels::adamw::Scalars;
-use super::kernels::load_store::{Read, Write};
+use super::kernels::load_store::{Elements, ElementsMut};
 use super::kernels::meta::{
-    DRIFT, Difference, KeptProbeKernel, MovedKernel, Origin, ProbeKernel, STAY, STEP, StrideKernel, Way,
+    ChunkCotangent, DirectionNormKernel, DirectionOf, Origin, PerturbationSource, Point, ProbeKernel,
+    StorePerturbationKernel, Trial, TrialKernel,
 };
-use super::kernels::number::{Float, Number};
-use super::step_passes::{gradient, sums_with};
+use super::kernels::number::Float;
+use super::kernels::tile::run;
+use super::step_passes::{WantedSums, gradient, gradient_sums};
 use super::storage::Storage;
-use super::{Cpu, Kind, Shared, State, by_dtype, drive, from};
+use super::{Cpu, State, SyncPointers, TensorTypes, chunk_mut, chunk_start, with_compute_type};
 use crate::backend::{
     Alignment, Cotangent, Direction, GradientSlot, MetaPasses, PerturbedPoint, Projection, TrialStep,
 };
@@ -23,117 +25,155 @@ use crate::model::groups::Tensor;
 use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::stats::GradientSums;
 
-/// What a meta-update holds beside what is always kept: θ, and two vectors with the gradients' dtypes.
+/// A meta-update's memory: a copy of θ, and two vectors with the gradients' dtypes.
 ///
-/// These are g and g′. But where a gradient has the type that is computed in, what is made of them takes their places as
-/// soon as it can: r that of g′ from θ′ on, the stride along w that of g once w is known. Nothing is then computed twice.
-/// Not so for a forward difference, which is taken from g′.
+/// These are g and g′. But where a gradient has the type that is computed in, they are replaced as soon as possible: g′ by r,
+/// which is known with θ′, and g by the perturbation r·w, once w is known. So nothing is computed twice. A forward
+/// difference needs g′ itself.
 #[derive(Debug)]
 pub struct MetaStorage {
-    saved: Storage,
-    kept: [Option<Storage>; 2],
+    params: Storage,
+    gradients: [Option<Storage>; 2],
     forward: bool,
 }
 
 impl MetaStorage {
-    /// One optimizer's options decide what is kept, so that every meta-update of it can use the same memory.
-    fn new(tensors: &[Tensor], kept: &[GradientSlot], forward: bool) -> Result<Self> {
-        let mut storage =
-            Self { saved: Storage::zeros(tensors.iter().map(Tensor::bytes))?, kept: [None, None], forward };
-        for slot in kept {
-            storage.kept[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::gradient_bytes))?);
+    /// `slots` and `forward` follow from an optimizer's options, so all of its meta-updates can use the same memory.
+    fn new(tensors: &[Tensor], slots: &[GradientSlot], forward: bool) -> Result<Self> {
+        let params = Storage::zeros(tensors.iter().map(Tensor::bytes))?;
+        let mut gradients = [None, None];
+        for slot in slots {
+            gradients[*slot as usize] = Some(Storage::zeros(tensors.iter().map(Tensor::gradient_bytes))?);
         }
-        Ok(storage)
+        Ok(Self { params, gradients, forward })
     }
 
-    /// Lets the system have all of it; false where it must be given back instead.
-    fn lend(&mut self) -> bool {
-        self.saved.lend() && self.kept.iter_mut().flatten().all(Storage::lend)
-    }
-
-    /// The kept gradient's buffer, or NULL, which no kernel reads.
-    fn kept(&self, slot: GradientSlot, tensor: usize) -> *mut c_void {
-        self.kept[slot as usize].as_ref().map_or(std::ptr::null_mut(), |kept| kept.pointer(tensor))
+    /// [`Storage::advise_free`] of all of it; false where it must be given back instead.
+    fn advise_free(&mut self) -> bool {
+        self.params.advise_free() && self.gradients.iter_mut().flatten().all(Storage::advise_free)
     }
 }
 
-/// What the kernels start from, for a pass's threads.
+/// What the kernels read and write beside the host's buffers, for a pass's threads.
 #[derive(Clone, Copy)]
 struct View<'a> {
     state: State<'a>,
     meta: &'a MetaStorage,
 }
 
-// SAFETY: as for `Shared`: a chunk belongs to one thread.
+// SAFETY: as for `SyncPointers`.
 unsafe impl Sync for View<'_> {}
 
-impl View<'_> {
-    fn kept(&self, slot: GradientSlot, chunk: Chunk, kind: Kind) -> Read {
-        Read { at: from(self.meta.kept(slot, chunk.tensor), kind.grad, chunk), dtype: kind.grad }
-    }
-
-    /// Whether r and the stride are kept.
-    fn keeps_ratio(&self, kind: Kind) -> bool {
-        !self.meta.forward && kind.grad == kind.dtype.compute() && self.meta.kept.iter().all(Option::is_some)
-    }
-
-    fn origin<T: Float>(&self, chunk: Chunk, kind: Kind, trial: &TrialStep) -> Origin<T> {
-        Origin {
-            p: self.state.weights(kind, chunk, self.meta.saved.pointer(chunk.tensor)),
-            g: self.kept(GradientSlot::Train1, chunk, kind),
-            moments: self.state.moments(kind, chunk),
-            s: scalars(trial, kind),
+impl<'a> View<'a> {
+    /// A chunk of a stored gradient, or of what replaced it; nothing if this meta-update stores none.
+    ///
+    /// # Safety
+    /// For `'a` nobody else touches it.
+    unsafe fn stored_mut(&self, slot: GradientSlot, chunk: Chunk, types: TensorTypes) -> ElementsMut<'a> {
+        match &self.meta.gradients[slot as usize] {
+            // SAFETY: `MetaStorage::new` took storage of the gradients' sizes and dtypes; the caller promises the rest.
+            Some(storage) => unsafe { chunk_mut(storage.pointer(chunk.tensor), types.grad, chunk) },
+            None => ElementsMut::F32(&mut []),
         }
     }
 
-    fn way<T>(&self, chunk: Chunk, kind: Kind, g2: Option<Read>, direction: &Direction) -> Way<T> {
-        Way {
-            g: self.kept(GradientSlot::Train1, chunk, kind),
-            g2,
-            train1: direction.train1,
-            train2: direction.train2,
-            compute: PhantomData,
+    /// The same, to be read.
+    ///
+    /// # Safety
+    /// For `'a` nobody writes it.
+    unsafe fn stored(&self, slot: GradientSlot, chunk: Chunk, types: TensorTypes) -> Elements<'a> {
+        match &self.meta.gradients[slot as usize] {
+            // SAFETY: as in `stored_mut`.
+            Some(storage) => unsafe {
+                let first = chunk_start(storage.pointer(chunk.tensor), types.grad, chunk);
+                Elements::new(first, types.grad, chunk.len)
+            },
+            None => Elements::NONE,
         }
+    }
+
+    /// Whether r and the perturbation replace the stored gradients.
+    fn replaces_gradients(&self, types: TensorTypes) -> bool {
+        !self.meta.forward && types.grad == types.param.compute() && self.meta.gradients.iter().all(Option::is_some)
+    }
+
+    /// # Safety
+    /// For `'a` nobody else touches the chunk.
+    unsafe fn origin<T: Float>(&self, chunk: Chunk, types: TensorTypes, step: &TrialStep) -> Origin<'a, T> {
+        // SAFETY: `MetaStorage::new` took storage of the parameters' sizes and dtypes; the caller promises the rest.
+        unsafe {
+            Origin {
+                param: self.state.param(types, chunk, self.meta.params.pointer(chunk.tensor)),
+                g: self.stored(GradientSlot::Train1, chunk, types),
+                moments: self.state.moments(types, chunk),
+                s: scalars(step, types),
+                trial: match step {
+                    TrialStep::None => Trial::None,
+                    TrialStep::Gradient(_) => Trial::Gradient,
+                    TrialStep::Moments(_) => Trial::Moments,
+                },
+            }
+        }
+    }
+
+    /// The point, r being stored.
+    ///
+    /// # Safety
+    /// As for [`Self::origin`]; r, that is [`Self::replaces_gradients`], was stored.
+    unsafe fn stored_point<T: Float>(&self, chunk: Chunk, types: TensorTypes, step: &TrialStep) -> Point<'a, T> {
+        // SAFETY: as in `origin`.
+        let (param, ratio) = unsafe {
+            let param = self.state.param(types, chunk, self.meta.params.pointer(chunk.tensor));
+            (param, self.stored(GradientSlot::Train2, chunk, types))
+        };
+        let ratio = (*step != TrialStep::None).then(|| T::in_place(ratio).expect("r has the type that is computed in"));
+        Point::Stored { param, s: scalars(step, types), ratio }
+    }
+
+    /// Stores a chunk of the host's gradient, 0 where it has none, and returns it.
+    ///
+    /// # Safety
+    /// For `'a` nobody else touches the stored gradient's chunk.
+    unsafe fn store(
+        &self,
+        host: Option<Elements<'a>>,
+        slot: GradientSlot,
+        chunk: Chunk,
+        types: TensorTypes,
+    ) -> Option<Elements<'a>> {
+        // The whole chunk at once: the system's copy then does not read the lines that it overwrites.
+        // SAFETY: that is what the caller promises.
+        match (unsafe { self.stored_mut(slot, chunk, types) }, host) {
+            (ElementsMut::F32(to), Some(Elements::F32(g))) => to.copy_from_slice(g),
+            (ElementsMut::F64(to), Some(Elements::F64(g))) => to.copy_from_slice(g),
+            (ElementsMut::BF16(to), Some(Elements::BF16(g))) | (ElementsMut::F16(to), Some(Elements::F16(g))) => {
+                to.copy_from_slice(g);
+            }
+            (ElementsMut::F32(to), _) => to.fill(0.0),
+            (ElementsMut::F64(to), _) => to.fill(0.0),
+            (ElementsMut::BF16(to) | ElementsMut::F16(to), _) => to.fill(0),
+        }
+        host
     }
 }
 
 /// A chunk of the host's gradient, if it has one.
-fn present(host: *const c_void, chunk: Chunk, kind: Kind) -> Option<Read> {
-    (!host.is_null()).then(|| gradient(host, chunk, kind))
+///
+/// # Safety
+/// It has the tensor's size and dtype and is not written for `'a`.
+unsafe fn present<'a>(host: *const c_void, chunk: Chunk, types: TensorTypes) -> Option<Elements<'a>> {
+    // SAFETY: that is what the caller promises.
+    (!host.is_null()).then(|| unsafe { gradient(host, chunk, types) })
 }
 
-/// A tensor that stays has none: its kernels do not read them.
-fn scalars<T: Float>(trial: &TrialStep, kind: Kind) -> Scalars<T> {
+/// Of a tensor with θ′ = θ they are not used.
+fn scalars<T: Float>(step: &TrialStep, types: TensorTypes) -> Scalars<T> {
     const UNUSED: Coefficients =
         Coefficients { gradient: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step_size: 0.0, decay: 0.0, key: 0 };
-    match trial {
-        TrialStep::Gradient(c) | TrialStep::Moments(c) => Scalars::new(c, kind.is_short()),
-        TrialStep::None => Scalars::new(&UNUSED, kind.is_short()),
+    match step {
+        TrialStep::Gradient(c) | TrialStep::Moments(c) => Scalars::new(c, types.has_low_precision()),
+        TrialStep::None => Scalars::new(&UNUSED, types.has_low_precision()),
     }
-}
-
-/// Chooses the kernel's MODE by trial the tensor trials.
-macro_rules! by_move {
-    ($trial:expr, $MODE:ident => $call:expr) => {
-        match $trial {
-            TrialStep::None => {
-                const $MODE: u8 = STAY;
-                $call
-            }
-            TrialStep::Gradient(_) => {
-                const $MODE: u8 = STEP;
-                $call
-            }
-            TrialStep::Moments(_) => {
-                const $MODE: u8 = DRIFT;
-                $call
-            }
-        }
-    };
-}
-
-fn output(host: *mut c_void, chunk: Chunk, kind: Kind) -> Write {
-    Write { at: from(host, kind.dtype, chunk), dtype: kind.dtype }
 }
 
 impl Cpu {
@@ -142,15 +182,18 @@ impl Cpu {
     }
 
     /// Copies parameters chunk by chunk.
-    fn copy(&self, from: Shared<*mut c_void>, to: Shared<*mut c_void>) {
+    fn copy_params(&self, from: SyncPointers<*mut c_void>, to: SyncPointers<*mut c_void>) {
         self.pass(
             |_| true,
-            |chunk, kind| {
-                let place = |base| output(base, chunk, kind);
-                let (from, to) = (place(from.at(chunk.tensor)), place(to.at(chunk.tensor)));
-                // SAFETY: both are buffers of the tensor's size and dtype (host's, checked, and ours) and do not overlap; a
-                // chunk belongs to one thread.
-                unsafe { Read { at: from.at, dtype: kind.dtype }.copy_to(to, 0, chunk.len) };
+            |chunk, types| {
+                let bytes = chunk.len * types.param.size();
+                let start = |base| chunk_start(base, types.param, chunk).cast::<u8>();
+                // SAFETY: one is the host's, which the checker found to have the tensor's size and dtype, the other is our
+                // copy with the same; they do not overlap, and a chunk belongs to one thread.
+                unsafe {
+                    let from = std::slice::from_raw_parts(start(from.of(chunk.tensor)), bytes);
+                    std::slice::from_raw_parts_mut(start(to.of(chunk.tensor)), bytes).copy_from_slice(from);
+                }
                 []
             },
         );
@@ -162,39 +205,40 @@ impl MetaPasses for Cpu {
         &mut self,
         tensors: &[Tensor],
         params: CheckedParams,
-        kept: &[GradientSlot],
+        slots: &[GradientSlot],
         forward: bool,
     ) -> Result<()> {
-        let storage = match self.lent.take() {
-            Some(lent) => MetaStorage { forward, ..lent },
-            None => MetaStorage::new(tensors, kept, forward)?,
+        let storage = match self.free_meta.take() {
+            Some(storage) => MetaStorage { forward, ..storage },
+            None => MetaStorage::new(tensors, slots, forward)?,
         };
-        let p = Shared(params.pointers());
-        let saved = Shared(storage.saved.pointers());
-        self.copy(p, saved);
+        self.copy_params(SyncPointers(params.pointers()), SyncPointers(storage.params.pointers()));
         self.meta = Some(storage);
         Ok(())
     }
 
     fn restore_params(&mut self, params: CheckedParams) {
-        let p = Shared(params.pointers());
-        let saved = Shared(self.view().meta.saved.pointers());
-        self.copy(saved, p);
+        let saved = SyncPointers(self.view().meta.params.pointers());
+        self.copy_params(saved, SyncPointers(params.pointers()));
     }
 
     fn end_meta(&mut self) {
-        self.lent = self.meta.take().and_then(|mut meta| meta.lend().then_some(meta));
+        self.free_meta = self.meta.take().and_then(|mut meta| meta.advise_free().then_some(meta));
     }
 
     fn store_train1_gradient(&mut self, grads: CheckedGrads, out: &mut [GradientSums]) {
-        let (view, host, zeros) = (self.view(), Shared(grads.pointers()), self.zeros);
+        let (view, host, zeros) = (self.view(), SyncPointers(grads.pointers()), self.zeros);
         self.pass(
             |_| true,
-            |chunk, kind| {
-                let Some(g) = view.keep(host.at(chunk.tensor), GradientSlot::Train1, chunk, kind) else {
-                    return [0.0; 3];
+            |chunk, types| {
+                // SAFETY: the checker found the gradients to have the tensors' sizes and dtypes; a chunk belongs to one
+                // thread.
+                let (g, moments) = unsafe {
+                    let g = present(host.of(chunk.tensor), chunk, types);
+                    (view.store(g, GradientSlot::Train1, chunk, types), view.state.moments(types, chunk))
                 };
-                sums_with(g, view.state.moments(kind, chunk).first(), chunk, kind, zeros)
+                let wanted = WantedSums { first_moment: false, zeros };
+                g.map_or([0.0; 4], |g| gradient_sums(g, Some(moments.m.as_elements()), chunk, types, wanted))
             },
         );
         for tensor in self.tensors().filter(|&t| grads.has(t)) {
@@ -204,37 +248,43 @@ impl MetaPasses for Cpu {
     }
 
     fn write_trial_params(&mut self, params: CheckedParams, trials: &[TrialStep], out: &mut [f64]) {
-        let (view, p) = (self.view(), Shared(params.pointers()));
+        let (view, host) = (self.view(), SyncPointers(params.pointers()));
         self.pass(
             |_| true,
-            |chunk, kind| {
-                let trial = &trials[chunk.tensor];
-                let ratio = view.keeps_ratio(kind).then(|| view.kept(GradientSlot::Train2, chunk, kind).to_write());
-                by_dtype!(kind, T => by_move!(trial, MODE => {
-                    let origin = view.origin::<T>(chunk, kind, trial);
-                    let out = output(p.at(chunk.tensor), chunk, kind);
-                    // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
-                    unsafe { drive(chunk, MovedKernel::<T, MODE> { origin, ratio, out }) }
-                }))
+            |chunk, types| {
+                let step = &trials[chunk.tensor];
+                // SAFETY: the checker found the parameters to have the tensors' sizes and dtypes; a chunk belongs to one
+                // thread.
+                let (mut ratio, out) = unsafe {
+                    let ratio = view.replaces_gradients(types).then(|| view.stored_mut(GradientSlot::Train2, chunk, types));
+                    (ratio, chunk_mut(host.of(chunk.tensor), types.param, chunk))
+                };
+                with_compute_type!(types, T => {
+                    // SAFETY: as above.
+                    let origin = unsafe { view.origin::<T>(chunk, types, step) };
+                    let ratio = ratio.as_mut().map(|r| T::in_place_mut(r).expect("it has the type that is computed in"));
+                    run(TrialKernel { origin, ratio, out }, chunk.len)
+                })
             },
         );
-        self.totals(out);
+        self.first_totals(out);
     }
 
     fn gradient_alignment(&mut self, grads: CheckedGrads, out: &mut [Alignment]) {
-        let (view, host) = (self.view(), Shared(grads.pointers()));
+        let (view, host) = (self.view(), SyncPointers(grads.pointers()));
         self.pass(
             |_| true,
-            |chunk, kind| {
-                let host = host.at(chunk.tensor);
-                let g2 = if view.keeps_ratio(kind) {
-                    present(host, chunk, kind)
-                } else {
-                    view.keep(host, GradientSlot::Train2, chunk, kind)
+            |chunk, types| {
+                // SAFETY: as in `store_train1_gradient`.
+                let (g, g2) = unsafe {
+                    let mut g2 = present(host.of(chunk.tensor), chunk, types);
+                    if !view.replaces_gradients(types) {
+                        g2 = view.store(g2, GradientSlot::Train2, chunk, types);
+                    }
+                    (view.stored(GradientSlot::Train1, chunk, types), g2)
                 };
-                g2.map_or([0.0; 3], |g2| {
-                    sums_with(g2, view.kept(GradientSlot::Train1, chunk, kind), chunk, kind, false)
-                })
+                let wanted = WantedSums { first_moment: false, zeros: false };
+                g2.map_or([0.0; 4], |g2| gradient_sums(g2, Some(g), chunk, types, wanted))
             },
         );
         for (tensor, out) in out.iter_mut().enumerate() {
@@ -244,28 +294,36 @@ impl MetaPasses for Cpu {
     }
 
     fn direction_norm_squared(&mut self, grads: CheckedGrads, directions: &[Direction], out: &mut [f64]) {
-        let (view, host) = (self.view(), Shared(grads.pointers()));
+        let (view, host) = (self.view(), SyncPointers(grads.pointers()));
         self.pass(
             |_| true,
-            |chunk, kind| {
-                let (g2, direction) = (present(host.at(chunk.tensor), chunk, kind), &directions[chunk.tensor]);
-                // SAFETY: our buffers and the host's have the tensor's size and the dtypes of its kind.
-                by_dtype!(kind, T => unsafe { drive::<_, 1>(chunk, view.way::<T>(chunk, kind, g2, direction)) })
+            |chunk, types| {
+                // SAFETY: as in `store_train1_gradient`.
+                let (g, g2) = unsafe {
+                    (view.stored(GradientSlot::Train1, chunk, types), present(host.of(chunk.tensor), chunk, types))
+                };
+                let direction = DirectionOf { g, g2, factors: directions[chunk.tensor] };
+                with_compute_type!(types, T => {
+                    run(DirectionNormKernel::<T> { direction, compute: PhantomData }, chunk.len)
+                })
             },
         );
-        self.totals(out);
+        self.first_totals(out);
     }
 
     fn store_direction(&mut self, grads: CheckedGrads, directions: &[Direction], radius: f64) {
-        let (view, host) = (self.view(), Shared(grads.pointers()));
+        let (view, host) = (self.view(), SyncPointers(grads.pointers()));
         self.pass(
-            |tensor| view.keeps_ratio(self.kinds[tensor]),
-            |chunk, kind| {
-                let (g2, direction) = (present(host.at(chunk.tensor), chunk, kind), &directions[chunk.tensor]);
-                by_dtype!(kind, T => {
-                    let way = view.way::<T>(chunk, kind, g2, direction);
-                    // SAFETY: as above; g has type T.
-                    unsafe { drive(chunk, StrideKernel { way, radius }) }
+            |tensor| view.replaces_gradients(self.types[tensor]),
+            |chunk, types| {
+                let factors = directions[chunk.tensor];
+                // SAFETY: as in `store_train1_gradient`.
+                let (mut g, g2) = unsafe {
+                    (view.stored_mut(GradientSlot::Train1, chunk, types), present(host.of(chunk.tensor), chunk, types))
+                };
+                with_compute_type!(types, T => {
+                    let g = T::in_place_mut(&mut g).expect("such gradients have the type that is computed in");
+                    run(StorePerturbationKernel::<T> { g, g2, factors, radius }, chunk.len)
                 })
             },
         );
@@ -275,100 +333,110 @@ impl MetaPasses for Cpu {
         &mut self,
         params: CheckedParams,
         trials: &[TrialStep],
-        neighbour: PerturbedPoint,
-        made: &mut [f64],
+        point: PerturbedPoint,
+        step_products: &mut [f64],
     ) {
-        self.probe::<false, true>(None, Some((params, neighbour)), trials);
-        self.made(neighbour, made);
+        self.probe(None, Some((params, point)), trials);
+        self.step_products(point, step_products);
     }
 
     fn project(&mut self, grads: CheckedGrads, x: Cotangent, trials: &[TrialStep], out: &mut [Projection]) {
-        self.probe::<true, false>(Some((grads, x)), None, trials);
+        self.probe(Some((grads, x)), None, trials);
         self.projections(x, out);
     }
 
     fn project_and_write_perturbed(
         &mut self,
-        look: (CheckedGrads, Cotangent),
+        (grads, x): (CheckedGrads, Cotangent),
         params: CheckedParams,
         trials: &[TrialStep],
-        neighbour: PerturbedPoint,
-        (projections, made): (&mut [Projection], &mut [f64]),
+        point: PerturbedPoint,
+        (projections, step_products): (&mut [Projection], &mut [f64]),
     ) {
-        self.probe::<true, true>(Some(look), Some((params, neighbour)), trials);
-        self.projections(look.1, projections);
-        self.made(neighbour, made);
+        self.probe(Some((grads, x)), Some((params, point)), trials);
+        self.projections(x, projections);
+        self.step_products(point, step_products);
     }
 }
 
-impl View<'_> {
-    /// Keeps a chunk of the host's gradient, 0 where it has none, and answers it.
-    fn keep(&self, host: *const c_void, slot: GradientSlot, chunk: Chunk, kind: Kind) -> Option<Read> {
-        let kept = self.kept(slot, chunk, kind).to_write();
-        let g = present(host, chunk, kind);
-        // All at once: the system's copy then does not read the lines that it overwrites.
-        // SAFETY: both have the tensor's size and the same dtype; a chunk belongs to one thread.
-        unsafe {
-            match g {
-                Some(g) => g.copy_to(kept, 0, chunk.len),
-                None => kept.at.cast::<u8>().write_bytes(0, chunk.len * kind.grad.size()),
+/// What a probe reads and writes, for a pass's threads.
+#[derive(Clone, Copy)]
+struct Probe<'a> {
+    view: View<'a>,
+    cotangent: Option<(SyncPointers<'a, *const c_void>, Cotangent)>,
+    perturb: Option<(SyncPointers<'a, *mut c_void>, PerturbedPoint<'a>)>,
+}
+
+impl<'a> Probe<'a> {
+    /// x of a chunk.
+    ///
+    /// # Safety
+    /// The checker found the host's gradients to have the tensors' sizes and dtypes; for `'a` nobody writes the chunk.
+    unsafe fn cotangent(&self, chunk: Chunk, types: TensorTypes) -> Option<ChunkCotangent<'a>> {
+        let (host, x) = self.cotangent?;
+        // SAFETY: that is what the caller promises.
+        let host = unsafe { present(host.of(chunk.tensor), chunk, types) };
+        Some(match x {
+            Cotangent::Gradient(_) => ChunkCotangent::Gradient(host),
+            Cotangent::GradientDifference { host: factor, train2: train2_factor } => {
+                // SAFETY: that is what the caller promises.
+                let train2 = unsafe { self.view.stored(GradientSlot::Train2, chunk, types) };
+                ChunkCotangent::Difference { host, factor, train2, train2_factor }
             }
+        })
+    }
+
+    /// Where θ′ and the perturbation of a chunk come from, and the host's parameter.
+    ///
+    /// # Safety
+    /// The checker found the host's parameters to have the tensors' sizes and dtypes; for `'a` nobody else touches the
+    /// chunk.
+    unsafe fn kernel<T: Float>(&self, chunk: Chunk, types: TensorTypes, step: &TrialStep) -> ProbeKernel<'a, T> {
+        let (view, replaced) = (self.view, self.view.replaces_gradients(types));
+        // SAFETY: that is what the caller promises; where gradients are replaced, the passes before stored r and the
+        // perturbation.
+        unsafe {
+            let point = if replaced {
+                view.stored_point(chunk, types, step)
+            } else {
+                Point::Computed(view.origin(chunk, types, step))
+            };
+            let perturb = self.perturb.map(|(params, PerturbedPoint { directions, radius })| {
+                let g = view.stored(GradientSlot::Train1, chunk, types);
+                let source = if replaced {
+                    let perturbation = T::in_place(g).expect("it has the type that is computed in");
+                    PerturbationSource::Stored { perturbation, sign: T::round(radius.signum()) }
+                } else {
+                    let g2 = Some(view.stored(GradientSlot::Train2, chunk, types));
+                    let direction = DirectionOf { g, g2, factors: directions[chunk.tensor] };
+                    PerturbationSource::Computed { direction, radius }
+                };
+                (source, chunk_mut(params.of(chunk.tensor), types.param, chunk))
+            });
+            ProbeKernel { point, cotangent: self.cotangent(chunk, types), perturb }
         }
-        g
     }
 }
 
 impl Cpu {
-    /// The pass behind the products and the neighbours.
-    fn probe<const LOOK: bool, const VISIT: bool>(
+    /// The pass behind the products and the perturbed points.
+    fn probe(
         &self,
-        look: Option<(CheckedGrads, Cotangent)>,
-        visit: Option<(CheckedParams, PerturbedPoint)>,
+        project: Option<(CheckedGrads, Cotangent)>,
+        perturb: Option<(CheckedParams, PerturbedPoint)>,
         trials: &[TrialStep],
     ) {
-        let view = self.view();
-        let host = look.map(|(grads, _)| Shared(grads.pointers()));
-        let x = look.map(|(_, x)| x);
-        let params = visit.map(|(params, _)| Shared(params.pointers()));
-        let (directions, radius) = visit.map_or((&[][..], 0.0), |(_, to)| (to.directions, to.radius));
+        let probe = Probe {
+            view: self.view(),
+            cotangent: project.map(|(grads, x)| (SyncPointers(grads.pointers()), x)),
+            perturb: perturb.map(|(params, point)| (SyncPointers(params.pointers()), point)),
+        };
         self.pass(
             |_| true,
-            |chunk, kind| {
-                let trial = &trials[chunk.tensor];
-                let host = host.and_then(|host| present(host.at(chunk.tensor), chunk, kind));
-                let out = params.map_or(std::ptr::null_mut(), |params| params.at(chunk.tensor));
-                let out = output(out, chunk, kind);
-                let kept = |slot| view.kept(slot, chunk, kind);
-                // SAFETY, everywhere: our buffers and the host's have the tensor's size and the dtypes of its kind; what
-                // is not there is not read.
-                by_dtype!(kind, T => {
-                    if !view.keeps_ratio(kind) {
-                        let difference = match x {
-                            Some(Cotangent::GradientDifference { host, train2: factor }) => {
-                                Some(Difference { host, train2: kept(GradientSlot::Train2), factor })
-                            }
-                            _ => None,
-                        };
-                        let direction = directions.get(chunk.tensor).copied().unwrap_or_default();
-                        let way = view.way(chunk, kind, Some(kept(GradientSlot::Train2)), &direction);
-                        return by_move!(trial, MODE => {
-                            let origin = view.origin::<T>(chunk, kind, trial);
-                            // SAFETY: as above.
-                            unsafe { drive(chunk, ProbeKernel::<T, MODE, LOOK, VISIT> { origin, host, difference, way, radius, out }) }
-                        });
-                    }
-                    let Origin { p, s, .. } = view.origin::<T>(chunk, kind, trial);
-                    let (ratio, stride) = (kept(GradientSlot::Train2), kept(GradientSlot::Train1));
-                    let sign = <T as Number>::round(radius.signum());
-                    // SAFETY: as above; r and the stride have type T.
-                    unsafe {
-                        if *trial == TrialStep::None {
-                            drive(chunk, KeptProbeKernel::<T, false, LOOK, VISIT> { p, s, ratio, host, stride, sign, out })
-                        } else {
-                            drive(chunk, KeptProbeKernel::<T, true, LOOK, VISIT> { p, s, ratio, host, stride, sign, out })
-                        }
-                    }
-                })
+            |chunk, types| {
+                let step = &trials[chunk.tensor];
+                // SAFETY: `CheckedGrads` and `CheckedParams` are made by the checker; a chunk belongs to one thread.
+                with_compute_type!(types, T => run(unsafe { probe.kernel::<T>(chunk, types, step) }, chunk.len))
             },
         );
     }
@@ -384,16 +452,16 @@ impl Cpu {
         }
     }
 
-    /// ⟨δ, w⟩ from ⟨δ, stride⟩.
-    fn made(&self, neighbour: PerturbedPoint, out: &mut [f64]) {
+    /// ⟨δ, w⟩ from ⟨δ, radius·w⟩.
+    fn step_products(&self, point: PerturbedPoint, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [_, _, with_stride] = self.chunks.total(tensor);
-            *out = with_stride / neighbour.radius;
+            let [_, _, with_perturbation] = self.chunks.total(tensor);
+            *out = with_perturbation / point.radius;
         }
     }
 
     /// The first sum of every tensor.
-    fn totals(&self, out: &mut [f64]) {
+    fn first_totals(&self, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
             [*out] = self.chunks.total(tensor);
         }

@@ -1,5 +1,5 @@
 //! The backend on host memory: chunks × threads × instruction sets.
-#![allow(unsafe_code, reason = "turns checked host pointers into kernels' pointers; each use says why it holds")]
+#![allow(unsafe_code, reason = "makes slices of checked host pointers; each use says who checked")]
 
 mod arch;
 mod chunks;
@@ -14,8 +14,7 @@ use std::ffi::c_void;
 use std::ops::Range;
 
 use self::chunks::{Chunk, Chunks};
-use self::kernels::load_store::{Moments, Read, Weights};
-use self::kernels::tile::{Drive, Tiles};
+use self::kernels::load_store::{ElementsMut, Moments, Param, ParamPrecision};
 use self::meta_passes::MetaStorage;
 use self::storage::Storage;
 use self::threads::Threads;
@@ -23,71 +22,70 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
-use crate::numeric::simd;
 
 pub use self::chunks::CHUNK;
 pub use self::process::generation;
 pub use self::threads::THREAD_NAME;
 
-/// Below so many elements a fork and a join cost more than they bring; the caller's thread does the work.
+/// Models with fewer elements are handled by the caller's thread alone: a fork and a join would cost more than they save.
 const SMALL: usize = 1 << 18;
 
 /// Moments and passes on host memory.
 #[derive(Debug)]
 pub struct Cpu {
-    kinds: Vec<Kind>,
+    types: Vec<TensorTypes>,
     exp_avg: Storage,
     exp_avg_sq: Storage,
     /// Masters or remainders.
     masters: Storage,
     chunks: Chunks,
     threads: Threads,
-    /// Whether `enhanced` features want zeros counted.
+    /// Whether `enhanced` features need zeros counted.
     zeros: bool,
     /// One a tensor.
-    of_m: Vec<OfM>,
+    first_moment_sums: Vec<FirstMomentSum>,
     meta: Option<MetaStorage>,
-    /// The last meta-update's memory, lent to the system: fresh pages would cost more than their use.
-    lent: Option<MetaStorage>,
+    /// The last meta-update's memory, which the system may take (MADV_FREE). Fresh pages would cost more than their use.
+    free_meta: Option<MetaStorage>,
 }
 
-/// What became of a tensor's Σ m². Whoever changes m but by an update has the sums of the state taken before the next.
+/// Where a tensor's Σ m² is. Whoever changes m other than by an update has the sums of the state taken before the next one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum OfM {
-    /// It was told with the other sums of the state.
-    Told,
+enum FirstMomentSum {
+    /// With the other sums of the state.
+    InStateSums,
     /// It was taken with the gradient's sums.
-    Summed(f64),
-    /// An update left it for the next gradient's sums.
-    Left,
+    WithGradientSums(f64),
+    /// Not taken yet: an update left it to the next gradient's sums.
+    Pending,
 }
 
-/// What a tensor's elements are.
+/// The types of a tensor's elements.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
-    dtype: DType,
+struct TensorTypes {
+    param: DType,
     grad: DType,
     moments: DType,
     precision: Precision,
 }
 
-/// Lets a pass's closure carry raw pointers to the pool's threads.
+/// One pointer a tensor, for a pass's threads.
 #[derive(Clone, Copy)]
-struct Shared<'a, P>(&'a [P]);
+struct SyncPointers<'a, P>(&'a [P]);
 
-// SAFETY: each chunk is handled by one thread, and chunks of a pass do not share elements.
-unsafe impl<P> Sync for Shared<'_, P> {}
+// SAFETY: a thread uses a pointer only for the elements of its chunk, and chunks of a pass do not share elements.
+unsafe impl<P> Sync for SyncPointers<'_, P> {}
 
-impl<P: Copy> Shared<'_, P> {
-    fn at(&self, tensor: usize) -> P {
+impl<P: Copy> SyncPointers<'_, P> {
+    fn of(&self, tensor: usize) -> P {
         self.0[tensor]
     }
 }
 
-/// Calls `$call::<T>` with the type that the tensor is computed in.
-macro_rules! by_dtype {
-    ($kind:expr, $T:ident => $call:expr) => {
-        match $kind.dtype.compute() {
+/// Evaluates `$call` with `$T` as the type that the tensor is computed in.
+macro_rules! with_compute_type {
+    ($types:expr, $T:ident => $call:expr) => {
+        match $types.param.compute() {
             DType::F64 => {
                 type $T = f64;
                 $call
@@ -100,16 +98,7 @@ macro_rules! by_dtype {
     };
 }
 
-use by_dtype;
-
-/// Runs one kernel over one chunk.
-///
-/// # Safety
-/// The kernel's pointers start at the chunk's first element in buffers of its tensor's size and dtype.
-unsafe fn drive<K: Tiles<N>, const N: usize>(chunk: Chunk, kernel: K) -> [f64; N] {
-    // SAFETY: the caller's promise; a chunk belongs to one thread.
-    simd::run(unsafe { Drive::new(kernel, chunk.len) })
-}
+use with_compute_type;
 
 impl Cpu {
     /// Moments of 0 for these tensors.
@@ -121,24 +110,24 @@ impl Cpu {
         let masters = |t: &Tensor| t.master_dtype().map_or(0, |dtype| t.numel * dtype.size());
         let small = tensors.iter().map(|t| t.numel).sum::<usize>() < SMALL;
         Ok(Self {
-            kinds: tensors.iter().map(Kind::new).collect(),
+            types: tensors.iter().map(TensorTypes::new).collect(),
             exp_avg: Storage::zeros(tensors.iter().map(moments))?,
             exp_avg_sq: Storage::zeros(tensors.iter().map(moments))?,
             masters: Storage::zeros(tensors.iter().map(masters))?,
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
             threads: Threads::new(if small { 1 } else { threads }),
             zeros,
-            of_m: vec![OfM::Told; tensors.len()],
+            first_moment_sums: vec![FirstMomentSum::InStateSums; tensors.len()],
             meta: None,
-            lent: None,
+            free_meta: None,
         })
     }
 
-    /// One pass: `work` on every chunk of the tensors that `wanted` names, in any order, its sums into the slots.
+    /// One pass: `work` on every chunk of the `wanted` tensors, in any order, its sums into the slots.
     fn pass<const N: usize>(
         &self,
         wanted: impl Fn(usize) -> bool + Sync,
-        work: impl Fn(Chunk, Kind) -> [f64; N] + Sync,
+        work: impl Fn(Chunk, TensorTypes) -> [f64; N] + Sync,
     ) {
         self.pass_over(0..self.chunks.len(), wanted, work);
     }
@@ -147,22 +136,22 @@ impl Cpu {
         &self,
         range: Range<usize>,
         wanted: impl Fn(usize) -> bool + Sync,
-        work: impl Fn(Chunk, Kind) -> [f64; N] + Sync,
+        work: impl Fn(Chunk, TensorTypes) -> [f64; N] + Sync,
     ) {
-        let (chunks, kinds) = (&self.chunks, &self.kinds);
+        let (chunks, types) = (&self.chunks, &self.types);
         self.threads.run(range, chunks.len(), |i| {
             let chunk = chunks.get(i);
             if wanted(chunk.tensor) {
-                chunks.put(i, work(chunk, kinds[chunk.tensor]));
+                chunks.put(i, work(chunk, types[chunk.tensor]));
             }
         });
     }
 
     fn tensors(&self) -> Range<usize> {
-        0..self.kinds.len()
+        0..self.types.len()
     }
 
-    /// What is kept, for a pass's threads.
+    /// The tensors' state, for a pass's threads.
     fn state(&self) -> State<'_> {
         State { exp_avg: &self.exp_avg, exp_avg_sq: &self.exp_avg_sq, masters: &self.masters }
     }
@@ -170,29 +159,29 @@ impl Cpu {
 
 impl Backend for Cpu {}
 
-impl Kind {
-    /// Whether moments or gradients have 16 bits.
-    fn is_short(self) -> bool {
-        self.dtype != DType::F64 && (self.grad.is_half() || self.moments.is_half())
-    }
-
-    /// Whether Σ m² is taken with the gradient's sums and momentum, a pass that waits for memory, and not by the update,
-    /// which calculates. Float32's has time for both. `zeros`: whether they are counted.
-    fn sums_m_early(self, zeros: bool) -> bool {
-        self.is_short() && !zeros
-    }
-
+impl TensorTypes {
     fn new(tensor: &Tensor) -> Self {
         Self {
-            dtype: tensor.spec.dtype,
+            param: tensor.spec.dtype,
             grad: tensor.spec.grad_dtype,
             moments: tensor.moment_dtype,
             precision: tensor.precision,
         }
     }
+
+    /// Whether moments or gradients have 16 bits.
+    fn has_low_precision(self) -> bool {
+        self.param != DType::F64 && (self.grad.is_half() || self.moments.is_half())
+    }
+
+    /// Whether Σ m² is taken with the gradient's sums and momentum, in a pass that waits for memory, and not by the update,
+    /// which computes. Float32's update has time for both. `zeros`: whether they are counted.
+    fn sums_first_moment_early(self, zeros: bool) -> bool {
+        self.has_low_precision() && !zeros
+    }
 }
 
-/// What the backend keeps of each tensor.
+/// The backend's state of each tensor.
 #[derive(Clone, Copy)]
 struct State<'a> {
     exp_avg: &'a Storage,
@@ -200,31 +189,58 @@ struct State<'a> {
     masters: &'a Storage,
 }
 
-// SAFETY: as for `Shared`.
+// SAFETY: as for `SyncPointers`.
 unsafe impl Sync for State<'_> {}
 
-/// Where a chunk begins in a buffer of elements of this type.
-fn from(base: *mut c_void, dtype: DType, chunk: Chunk) -> *mut c_void {
-    // `wrapping_byte_add` only to stay safe: the chunk lies inside its tensor.
+/// The first element of a chunk in a buffer of elements of this type.
+fn chunk_start(base: *mut c_void, dtype: DType, chunk: Chunk) -> *mut c_void {
+    // `wrapping_byte_add` only because it is safe: the chunk lies inside its tensor.
     base.wrapping_byte_add(chunk.start * dtype.size())
 }
 
-impl State<'_> {
-    fn moments(&self, kind: Kind, chunk: Chunk) -> Moments {
-        let at = |storage: &Storage| from(storage.pointer(chunk.tensor), kind.moments, chunk);
-        Moments { m: at(self.exp_avg), v: at(self.exp_avg_sq), dtype: kind.moments, short: kind.is_short() }
+/// A chunk of a tensor's buffer.
+///
+/// # Safety
+/// `base` points to a buffer of the tensor's size and of this dtype, and for `'a` nobody else touches the chunk.
+unsafe fn chunk_mut<'a>(base: *mut c_void, dtype: DType, chunk: Chunk) -> ElementsMut<'a> {
+    // SAFETY: the caller promises the buffer, in which the chunk lies.
+    unsafe { ElementsMut::new(chunk_start(base, dtype, chunk), dtype, chunk.len) }
+}
+
+impl<'a> State<'a> {
+    /// A chunk's moments.
+    ///
+    /// # Safety
+    /// For `'a` nobody else touches them.
+    unsafe fn moments(&self, types: TensorTypes, chunk: Chunk) -> Moments<'a> {
+        let (m, v) = (self.exp_avg.pointer(chunk.tensor), self.exp_avg_sq.pointer(chunk.tensor));
+        // SAFETY: `Cpu::new` took storage of the tensors' sizes and moments' dtypes; the caller promises the rest.
+        let [m, v] = unsafe { [chunk_mut(m, types.moments, chunk), chunk_mut(v, types.moments, chunk)] };
+        Moments { m, v, low_precision: types.has_low_precision() }
     }
 
-    fn weights(&self, kind: Kind, chunk: Chunk, host: *mut c_void) -> Weights {
-        let beside = match kind.precision {
-            Precision::Master => DType::F32,
-            _ => kind.dtype,
-        };
-        Weights {
-            host: from(host, kind.dtype, chunk),
-            dtype: kind.dtype,
-            beside: from(self.masters.pointer(chunk.tensor), beside, chunk),
-            precision: kind.precision,
+    /// A chunk's parameter, `model` being that of the host or a copy.
+    ///
+    /// # Safety
+    /// `model` points to a buffer of the tensor's size and dtype, and for `'a` nobody else touches the chunk.
+    unsafe fn param(&self, types: TensorTypes, chunk: Chunk, model: *mut c_void) -> Param<'a> {
+        let beside = |dtype| chunk_start(self.masters.pointer(chunk.tensor), dtype, chunk);
+        // SAFETY: the caller promises the model's buffer; `Cpu::new` took storage of the tensors' sizes for what their
+        // precision needs.
+        unsafe {
+            Param {
+                model: chunk_mut(model, types.param, chunk),
+                precision: match types.precision {
+                    Precision::Nearest => ParamPrecision::Nearest,
+                    Precision::Stochastic => ParamPrecision::Stochastic,
+                    Precision::Master => {
+                        ParamPrecision::Master(std::slice::from_raw_parts_mut(beside(DType::F32).cast(), chunk.len))
+                    }
+                    Precision::Remainder => {
+                        ParamPrecision::Remainder(std::slice::from_raw_parts_mut(beside(types.param).cast(), chunk.len))
+                    }
+                },
+            }
         }
     }
 }

@@ -6,52 +6,55 @@ use std::ops::Range;
 
 use super::chunks::Chunk;
 use super::kernels::adamw::Scalars;
-use super::kernels::step::{
-    DesyncedKernel, GradientKernel, InitMastersKernel, PlainKernel, StateKernel, Step, UpdateKernel,
-};
-use super::{CHUNK, Cpu, Kind, OfM, Read, Shared, State, by_dtype, drive, from};
+use super::kernels::load_store::{Elements, Moments};
+use super::kernels::number::Float;
+use super::kernels::step::{GradientKernel, PlainKernel, StateKernel, Step, UpdateKernel};
+use super::kernels::tile::run;
+use super::{CHUNK, Cpu, FirstMomentSum, State, SyncPointers, TensorTypes, chunk_start, with_compute_type};
 use crate::backend::{Part, StepPasses};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::{DType, Precision};
 use crate::model::host_buffers::{CheckedGradient, CheckedGrads, CheckedParams};
 use crate::model::stats::{GradientSums, StateSums};
 use crate::numeric::half::{self, BF16, F16, Half};
-use crate::numeric::stochastic_rounding::{Noise, SPAN, Use};
+use crate::numeric::stochastic_rounding::{RoundingBits, SPAN, Use};
 
 const _: () = assert!(CHUNK == SPAN, "a chunk has one key of random bits");
 
-/// Σ g², Σ g·m, m being any vector, and, if wanted, zeros of a chunk of a gradient.
-pub(super) fn sums_with(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool) -> [f64; 3] {
-    let [square, product, zeros, _] = sums::<true>(g, m, chunk, kind, zeros, false);
-    [square, product, zeros]
+/// Which sums of a chunk of a gradient are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct WantedSums {
+    /// Σ m², with momentum.
+    pub first_moment: bool,
+    /// The number of zeros.
+    pub zeros: bool,
 }
 
-/// The same, and, if wanted, Σ m².
-fn sums<const MOMENTUM: bool>(g: Read, m: Read, chunk: Chunk, kind: Kind, zeros: bool, of_m: bool) -> [f64; 4] {
-    by_dtype!(kind, T => {
-        let (short, compute) = (kind.is_short(), PhantomData);
-        // SAFETY: the host's gradient and our vector have the tensor's size and the dtypes of its kind.
-        unsafe {
-            if zeros {
-                drive(chunk, GradientKernel::<T, MOMENTUM, true> { g, m, short, of_m, compute })
-            } else {
-                drive(chunk, GradientKernel::<T, MOMENTUM, false> { g, m, short, of_m, compute })
-            }
-        }
+/// Σ g², Σ g·m if there is an m, which may be any vector, zeros, and Σ m² of a chunk.
+pub(super) fn gradient_sums(
+    g: Elements<'_>,
+    m: Option<Elements<'_>>,
+    chunk: Chunk,
+    types: TensorTypes,
+    WantedSums { first_moment, zeros }: WantedSums,
+) -> [f64; 4] {
+    let low_precision = types.has_low_precision();
+    with_compute_type!(types, T => {
+        run(GradientKernel::<T> { g, m, low_precision, first_moment, zeros, compute: PhantomData }, chunk.len)
     })
 }
 
 impl Cpu {
     /// The sums of a tensor's gradient, which a pass has just taken.
-    fn told(&mut self, tensor: usize, with_momentum: bool) -> GradientSums {
-        let [square, product, zeros, of_m] = self.chunks.total(tensor);
-        if with_momentum && self.kinds[tensor].sums_m_early(self.zeros) {
-            self.of_m[tensor] = OfM::Summed(of_m);
+    fn total_gradient_sums(&mut self, tensor: usize, with_momentum: bool) -> GradientSums {
+        let [square, product, zeros, first_moment] = self.chunks.total(tensor);
+        if with_momentum && self.types[tensor].sums_first_moment_early(self.zeros) {
+            self.first_moment_sums[tensor] = FirstMomentSum::WithGradientSums(first_moment);
         }
         GradientSums { square, with_momentum: product, zeros }
     }
 
-    /// Takes the sums of the gradients at `host(tensor)` over these chunks of the tensors that are `wanted`.
+    /// Takes the sums of the gradients at `host(tensor)` over these chunks of the `wanted` tensors.
     fn sum_gradients(
         &self,
         chunks: Range<usize>,
@@ -60,40 +63,58 @@ impl Cpu {
         with_momentum: bool,
     ) {
         let (state, zeros) = (self.state(), self.zeros);
-        self.pass_over(chunks, wanted, |chunk, kind| {
-            let (g, m) = (gradient(host(chunk.tensor), chunk, kind), state.moments(kind, chunk).first());
-            if with_momentum {
-                sums::<true>(g, m, chunk, kind, zeros, kind.sums_m_early(zeros))
-            } else {
-                sums::<false>(g, m, chunk, kind, zeros, false)
-            }
+        self.pass_over(chunks, wanted, |chunk, types| {
+            // SAFETY: the checker found the gradient to have the tensor's size and dtype; a chunk belongs to one thread.
+            let (g, moments) = unsafe { (gradient(host(chunk.tensor), chunk, types), state.moments(types, chunk)) };
+            let first_moment = with_momentum && types.sums_first_moment_early(zeros);
+            let m = with_momentum.then(|| moments.m.as_elements());
+            gradient_sums(g, m, chunk, types, WantedSums { first_moment, zeros })
         });
     }
 }
 
 /// A chunk of the host's gradient.
-pub(super) fn gradient(host: *const c_void, chunk: Chunk, kind: Kind) -> Read {
-    Read { at: from(host.cast_mut(), kind.grad, chunk), dtype: kind.grad }
+///
+/// # Safety
+/// It has the tensor's size and dtype and is not written for `'a`.
+pub(super) unsafe fn gradient<'a>(host: *const c_void, chunk: Chunk, types: TensorTypes) -> Elements<'a> {
+    // SAFETY: the caller promises the gradient, in which the chunk lies.
+    unsafe { Elements::new(chunk_start(host.cast_mut(), types.grad, chunk), types.grad, chunk.len) }
 }
 
-/// The host's parameters and gradients, and what is kept, for a pass's threads.
+/// The host's parameters and gradients and the backend's state, for a pass's threads.
 #[derive(Clone, Copy)]
 struct Operands<'a> {
-    params: Shared<'a, *mut c_void>,
-    grads: Shared<'a, *const c_void>,
+    params: SyncPointers<'a, *mut c_void>,
+    grads: SyncPointers<'a, *const c_void>,
     state: State<'a>,
 }
 
-impl Operands<'_> {
-    fn step<T: super::kernels::number::Float>(&self, chunk: Chunk, kind: Kind, c: &Coefficients) -> Step<T> {
-        let noise = |purpose| Noise::new(c.key, chunk.start / CHUNK, purpose);
-        Step {
-            p: self.state.weights(kind, chunk, self.params.at(chunk.tensor)),
-            g: gradient(self.grads.at(chunk.tensor), chunk, kind),
-            moments: self.state.moments(kind, chunk),
-            s: Scalars::new(c, kind.is_short()),
-            noise: [noise(Use::Param), noise(Use::Moments)],
+impl<'a> Operands<'a> {
+    /// A chunk's.
+    ///
+    /// # Safety
+    /// For `'a` nobody else touches the chunk, and the tensor has a gradient.
+    unsafe fn step<T: Float>(&self, chunk: Chunk, types: TensorTypes, c: &Coefficients) -> Step<'a, T> {
+        let random = |purpose| RoundingBits::new(c.key, chunk.start / CHUNK, purpose);
+        // SAFETY: the checker found parameters and gradients to have the tensors' sizes and dtypes and not to overlap; the
+        // caller promises the rest.
+        unsafe {
+            Step {
+                param: self.state.param(types, chunk, self.params.of(chunk.tensor)),
+                g: gradient(self.grads.of(chunk.tensor), chunk, types),
+                moments: self.state.moments(types, chunk),
+                s: Scalars::new(c, types.has_low_precision()),
+                random: [random(Use::Param), random(Use::Moments)],
+                start: 0,
+            }
         }
+    }
+}
+
+impl Cpu {
+    fn operands<'a>(&'a self, params: CheckedParams<'a>, grads: CheckedGrads<'a>) -> Operands<'a> {
+        Operands { params: SyncPointers(params.pointers()), grads: SyncPointers(grads.pointers()), state: self.state() }
     }
 }
 
@@ -105,96 +126,88 @@ impl StepPasses for Cpu {
         wanted: &(dyn Fn(usize) -> bool + Sync),
         out: &mut [GradientSums],
     ) {
-        let g = Shared(grads.pointers());
-        let chosen = |tensor: usize| !g.at(tensor).is_null() && wanted(tensor);
-        self.sum_gradients(0..self.chunks.len(), chosen, |tensor| g.at(tensor), with_momentum);
+        let g = SyncPointers(grads.pointers());
+        let chosen = |tensor: usize| !g.of(tensor).is_null() && wanted(tensor);
+        self.sum_gradients(0..self.chunks.len(), chosen, |tensor| g.of(tensor), with_momentum);
         for tensor in self.tensors().filter(|&t| chosen(t)) {
-            out[tensor] = self.told(tensor, with_momentum);
+            out[tensor] = self.total_gradient_sums(tensor, with_momentum);
         }
     }
 
     fn gradient_sums_of(&mut self, gradient: CheckedGradient, with_momentum: bool) -> GradientSums {
         let (tensor, g) = (gradient.tensor(), [gradient.pointer()]);
-        let g = Shared(&g);
-        self.sum_gradients(self.chunks.of(tensor), |_| true, |_| g.at(0), with_momentum);
-        self.told(tensor, with_momentum)
+        let g = SyncPointers(&g);
+        self.sum_gradients(self.chunks.of(tensor), |_| true, |_| g.of(0), with_momentum);
+        self.total_gradient_sums(tensor, with_momentum)
     }
 
     fn state_sums(&mut self, params: CheckedParams, uninitialized: &[bool], out: &mut [StateSums]) {
         let (state, zeros) = (self.state(), self.zeros);
-        let host = Shared(params.pointers());
+        let host = SyncPointers(params.pointers());
         self.pass(
             |_| true,
-            |chunk, kind| {
-                by_dtype!(kind, T => {
-                    let p = state.weights(kind, chunk, host.at(chunk.tensor));
-                    let p = if uninitialized[chunk.tensor] { p.as_shown() } else { p };
-                    let moments = state.moments(kind, chunk);
-                    let compute = PhantomData;
-                    // SAFETY: the host's parameter and what we keep have the tensor's size and the dtypes of its kind.
-                    unsafe {
-                        if zeros {
-                            drive(chunk, StateKernel::<T, true> { p, moments, compute })
-                        } else {
-                            drive(chunk, StateKernel::<T, false> { p, moments, compute })
-                        }
-                    }
-                })
+            |chunk, types| {
+                // SAFETY: the checker found the parameters to have the tensors' sizes and dtypes; a chunk belongs to one
+                // thread.
+                let (param, moments) =
+                    unsafe { (state.param(types, chunk, host.of(chunk.tensor)), state.moments(types, chunk)) };
+                let param = if uninitialized[chunk.tensor] { param.as_model_param() } else { param };
+                with_compute_type!(types, T => run(StateKernel::<T> { param, moments, zeros, compute: PhantomData }, chunk.len))
             },
         );
         for tensor in self.tensors() {
             out[tensor] = state_sums(self.chunks.total(tensor));
         }
-        self.of_m.fill(OfM::Told);
+        self.first_moment_sums.fill(FirstMomentSum::InStateSums);
     }
 
     fn init_masters(&mut self, params: CheckedParams, wanted: &[bool]) {
-        let (state, host) = (self.state(), Shared(params.pointers()));
+        let (state, host) = (self.state(), SyncPointers(params.pointers()));
         self.pass(
-            |tensor| wanted[tensor] && self.kinds[tensor].precision.has_master(),
-            |chunk, kind| {
-                let kernel = InitMastersKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
-                // SAFETY: the host's parameter and our masters have the tensor's size.
-                unsafe { drive(chunk, kernel) }
+            |tensor| wanted[tensor] && self.types[tensor].precision.has_master(),
+            |chunk, types| {
+                // SAFETY: as in `state_sums`.
+                unsafe { state.param(types, chunk, host.of(chunk.tensor)) }.init_masters();
+                []
             },
         );
     }
 
     fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize> {
-        let (state, host) = (self.state(), Shared(params.pointers()));
-        let has_master = |tensor: usize| wanted[tensor] && self.kinds[tensor].precision == Precision::Master;
-        self.pass(has_master, |chunk, kind| {
-            let kernel = DesyncedKernel(state.weights(kind, chunk, host.at(chunk.tensor)));
-            // SAFETY: the host's parameter and our masters have the tensor's size.
-            unsafe { drive(chunk, kernel) }
+        let (state, host) = (self.state(), SyncPointers(params.pointers()));
+        let has_master = |tensor: usize| wanted[tensor] && self.types[tensor].precision == Precision::Master;
+        self.pass(has_master, |chunk, types| {
+            // SAFETY: as in `state_sums`.
+            let param = unsafe { state.param(types, chunk, host.of(chunk.tensor)) };
+            [param.count_desynced() as f64]
         });
         self.tensors().find(|&tensor| has_master(tensor) && self.chunks.total::<1>(tensor) != [0.0])
     }
 
-    fn read_masters(&self, tensor: usize, shown: &[u16], out: &mut [f32]) {
-        let kept = self.masters.bytes(tensor);
-        if self.kinds[tensor].precision == Precision::Master {
-            out.copy_from_slice(bytemuck::cast_slice(kept));
+    fn read_masters(&self, tensor: usize, model_param: &[u16], out: &mut [f32]) {
+        let masters = self.masters.bytes(tensor);
+        if self.types[tensor].precision == Precision::Master {
+            out.copy_from_slice(bytemuck::cast_slice(masters));
             return;
         }
-        let low: &[u16] = bytemuck::cast_slice(kept);
-        for ((out, shown), low) in out.iter_mut().zip(shown).zip(low) {
-            *out = half::join(*shown, *low);
+        let remainders: &[u16] = bytemuck::cast_slice(masters);
+        for ((out, copy), low) in out.iter_mut().zip(model_param).zip(remainders) {
+            *out = half::join(*copy, *low);
         }
     }
 
-    fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) {
-        let Kind { dtype, precision, .. } = self.kinds[tensor];
-        let kept = self.masters.bytes_mut(tensor);
+    fn write_masters(&mut self, tensor: usize, values: &[f32], model_param: &mut [u16]) {
+        let TensorTypes { param, precision, .. } = self.types[tensor];
+        let masters = self.masters.bytes_mut(tensor);
         if precision == Precision::Master {
-            kept.copy_from_slice(bytemuck::cast_slice(values));
-            let show = if dtype == DType::BF16 { BF16::of_master } else { F16::of_master };
-            shown.iter_mut().zip(values).for_each(|(shown, value)| *shown = show(*value));
+            masters.copy_from_slice(bytemuck::cast_slice(values));
+            let from_master = if param == DType::BF16 { BF16::from_master } else { F16::from_master };
+            model_param.iter_mut().zip(values).for_each(|(copy, value)| *copy = from_master(*value));
             return;
         }
-        let low: &mut [u16] = bytemuck::cast_slice_mut(kept);
-        for ((low, shown), value) in low.iter_mut().zip(shown).zip(values) {
-            (*shown, *low) = half::split(*value);
+        let remainders: &mut [u16] = bytemuck::cast_slice_mut(masters);
+        for ((low, copy), value) in remainders.iter_mut().zip(model_param).zip(values) {
+            (*copy, *low) = half::split(*value);
         }
     }
 
@@ -206,27 +219,18 @@ impl StepPasses for Cpu {
         out: &mut [StateSums],
         momentum: Option<&mut [f64]>,
     ) {
-        let (zeros, with_momentum, of_m) = (self.zeros, momentum.is_some(), &self.of_m);
-        let leaves = |of_m: OfM| !with_momentum && of_m != OfM::Told;
-        let operands =
-            Operands { params: Shared(params.pointers()), grads: Shared(grads.pointers()), state: self.state() };
+        let (zeros, with_momentum, first_moment_sums) = (self.zeros, momentum.is_some(), &self.first_moment_sums);
+        let leaves = |sum: FirstMomentSum| !with_momentum && sum != FirstMomentSum::InStateSums;
+        let operands = self.operands(params, grads);
         self.pass(
             |tensor| coefficients[tensor].is_some(),
-            |chunk, kind| {
+            |chunk, types| {
                 let c = coefficients[chunk.tensor].as_ref().expect("a wanted tensor");
-                by_dtype!(kind, T => {
-                    let step = operands.step::<T>(chunk, kind, c);
-                    // SAFETY: the host's parameter and gradient and what we keep have the tensor's size and the dtypes
-                    // of its kind, and the checker found that they do not overlap.
-                    unsafe {
-                        match (zeros, with_momentum) {
-                            _ if leaves(of_m[chunk.tensor]) => drive(chunk, UpdateKernel::<T, false, false, false>(step)),
-                            (false, false) => drive(chunk, UpdateKernel::<T, false, false, true>(step)),
-                            (true, false) => drive(chunk, UpdateKernel::<T, true, false, true>(step)),
-                            (false, true) => drive(chunk, UpdateKernel::<T, false, true, true>(step)),
-                            (true, true) => drive(chunk, UpdateKernel::<T, true, true, true>(step)),
-                        }
-                    }
+                let first_moment = !leaves(first_moment_sums[chunk.tensor]);
+                with_compute_type!(types, T => {
+                    // SAFETY: a chunk belongs to one thread, and tensors with coefficients have a gradient.
+                    let step = unsafe { operands.step::<T>(chunk, types, c) };
+                    run(UpdateKernel { step, first_moment, zeros, with_momentum }, chunk.len)
                 })
             },
         );
@@ -236,11 +240,11 @@ impl StepPasses for Cpu {
             if let Some(momentum) = &mut momentum {
                 momentum[tensor] = product;
             }
-            if leaves(self.of_m[tensor]) {
-                self.of_m[tensor] = OfM::Left;
+            if leaves(self.first_moment_sums[tensor]) {
+                self.first_moment_sums[tensor] = FirstMomentSum::Pending;
                 out[tensor] = StateSums { param, exp_avg_sq, ..out[tensor] };
             } else {
-                self.of_m[tensor] = OfM::Told;
+                self.first_moment_sums[tensor] = FirstMomentSum::InStateSums;
                 out[tensor] = state_sums([param, exp_avg, exp_avg_sq, exp_avg_zeros]);
             }
         }
@@ -248,23 +252,25 @@ impl StepPasses for Cpu {
 
     fn first_moment_sums(&mut self, out: &mut [StateSums]) {
         // Of tensors that have no gradient now.
-        if self.of_m.contains(&OfM::Left) {
+        if self.first_moment_sums.contains(&FirstMomentSum::Pending) {
             let state = self.state();
             self.pass(
-                |tensor| self.of_m[tensor] == OfM::Left,
-                |chunk, kind| {
-                    let m = state.moments(kind, chunk).first();
+                |tensor| self.first_moment_sums[tensor] == FirstMomentSum::Pending,
+                |chunk, types| {
+                    // SAFETY: a chunk belongs to one thread.
+                    let Moments { m, .. } = unsafe { state.moments(types, chunk) };
                     // As if it were a gradient.
-                    sums::<false>(m, m, chunk, kind, false, false)
+                    let wanted = WantedSums { first_moment: false, zeros: false };
+                    gradient_sums(m.as_elements(), None, chunk, types, wanted)
                 },
             );
         }
-        for ((tensor, of_m), out) in self.of_m.iter_mut().enumerate().zip(out) {
-            if *of_m == OfM::Left {
+        for ((tensor, sum), out) in self.first_moment_sums.iter_mut().enumerate().zip(out) {
+            if *sum == FirstMomentSum::Pending {
                 let [square] = self.chunks.total(tensor);
-                *of_m = OfM::Summed(square);
+                *sum = FirstMomentSum::WithGradientSums(square);
             }
-            if let OfM::Summed(square) = *of_m {
+            if let FirstMomentSum::WithGradientSums(square) = *sum {
                 out.exp_avg = square;
             }
         }
@@ -276,14 +282,13 @@ impl StepPasses for Cpu {
         grads: CheckedGrads,
         coefficients: &[Option<Coefficients>],
     ) {
-        let operands =
-            Operands { params: Shared(params.pointers()), grads: Shared(grads.pointers()), state: self.state() };
+        let operands = self.operands(params, grads);
         self.pass(
             |tensor| coefficients[tensor].is_some(),
-            |chunk, kind| {
+            |chunk, types| {
                 let c = coefficients[chunk.tensor].as_ref().expect("a wanted tensor");
                 // SAFETY: as in `update`.
-                by_dtype!(kind, T => unsafe { drive(chunk, PlainKernel(operands.step::<T>(chunk, kind, c))) })
+                with_compute_type!(types, T => run(PlainKernel(unsafe { operands.step::<T>(chunk, types, c) }), chunk.len))
             },
         );
     }

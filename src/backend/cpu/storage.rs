@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 
 /// Where each buffer begins: a cache line.
 const ALIGN: usize = 64;
-/// With pages of this size, where the system gives them, the step's streams cross a page border, at which a CPU's
-/// prefetching stops, 512 times less often.
+/// With pages of this size, where the system has them, the step's streams cross a page border, at which a CPU's prefetching
+/// stops, 512 times less often.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// One buffer a tensor, all in one piece of memory that never moves. The system zeroes it, page by page when they are
@@ -22,7 +22,7 @@ pub struct Storage {
 }
 
 #[allow(unsafe_code, reason = "raw pointers are not Send by themselves")]
-// SAFETY: the pointers lead into `memory`, which this struct owns and which may move between threads.
+// SAFETY: the pointers point into `memory`, which this struct owns and which may move between threads.
 unsafe impl Send for Storage {}
 
 impl Storage {
@@ -73,14 +73,13 @@ impl Storage {
         &mut self.memory[range]
     }
 
-    /// Lets the system have the memory back when it needs some, and says whether it will. The elements are then zeros
-    /// or what they were, page by page, until they are written.
-    pub fn lend(&mut self) -> bool {
+    /// Allows the system to take the pages when it needs memory (MADV_FREE); whether it accepts. Until they are written, the
+    /// elements are zeros or what they were, page by page.
+    pub fn advise_free(&mut self) -> bool {
         #[cfg(target_os = "linux")]
         {
-            // SAFETY: no reference into the memory lives, and any bytes are valid elements; who uses the buffers again
-            // writes before it reads.
-            #[allow(unsafe_code, reason = "the promise above")]
+            // SAFETY: `&mut self` excludes references into the memory, and any bytes are valid elements.
+            #[allow(unsafe_code, reason = "the kernel may change the pages' contents")]
             unsafe { self.memory.unchecked_advise(memmap2::UncheckedAdvice::Free) }.is_ok()
         }
         #[cfg(not(target_os = "linux"))]
@@ -100,7 +99,7 @@ fn map(bytes: usize) -> Result<MmapMut> {
     let memory = MmapMut::map_anon(room).map_err(|_| Error::OutOfMemory)?;
     #[cfg(target_os = "linux")]
     if large {
-        // A wish: without it everything is right and a little slower.
+        // Only advice: without huge pages everything is correct and a little slower.
         let _ = memory.advise(memmap2::Advice::HugePage);
     }
     Ok(memory)

@@ -1,15 +1,38 @@
-//! What lies in device memory: the structs of `kernels.cu`, field by field, and how a model fills them.
+//! What host and kernels agree on: the numbers and structs of kernels/abi.cuh, field by field, under the same names but
+//! for one ([`KernelArguments`]).
 
 use bytemuck::{Pod, Zeroable};
 
 use super::driver::Address;
-use crate::backend::TrialStep;
+use crate::backend;
 use crate::model::coefficients;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups;
 use crate::model::options::{FeatureVersion, ParamGroup, Semantics};
 use crate::model::report::Skip;
 use crate::model::stats::{GradientSums, StateSums};
+
+/// Threads of a block in passes over chunks.
+pub const BLOCK: u32 = 256;
+/// Threads of the one block that decides.
+pub const DECIDER: u32 = 512;
+/// Doubles of shared memory for the attention module's activations.
+pub const SHARED_ACTIVATIONS: usize = 4800;
+
+pub const GRADIENT_SUMS: usize = 3;
+pub const STATE_SUMS: usize = 5;
+pub const STATISTICS: usize = 7;
+pub const OUTPUTS: usize = 4;
+
+/// `Flags`.
+pub mod flags {
+    pub const GRADIENTS: u32 = 1;
+    pub const STATE: u32 = 2;
+    pub const STATE_IF_STALE: u32 = 4;
+    pub const MOMENTUM: u32 = 8;
+    pub const UNCHECKED: u32 = 16;
+    pub const CHANGED: u32 = 32;
+}
 
 /// `Type`.
 pub fn dtype(dtype: DType) -> u32 {
@@ -42,6 +65,21 @@ pub fn kind(tensor: &groups::Tensor) -> u32 {
         _ if all(|dtype| matches!(dtype, DType::F32 | DType::BF16)) => 2,
         _ => 0,
     }
+}
+
+/// `Version`.
+pub fn version(version: FeatureVersion) -> u32 {
+    match version {
+        FeatureVersion::Basic => 0,
+        FeatureVersion::BasicPlus => 1,
+        FeatureVersion::Enhanced => 2,
+        FeatureVersion::NormBasic => 3,
+        FeatureVersion::NormBasicPlus => 4,
+    }
+}
+
+pub fn is_reference(semantics: Semantics) -> bool {
+    semantics == Semantics::Reference
 }
 
 #[repr(C)]
@@ -167,10 +205,10 @@ pub struct State {
     last_tensor: u64,
     last_steps: u64,
     pub decided: u64,
-    pub carried: u32,
-    pub known: u32,
+    pub sums_current: u32,
+    pub features_known: u32,
     pub apply: u32,
-    pub momentum: u32,
+    pub slots_have_momentum: u32,
 }
 
 impl State {
@@ -209,10 +247,6 @@ impl Report {
     }
 }
 
-pub const GRADIENT_SUMS: usize = 3;
-pub const STATE_SUMS: usize = 5;
-pub const STATISTICS: usize = 7;
-
 pub fn gradient_sums(totals: &[f64]) -> GradientSums {
     GradientSums { square: totals[0], with_momentum: totals[1], zeros: totals[2] }
 }
@@ -221,19 +255,20 @@ pub fn state_sums(totals: &[f64]) -> StateSums {
     StateSums { param: totals[0], exp_avg: totals[1], exp_avg_sq: totals[2], exp_avg_zeros: totals[3] }
 }
 
+/// The argument of every kernel, a table of addresses and sizes. It mirrors `World`, whose name is part of the PTX.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct World {
+pub struct KernelArguments {
     pub tensors: Address,
     pub params: Address,
     pub grads: Address,
-    pub fixed: Address,
+    pub fixed_features: Address,
     pub keys: Address,
     pub master_initialized: Address,
-    pub begin: Address,
+    pub init_master: Address,
     pub steps: Address,
     pub coefficients: Address,
-    pub kept: Address,
+    pub last_gradients: Address,
     pub gradient_totals: Address,
     pub state_totals: Address,
     pub statistics: Address,
@@ -263,32 +298,14 @@ pub struct World {
     pub embed_dim: u32,
     pub gates: u32,
     pub version: u32,
-    pub used: u32,
-    pub time: u32,
-    pub statistical: u32,
+    pub basic_columns: u32,
+    pub include_time: u32,
+    pub statistical_columns: u32,
     pub modulation: u32,
-    pub zeros: u32,
+    pub count_zeros: u32,
     pub reference: u32,
     pub reserved: u32,
 }
-
-/// `Version`.
-pub fn version(version: FeatureVersion) -> u32 {
-    match version {
-        FeatureVersion::Basic => 0,
-        FeatureVersion::BasicPlus => 1,
-        FeatureVersion::Enhanced => 2,
-        FeatureVersion::NormBasic => 3,
-        FeatureVersion::NormBasicPlus => 4,
-    }
-}
-
-pub fn is_reference(semantics: Semantics) -> bool {
-    semantics == Semantics::Reference
-}
-
-/// Doubles of shared memory for the attention module's activations: `ROOM`.
-pub const ROOM: usize = 4800;
 
 /// Elements of a chunk, for a model of so many: few enough chunks that one block adds their sums in some microseconds,
 /// and enough of them to fill a device. It depends on nothing but the model, and so do the bits of a sum.
@@ -297,26 +314,27 @@ pub fn chunk_size(elements: usize) -> usize {
     elements.div_ceil(CHUNKS).next_power_of_two().clamp(1 << 12, 1 << 22)
 }
 
-/// `Move`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct Move {
-    pub how: u64,
+pub struct TrialStep {
+    /// `TrialKind`.
+    pub kind: u64,
     pub coefficients: Coefficients,
 }
 
-impl From<&TrialStep> for Move {
-    fn from(trial: &TrialStep) -> Self {
+impl From<&backend::TrialStep> for TrialStep {
+    fn from(trial: &backend::TrialStep) -> Self {
         match trial {
             // Computed with and not used: nothing may become a NaN.
-            TrialStep::None => Self { how: 0, coefficients: Coefficients { eps: 1.0, ..Coefficients::default() } },
-            TrialStep::Gradient(c) => Self { how: 1, coefficients: c.into() },
-            TrialStep::Moments(c) => Self { how: 2, coefficients: c.into() },
+            backend::TrialStep::None => {
+                Self { kind: 0, coefficients: Coefficients { eps: 1.0, ..Coefficients::default() } }
+            }
+            backend::TrialStep::Gradient(c) => Self { kind: 1, coefficients: c.into() },
+            backend::TrialStep::Moments(c) => Self { kind: 2, coefficients: c.into() },
         }
     }
 }
 
-/// `Direction`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Direction {
@@ -324,12 +342,17 @@ pub struct Direction {
     pub train1: f64,
 }
 
-/// `Meta`.
+impl From<&backend::Direction> for Direction {
+    fn from(direction: &backend::Direction) -> Self {
+        Self { train2: direction.train2, train1: direction.train1 }
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct Meta {
-    pub saved: Address,
-    pub kept: [Address; 2],
-    pub moves: Address,
+pub struct MetaArguments {
+    pub saved_params: Address,
+    pub gradients: [Address; 2],
+    pub trials: Address,
     pub directions: Address,
 }

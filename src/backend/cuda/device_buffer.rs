@@ -1,8 +1,9 @@
 //! Device memory lent to hosts that have no CUDA of their own.
 
-use super::device::{Device, Queue, Stream};
+use super::device::Device;
 use super::driver::{Address, Driver};
 use super::memory::Memory;
+use super::queue::{Queue, Stream};
 use crate::error::{Error, Result};
 
 /// Device memory that a host fills, reads and passes to steps.
@@ -11,9 +12,6 @@ pub struct Buffer {
     memory: Memory,
 }
 
-/// The legacy default stream: an optimizer's, unless the host sets another.
-const DEFAULT: Stream = Stream(std::ptr::null_mut());
-
 impl Buffer {
     /// So many zeros on the CUDA device with this number.
     ///
@@ -21,10 +19,9 @@ impl Buffer {
     /// [`Error::NoCuda`]; no such device; [`Error::OutOfDeviceMemory`]; the driver's.
     pub fn new(device: i32, bytes: usize) -> Result<Self> {
         let device = Device::open("device_index", device)?;
-        let queue = free(&device)?;
+        let queue = default_queue(&device)?;
         let memory = Memory::new(&device, bytes)?;
-        // SAFETY: the memory is as large.
-        unsafe { queue.zero(memory.address(), bytes)? };
+        memory.zero(&queue)?;
         queue.wait()?;
         Ok(Self { memory })
     }
@@ -56,7 +53,7 @@ impl Buffer {
     /// A part beyond the end; the driver's, of whatever ran before.
     pub fn upload(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
         let to = self.part(offset, bytes.len())?;
-        let queue = free(self.memory.device())?;
+        let queue = default_queue(self.memory.device())?;
         // SAFETY: the part lies within the memory.
         unsafe { queue.upload_and_wait(to, bytes) }
     }
@@ -67,15 +64,16 @@ impl Buffer {
     /// As for [`Self::upload`].
     pub fn download(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let from = self.part(offset, bytes.len())?;
-        let queue = free(self.memory.device())?;
+        let queue = default_queue(self.memory.device())?;
         // SAFETY: the part lies within the memory.
         unsafe { queue.download(from, bytes) }
     }
 }
 
-/// The default stream, unless the capture of another stream forbids its use, which would spoil that capture.
-fn free(device: &Device) -> Result<Queue<'_>> {
-    let queue = device.queue(DEFAULT)?;
+/// The default stream, which an optimizer has unless the host sets another; an error if the capture of another stream
+/// forbids its use, which would spoil that capture.
+fn default_queue(device: &Device) -> Result<Queue<'_>> {
+    let queue = device.queue(Stream::DEFAULT)?;
     queue.is_capturing()?;
     Ok(queue)
 }

@@ -3,11 +3,11 @@
 use std::ptr::from_ref;
 
 use super::Cuda;
-use super::abi::{self, GRADIENT_SUMS};
-use super::device::{Kernel, Queue};
-use super::device_step::flags;
+use super::abi::{GRADIENT_SUMS, flags};
+use super::device::Kernel;
 use super::driver::Address;
-use super::memory::{Array, Memory, Plan};
+use super::meta_memory::MetaMemory;
+use super::queue::Queue;
 use crate::backend::{
     Alignment, Cotangent, Direction, GradientSlot, MetaPasses, PerturbedPoint, Projection, StepPasses, TrialStep,
 };
@@ -16,78 +16,12 @@ use crate::model::groups::Tensor;
 use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::stats::GradientSums;
 
-/// What a meta-update holds beside the moments.
-#[derive(Debug)]
-pub struct MetaMemory {
-    /// θ of each tensor.
-    saved: Vec<Address>,
-    /// Gradients of each tensor, by [`GradientSlot`]; θ's addresses where none is kept and no kernel reads.
-    kept: [Vec<Address>; 2],
-    on_device: Array<abi::Meta>,
-    trials: Array<abi::Move>,
-    directions: Array<abi::Direction>,
-    _memory: Memory,
-}
-
-impl MetaMemory {
-    fn new(cuda: &Cuda, queue: &Queue, slots: &[GradientSlot]) -> Result<Self> {
-        let n = cuda.sizes.len();
-        let mut plan = Plan::default();
-        let mut buffers = |bytes: fn(&super::Sizes) -> usize| {
-            cuda.sizes.iter().map(|s| plan.array::<u8>(bytes(s))).collect::<Result<Vec<_>>>()
-        };
-        let saved = buffers(|s| s.param)?;
-        let mut kept = [None, None];
-        for slot in slots {
-            kept[*slot as usize] = Some(buffers(|s| s.grad)?);
-        }
-        let tables = plan.array::<Address>(3 * n)?;
-        let (on_device, trials, directions) = (plan.array(1)?, plan.array(n)?, plan.array(n)?);
-        let memory = plan.allocate(&cuda.device)?;
-
-        let place = |planned: Vec<super::memory::Planned<u8>>| -> Vec<Address> {
-            planned.into_iter().map(|p| p.within(&memory).address).collect()
-        };
-        let saved = place(saved);
-        let kept = kept.map(|slot| slot.map_or_else(|| saved.clone(), place));
-        let tables = tables.within(&memory);
-        let table = |i: usize| tables.address + (i * n * size_of::<Address>()) as Address;
-        let new = Self {
-            on_device: on_device.within(&memory),
-            trials: trials.within(&memory),
-            directions: directions.within(&memory),
-            saved,
-            kept,
-            _memory: memory,
-        };
-        tables.write(queue, 0, &[&new.saved[..], &new.kept[0], &new.kept[1]].concat())?;
-        let meta = abi::Meta {
-            saved: table(0),
-            kept: [table(1), table(2)],
-            moves: new.trials.address,
-            directions: new.directions.address,
-        };
-        new.on_device.write(queue, 0, &[meta])?;
-        Ok(new)
-    }
-}
-
 impl Cuda {
     fn meta(&self) -> &MetaMemory {
         self.meta.as_ref().expect("the optimizer calls begin_meta first")
     }
 
-    fn write_moves(&self, queue: &Queue, trials: &[TrialStep]) -> Result<()> {
-        self.meta().trials.write(queue, 0, &trials.iter().map(abi::Move::from).collect::<Vec<_>>())
-    }
-
-    fn write_directions(&self, queue: &Queue, directions: &[Direction]) -> Result<()> {
-        let table: Vec<abi::Direction> =
-            directions.iter().map(|d| abi::Direction { train2: d.train2, train1: d.train1 }).collect();
-        self.meta().directions.write(queue, 0, &table)
-    }
-
-    /// One pass; `numbers` follow world and meta. The sums of each tensor, NaN if the driver failed.
+    /// One pass; `numbers` are the kernel's arguments after the first two. The sums of each tensor, NaN if the driver failed.
     fn meta_sums(
         &mut self,
         kernel: Kernel,
@@ -96,7 +30,7 @@ impl Cuda {
     ) -> Vec<f64> {
         let sums = self.attempt(|cuda, queue| {
             prepare(cuda, queue)?;
-            let meta = cuda.meta().on_device.address;
+            let meta = cuda.meta().arguments();
             let arguments: Vec<_> =
                 std::iter::once(from_ref(&meta).cast()).chain(numbers.iter().map(|x| from_ref(x).cast())).collect();
             // SAFETY: the arguments are those of kernels.cu.
@@ -119,17 +53,17 @@ impl MetaPasses for Cuda {
         &mut self,
         _tensors: &[Tensor],
         params: CheckedParams,
-        kept: &[GradientSlot],
+        slots: &[GradientSlot],
         _forward: bool,
     ) -> Result<()> {
-        self.begin_with(params, kept)
+        self.begin_with(params, slots)
     }
 
     fn restore_params(&mut self, params: CheckedParams) {
         // Whatever failed before: as long as the device copies, θ comes back.
         let earlier = self.failure.get_mut().take();
         self.attempt(|cuda, queue| {
-            for ((saved, host), size) in cuda.meta().saved.iter().zip(params.pointers()).zip(&cuda.sizes) {
+            for ((saved, host), size) in cuda.meta().saved_params.iter().zip(params.pointers()).zip(&cuda.sizes) {
                 // SAFETY: both are buffers of the tensor's size, one the host's (checked) and one ours.
                 unsafe { queue.copy(host.addr() as Address, *saved, size.param)? };
             }
@@ -145,12 +79,12 @@ impl MetaPasses for Cuda {
     }
 
     fn store_train1_gradient(&mut self, grads: CheckedGrads, out: &mut [GradientSums]) {
-        self.keep(grads, GradientSlot::Train1);
+        self.store(grads, GradientSlot::Train1);
         self.gradient_sums(grads, true, &|_| true, out);
     }
 
     fn gradient_alignment(&mut self, grads: CheckedGrads, out: &mut [Alignment]) {
-        self.keep(grads, GradientSlot::Train2);
+        self.store(grads, GradientSlot::Train2);
         let sums = self.meta_sums(self.kernels.alignment, &[], |_, _| Ok(()));
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact(GRADIENT_SUMS)) {
             *out = Alignment { square: sums[0], product: sums[1] };
@@ -158,36 +92,36 @@ impl MetaPasses for Cuda {
     }
 
     fn write_trial_params(&mut self, params: CheckedParams, trials: &[TrialStep], out: &mut [f64]) {
-        let sums = self.meta_sums(self.kernels.moved, &[], |cuda, queue| {
+        let sums = self.meta_sums(self.kernels.write_trial, &[], |cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
-            cuda.write_moves(queue, trials)
+            cuda.meta().write_trials(queue, trials)
         });
         first(&sums, out);
     }
 
     fn direction_norm_squared(&mut self, _grads: CheckedGrads, directions: &[Direction], out: &mut [f64]) {
         let kernel = self.kernels.direction_norm_squared;
-        let sums = self.meta_sums(kernel, &[], |cuda, queue| cuda.write_directions(queue, directions));
+        let sums = self.meta_sums(kernel, &[], |cuda, queue| cuda.meta().write_directions(queue, directions));
         first(&sums, out);
     }
 
     fn store_direction(&mut self, _grads: CheckedGrads, _directions: &[Direction], _radius: f64) {
-        // Both gradients are kept already.
+        // Both gradients are stored already.
     }
 
     fn write_perturbed(
         &mut self,
         params: CheckedParams,
         trials: &[TrialStep],
-        neighbour: PerturbedPoint,
-        made: &mut [f64],
+        point: PerturbedPoint,
+        step_products: &mut [f64],
     ) {
-        let sums = self.meta_sums(self.kernels.neighbour, &[neighbour.radius], |cuda, queue| {
+        let sums = self.meta_sums(self.kernels.write_perturbed, &[point.radius], |cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
-            cuda.write_moves(queue, trials)?;
-            cuda.write_directions(queue, neighbour.directions)
+            cuda.meta().write_trials(queue, trials)?;
+            cuda.meta().write_directions(queue, point.directions)
         });
-        first(&sums, made);
+        first(&sums, step_products);
     }
 
     fn project(&mut self, grads: CheckedGrads, x: Cotangent, trials: &[TrialStep], out: &mut [Projection]) {
@@ -197,8 +131,8 @@ impl MetaPasses for Cuda {
         };
         let sums = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, None, Some(grads.pointers()))?;
-            cuda.write_moves(queue, trials)?;
-            let meta = cuda.meta().on_device.address;
+            cuda.meta().write_trials(queue, trials)?;
+            let meta = cuda.meta().arguments();
             let arguments =
                 [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&host).cast(), from_ref(&train2).cast()];
             // SAFETY: the arguments are those of kernels.cu.
@@ -213,10 +147,10 @@ impl MetaPasses for Cuda {
 }
 
 impl Cuda {
-    /// Copies the host's gradients; zeros where one is missing.
-    fn keep(&mut self, grads: CheckedGrads, slot: GradientSlot) {
+    /// Stores the host's gradients; zeros where one is missing.
+    fn store(&mut self, grads: CheckedGrads, slot: GradientSlot) {
         self.attempt(|cuda, queue| {
-            let to = &cuda.meta().kept[slot as usize];
+            let to = &cuda.meta().gradients[slot as usize];
             for ((to, host), size) in to.iter().zip(grads.pointers()).zip(&cuda.sizes) {
                 // SAFETY: both are buffers of the gradient's size, one the host's (checked) and one ours.
                 unsafe {
@@ -231,12 +165,12 @@ impl Cuda {
         });
     }
 
-    fn begin_with(&mut self, params: CheckedParams, kept: &[GradientSlot]) -> Result<()> {
+    fn begin_with(&mut self, params: CheckedParams, slots: &[GradientSlot]) -> Result<()> {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
-        Self::refuse_capture(&queue, "a meta-update")?;
-        let memory = MetaMemory::new(self, &queue, kept)?;
-        for ((saved, host), size) in memory.saved.iter().zip(params.pointers()).zip(&self.sizes) {
+        queue.refuse_capture("a meta-update")?;
+        let memory = MetaMemory::new(&self.device, &queue, &self.sizes, slots)?;
+        for ((saved, host), size) in memory.saved_params.iter().zip(params.pointers()).zip(&self.sizes) {
             // SAFETY: both are buffers of the tensor's size, one the host's (checked) and one ours.
             unsafe { queue.copy(*saved, host.addr() as Address, size.param)? };
         }

@@ -1,16 +1,16 @@
-//! Single passes that the host waits for: of a step that it drives itself, and access to what is kept.
+//! Single passes that the host waits for: of a step that it drives itself, and access to moments and masters.
 //!
-//! Such a pass cannot fail by its signature. What the driver refuses is kept, sums are NaN from then on, and whoever
+//! Such a pass cannot fail by its signature. The first failure is remembered, sums are NaN from then on, and whoever
 //! made the passes asks [`crate::backend::Backend::health`] before their results count.
 
 use std::ffi::c_void;
 use std::ptr::from_ref;
 
-use super::abi::{self, Coefficients};
-use super::device::{Kernel, Queue};
-use super::device_step::flags;
+use super::Cuda;
+use super::abi::{self, BLOCK, Coefficients, DECIDER, flags};
+use super::device::Kernel;
 use super::driver::Address;
-use super::{BLOCK, Cuda, DECIDER};
+use super::queue::Queue;
 use crate::backend::{Part, StepPasses};
 use crate::error::Result;
 use crate::model::coefficients;
@@ -23,7 +23,7 @@ const NO_STATE_SUMS: StateSums =
     StateSums { param: f64::NAN, exp_avg: f64::NAN, exp_avg_sq: f64::NAN, exp_avg_zeros: f64::NAN };
 
 impl Cuda {
-    /// Runs `work`, unless something failed before, and keeps what fails.
+    /// Runs `work`, unless something failed before, and remembers what fails.
     pub(super) fn attempt<T>(&mut self, work: impl FnOnce(&mut Self, &Queue) -> Result<T>) -> Option<T> {
         if self.failure.get_mut().is_some() {
             return None;
@@ -47,62 +47,57 @@ impl Cuda {
         grads: Option<&[*const c_void]>,
     ) -> Result<()> {
         let n = self.sizes.len();
-        let old = self.passing.pointers.clone();
-        let mut new = old.clone();
+        let mut new = self.pass_table.pointers().to_vec();
         for (to, from) in new[..n].iter_mut().zip(params.iter().flat_map(|p| p.pointers())) {
             *to = from.addr() as Address;
         }
         for (to, from) in new[n..].iter_mut().zip(grads.into_iter().flatten()) {
             *to = from.addr() as Address;
         }
-        if old == new { Ok(()) } else { self.passing.set(queue, new.into_iter()) }
+        if new == self.pass_table.pointers() { Ok(()) } else { self.pass_table.set(queue, new.into_iter()) }
     }
 
-    /// What a step or a pass must write before anyone reads it, made unusable. (The slots of the state are carried.)
+    /// What a step or a pass must write before anyone reads it, made unusable. (The sums of the state are carried.)
     #[cfg(feature = "fault-injection")]
     pub(super) fn poison(&self, queue: &Queue, decides: bool) -> Result<()> {
-        let w = &self.places.world;
-        let (tensors, chunks, groups) = (w.tensor_count as usize, w.chunk_count as usize, w.group_count as usize);
-        let poison = |at: Address, doubles: usize| {
-            // SAFETY: these arrays are as long (layout.rs).
-            unsafe { queue.poison(at, doubles * size_of::<f64>()) }
-        };
-        poison(w.gradient_slots, abi::GRADIENT_SUMS * chunks)?;
-        poison(w.gradient_totals, abi::GRADIENT_SUMS * tensors)?;
-        poison(w.state_totals, abi::STATE_SUMS * tensors)?;
+        let arrays = &self.model.arrays;
+        arrays.gradient_slots.poison(queue)?;
+        arrays.gradient_totals.poison(queue)?;
+        arrays.state_totals.poison(queue)?;
         if decides {
-            poison(w.statistics, abi::STATISTICS * tensors)?;
-            poison(w.next_features, groups * w.dim as usize)?;
-            poison(w.next_factors, 4 * groups)?;
-            poison(w.coefficients, size_of::<Coefficients>() / size_of::<f64>() * tensors)?;
-            poison(self.places.begin.address, self.places.begin.len / 2)?;
+            arrays.statistics.poison(queue)?;
+            arrays.next_features.poison(queue)?;
+            arrays.next_factors.poison(queue)?;
+            arrays.coefficients.poison(queue)?;
+            arrays.init_master.poison(queue)?;
         }
         Ok(())
     }
 
-    /// One pass over all chunks; `arguments` follow the world.
+    /// One pass over all chunks; `others` are the kernel's arguments after the first.
     ///
     /// # Safety
     /// The arguments are the kernel's.
-    pub(super) unsafe fn pass(&self, queue: &Queue, kernel: Kernel, arguments: &[*const c_void]) -> Result<()> {
+    pub(super) unsafe fn pass(&self, queue: &Queue, kernel: Kernel, others: &[*const c_void]) -> Result<()> {
         #[cfg(feature = "fault-injection")]
         self.poison(queue, false)?;
-        let world = self.passing.world.address;
+        let arguments = self.pass_table.arguments();
         let all: Vec<*const c_void> =
-            std::iter::once(from_ref(&world).cast()).chain(arguments.iter().copied()).collect();
+            std::iter::once(from_ref(&arguments).cast()).chain(others.iter().copied()).collect();
         // SAFETY: the caller's promise.
         unsafe { queue.launch(kernel, self.blocks(), BLOCK, &all) }
     }
 
     /// The totals of what the last pass left in the gradients' slots.
     pub(super) fn totals(&self, queue: &Queue, which: u32) -> Result<Vec<f64>> {
-        let world = self.passing.world.address;
+        let arguments = self.pass_table.arguments();
+        let all = [from_ref(&arguments).cast(), from_ref(&which).cast()];
         // SAFETY: the arguments are those of kernels.cu.
-        unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &[from_ref(&world).cast(), from_ref(&which).cast()])? };
+        unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &all)? };
         if which == flags::STATE {
-            self.places.state_totals.read(queue)
+            self.model.arrays.state_totals.read(queue)
         } else {
-            self.places.gradient_totals.read(queue)
+            self.model.arrays.gradient_totals.read(queue)
         }
     }
 
@@ -130,23 +125,21 @@ impl Cuda {
         self.pass_over(queue, Some(params), Some(grads.pointers()))?;
         let table: Vec<Coefficients> =
             coefficients.iter().map(|c| c.as_ref().map_or_else(Coefficients::default, Into::into)).collect();
-        self.places.coefficients.write(queue, 0, &table)?;
-        self.places.begin.write(queue, 0, &vec![0; table.len()])?;
-        let mut state = self.places.state.read(queue)?[0];
-        (state.apply, state.momentum) = (1, 0);
-        self.places.state.write(queue, 0, &[state])?;
+        self.model.arrays.coefficients.write(queue, 0, &table)?;
+        self.model.arrays.init_master.write(queue, 0, &vec![0; table.len()])?;
+        let mut state = self.model.arrays.state.read(queue)?[0];
+        (state.apply, state.slots_have_momentum) = (1, 0);
+        self.model.arrays.state.write(queue, 0, &[state])?;
         // SAFETY: the arguments are those of kernels.cu.
         unsafe { self.pass(queue, kernel, &[]) }
     }
 
-    /// Where something is kept of a tensor, and its size.
-    fn part(&self, part: Part, tensor: usize) -> (Address, usize) {
-        let size = self.sizes[tensor];
-        match part {
-            Part::ExpAvg => (self.exp_avg[tensor], size.moment),
-            Part::ExpAvgSq => (self.exp_avg_sq[tensor], size.moment),
-            Part::Master => (self.masters[tensor], size.master),
-        }
+    /// The address of a tensor's part from byte `offset` on, `bytes` long.
+    fn part(&self, part: Part, tensor: usize, offset: usize, bytes: usize) -> Address {
+        let sizes = self.sizes[tensor];
+        let size = if part == Part::Master { sizes.master } else { sizes.moment };
+        assert!(offset + bytes <= size, "within the tensor's state");
+        self.state.address(part, tensor) + offset as Address
     }
 }
 
@@ -176,7 +169,7 @@ impl StepPasses for Cuda {
             cuda.pass_over(queue, Some(params), None)?;
             let master_initialized: Vec<u32> =
                 uninitialized.iter().map(|uninitialized| u32::from(!uninitialized)).collect();
-            cuda.places.master_initialized.write(queue, 0, &master_initialized)?;
+            cuda.model.arrays.master_initialized.write(queue, 0, &master_initialized)?;
             let which = flags::STATE;
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.statistics, &[from_ref(&which).cast()])? };
@@ -191,11 +184,11 @@ impl StepPasses for Cuda {
     fn init_masters(&mut self, params: CheckedParams, wanted: &[bool]) {
         self.attempt(|cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
-            let begin: Vec<u32> =
+            let init_master: Vec<u32> =
                 wanted.iter().zip(&cuda.sizes).map(|(wanted, size)| u32::from(*wanted && size.master > 0)).collect();
-            cuda.places.begin.write(queue, 0, &begin)?;
+            cuda.model.arrays.init_master.write(queue, 0, &init_master)?;
             // SAFETY: the arguments are those of kernels.cu.
-            unsafe { cuda.pass(queue, cuda.kernels.begin, &[]) }
+            unsafe { cuda.pass(queue, cuda.kernels.init_masters, &[]) }
         });
     }
 
@@ -209,28 +202,28 @@ impl StepPasses for Cuda {
         wanted.iter().zip(counts.chunks_exact(abi::GRADIENT_SUMS)).position(|(wanted, sums)| *wanted && sums[0] > 0.0)
     }
 
-    fn read_masters(&self, tensor: usize, shown: &[u16], out: &mut [f32]) {
+    fn read_masters(&self, tensor: usize, model_param: &[u16], out: &mut [f32]) {
         if self.sizes[tensor].master == size_of_val(out) {
             self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(out));
             return;
         }
         let mut low = vec![0_u16; out.len()];
         self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(&mut low));
-        for ((out, shown), low) in out.iter_mut().zip(shown).zip(low) {
-            *out = half::join(*shown, low);
+        for ((out, copy), low) in out.iter_mut().zip(model_param).zip(low) {
+            *out = half::join(*copy, low);
         }
     }
 
-    fn write_masters(&mut self, tensor: usize, values: &[f32], shown: &mut [u16]) {
+    fn write_masters(&mut self, tensor: usize, values: &[f32], model_param: &mut [u16]) {
         if self.sizes[tensor].master == size_of_val(values) {
             self.write(Part::Master, tensor, 0, bytemuck::cast_slice(values));
-            let show = if self.sizes[tensor].is_bf16 { BF16::of_master } else { F16::of_master };
-            shown.iter_mut().zip(values).for_each(|(shown, value)| *shown = show(*value));
+            let round = if self.sizes[tensor].is_bf16 { BF16::from_master } else { F16::from_master };
+            model_param.iter_mut().zip(values).for_each(|(copy, value)| *copy = round(*value));
             return;
         }
         let mut low = vec![0_u16; values.len()];
-        for ((low, shown), value) in low.iter_mut().zip(shown).zip(values) {
-            (*shown, *low) = half::split(*value);
+        for ((low, copy), value) in low.iter_mut().zip(model_param).zip(values) {
+            (*copy, *low) = half::split(*value);
         }
         self.write(Part::Master, tensor, 0, bytemuck::cast_slice(&low));
     }
@@ -265,22 +258,18 @@ impl StepPasses for Cuda {
         coefficients: &[Option<coefficients::Coefficients>],
     ) {
         self.attempt(|cuda, queue| {
-            cuda.update_pass(queue, cuda.kernels.update_unseen, (params, grads), coefficients)?;
+            cuda.update_pass(queue, cuda.kernels.update_unchecked, (params, grads), coefficients)?;
             queue.wait()
         });
     }
 
     fn reset_moments(&mut self) {
-        let (address, bytes) = (self.kept.address(), self.moment_bytes);
-        // SAFETY: the moments lie at the start of the memory.
-        self.attempt(|_, queue| unsafe { queue.zero(address, bytes) });
+        self.attempt(|cuda, queue| cuda.state.zero_moments(queue));
     }
 
     fn read(&self, part: Part, tensor: usize, offset: usize, out: &mut [u8]) {
-        let (from, size) = self.part(part, tensor);
-        assert!(offset + out.len() <= size, "within what is kept");
-        let from = from + offset as Address;
-        // SAFETY: the part lies within what is kept.
+        let from = self.part(part, tensor, offset, out.len());
+        // SAFETY: as many bytes lie there.
         let read = self.device.queue(self.stream).and_then(|queue| unsafe { queue.download(from, out) });
         if let Err(error) = read {
             self.failure.lock().get_or_insert(error);
@@ -288,10 +277,8 @@ impl StepPasses for Cuda {
     }
 
     fn write(&mut self, part: Part, tensor: usize, offset: usize, bytes: &[u8]) {
-        let (to, size) = self.part(part, tensor);
-        assert!(offset + bytes.len() <= size, "within what is kept");
-        let to = to + offset as Address;
-        // SAFETY: the part lies within what is kept.
+        let to = self.part(part, tensor, offset, bytes.len());
+        // SAFETY: as many bytes lie there.
         self.attempt(|_, queue| unsafe { queue.upload_and_wait(to, bytes) });
     }
 }

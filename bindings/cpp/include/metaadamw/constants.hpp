@@ -82,7 +82,7 @@ enum class DType : std::int32_t {
     float16 = MAW_FLOAT16,
 };
 
-/// `MAW_PRECISION_…`: how 16-bit parameters keep precision.
+/// `MAW_PRECISION_…`: how 16-bit parameters are updated.
 enum class Precision : std::int32_t {
     nearest = MAW_PRECISION_NEAREST,
     master = MAW_PRECISION_MASTER,
@@ -116,10 +116,10 @@ enum class SkipReason : std::int32_t {
     factor = MAW_SKIP_FACTOR,
 };
 
-/// `MAW_META_LOSS`, `MAW_META_GRADIENT`: what a request of a meta-update asks for.
+/// `MAW_META_LOSS`, `MAW_META_GRADIENT`: what a request of a meta-update wants.
 enum class RequestKind : std::int32_t { loss = MAW_META_LOSS, gradient = MAW_META_GRADIENT };
 
-/// `MAW_BATCH_…`: the data that a request is about.
+/// `MAW_BATCH_…`: the batch of a request.
 enum class Batch : std::int32_t {
     train_1 = MAW_BATCH_TRAIN_1,
     train_2 = MAW_BATCH_TRAIN_2,
@@ -148,8 +148,8 @@ enum class Reset : std::uint32_t {
 /// What is saved: the whole run, or the attention module alone (`MAW_ATTENTION_ONLY`).
 enum class Save : std::uint32_t { run = 0, attention_only = MAW_ATTENTION_ONLY };
 
-/// What is loaded, and whose values hold where they differ. `run`: the file's, of what has a setter (learning rate, weight
-/// decay, priorities); all else must be equal. `strict`: nothing may differ.
+/// What is loaded, and whose options are used where they differ. `run`: the file's for options that have a setter
+/// (learning rate, weight decay, priorities); the others must be equal. `strict`: all must be equal.
 enum class Load : std::uint32_t {
     run = 0,
     strict = MAW_LOAD_STRICT,

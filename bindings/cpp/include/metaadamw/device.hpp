@@ -1,5 +1,5 @@
 /// @file
-/// CUDA: whether it can be used, and lent device memory.
+/// CUDA: whether it is available, and device memory allocated by the library.
 #ifndef METAADAMW_DEVICE_HPP
 #define METAADAMW_DEVICE_HPP
 
@@ -31,7 +31,7 @@ class DeviceBuffer {
         return DeviceBuffer(buffer);
     }
 
-    /// Copies to the device (or from it), after all work on the default stream, and waits. `offset` is in bytes.
+    /// Copies to the device (or from it) on the default stream, and waits. `offset` is in bytes.
     void upload(void const* data, std::size_t bytes, std::size_t offset = 0) {
         try_upload(data, bytes, offset).value();
     }

@@ -1,5 +1,5 @@
 /// @file
-/// A meta-update: what it asks, what your program answers, and its result.
+/// A meta-update: its requests, your program's answers, and the result.
 #ifndef METAADAMW_META_HPP
 #define METAADAMW_META_HPP
 

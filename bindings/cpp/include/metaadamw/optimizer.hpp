@@ -99,7 +99,7 @@ class Optimizer {
     [[nodiscard]] std::size_t tensor_index(std::string_view name) const { return try_tensor_index(name).value(); }
     [[nodiscard]] Result<std::size_t> try_tensor_index(std::string_view name) const;
 
-    /// From now on the tensor's values and gradient are at these addresses; `nullptr` means no gradient.
+    /// Sets the addresses of the tensor's values and gradient; `nullptr` means no gradient.
     template <class T, detail::if_element<T> = 0>
     void rebind(std::string_view name, T* param, detail::same_t<T> const* gradient) {
         rebind(tensor_index(name), param, gradient);
@@ -110,7 +110,7 @@ class Optimizer {
     }
     template <class T, detail::if_element<T> = 0>
     Result<void> try_rebind(std::size_t tensor, T* param, detail::same_t<T> const* gradient);
-    /// The same where the gradient is of another type.
+    /// The same with a gradient of another type.
     template <class T, class G, detail::if_elements<T, G> = 0>
     void rebind(std::string_view name, T* param, G const* gradient) {
         rebind(tensor_index(name), param, gradient);
@@ -122,7 +122,7 @@ class Optimizer {
     template <class T, class G, detail::if_elements<T, G> = 0>
     Result<void> try_rebind(std::size_t tensor, T* param, G const* gradient);
 
-    /// From now on the tensor's gradient is at this address.
+    /// Sets the address of the tensor's gradient.
     template <class T, detail::if_element<std::remove_const_t<T>> = 0>
     void set_gradient(std::string_view name, T* gradient) {
         set_gradient(tensor_index(name), gradient);
@@ -133,7 +133,7 @@ class Optimizer {
     }
     template <class T, detail::if_element<std::remove_const_t<T>> = 0>
     Result<void> try_set_gradient(std::size_t tensor, T* gradient);
-    /// From now on the tensor has no gradient, and steps leave it alone.
+    /// The tensor has no gradient from now on; steps do not update it.
     void set_gradient(std::string_view name, std::nullptr_t) { set_gradient(tensor_index(name), nullptr); }
     void set_gradient(std::size_t tensor, std::nullptr_t) { try_set_gradient(tensor, nullptr).value(); }
     Result<void> try_set_gradient(std::size_t tensor, std::nullptr_t);
@@ -166,11 +166,11 @@ class Optimizer {
     void launch(StepOptions const& options = StepOptions()) { try_launch(options).value(); }
     Result<void> try_launch(StepOptions const& options = StepOptions());
 
-    /// `maw_step_report_fetch`: of the last step; without `wait`, of the newest that the device has decided by now.
+    /// `maw_step_report_fetch`: of the last step; without `wait`, of the newest that the device has decided so far.
     [[nodiscard]] StepReport step_report(bool wait = true) { return try_step_report(wait).value(); }
     [[nodiscard]] Result<StepReport> try_step_report(bool wait = true);
 
-    /// `maw_observe_gradient`: the tensor's gradient is final; best called while it is still in the cache.
+    /// `maw_observe_gradient`: the tensor's gradient is final. Call it while the gradient is still in the cache.
     void observe_gradient(std::string_view name) { observe_gradient(tensor_index(name)); }
     void observe_gradient(std::size_t tensor) { try_observe_gradient(tensor).value(); }
     Result<void> try_observe_gradient(std::size_t tensor);
@@ -178,8 +178,8 @@ class Optimizer {
     /// `maw_meta_due`: whether a meta-update should be made now.
     [[nodiscard]] bool meta_due() const noexcept { return maw_meta_due(capi()) != 0; }
 
-    /// A whole meta-update. `evaluate(Request const&)` returns the loss (or an `Answer`) at the parameters that are in
-    /// your buffers when it is called, and writes the gradients to theirs if `request.wants_gradient()`.
+    /// A complete meta-update. `evaluate(Request const&)` returns the loss (or an `Answer`) at the parameters that are
+    /// in your buffers when it is called, and writes the gradients to theirs if `request.wants_gradient()`.
     ///
     /// However it ends, the parameters have the same bits afterwards as before. An exception of `evaluate` aborts the
     /// meta-update and reaches you unchanged, through `try_meta_update` too. A value that is not finite is no failure:
@@ -199,7 +199,7 @@ class Optimizer {
 
     /// `maw_set_lr`, of every param group.
     void set_lr(double lr) { set_lr(MAW_ALL_GROUPS, lr); }
-    /// `maw_set_lr`, of one.
+    /// `maw_set_lr`, of one param group.
     void set_lr(std::uint32_t group, double lr) { try_set_lr(group, lr).value(); }
     Result<void> try_set_lr(std::uint32_t group, double lr);
     [[nodiscard]] double lr(std::uint32_t group = 0) const { return try_lr(group).value(); }
@@ -207,7 +207,7 @@ class Optimizer {
 
     /// `maw_set_weight_decay`, of every param group.
     void set_weight_decay(double decay) { set_weight_decay(MAW_ALL_GROUPS, decay); }
-    /// `maw_set_weight_decay`, of one.
+    /// `maw_set_weight_decay`, of one param group.
     void set_weight_decay(std::uint32_t group, double decay) { try_set_weight_decay(group, decay).value(); }
     Result<void> try_set_weight_decay(std::uint32_t group, double decay);
     [[nodiscard]] double weight_decay(std::uint32_t group = 0) const { return try_weight_decay(group).value(); }
@@ -219,7 +219,7 @@ class Optimizer {
     [[nodiscard]] std::array<double, 3> priorities() const { return try_priorities().value(); }
     [[nodiscard]] Result<std::array<double, 3>> try_priorities() const;
 
-    /// `maw_reset`: moments and step counts, the attention module, or both start again.
+    /// `maw_reset`: of moments and step counts, of the attention module, or of both.
     void reset(Reset what) { try_reset(what).value(); }
     Result<void> try_reset(Reset what);
 
@@ -249,7 +249,7 @@ class Optimizer {
     }
     Result<void> try_load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::run);
 
-    /// `maw_dump_state`: what the optimizer is doing, as JSON.
+    /// `maw_dump_state`: the state of the optimizer as JSON.
     [[nodiscard]] std::string dump_state() { return try_dump_state().value(); }
     [[nodiscard]] Result<std::string> try_dump_state();
 
@@ -284,7 +284,7 @@ class Optimizer {
 
     // ---- queries (optimizer_queries.hpp)
 
-    /// Applied steps so far.
+    /// The number of applied steps.
     [[nodiscard]] std::uint64_t step_count() const { return try_step_count().value(); }
     [[nodiscard]] Result<std::uint64_t> try_step_count() const;
 
@@ -308,11 +308,11 @@ class Optimizer {
     [[nodiscard]] std::string group_name(std::size_t group) const { return try_group_name(group).value(); }
     [[nodiscard]] Result<std::string> try_group_name(std::size_t group) const;
 
-    /// `maw_factors`: one entry a modulation group, of the last applied step or the last meta-update that was begun.
+    /// `maw_factors`: one entry per modulation group, from the last applied step or meta-update, whichever was later.
     [[nodiscard]] std::vector<Factors> factors() const { return try_factors().value(); }
     [[nodiscard]] Result<std::vector<Factors>> try_factors() const;
 
-    /// `maw_features`: one row a modulation group.
+    /// `maw_features`: one row per modulation group.
     [[nodiscard]] Matrix features() const { return try_features().value(); }
     [[nodiscard]] Result<Matrix> try_features() const;
 
@@ -369,11 +369,11 @@ class Optimizer {
 
     // ---- optimizer_training.hpp
     Result<void> step_with(StepOptions const& options, maw_step_report* report);
-    static StepReport told(maw_step_report const& report);
+    static StepReport to_report(maw_step_report const& report);
     Result<void> tell(Request& request, Answer const& answer);
 
     // ---- optimizer_settings.hpp
-    static void hear(std::int32_t level, char const* message, void* log) noexcept;
+    static void on_message(std::int32_t level, char const* message, void* log) noexcept;
 
     // ---- optimizer_state.hpp
     Result<void> fits_state(std::size_t tensor, std::int32_t dtype,

@@ -1,5 +1,5 @@
 /// @file
-/// What an optimizer can be asked: counts and names, factors and features, the attention module, its gradient.
+/// Getters: counts and names, factors and features, the attention module, its gradient.
 #ifndef METAADAMW_OPTIMIZER_QUERIES_HPP
 #define METAADAMW_OPTIMIZER_QUERIES_HPP
 
@@ -48,11 +48,11 @@ inline Result<std::size_t> Optimizer::count(CountFunction function) const {
 }
 
 inline Result<std::string> Optimizer::text(TextFunction function, std::size_t index) const {
-    auto const lent = detail::value<char const*>(
+    auto const found = detail::value<char const*>(
         "", [&](char const** name, maw_error** error) { return function(capi(), index, name, error); });
-    if (!lent)
-        return lent.error();
-    return std::string(*lent);
+    if (!found)
+        return found.error();
+    return std::string(*found);
 }
 
 // ------------------------------------------------------------------------------------- factors and features ----

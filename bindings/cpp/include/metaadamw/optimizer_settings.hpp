@@ -1,5 +1,5 @@
 /// @file
-/// What can be changed on an optimizer during a run: hyper-parameters, a reset, the CUDA stream, the log.
+/// Setters: hyper-parameters, a reset, the CUDA stream, the log.
 #ifndef METAADAMW_OPTIMIZER_SETTINGS_HPP
 #define METAADAMW_OPTIMIZER_SETTINGS_HPP
 
@@ -52,20 +52,20 @@ inline Result<void> Optimizer::try_set_stream(void* stream) {
 }
 
 inline Result<void> Optimizer::try_set_log(Log log) {
-    auto heard = log ? std::make_unique<Log>(std::move(log)) : nullptr;
+    auto receiver = log ? std::make_unique<Log>(std::move(log)) : nullptr;
     auto called = detail::call([&](maw_error** error) {
-        return maw_set_log(capi(), heard ? &Optimizer::hear : nullptr, heard.get(), error);
+        return maw_set_log(capi(), receiver ? &Optimizer::on_message : nullptr, receiver.get(), error);
     });
     if (called)
-        log_ = std::move(heard);
+        log_ = std::move(receiver);
     return called;
 }
 
 /// The C callback; `log` is the `Log`.
-inline void Optimizer::hear(std::int32_t level, char const* message, void* log) noexcept {
+inline void Optimizer::on_message(std::int32_t level, char const* message, void* log) noexcept {
     try {
         (*static_cast<Log const*>(log))(static_cast<LogLevel>(level), message);
-    } catch (...) {  // must not unwind through the library, and there is nobody to report it to
+    } catch (...) {  // must not unwind through the library
     }
 }
 

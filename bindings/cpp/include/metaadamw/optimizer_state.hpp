@@ -1,5 +1,5 @@
 /// @file
-/// An optimizer's state, out and in: checkpoints, the dump for people, moments and masters.
+/// Reading and writing an optimizer's state: checkpoints, the JSON dump, moments and masters.
 #ifndef METAADAMW_OPTIMIZER_STATE_HPP
 #define METAADAMW_OPTIMIZER_STATE_HPP
 
@@ -88,7 +88,7 @@ Result<void> Optimizer::try_set_tensor_state(std::size_t tensor, TensorState<T> 
     });
 }
 
-/// The tensor exists, its moments are read and set in this dtype, and are this many (if given).
+/// Checks that the tensor exists, the dtype of its moments, and their number (if given).
 inline Result<void> Optimizer::fits_state(std::size_t tensor, std::int32_t dtype,
                                           std::optional<std::pair<std::size_t, std::size_t>> lengths) const {
     auto const known = fits(tensor, std::nullopt, lengths);

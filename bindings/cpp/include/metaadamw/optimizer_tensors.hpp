@@ -138,7 +138,7 @@ inline std::optional<std::uint64_t> Optimizer::elements(std::vector<std::uint64_
     return product;
 }
 
-/// What the C ABI cannot see: a NUL inside a name, and the lengths of spans.
+/// Checks what the C ABI cannot: a NUL inside a name, and the lengths of spans.
 inline std::optional<Error> Optimizer::unusable(Tensor const& tensor) {
     auto const cut = [](std::string const& text) { return text.find('\0') != std::string::npos; };
     if (cut(tensor.name_) || (tensor.modulation_group_ && cut(*tensor.modulation_group_)))
@@ -163,7 +163,7 @@ inline Error Optimizer::wrong_type(std::string const& whose, std::int32_t regist
     return Error(Status::invalid_argument, whose + " was registered as " + detail::name_of(registered));
 }
 
-/// The tensor exists, has this dtype (if given) and this many elements (if given).
+/// Checks that the tensor exists, its dtype (if given) and its number of elements (if given).
 inline Result<void> Optimizer::fits(std::size_t tensor, std::optional<std::int32_t> dtype,
                                     std::optional<std::pair<std::size_t, std::size_t>> lengths) const {
     if (tensor >= tensors_.kinds.size())
@@ -178,7 +178,7 @@ inline Result<void> Optimizer::fits(std::size_t tensor, std::optional<std::int32
     return {};
 }
 
-/// The tensor exists and its gradients have this dtype.
+/// Checks that the tensor exists and the dtype of its gradients.
 inline Result<void> Optimizer::fits_gradient(std::size_t tensor, std::int32_t dtype) const {
     auto const known = fits(tensor, std::nullopt, std::nullopt);
     if (known && dtype != tensors_.kinds[tensor].grad_dtype)

@@ -1,5 +1,5 @@
 /// @file
-/// What an optimizer does in training: steps, announced gradients, meta-updates.
+/// Training: steps, observed gradients, meta-updates.
 #ifndef METAADAMW_OPTIMIZER_TRAINING_HPP
 #define METAADAMW_OPTIMIZER_TRAINING_HPP
 
@@ -21,7 +21,7 @@ inline Result<StepReport> Optimizer::try_step(StepOptions const& options) {
     auto const called = step_with(options, &report);
     if (!called)
         return called.error();
-    return told(report);
+    return to_report(report);
 }
 
 inline Result<void> Optimizer::try_launch(StepOptions const& options) { return step_with(options, nullptr); }
@@ -47,15 +47,15 @@ inline Result<StepReport> Optimizer::try_step_report(bool wait) {
     });
     if (!called)
         return called.error();
-    return told(report);
+    return to_report(report);
 }
 
-inline StepReport Optimizer::told(maw_step_report const& report) {
-    StepReport told{report.step, report.skipped_steps, report.grad_norm, report.clip_factor,
-                    std::nullopt, report.skipped != 0, static_cast<SkipReason>(report.skip_reason)};
+inline StepReport Optimizer::to_report(maw_step_report const& report) {
+    StepReport result{report.step, report.skipped_steps, report.grad_norm, report.clip_factor,
+                      std::nullopt, report.skipped != 0, static_cast<SkipReason>(report.skip_reason)};
     if (report.nonfinite_tensor != MAW_NO_TENSOR)
-        told.nonfinite_tensor = static_cast<std::size_t>(report.nonfinite_tensor);
-    return told;
+        result.nonfinite_tensor = static_cast<std::size_t>(report.nonfinite_tensor);
+    return result;
 }
 
 inline Result<void> Optimizer::try_observe_gradient(std::size_t tensor) {

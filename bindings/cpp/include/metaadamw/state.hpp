@@ -1,5 +1,5 @@
 /// @file
-/// What can be read from an optimizer: moments, factors, matrices, serialized bytes.
+/// Values read from an optimizer: moments, factors, matrices, serialized bytes.
 #ifndef METAADAMW_STATE_HPP
 #define METAADAMW_STATE_HPP
 

@@ -1,5 +1,5 @@
 /// @file
-/// What is registered: parameter tensors, and the param groups that share hyper-parameters.
+/// Registration: parameter tensors, and param groups, which share hyper-parameters.
 #ifndef METAADAMW_TENSOR_HPP
 #define METAADAMW_TENSOR_HPP
 
@@ -92,7 +92,7 @@ class Tensor {
     }
 #endif
 
-    /// The kind of layer that the tensor belongs to, where its name does not tell.
+    /// The kind of layer that the tensor belongs to, used if its name does not say it.
     Tensor& layer_kind(LayerKind kind) & noexcept {
         layer_kind_ = kind;
         return *this;

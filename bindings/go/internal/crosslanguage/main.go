@@ -24,8 +24,8 @@ func (m *model) slices() metaadamw.Mixed {
 	return metaadamw.Mixed{metaadamw.F32(m.Weight[:]), metaadamw.F32(m.Bias[:]), metaadamw.F64(m.Head[:])}
 }
 
-// visit replaces every element, in order, by what replace makes of its flat index and its value.
-func (m *model) visit(replace func(k int, x float64) float64) {
+// forEach replaces every element, in order, by the result of replace for its flat index and value.
+func (m *model) forEach(replace func(k int, x float64) float64) {
 	k := 0
 	for _, narrow := range [][]float32{m.Weight[:], m.Bias[:]} {
 		for i, x := range narrow {
@@ -44,7 +44,7 @@ func (m *model) visit(replace func(k int, x float64) float64) {
 func (m *model) loss(batch int, gradient *model) float64 {
 	loss := 0.0
 	*gradient = *m
-	gradient.visit(func(k int, x float64) float64 {
+	gradient.forEach(func(k int, x float64) float64 {
 		c := 1 + float64((k*13+batch*7)%17)/17
 		y := float64((k*29+batch*11)%89)/89 - 0.5
 		distance := x - y
@@ -71,7 +71,7 @@ func train(steps, metaAfter int, load, save, paramsIn, paramsOut string) error {
 	}
 
 	var params, grads model
-	params.visit(func(k int, _ float64) float64 { return float64((k*37)%101)/101 - 0.5 })
+	params.forEach(func(k int, _ float64) float64 { return float64((k*37)%101)/101 - 0.5 })
 	if load != "-" {
 		if err := optimizer.Load(load); err != nil {
 			return err

@@ -3,14 +3,14 @@
 use super::number::{Float, Number};
 use crate::model::coefficients::Coefficients;
 
-/// [`Coefficients`] in what the tensor is computed in.
+/// [`Coefficients`] in the type that the tensor is computed in.
 #[derive(Clone, Copy, Debug)]
 pub struct Scalars<T> {
     /// Factor of the gradient.
     pub gradient: T,
-    /// Whether gradients and moments have float32's precision or more, or averages are fast. Else moments move towards g and
-    /// g², as PyTorch's lerp does, and products are fused: half the operations. That would lose what is left of an average
-    /// which keeps next to nothing.
+    /// Whether gradients and moments have float32's precision or more, or a β is below ½. Else moments move towards g and
+    /// g², as PyTorch's lerp does, and products are fused: half the operations. With a small β that would lose what is
+    /// left of the average.
     pub exact: bool,
     one_minus_beta1: T,
     exact_beta1: f64,
@@ -19,7 +19,7 @@ pub struct Scalars<T> {
     one_minus_beta2: T,
     eps: T,
     step_size: T,
-    /// If not exact, over the step size: added to r it is rounded with what else moves θ, where by itself it may be less
+    /// If not exact, over the step size: added to r it is rounded with the whole change of θ, while alone it may be less
     /// than θ's last place.
     decay: T,
 }
@@ -27,41 +27,41 @@ pub struct Scalars<T> {
 impl<T: Number> Scalars<T> {
     /// The new first and second moment, not exact. Not SCALED: the gradient has no factor.
     #[inline(always)]
-    pub fn short_moments<const SCALED: bool>(&self, g: T, m: T, v: T) -> (T, T) {
+    pub fn lerp_moments<const SCALED: bool>(&self, g: T, m: T, v: T) -> (T, T) {
         let g = if SCALED { g * self.gradient } else { g };
         (m.minus_product(self.one_minus_beta1, m - g), v.minus_product(self.one_minus_beta2, v.minus_product(g, g)))
     }
 
-    /// The new first and second moment. An [`exact`](Self::exact) m is rounded once: its cosine with g is a feature, and
-    /// small differences of it decide there.
+    /// The new first and second moment. An [`exact`](Self::exact) m is rounded once: its cosine with g is a feature, which
+    /// depends on small differences of m.
     #[inline(always)]
     pub fn moments<const EXACT: bool>(&self, g: T, m: T, v: T) -> (T, T) {
         if !EXACT {
-            return self.short_moments::<true>(g, m, v);
+            return self.lerp_moments::<true>(g, m, v);
         }
         let g = g * self.gradient;
-        (T::round(self.first(g, g.widen(), m.widen())), self.second(g, v))
+        (T::round(self.first_moment(g, g.widen(), m.widen())), self.second_moment(g, v))
     }
 
-    /// The new first moment of an effective gradient, not rounded yet. `like` says of how many.
+    /// The new first moment of an effective gradient, before it is rounded. `like` has as many numbers.
     #[inline(always)]
-    pub fn first(&self, like: T, g: T::Wide, m: T::Wide) -> T::Wide {
+    pub fn first_moment(&self, like: T, g: T::Wide, m: T::Wide) -> T::Wide {
         like.wide(self.exact_beta1) * m + like.wide(self.exact_one_minus_beta1) * g
     }
 
     /// The new second moment of an effective gradient.
     #[inline(always)]
-    pub fn second(&self, g: T, v: T) -> T {
+    pub fn second_moment(&self, g: T, v: T) -> T {
         self.beta2 * v + self.one_minus_beta2 * (g * g)
     }
 
-    /// What m is divided by, of √v.
+    /// The divisor of m, given √v.
     #[inline(always)]
     pub fn denominator(&self, root: T) -> T {
         root + self.eps
     }
 
-    /// r = m/(√v + ε), the bias corrections being in ε and in the step size (`update.rs`).
+    /// r = m/(√v + ε); the bias corrections are in ε and in the step size (see [`crate::model::coefficients`]).
     #[inline(always)]
     pub fn ratio(&self, m: T, v: T) -> T {
         m / self.denominator(v.sqrt())
@@ -96,16 +96,10 @@ impl<T: Number> Scalars<T> {
 }
 
 impl<T: Float> Scalars<T> {
-    /// Whether the gradient has a factor other than 1.
-    #[inline(always)]
-    pub fn is_scaled(&self) -> bool {
-        self.gradient.to_f32() != 1.0
-    }
-
-    /// Each rounded at most once. `short`: whether gradients or moments have 16 bits.
+    /// Each rounded at most once. `low_precision`: whether gradients or moments have 16 bits.
     #[must_use]
-    pub fn new(c: &Coefficients, short: bool) -> Self {
-        let exact = !short || c.beta1.min(c.beta2) < 0.5;
+    pub fn new(c: &Coefficients, low_precision: bool) -> Self {
+        let exact = !low_precision || c.beta1.min(c.beta2) < 0.5;
         Self {
             gradient: T::round(c.gradient),
             exact,
@@ -120,12 +114,9 @@ impl<T: Float> Scalars<T> {
         }
     }
 
-    /// The AdamW step in place.
+    /// Whether the gradient has a factor other than 1.
     #[inline(always)]
-    pub fn update<const EXACT: bool>(self, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
-        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            (*m, *v) = self.moments::<EXACT>(*g, *m, *v);
-            *p = self.param::<EXACT>(*p, self.ratio(*m, *v));
-        }
+    pub fn is_scaled(&self) -> bool {
+        self.gradient.to_f32() != 1.0
     }
 }

@@ -1,426 +1,391 @@
-//! A chunk's elements in whatever dtype they lie in memory, as tiles of the type that kernels compute in.
+//! A chunk's elements in whatever dtype they have in memory, as tiles of the type that kernels compute in.
 //!
-//! What already has that type is used in place; 16-bit elements are widened into a buffer on the stack and rounded back
-//! into memory. The dtype is asked once a tile, so that a kernel's arithmetic exists once for f32 and once for f64.
-//! After a tile was stored, it holds what memory holds: sums of it have the bits that sums of memory have.
+//! Elements that already have that type are used in place; others are converted into a buffer and rounded back. The dtype
+//! is looked at once a tile, so that a kernel's arithmetic exists once for f32 and once for f64. After a tile was stored,
+//! it holds what memory holds: sums of it have the bits that sums of memory have.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
+use super::convert::{convert, copy_masters, join, round_nearest, round_stochastic, split, to_model_param, widen};
 use super::number::Float;
 use super::tile::TILE;
-use crate::model::dtype::{DType, Precision};
-use crate::numeric::half::{self, BF16, F16, Half};
-use crate::numeric::stochastic_rounding::Noise;
+use crate::model::dtype::DType;
+use crate::numeric::half::{BF16, F16, Half};
+use crate::numeric::stochastic_rounding::RoundingBits;
 
-/// Memory on the stack for a tile that isn't used in place.
-pub struct Buffer<T>([MaybeUninit<T>; TILE]);
-
-impl<T> Buffer<T> {
-    /// Not initialised.
-    #[inline(always)]
-    pub const fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; TILE])
-    }
-
-    /// The first `len` elements.
-    ///
-    /// # Safety
-    /// The caller writes every one before it reads any.
-    #[inline(always)]
-    pub unsafe fn of(&mut self, len: usize) -> &mut [T] {
-        let whole = &mut self.0[..len];
-        // SAFETY: the caller's promise; T is a plain number.
-        unsafe { std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast(), len) }
-    }
-}
-
-impl<T> Buffer<T> {
-    /// All of it.
-    ///
-    /// # Safety
-    /// The caller writes every element before it reads any.
-    #[inline(always)]
-    pub unsafe fn whole(&mut self) -> &mut [T; TILE] {
-        // SAFETY: the caller's promise; T is a plain number.
-        unsafe { &mut *self.0.as_mut_ptr().cast() }
-    }
-
-    /// Nothing of it.
-    #[inline(always)]
-    pub fn none(&self) -> &[T] {
-        &[]
-    }
+/// Memory on the stack for a tile that is not used in place. It is initialised when it is first used.
+pub struct Buffer<T> {
+    elements: [MaybeUninit<T>; TILE],
+    initialised: usize,
 }
 
 impl<T: Float> Buffer<T> {
-    /// 16-bit elements, widened.
+    /// Nothing is written yet.
     #[inline(always)]
-    fn widen<H: Half>(&mut self, from: &[u16]) -> &mut [T] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.of(from.len()) };
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = T::from_f32(H::widen(*from));
-        }
-        to
+    pub fn new() -> Self {
+        Self { elements: [const { MaybeUninit::uninit() }; TILE], initialised: 0 }
     }
 
-    /// Other elements, rounded to T where it is narrower.
+    /// The first `len` elements: what was written last, or zeros.
     #[inline(always)]
-    fn convert<S: Float>(&mut self, from: &[S]) -> &mut [T] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.of(from.len()) };
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = T::round(from.widen());
+    pub fn first(&mut self, len: usize) -> &mut [T] {
+        if self.initialised < len {
+            self.elements[self.initialised..len].fill(MaybeUninit::new(T::ZERO));
+            self.initialised = len;
         }
-        to
-    }
-
-    /// Masters from their two halves.
-    #[inline(always)]
-    fn join(&mut self, shown: &[u16], low: &[u16]) -> &mut [T] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.of(shown.len()) };
-        for ((to, shown), low) in to.iter_mut().zip(shown).zip(low) {
-            *to = T::from_f32(half::join(*shown, *low));
-        }
-        to
-    }
-
-    /// `from` times a factor.
-    #[inline(always)]
-    pub fn scaled(&mut self, from: &[T], factor: T) -> &mut [T] {
-        // SAFETY: all are written below.
-        let to = unsafe { self.of(from.len()) };
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from * factor;
-        }
-        to
+        // SAFETY: elements below `initialised` were written here.
+        unsafe { self.elements[..len].assume_init_mut() }
     }
 }
 
 /// Elements that are only read.
 #[derive(Clone, Copy, Debug)]
-pub struct Read {
-    /// The chunk's first element.
-    pub at: *const c_void,
-    /// Its type.
-    pub dtype: DType,
+pub enum Elements<'a> {
+    /// float32.
+    F32(&'a [f32]),
+    /// float64.
+    F64(&'a [f64]),
+    /// The bits of bfloat16.
+    BF16(&'a [u16]),
+    /// The bits of float16.
+    F16(&'a [u16]),
 }
 
-/// # Safety
-/// Elements `at .. at + len` of type T are readable and not written for `'a`.
-#[inline(always)]
-unsafe fn slice<'a, T>(base: *const c_void, at: usize, len: usize) -> &'a [T] {
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts(base.cast::<T>().add(at), len) }
+/// Elements that are written.
+#[derive(Debug)]
+pub enum ElementsMut<'a> {
+    /// float32.
+    F32(&'a mut [f32]),
+    /// float64.
+    F64(&'a mut [f64]),
+    /// The bits of bfloat16.
+    BF16(&'a mut [u16]),
+    /// The bits of float16.
+    F16(&'a mut [u16]),
 }
 
-/// # Safety
-/// A tile of elements of type T from `at` on is readable and writable, through this array alone, for `'a`.
-#[inline(always)]
-pub unsafe fn array<'a, T>(base: *mut c_void, at: usize) -> &'a mut [T; TILE] {
-    // SAFETY: the caller's promise.
-    unsafe { &mut *base.cast::<T>().add(at).cast() }
-}
+impl<'a> Elements<'a> {
+    /// Of a buffer that does not exist.
+    pub const NONE: Self = Self::F32(&[]);
 
-/// # Safety
-/// Elements `at .. at + len` of type T are readable and writable, through this slice alone, for `'a`.
-#[inline(always)]
-unsafe fn slice_mut<'a, T>(base: *mut c_void, at: usize, len: usize) -> &'a mut [T] {
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(base.cast::<T>().add(at), len) }
-}
-
-impl Read {
-    /// Elements `at .. at + len`, at most a tile.
+    /// `len` elements from `first` on.
     ///
     /// # Safety
-    /// They are readable and not written as long as the result lives.
-    #[inline(always)]
-    pub unsafe fn tile<T: Float>(self, at: usize, len: usize, buffer: &mut Buffer<T>) -> &[T] {
-        // SAFETY: the caller's promise, for elements of the type that `dtype` names.
+    /// They have this dtype and its alignment and are readable for `'a`, in which nobody writes them.
+    pub unsafe fn new(first: *const c_void, dtype: DType, len: usize) -> Self {
+        // SAFETY: that is what the caller promises.
         unsafe {
-            match self.dtype {
-                own if own == T::DTYPE => slice(self.at, at, len),
-                DType::F32 => buffer.convert(slice::<f32>(self.at, at, len)),
-                DType::F64 => buffer.convert(slice::<f64>(self.at, at, len)),
-                DType::BF16 => buffer.widen::<BF16>(slice(self.at, at, len)),
-                DType::F16 => buffer.widen::<F16>(slice(self.at, at, len)),
+            match dtype {
+                DType::F32 => Self::F32(std::slice::from_raw_parts(first.cast(), len)),
+                DType::F64 => Self::F64(std::slice::from_raw_parts(first.cast(), len)),
+                DType::BF16 => Self::BF16(std::slice::from_raw_parts(first.cast(), len)),
+                DType::F16 => Self::F16(std::slice::from_raw_parts(first.cast(), len)),
             }
+        }
+    }
+
+    /// Those of a range.
+    #[inline]
+    pub fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(x) => Self::F32(&x[range]),
+            Self::F64(x) => Self::F64(&x[range]),
+            Self::BF16(x) => Self::BF16(&x[range]),
+            Self::F16(x) => Self::F16(&x[range]),
+        }
+    }
+
+    /// At most a tile of them.
+    #[inline(always)]
+    pub fn load<'b, T: Float>(self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b [T]
+    where
+        'a: 'b,
+    {
+        match T::in_place(self) {
+            Some(own) => &own[range],
+            None => self.convert(range, buffer),
+        }
+    }
+
+    fn convert<T: Float>(self, range: Range<usize>, buffer: &mut Buffer<T>) -> &[T] {
+        let to = buffer.first(range.len());
+        match self {
+            Self::BF16(bits) => widen::<BF16, T>(&bits[range], to),
+            Self::F16(bits) => widen::<F16, T>(&bits[range], to),
+            floats => convert(&T::Other::in_place(floats).expect("float32 or float64")[range], to),
+        }
+        to
+    }
+}
+
+impl<'a> ElementsMut<'a> {
+    /// As [`Elements::new`].
+    ///
+    /// # Safety
+    /// They have this dtype and its alignment and are readable and writable for `'a`, in which nobody else touches them.
+    pub unsafe fn new(first: *mut c_void, dtype: DType, len: usize) -> Self {
+        // SAFETY: that is what the caller promises.
+        unsafe {
+            match dtype {
+                DType::F32 => Self::F32(std::slice::from_raw_parts_mut(first.cast(), len)),
+                DType::F64 => Self::F64(std::slice::from_raw_parts_mut(first.cast(), len)),
+                DType::BF16 => Self::BF16(std::slice::from_raw_parts_mut(first.cast(), len)),
+                DType::F16 => Self::F16(std::slice::from_raw_parts_mut(first.cast(), len)),
+            }
+        }
+    }
+
+    /// The same, to be read.
+    pub fn as_elements(&self) -> Elements<'_> {
+        match self {
+            Self::F32(x) => Elements::F32(x),
+            Self::F64(x) => Elements::F64(x),
+            Self::BF16(x) => Elements::BF16(x),
+            Self::F16(x) => Elements::F16(x),
+        }
+    }
+
+    /// Those of a range.
+    pub fn part(&mut self, range: Range<usize>) -> ElementsMut<'_> {
+        match self {
+            Self::F32(x) => ElementsMut::F32(&mut x[range]),
+            Self::F64(x) => ElementsMut::F64(&mut x[range]),
+            Self::BF16(x) => ElementsMut::BF16(&mut x[range]),
+            Self::F16(x) => ElementsMut::F16(&mut x[range]),
+        }
+    }
+
+    /// Whether they have 16 bits.
+    #[inline(always)]
+    pub fn is_half(&self) -> bool {
+        matches!(self, Self::BF16(_) | Self::F16(_))
+    }
+
+    /// Where a tile is computed before [`Self::store`]: in place, or in the buffer where it must be rounded.
+    #[inline(always)]
+    pub fn tile<'b, T: Float>(&'b mut self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b mut [T] {
+        match T::in_place_mut(self) {
+            Some(own) => &mut own[range],
+            None => buffer.first(range.len()),
+        }
+    }
+
+    /// Stores a tile from the buffer, rounded to nearest, and leaves there what was stored.
+    #[inline(always)]
+    pub fn store<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>) {
+        if self.is_half() {
+            self.round(range, buffer);
+        }
+    }
+
+    fn round<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>) {
+        let tile = T::as_f32(buffer.first(range.len()));
+        match self {
+            Self::BF16(bits) => round_nearest::<BF16>(tile, &mut bits[range]),
+            Self::F16(bits) => round_nearest::<F16>(tile, &mut bits[range]),
+            Self::F32(_) | Self::F64(_) => {} // in place
         }
     }
 }
 
-impl Read {
-    /// The same elements, to be written.
+/// A parameter, and what keeps precision beside it.
+#[derive(Debug)]
+pub struct Param<'a> {
+    /// The model's elements.
+    pub model: ElementsMut<'a>,
+    /// How 16-bit ones keep precision.
+    pub precision: ParamPrecision<'a>,
+}
+
+/// [`crate::model::dtype::Precision`] with its memory.
+#[derive(Debug)]
+pub enum ParamPrecision<'a> {
+    /// Rounded to nearest; or the parameter does not have 16 bits.
+    Nearest,
+    /// Rounded stochastically.
+    Stochastic,
+    /// Float32 masters.
+    Master(&'a mut [f32]),
+    /// The low halves of the masters.
+    Remainder(&'a mut [u16]),
+}
+
+impl Param<'_> {
+    /// The model's own values, without masters.
     #[must_use]
-    pub fn to_write(self) -> Write {
-        Write { at: self.at.cast_mut(), dtype: self.dtype }
+    pub fn as_model_param(self) -> Self {
+        Self { precision: ParamPrecision::Nearest, ..self }
     }
 
-    /// Copies elements `at .. at + len` as they are to a place of the same dtype.
-    ///
-    /// # Safety
-    /// They are readable here and writable there, and nothing else touches them.
-    #[inline(always)]
-    pub unsafe fn copy_to(self, to: Write, at: usize, len: usize) {
-        let size = self.dtype.size();
-        // SAFETY: the caller's promise.
-        unsafe { slice_mut::<u8>(to.at, at * size, len * size).copy_from_slice(slice(self.at, at * size, len * size)) };
-    }
-}
-
-/// Elements that are only written.
-#[derive(Clone, Copy, Debug)]
-pub struct Write {
-    /// The chunk's first element.
-    pub at: *mut c_void,
-    /// Its type.
-    pub dtype: DType,
-}
-
-impl Write {
-    /// Where to put a tile from element `at` on before it is stored: in place, or in the buffer where it must be rounded.
-    ///
-    /// # Safety
-    /// The elements are writable, and nothing else touches them as long as the result lives; the caller writes every one
-    /// before it reads any.
-    #[inline(always)]
-    pub unsafe fn tile<T: Float>(self, at: usize, len: usize, buffer: &mut Buffer<T>) -> &mut [T] {
-        // SAFETY: the caller's promise; what does not have 16 bits has the type that is computed in.
-        unsafe { if self.dtype.is_half() { buffer.of(len) } else { slice_mut(self.at, at, len) } }
+    /// The elements of a range.
+    pub fn part(&mut self, range: Range<usize>) -> Param<'_> {
+        let precision = match &mut self.precision {
+            ParamPrecision::Nearest => ParamPrecision::Nearest,
+            ParamPrecision::Stochastic => ParamPrecision::Stochastic,
+            ParamPrecision::Master(masters) => ParamPrecision::Master(&mut masters[range.clone()]),
+            ParamPrecision::Remainder(low) => ParamPrecision::Remainder(&mut low[range.clone()]),
+        };
+        Param { model: self.model.part(range), precision }
     }
 
-    /// Stores such a tile, rounded to nearest if need be.
-    ///
-    /// # Safety
-    /// As for [`Self::tile`], whose tile this is.
-    #[inline(always)]
-    pub unsafe fn store<T: Float>(self, at: usize, tile: &mut [T]) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self.dtype {
-                DType::BF16 => nearest::<T, BF16>(tile, slice_mut(self.at, at, tile.len())),
-                DType::F16 => nearest::<T, F16>(tile, slice_mut(self.at, at, tile.len())),
-                DType::F32 | DType::F64 => {} // in place
-            }
-        }
+    fn has_master(&self) -> bool {
+        matches!(self.precision, ParamPrecision::Master(_) | ParamPrecision::Remainder(_))
     }
-}
 
-/// A parameter, and what is kept beside it for precision's sake.
-#[derive(Clone, Copy, Debug)]
-pub struct Weights {
-    /// The host's.
-    pub host: *mut c_void,
-    /// Its type.
-    pub dtype: DType,
-    /// Masters or remainders, where `precision` has them.
-    pub beside: *mut c_void,
-    /// Which of the two decides.
-    pub precision: Precision,
-}
-
-/// Writes a tile rounded to nearest, and what was written back into it.
-#[inline(always)]
-fn nearest<T: Float, H: Half>(tile: &mut [T], out: &mut [u16]) {
-    for (x, out) in tile.iter_mut().zip(out) {
-        *out = H::round(x.to_f32());
-        *x = T::from_f32(H::widen(*out));
-    }
-}
-
-/// Writes a tile rounded by chance, and what was written back into it.
-#[inline(always)]
-fn by_chance<T: Float, H: Half>(tile: &mut [T], out: &mut [u16], noise: &[u16; TILE]) {
-    for ((x, out), noise) in tile.iter_mut().zip(out).zip(noise) {
-        *out = H::round_by(x.to_f32(), u32::from(*noise));
-        *x = T::from_f32(H::widen(*out));
-    }
-}
-
-/// Writes what masters show.
-#[inline(always)]
-fn show<T: Float, H: Half>(tile: &[T], host: &mut [u16]) {
-    for (x, host) in tile.iter().zip(host) {
-        *host = H::of_master(x.to_f32());
-    }
-}
-
-impl Weights {
     /// The values that an update starts from: the masters where there are any.
-    ///
-    /// # Safety
-    /// Elements `at .. at + len` of all that it points to are valid, and nothing else touches them for `'a`.
     #[inline(always)]
-    pub unsafe fn tile<'a, T: Float>(&self, at: usize, len: usize, buffer: &'a mut Buffer<T>) -> &'a mut [T] {
-        // SAFETY: the caller's promise; masters are float32, which 16-bit parameters are computed in, and remainders
-        // have 16 bits.
-        unsafe {
-            match (self.precision, self.dtype) {
-                (Precision::Master, _) => slice_mut(self.beside, at, len),
-                (Precision::Remainder, _) => buffer.join(slice(self.host, at, len), slice(self.beside, at, len)),
-                (_, DType::BF16) => buffer.widen::<BF16>(slice(self.host, at, len)),
-                (_, DType::F16) => buffer.widen::<F16>(slice(self.host, at, len)),
-                (_, DType::F32 | DType::F64) => slice_mut(self.host, at, len),
-            }
+    pub fn load<'b, T: Float>(&'b mut self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b mut [T] {
+        if self.model.is_half() {
+            self.convert(range.clone(), buffer);
+        }
+        self.tile(range, buffer)
+    }
+
+    fn convert<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>) {
+        let (ElementsMut::BF16(bits) | ElementsMut::F16(bits)) = &self.model else { return };
+        let (bits, len) = (&bits[range.clone()], range.len());
+        match (&self.precision, &self.model) {
+            (ParamPrecision::Master(_), _) => {} // in place
+            (ParamPrecision::Remainder(low), _) => join(bits, &low[range], T::as_f32(buffer.first(len))),
+            (_, ElementsMut::BF16(_)) => widen::<BF16, T>(bits, buffer.first(len)),
+            _ => widen::<F16, T>(bits, buffer.first(len)),
         }
     }
 
-    /// Stores what was made of such a tile. Without masters, the tile then holds what was stored.
-    ///
-    /// # Safety
-    /// As for [`Self::tile`], whose tile this is.
+    /// A tile that was loaded: in place or in the buffer.
     #[inline(always)]
-    pub unsafe fn store<T: Float>(&self, at: usize, tile: &mut [T], noise: Noise) {
-        if !self.dtype.is_half() {
-            return; // in place
-        }
-        // SAFETY: the caller's promise; a master's tile does not overlap the host's parameter.
-        let host = unsafe { slice_mut::<u16>(self.host, at, tile.len()) };
-        match (self.precision, self.dtype) {
-            (Precision::Master, DType::BF16) => show::<T, BF16>(tile, host),
-            (Precision::Master, _) => show::<T, F16>(tile, host),
-            (Precision::Remainder, _) => {
-                // SAFETY: the caller's promise.
-                let low = unsafe { slice_mut::<u16>(self.beside, at, tile.len()) };
-                for ((x, host), low) in tile.iter().zip(host).zip(low) {
-                    (*host, *low) = half::split(x.to_f32());
-                }
-            }
-            (Precision::Nearest, DType::BF16) => nearest::<T, BF16>(tile, host),
-            (Precision::Nearest, _) => nearest::<T, F16>(tile, host),
-            (Precision::Stochastic, dtype) => {
-                let noise = noise.bits(at);
-                if dtype == DType::BF16 {
-                    by_chance::<T, BF16>(tile, host, &noise);
-                } else {
-                    by_chance::<T, F16>(tile, host, &noise);
-                }
-            }
+    pub fn tile<'b, T: Float>(&'b mut self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b mut [T] {
+        match &mut self.precision {
+            ParamPrecision::Master(masters) => T::from_f32s(&mut masters[range]),
+            _ => self.model.tile(range, buffer),
         }
     }
 
-    /// Makes a tile what the host would see of it: rounded to nearest, as a master is shown where there is one.
+    /// Stores such a tile after an update. Without masters, it then holds what was stored.
     #[inline(always)]
-    pub fn round_as_shown<T: Float>(&self, tile: &mut [T]) {
-        match (self.dtype, self.precision.has_master()) {
-            (DType::BF16, false) => {
-                for x in tile {
-                    *x = T::from_f32(BF16::widen(BF16::round(x.to_f32())));
-                }
-            }
-            (DType::BF16, true) => {
-                for x in tile {
-                    *x = T::from_f32(BF16::widen(BF16::of_master(x.to_f32())));
-                }
-            }
-            (DType::F16, _) => {
-                for x in tile {
-                    *x = T::from_f32(F16::widen(F16::round(x.to_f32())));
-                }
-            }
-            (DType::F32 | DType::F64, _) => {}
+    pub fn store<T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>, random: RoundingBits) {
+        match &self.model {
+            ElementsMut::BF16(_) => self.store_half::<BF16, T>(range, buffer, random),
+            ElementsMut::F16(_) => self.store_half::<F16, T>(range, buffer, random),
+            ElementsMut::F32(_) | ElementsMut::F64(_) => {} // in place
         }
     }
 
-    /// The host's own values, whatever is kept beside them.
-    #[must_use]
-    pub fn as_shown(self) -> Self {
-        Self { precision: Precision::Nearest, ..self }
-    }
-
-    /// Makes the masters of elements `at .. at + len` what the host's parameter says.
-    ///
-    /// # Safety
-    /// As for [`Self::tile`].
-    #[inline(always)]
-    pub unsafe fn init_masters(&self, at: usize, len: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self.precision {
-                Precision::Master => {
-                    let mut buffer = Buffer::<f32>::new();
-                    let shown = self.as_shown().tile(at, len, &mut buffer);
-                    slice_mut(self.beside, at, len).copy_from_slice(shown);
-                }
-                Precision::Remainder => slice_mut::<u16>(self.beside, at, len).fill(0),
-                Precision::Nearest | Precision::Stochastic => {}
-            }
+    fn store_half<H: Half, T: Float>(&mut self, range: Range<usize>, buffer: &mut Buffer<T>, random: RoundingBits) {
+        let (start, len) = (range.start, range.len());
+        let (ElementsMut::BF16(bits) | ElementsMut::F16(bits)) = &mut self.model else { return };
+        let bits = &mut bits[range.clone()];
+        match &mut self.precision {
+            ParamPrecision::Master(masters) => copy_masters::<H>(&masters[range], bits),
+            ParamPrecision::Remainder(low) => split(T::as_f32(buffer.first(len)), bits, &mut low[range]),
+            ParamPrecision::Nearest => round_nearest::<H>(T::as_f32(buffer.first(len)), bits),
+            ParamPrecision::Stochastic => round_stochastic::<H>(T::as_f32(buffer.first(len)), bits, random, start),
         }
     }
 
-    /// How many of elements `at .. at + len` are not what their masters show.
-    ///
-    /// # Safety
-    /// As for [`Self::tile`].
-    #[inline(always)]
-    pub unsafe fn count_desynced(&self, at: usize, len: usize) -> usize {
-        if self.precision != Precision::Master {
-            return 0;
+    /// The rounding to values that the model's parameter can have: to nearest, or as masters are copied.
+    pub fn rounding_to_model(&self) -> RoundingToModel {
+        RoundingToModel(match (&self.model, self.has_master()) {
+            (ElementsMut::BF16(_), false) => Some(to_model_param::<BF16, false>),
+            (ElementsMut::BF16(_), true) => Some(to_model_param::<BF16, true>),
+            (ElementsMut::F16(_), _) => Some(to_model_param::<F16, false>),
+            (ElementsMut::F32(_) | ElementsMut::F64(_), _) => None,
+        })
+    }
+
+    /// Makes the masters equal to the model's parameter.
+    pub fn init_masters(self) {
+        match (self.precision, self.model) {
+            (ParamPrecision::Master(masters), ElementsMut::BF16(bits)) => widen::<BF16, f32>(bits, masters),
+            (ParamPrecision::Master(masters), ElementsMut::F16(bits)) => widen::<F16, f32>(bits, masters),
+            (ParamPrecision::Remainder(low), _) => low.fill(0),
+            _ => {}
         }
-        // SAFETY: the caller's promise.
-        let (master, host) = unsafe { (slice::<f32>(self.beside, at, len), slice::<u16>(self.host, at, len)) };
-        let show = if self.dtype == DType::BF16 { BF16::of_master } else { F16::of_master };
-        master.iter().zip(host).filter(|(master, host)| show(**master) != **host).count()
+    }
+
+    /// How many elements are not the copies of their masters. Remainders have no such elements.
+    pub fn count_desynced(&self) -> usize {
+        let count = |masters: &[f32], bits: &[u16], copy: fn(f32) -> u16| {
+            masters.iter().zip(bits).filter(|(master, bits)| copy(**master) != **bits).count()
+        };
+        match (&self.precision, &self.model) {
+            (ParamPrecision::Master(masters), ElementsMut::BF16(bits)) => count(masters, bits, BF16::from_master),
+            (ParamPrecision::Master(masters), ElementsMut::F16(bits)) => count(masters, bits, F16::from_master),
+            _ => 0,
+        }
     }
 }
 
-/// Both moments. Bfloat16 ones are rounded by chance.
+/// See [`Param::rounding_to_model`].
 #[derive(Clone, Copy, Debug)]
-pub struct Moments {
-    /// First moment.
-    pub m: *mut c_void,
-    /// Second moment.
-    pub v: *mut c_void,
-    /// Their type.
-    pub dtype: DType,
-    /// Whether they, or the gradients that they are made of, have 16 bits: float32 is then good for sums within a tile.
-    pub short: bool,
+pub struct RoundingToModel(Option<fn(&mut [f32])>);
+
+impl RoundingToModel {
+    /// Rounds a tile.
+    pub fn apply<T: Float>(self, tile: &mut [T]) {
+        if let Some(round) = self.0 {
+            round(T::as_f32(tile));
+        }
+    }
 }
 
-impl Moments {
-    /// Elements `at .. at + len` of both.
-    ///
-    /// # Safety
-    /// They are valid, and nothing else touches them for `'a`.
+/// Both moments. Bfloat16 ones are rounded stochastically, both by the same bits.
+#[derive(Debug)]
+pub struct Moments<'a> {
+    /// First moment.
+    pub m: ElementsMut<'a>,
+    /// Second moment.
+    pub v: ElementsMut<'a>,
+    /// Whether they, or the gradients that they are made of, have 16 bits: float32 then suffices for sums within a tile.
+    pub low_precision: bool,
+}
+
+impl Moments<'_> {
+    /// The elements of a range.
+    pub fn part(&mut self, range: Range<usize>) -> Moments<'_> {
+        Moments { m: self.m.part(range.clone()), v: self.v.part(range), low_precision: self.low_precision }
+    }
+
+    /// At most a tile of both.
     #[inline(always)]
-    pub unsafe fn tiles<'a, T: Float>(
-        &self,
-        at: usize,
-        len: usize,
-        (m, v): (&'a mut Buffer<T>, &'a mut Buffer<T>),
-    ) -> (&'a mut [T], &'a mut [T]) {
-        // SAFETY: the caller's promise; moments that are not bfloat16 have the type that is computed in.
-        unsafe {
-            if self.dtype == DType::BF16 {
-                (m.widen::<BF16>(slice(self.m, at, len)), v.widen::<BF16>(slice(self.v, at, len)))
-            } else {
-                (slice_mut(self.m, at, len), slice_mut(self.v, at, len))
+    pub fn load<'b, T: Float>(&'b mut self, range: Range<usize>, buffers: [&'b mut Buffer<T>; 2]) -> [&'b mut [T]; 2] {
+        let [m, v] = buffers;
+        if self.m.is_half() {
+            self.convert(range.clone(), [m, v]);
+        }
+        self.tiles(range, [m, v])
+    }
+
+    fn convert<T: Float>(&self, range: Range<usize>, buffers: [&mut Buffer<T>; 2]) {
+        for (moment, buffer) in [&self.m, &self.v].into_iter().zip(buffers) {
+            if let ElementsMut::BF16(bits) = moment {
+                widen::<BF16, T>(&bits[range.clone()], buffer.first(range.len()));
             }
         }
     }
 
-    /// Stores what was made of such tiles, which then hold what was stored.
-    ///
-    /// # Safety
-    /// As for [`Self::tiles`], whose tiles these are.
+    /// Tiles that were loaded: in place or in the buffers.
     #[inline(always)]
-    pub unsafe fn store<T: Float>(&self, at: usize, m: &mut [T], v: &mut [T], noise: Noise) {
-        if self.dtype != DType::BF16 {
-            return; // in place
-        }
-        let noise = noise.bits(at);
-        // SAFETY: the caller's promise.
-        let (to_m, to_v) = unsafe { (slice_mut(self.m, at, m.len()), slice_mut(self.v, at, v.len())) };
-        by_chance::<T, BF16>(m, to_m, &noise);
-        by_chance::<T, BF16>(v, to_v, &noise);
+    pub fn tiles<'b, T: Float>(&'b mut self, range: Range<usize>, buffers: [&'b mut Buffer<T>; 2]) -> [&'b mut [T]; 2] {
+        let [m, v] = buffers;
+        [self.m.tile(range.clone(), m), self.v.tile(range, v)]
     }
 
-    /// The first moment alone, to be read.
-    #[must_use]
-    pub fn first(&self) -> Read {
-        Read { at: self.m, dtype: self.dtype }
+    /// Whether [`Self::store`] does anything.
+    #[inline(always)]
+    pub fn are_half(&self) -> bool {
+        self.m.is_half()
+    }
+
+    /// Stores such tiles, which then hold what was stored.
+    pub fn store<T: Float>(&mut self, range: Range<usize>, buffers: [&mut Buffer<T>; 2], random: RoundingBits) {
+        for (moment, buffer) in [&mut self.m, &mut self.v].into_iter().zip(buffers) {
+            if let ElementsMut::BF16(bits) = moment {
+                let tile = T::as_f32(buffer.first(range.len()));
+                round_stochastic::<BF16>(tile, &mut bits[range.clone()], random, range.start);
+            }
+        }
     }
 }

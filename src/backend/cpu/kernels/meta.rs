@@ -1,89 +1,106 @@
-//! The meta-update's loops over a chunk: θ′ and its neighbours, products with what θ′ is made of.
+//! The meta-update's loops over a chunk: θ′, perturbed points, and products with the derivatives of θ′.
 //!
-//! As in `kernels.rs`. θ′ is what would be stored: rounded to nearest in the parameter's dtype, also where a step would
-//! round by chance; where there are masters, it is what the moved master shows.
+//! θ′ is what would be stored: rounded to nearest in the parameter's dtype, also where a step would round stochastically;
+//! where there are masters, it is the low-precision copy of the new master.
 //!
-//! w is computed in float64. The stride r·w is rounded to what is computed in, since it has to be added to θ′ there: for
-//! float32 an error of 6·10⁻⁸ of an element in a difference that is good to 10⁻³.
+//! The direction w is computed in float64. The perturbation r·w is rounded to the type that is computed in, since it is
+//! added to θ′ there: for float32 an error of 6·10⁻⁸ of an element in a difference that is good to 10⁻³.
 
-use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::adamw::Scalars;
-use super::load_store::{Buffer, Moments, Read, Weights, Write};
+use super::load_store::{Buffer, Elements, ElementsMut, Moments, Param};
 use super::number::Float;
 use super::sums_f64::{Sum, dot, dots, square};
-use super::tile::Tiles;
+use super::tile::{ChunkKernel, tile};
+use crate::backend::Direction;
+use crate::numeric::simd::{self, Kernel};
 
-/// What θ′ is made from: θ and g as the meta-update kept them, masters, the moments, and the scalars.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin<T> {
-    /// θ as kept, and its masters.
-    pub p: Weights,
-    /// g of B1; only read by [`STEP`].
-    pub g: Read,
-    /// Moments.
-    pub moments: Moments,
-    /// Scalars.
-    pub s: Scalars<T>,
+/// How θ′ is computed from θ: [`crate::backend::TrialStep`] without its coefficients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// θ′ = θ.
+    None,
+    /// One step with g.
+    Gradient,
+    /// One step with the moments as they are.
+    Moments,
 }
 
-/// θ′ = θ.
-pub const STAY: u8 = 0;
-/// θ′ is one step with g away.
-pub const STEP: u8 = 1;
-/// θ′ is one step with the moments as they are away.
-pub const DRIFT: u8 = 2;
+/// What θ′ is computed from.
+#[derive(Debug)]
+pub struct Origin<'a, T> {
+    /// θ as saved, and its masters.
+    pub param: Param<'a>,
+    /// g of B1; only read for [`Trial::Gradient`].
+    pub g: Elements<'a>,
+    /// Moments.
+    pub moments: Moments<'a>,
+    /// Scalars.
+    pub s: Scalars<T>,
+    /// How.
+    pub trial: Trial,
+}
 
-/// Memory for the tiles of an [`Origin`].
-struct Buffers<T>([Buffer<T>; 4]);
+/// For the parameter, g and the moments.
+type OriginBuffers<T> = [Buffer<T>; 4];
 
-impl<T: Float> Buffers<T> {
-    #[inline(always)]
-    fn new() -> Self {
-        Self([const { Buffer::new() }; 4])
+#[inline(always)]
+fn origin_buffers<T: Float>() -> OriginBuffers<T> {
+    [Buffer::new(), Buffer::new(), Buffer::new(), Buffer::new()]
+}
+
+impl<T: Float> Origin<'_, T> {
+    /// Returns θ, or its masters, of a tile, and writes the ratio r and θ′: the same bits in every pass. Where θ′ = θ there
+    /// is no r.
+    fn trial_point<'b>(
+        &'b mut self,
+        range: Range<usize>,
+        [p, g, m, v]: &'b mut OriginBuffers<T>,
+        ratio: &mut [T],
+        trial_param: &mut [T],
+    ) -> &'b [T] {
+        if self.trial == Trial::None {
+            let p = self.param.model.as_elements().load(range, p);
+            trial_param.copy_from_slice(p);
+            return p;
+        }
+        let g = (self.trial == Trial::Gradient).then(|| self.g.load(range.clone(), g));
+        let [m, v] = self.moments.load(range.clone(), [m, v]);
+        simd::run_up_to_avx2(Ratios { s: self.s, ratio, g, m, v });
+        let round = self.param.rounding_to_model();
+        let p = self.param.load(range, p);
+        simd::run_up_to_avx2(TrialParams { s: self.s, trial_param, p, ratio });
+        round.apply(trial_param);
+        p
     }
 }
 
-impl<T: Float> Origin<T> {
-    /// Answers θ, or its masters, of elements `at .. at + len`, and writes the ratio r and θ′: the same bits
-    /// whenever it is asked. Where the tensor stays, it has no r.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
+/// r of one step with g, or with the moments as they are.
+struct Ratios<'a, T> {
+    s: Scalars<T>,
+    ratio: &'a mut [T],
+    g: Option<&'a [T]>,
+    m: &'a [T],
+    v: &'a [T],
+}
+
+impl<T: Float> Kernel for Ratios<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn point<'a, const MODE: u8>(
-        &self,
-        at: usize,
-        buffers: &'a mut Buffers<T>,
-        ratio: &mut [T],
-        moved: &mut [T],
-    ) -> &'a [T] {
-        let (len, s) = (moved.len(), self.s);
-        let [p, g, m, v] = &mut buffers.0;
-        if MODE == STAY {
-            // SAFETY: the caller's promise.
-            let p = unsafe { self.p.as_shown().tile(at, len, p) };
-            moved.copy_from_slice(p);
-            return p;
-        }
-        // SAFETY: the caller's promise.
-        let (p, (m, v)) = unsafe { (self.p.tile(at, len, p), self.moments.tiles(at, len, (m, v))) };
-        if MODE == STEP {
-            // SAFETY: the caller's promise.
-            let g = unsafe { self.g.tile(at, len, g) };
-            if s.exact {
-                ratios::<T, true>(s, ratio, g, m, v);
-            } else {
-                ratios::<T, false>(s, ratio, g, m, v);
-            }
-        } else {
-            for ((ratio, m), v) in ratio.iter_mut().zip(m).zip(v) {
-                *ratio = s.ratio(*m, *v);
+    fn run(self) {
+        let Self { s, ratio, g, m, v } = self;
+        match g {
+            // Float64 is always exact.
+            Some(g) if s.exact || !T::HAS_HALF => ratios::<T, true>(s, ratio, g, m, v),
+            Some(g) => ratios::<T, false>(s, ratio, g, m, v),
+            None => {
+                for ((ratio, m), v) in ratio.iter_mut().zip(m).zip(v) {
+                    *ratio = s.ratio(*m, *v);
+                }
             }
         }
-        params(s, moved, p, ratio);
-        self.p.round_as_shown(moved);
-        p
     }
 }
 
@@ -96,303 +113,517 @@ fn ratios<T: Float, const EXACT: bool>(s: Scalars<T>, ratio: &mut [T], g: &[T], 
 }
 
 /// θ′ before it is rounded.
-#[inline(always)]
-fn params<T: Float>(s: Scalars<T>, moved: &mut [T], p: &[T], ratio: &[T]) {
-    if s.exact {
-        params_of::<T, true>(s, moved, p, ratio);
-    } else {
-        params_of::<T, false>(s, moved, p, ratio);
+struct TrialParams<'a, T> {
+    s: Scalars<T>,
+    trial_param: &'a mut [T],
+    p: &'a [T],
+    ratio: &'a [T],
+}
+
+impl<T: Float> Kernel for TrialParams<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { s, trial_param, p, ratio } = self;
+        if s.exact || !T::HAS_HALF {
+            params::<T, true>(s, trial_param, p, ratio);
+        } else {
+            params::<T, false>(s, trial_param, p, ratio);
+        }
     }
 }
 
 #[inline(always)]
-fn params_of<T: Float, const EXACT: bool>(s: Scalars<T>, moved: &mut [T], p: &[T], ratio: &[T]) {
-    for ((moved, p), ratio) in moved.iter_mut().zip(p).zip(ratio) {
-        *moved = s.param::<EXACT>(*p, *ratio);
+fn params<T: Float, const EXACT: bool>(s: Scalars<T>, trial_param: &mut [T], p: &[T], ratio: &[T]) {
+    for ((trial_param, p), ratio) in trial_param.iter_mut().zip(p).zip(ratio) {
+        *trial_param = s.param::<EXACT>(*p, *ratio);
+    }
+}
+
+/// Adds Σ a².
+struct Square<'a, T>(&'a [T], &'a mut Sum);
+
+impl<T: Float> Kernel for Square<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        square(self.0, self.1);
     }
 }
 
 /// Writes θ′; Σ θ′².
-#[derive(Clone, Copy, Debug)]
-pub struct MovedKernel<T, const MODE: u8> {
-    /// Where θ′ comes from.
-    pub origin: Origin<T>,
-    /// Where r is kept, in the type that is computed in, if it is.
-    pub ratio: Option<Write>,
+#[derive(Debug)]
+pub struct TrialKernel<'a, T> {
+    /// What θ′ is computed from.
+    pub origin: Origin<'a, T>,
+    /// Where r is stored, if it is.
+    pub ratio: Option<&'a mut [T]>,
     /// The host's parameter.
-    pub out: Write,
+    pub out: ElementsMut<'a>,
 }
 
-impl<T: Float, const MODE: u8> Tiles<1> for MovedKernel<T, MODE> {
+impl<T: Float> ChunkKernel<1> for TrialKernel<'_, T> {
+    type Buffers = (OriginBuffers<T>, [Buffer<T>; 2]);
+
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
-        let (mut buffers, mut ratio, mut moved) = (Buffers::new(), Buffer::new(), Buffer::new());
-        // SAFETY: the caller's promise; all are written below, but for the r of a tensor that stays, which nobody reads.
-        unsafe {
-            let moved = self.out.tile(at, len, &mut moved);
-            let ratio = match self.ratio {
-                Some(kept) => kept.tile(at, len, &mut ratio),
-                None => ratio.of(len),
-            };
-            self.origin.point::<MODE>(at, &mut buffers, ratio, moved);
-            square(moved, &mut sums[0]);
-            self.out.store(at, moved);
-        }
+    fn buffers() -> Self::Buffers {
+        (origin_buffers(), [Buffer::new(), Buffer::new()])
+    }
+
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 1]) -> usize {
+        let (range, (origin, [ratio, trial_param])) = (tile(start, left), buffers);
+        let ratio = match &mut self.ratio {
+            Some(stored) => &mut stored[range.clone()],
+            None => ratio.first(range.len()),
+        };
+        let point = self.out.tile(range.clone(), trial_param);
+        self.origin.trial_point(range.clone(), origin, ratio, point);
+        simd::run_up_to_avx2(Square(point, &mut sums[0]));
+        self.out.store(range.clone(), trial_param);
+        range.len()
     }
 }
 
-/// The direction w of the Hessian product, element by element in f64.
+/// The direction w of the Hessian product, from the stored g and, where there is one, g′.
 #[derive(Clone, Copy, Debug)]
-pub struct Way<T> {
+pub struct DirectionOf<'a> {
     /// g of B1.
-    pub g: Read,
-    /// g′ of B2; 0 where there is none.
-    pub g2: Option<Read>,
-    /// Factor of g.
-    pub train1: f64,
-    /// Factor of g′.
-    pub train2: f64,
-    /// What is computed in.
-    pub compute: PhantomData<T>,
+    pub g: Elements<'a>,
+    /// g′ of B2.
+    pub g2: Option<Elements<'a>>,
+    /// Their factors.
+    pub factors: Direction,
 }
 
-impl<T: Float> Way<T> {
-    /// w of elements `at .. at + len`.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
+/// A tile of [`DirectionOf`].
+#[derive(Clone, Copy)]
+struct DirectionTile<'a, T> {
+    g: &'a [T],
+    g2: Option<&'a [T]>,
+    factors: Direction,
+}
+
+impl DirectionOf<'_> {
+    fn load<'b, T: Float>(&'b self, range: Range<usize>, [g, g2]: &'b mut [Buffer<T>; 2]) -> DirectionTile<'b, T> {
+        let (g, g2) = (self.g.load(range.clone(), g), self.g2.map(|all| all.load(range, g2)));
+        DirectionTile { g, g2, factors: self.factors }
+    }
+}
+
+impl<T: Float> DirectionTile<'_, T> {
+    /// `f(w)` of each element, into `out`.
     #[inline(always)]
-    unsafe fn w<'a>(&self, at: usize, len: usize, out: &'a mut Buffer<f64>) -> &'a mut [f64] {
-        let (mut g, mut g2) = (Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: the caller's promise; all are written below.
-        let (g, w) = unsafe { (self.g.tile(at, len, &mut g), out.of(len)) };
+    fn map<U>(self, out: &mut [U], f: impl Fn(f64) -> U) {
+        let Direction { train1, train2 } = self.factors;
         match self.g2 {
-            Some(read) => {
-                // SAFETY: the caller's promise.
-                let g2 = unsafe { read.tile(at, len, &mut g2) };
-                for ((w, g), g2) in w.iter_mut().zip(g).zip(g2) {
-                    *w = self.train2 * g2.widen() + self.train1 * g.widen();
+            Some(g2) => {
+                for ((out, g), g2) in out.iter_mut().zip(self.g).zip(g2) {
+                    *out = f(train2 * g2.widen() + train1 * g.widen());
                 }
             }
             None => {
-                for (w, g) in w.iter_mut().zip(g) {
-                    *w = self.train1 * g.widen();
+                for (out, g) in out.iter_mut().zip(self.g) {
+                    *out = f(train1 * g.widen());
                 }
             }
         }
-        w
     }
+}
 
-    /// radius·w, rounded to what is computed in: the stride to a neighbour as it is taken.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
+/// Adds Σ w².
+struct DirectionSquare<'a, T> {
+    direction: DirectionTile<'a, T>,
+    w: &'a mut [f64],
+    sum: &'a mut Sum,
+}
+
+impl<T: Float> Kernel for DirectionSquare<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn stride(&self, at: usize, radius: f64, stride: &mut [T]) {
-        let mut w = Buffer::new();
-        // SAFETY: the caller's promise.
-        let w = unsafe { self.w(at, stride.len(), &mut w) };
-        for (stride, w) in stride.iter_mut().zip(w) {
-            *stride = T::round(radius * *w);
-        }
+    fn run(self) {
+        self.direction.map(self.w, |w| w);
+        square(self.w, self.sum);
+    }
+}
+
+/// The perturbation radius·w, rounded to the type that is computed in.
+struct Perturbation<'a, T> {
+    direction: DirectionTile<'a, T>,
+    radius: f64,
+    out: &'a mut [T],
+}
+
+impl<T: Float> Kernel for Perturbation<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.direction.map(self.out, |w| T::round(self.radius * w));
     }
 }
 
 /// Σ w².
-impl<T: Float> Tiles<1> for Way<T> {
+#[derive(Debug)]
+pub struct DirectionNormKernel<'a, T> {
+    /// w.
+    pub direction: DirectionOf<'a>,
+    /// The type that is computed in.
+    pub compute: std::marker::PhantomData<T>,
+}
+
+impl<T: Float> ChunkKernel<1> for DirectionNormKernel<'_, T> {
+    type Buffers = ([Buffer<T>; 2], Buffer<f64>);
+
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
-        let mut w = Buffer::new();
-        // SAFETY: the caller's promise.
-        square(unsafe { self.w(at, len, &mut w) }, &mut sums[0]);
+    fn buffers() -> Self::Buffers {
+        ([Buffer::new(), Buffer::new()], Buffer::new())
+    }
+
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 1]) -> usize {
+        let (range, (buffers, w)) = (tile(start, left), buffers);
+        let (direction, w) = (self.direction.load(range.clone(), buffers), w.first(range.len()));
+        simd::run_up_to_avx2(DirectionSquare { direction, w, sum: &mut sums[0] });
+        range.len()
     }
 }
 
-/// Puts the stride in the place of g, which has the type that is computed in.
-#[derive(Clone, Copy, Debug)]
-pub struct StrideKernel<T> {
-    /// w; where its g is, the stride will be.
-    pub way: Way<T>,
-    /// The stride is radius·w.
+/// Replaces g by the perturbation.
+#[derive(Debug)]
+pub struct StorePerturbationKernel<'a, T> {
+    /// The stored g of B1.
+    pub g: &'a mut [T],
+    /// g′ of B2.
+    pub g2: Option<Elements<'a>>,
+    /// Their factors in w.
+    pub factors: Direction,
+    /// The perturbation is radius·w.
     pub radius: f64,
 }
 
-impl<T: Float> Tiles<0> for StrideKernel<T> {
+impl<T: Float> ChunkKernel<0> for StorePerturbationKernel<'_, T> {
+    type Buffers = [Buffer<T>; 2];
+
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
-        let mut stride = Buffer::new();
-        // SAFETY: the caller's promise; all are written below, and nobody reads g any more.
-        unsafe {
-            let stride = stride.of(len);
-            self.way.stride(at, self.radius, stride);
-            self.way.g.to_write().tile(at, len, &mut Buffer::new()).copy_from_slice(stride);
+    fn buffers() -> Self::Buffers {
+        [Buffer::new(), Buffer::new()]
+    }
+
+    fn advance(&mut self, start: usize, left: usize, [g2, out]: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
+        let range = tile(start, left);
+        let (g, out) = (&mut self.g[range.clone()], out.first(range.len()));
+        let g2 = self.g2.map(|all| all.load(range.clone(), g2));
+        let direction = DirectionTile { g, g2, factors: self.factors };
+        simd::run_up_to_avx2(Perturbation { direction, radius: self.radius, out });
+        g.copy_from_slice(out);
+        range.len()
+    }
+}
+
+/// The cotangent x of a chunk: see [`crate::backend::Cotangent`]. The host's gradient is 0 where it has none.
+#[derive(Clone, Copy, Debug)]
+pub enum ChunkCotangent<'a> {
+    /// The host's gradient.
+    Gradient(Option<Elements<'a>>),
+    /// `factor`·(the host's gradient) − `train2_factor`·g′.
+    Difference {
+        /// The host's gradient.
+        host: Option<Elements<'a>>,
+        /// Its factor.
+        factor: f64,
+        /// g′.
+        train2: Elements<'a>,
+        /// Its factor.
+        train2_factor: f64,
+    },
+}
+
+/// Adds Σ x·r and Σ x·θ. `ratio` is empty where θ′ = θ.
+struct Project<'a, T> {
+    x: &'a [T],
+    p: &'a [T],
+    ratio: &'a [T],
+    with_ratio: &'a mut Sum,
+    with_param: &'a mut Sum,
+}
+
+impl<T: Float> Kernel for Project<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        if self.ratio.is_empty() {
+            dot(self.x, self.p, self.with_param);
+        } else {
+            dots(self.x, (self.ratio, self.p), self.with_ratio, self.with_param);
         }
     }
 }
 
-/// `host`·(the host's gradient) − `factor`·g′.
-#[derive(Clone, Copy, Debug)]
-pub struct Difference {
-    /// Factor of the host's gradient.
-    pub host: f64,
-    /// g′.
-    pub train2: Read,
-    /// Its factor.
-    pub factor: f64,
+/// The same for x = factor·host − `train2_factor`·g′.
+struct ProjectDifference<'a, T> {
+    host: Option<&'a [T]>,
+    factor: f64,
+    train2: &'a [T],
+    train2_factor: f64,
+    x: &'a mut [f64],
+    p: &'a [T],
+    ratio: &'a [T],
+    with_ratio: &'a mut Sum,
+    with_param: &'a mut Sum,
 }
 
-impl Difference {
-    /// Adds Σ x·r and Σ x·θ, as [`look`] does, of the difference x.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
+impl<T: Float> Kernel for ProjectDifference<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn look<T: Float>(&self, at: usize, host: Option<Read>, p: &[T], ratio: &[T], sums: &mut [Sum; 3]) {
-        let (mut x, mut buffers) = (Buffer::new(), [const { Buffer::<T>::new() }; 2]);
-        let [train2, host_buffer] = &mut buffers;
-        // SAFETY: the caller's promise; all are written below.
-        let (x, train2) = unsafe { (x.of(p.len()), self.train2.tile(at, p.len(), train2)) };
-        for (x, g) in x.iter_mut().zip(train2) {
-            *x = -(self.factor * g.widen());
+    fn run(self) {
+        for (x, g) in self.x.iter_mut().zip(self.train2) {
+            *x = -(self.train2_factor * g.widen());
         }
-        if let Some(host) = host {
-            // SAFETY: the caller's promise.
-            let host = unsafe { host.tile(at, p.len(), host_buffer) };
-            for (x, g) in x.iter_mut().zip(host) {
-                *x += self.host * g.widen();
+        for (x, g) in self.x.iter_mut().zip(self.host.unwrap_or_default()) {
+            *x += self.factor * g.widen();
+        }
+        dot(&self.x[..self.ratio.len()], self.ratio, self.with_ratio);
+        dot(self.x, self.p, self.with_param);
+    }
+}
+
+impl ChunkCotangent<'_> {
+    /// Adds a tile's Σ x·r and Σ x·θ.
+    fn project<T: Float>(
+        self,
+        range: Range<usize>,
+        (p, ratio): (&[T], &[T]),
+        ([g, g2], x): &mut ([Buffer<T>; 2], Buffer<f64>),
+        [with_ratio, with_param]: [&mut Sum; 2],
+    ) {
+        match self {
+            Self::Gradient(None) => {}
+            Self::Gradient(Some(host)) => {
+                let x = host.load(range, g);
+                simd::run_up_to_avx2(Project { x, p, ratio, with_ratio, with_param });
+            }
+            Self::Difference { host, factor, train2, train2_factor } => {
+                let host = host.map(|host| host.load(range.clone(), g));
+                let train2 = train2.load(range.clone(), g2);
+                let x = x.first(range.len());
+                simd::run_up_to_avx2(ProjectDifference {
+                    host,
+                    factor,
+                    train2,
+                    train2_factor,
+                    x,
+                    p,
+                    ratio,
+                    with_ratio,
+                    with_param,
+                });
             }
         }
-        let [with_ratio, with_param, _] = sums;
-        dot(&x[..ratio.len()], ratio, with_ratio);
-        dot(x, p, with_param);
     }
 }
 
-/// Adds Σ x·r and Σ x·θ of the elements from `at` on, as many as `p` has, x being the host's gradients, 0 where it has
-/// none. `ratio` is empty where the tensor stays.
-///
-/// # Safety
-/// As for [`Tiles::tile`].
-#[inline(always)]
-unsafe fn look<T: Float>(at: usize, host: Option<Read>, p: &[T], ratio: &[T], sums: &mut [Sum; 3]) {
-    let Some(host) = host else { return };
-    let [with_ratio, with_param, _] = sums;
-    let mut x = Buffer::<T>::new();
-    // SAFETY: the caller's promise.
-    let x = unsafe { host.tile(at, p.len(), &mut x) };
-    if ratio.is_empty() {
-        dot(x, p, with_param);
-    } else {
-        dots(x, (ratio, p), with_ratio, with_param);
-    }
-}
+/// out = a + b.
+struct Add<'a, T>(&'a [T], &'a [T], &'a mut [T]);
 
-/// Writes θ′ + stride into the host's parameter, and adds ⟨what was written − θ′, stride⟩.
-///
-/// # Safety
-/// As for [`Tiles::tile`].
-#[inline(always)]
-unsafe fn visit<T: Float>(at: usize, p: &Weights, moved: &[T], stride: &[T], out: Write, sum: &mut Sum) {
-    let (mut stored, mut made) = (Buffer::<T>::new(), Buffer::<T>::new());
-    // SAFETY: the caller's promise; all are written below.
-    let (stored, made) = unsafe { (out.tile(at, moved.len(), &mut stored), made.of(moved.len())) };
-    for ((stored, moved), stride) in stored.iter_mut().zip(moved).zip(stride) {
-        *stored = *moved + *stride;
-    }
-    p.as_shown().round_as_shown(stored);
-    for ((made, stored), moved) in made.iter_mut().zip(&*stored).zip(moved) {
-        *made = *stored - *moved;
-    }
-    dot(made, stride, sum);
-    // SAFETY: the caller's promise.
-    unsafe { out.store(at, stored) };
-}
+impl<T: Float> Kernel for Add<'_, T> {
+    type Output = ();
 
-/// With LOOK Σ x·r and Σ x·θ. With VISIT writes θ′ + radius·w; ⟨what was written − θ′, radius·w⟩.
-#[derive(Clone, Copy, Debug)]
-pub struct ProbeKernel<T, const MODE: u8, const LOOK: bool, const VISIT: bool> {
-    /// Where θ′ comes from.
-    pub origin: Origin<T>,
-    /// The host's gradient, if it has one; read with LOOK.
-    pub host: Option<Read>,
-    /// What x is if it is not the host's gradient.
-    pub difference: Option<Difference>,
-    /// w; read with VISIT.
-    pub way: Way<T>,
-    /// The neighbour is θ′ + radius·w.
-    pub radius: f64,
-    /// The host's parameter; written with VISIT.
-    pub out: Write,
-}
-
-impl<T: Float, const MODE: u8, const LOOK: bool, const VISIT: bool> Tiles<3> for ProbeKernel<T, MODE, LOOK, VISIT> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
-        let (mut buffers, [mut ratio, mut moved, mut stride]) = (Buffers::new(), [const { Buffer::new() }; 3]);
-        // SAFETY: the caller's promise; all are written below.
-        unsafe {
-            let (ratio, moved) = (ratio.of(if MODE == STAY { 0 } else { len }), moved.of(len));
-            let p = self.origin.point::<MODE>(at, &mut buffers, ratio, moved);
-            if LOOK {
-                match self.difference {
-                    Some(difference) => difference.look(at, self.host, p, ratio, sums),
-                    None => look(at, self.host, p, ratio, sums),
+    fn run(self) {
+        for ((a, b), out) in self.0.iter().zip(self.1).zip(self.2) {
+            *out = *a + *b;
+        }
+    }
+}
+
+/// out = factor·a.
+struct Scale<'a, T>(&'a [T], T, &'a mut [T]);
+
+impl<T: Float> Kernel for Scale<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (a, out) in self.0.iter().zip(self.2) {
+            *out = *a * self.1;
+        }
+    }
+}
+
+/// Adds ⟨stored − θ′, perturbation⟩.
+struct StepProduct<'a, T> {
+    stored: &'a [T],
+    trial_param: &'a [T],
+    perturbation: &'a [T],
+    step: &'a mut [T],
+    sum: &'a mut Sum,
+}
+
+impl<T: Float> Kernel for StepProduct<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for ((step, stored), trial_param) in self.step.iter_mut().zip(self.stored).zip(self.trial_param) {
+            *step = *stored - *trial_param;
+        }
+        dot(self.step, self.perturbation, self.sum);
+    }
+}
+
+/// Where θ, r and θ′ come from.
+#[derive(Debug)]
+pub enum Point<'a, T> {
+    /// They are computed anew.
+    Computed(Origin<'a, T>),
+    /// r is stored; there is none where θ′ = θ.
+    Stored {
+        /// θ as saved, and its masters.
+        param: Param<'a>,
+        /// Scalars.
+        s: Scalars<T>,
+        /// r.
+        ratio: Option<&'a [T]>,
+    },
+}
+
+/// Where the perturbation comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum PerturbationSource<'a, T> {
+    /// radius·w, computed anew.
+    Computed {
+        /// w.
+        direction: DirectionOf<'a>,
+        /// r of the finite difference, or −r.
+        radius: f64,
+    },
+    /// ±1 times a stored one.
+    Stored {
+        /// The perturbation at r.
+        perturbation: &'a [T],
+        /// 1 or −1.
+        sign: T,
+    },
+}
+
+/// Σ x·r and Σ x·θ, if there is an x; and writes θ′ + perturbation, if there is one, and ⟨what was written − θ′,
+/// perturbation⟩.
+#[derive(Debug)]
+pub struct ProbeKernel<'a, T> {
+    /// Where.
+    pub point: Point<'a, T>,
+    /// x.
+    pub cotangent: Option<ChunkCotangent<'a>>,
+    /// The perturbation, and the host's parameter.
+    pub perturb: Option<(PerturbationSource<'a, T>, ElementsMut<'a>)>,
+}
+
+/// Memory of a [`ProbeKernel`].
+pub struct ProbeBuffers<T> {
+    origin: OriginBuffers<T>,
+    ratio: Buffer<T>,
+    trial_param: Buffer<T>,
+    cotangent: ([Buffer<T>; 2], Buffer<f64>),
+    direction: [Buffer<T>; 2],
+    perturbation: Buffer<T>,
+    stored: Buffer<T>,
+    step: Buffer<T>,
+}
+
+impl<T: Float> ChunkKernel<3> for ProbeKernel<'_, T> {
+    type Buffers = ProbeBuffers<T>;
+
+    #[inline(always)]
+    fn buffers() -> Self::Buffers {
+        ProbeBuffers {
+            origin: origin_buffers(),
+            ratio: Buffer::new(),
+            trial_param: Buffer::new(),
+            cotangent: ([Buffer::new(), Buffer::new()], Buffer::new()),
+            direction: [Buffer::new(), Buffer::new()],
+            perturbation: Buffer::new(),
+            stored: Buffer::new(),
+            step: Buffer::new(),
+        }
+    }
+
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 3]) -> usize {
+        let (range, [with_ratio, with_param, step_product]) = (tile(start, left), sums);
+        let ProbeBuffers { origin, ratio, trial_param, cotangent, direction, perturbation, stored, step } = buffers;
+        let (p, ratio, trial_param) =
+            self.point.load(range.clone(), self.perturb.is_some(), origin, [ratio, trial_param]);
+        if let Some(x) = self.cotangent {
+            x.project(range.clone(), (p, ratio), cotangent, [with_ratio, with_param]);
+        }
+        if let Some((source, out)) = &mut self.perturb {
+            let perturbation = source.load(range.clone(), direction, perturbation);
+            simd::run_up_to_avx2(Add(trial_param, perturbation, out.tile(range.clone(), stored)));
+            out.store(range.clone(), stored);
+            let (stored, step) = (out.tile(range.clone(), stored), step.first(range.len()));
+            simd::run_up_to_avx2(StepProduct { stored, trial_param, perturbation, step, sum: step_product });
+        }
+        range.len()
+    }
+}
+
+impl<T: Float> Point<'_, T> {
+    /// θ, or its masters, r, which is empty where θ′ = θ, and, if it is wanted, θ′ of a tile.
+    fn load<'b>(
+        &'b mut self,
+        range: Range<usize>,
+        wants_trial_param: bool,
+        origin_buffers: &'b mut OriginBuffers<T>,
+        [ratio, trial_param]: [&'b mut Buffer<T>; 2],
+    ) -> (&'b [T], &'b [T], &'b [T]) {
+        let len = range.len();
+        match self {
+            Self::Computed(origin) => {
+                let ratio = ratio.first(if origin.trial == Trial::None { 0 } else { len });
+                let trial_param = trial_param.first(len);
+                let p = origin.trial_point(range, origin_buffers, ratio, trial_param);
+                (p, ratio, trial_param)
+            }
+            Self::Stored { param, ratio: None, .. } => {
+                let p = param.model.as_elements().load(range, &mut origin_buffers[0]);
+                (p, &[], p)
+            }
+            Self::Stored { param, s, ratio: Some(ratio) } => {
+                let (ratio, round) = (&ratio[range.clone()], param.rounding_to_model());
+                let p = &*param.load(range, &mut origin_buffers[0]);
+                if !wants_trial_param {
+                    return (p, ratio, &[]);
                 }
-            }
-            if VISIT {
-                let stride = stride.of(len);
-                self.way.stride(at, self.radius, stride);
-                visit(at, &self.origin.p, moved, stride, self.out, &mut sums[2]);
+                let trial_param = trial_param.first(len);
+                simd::run_up_to_avx2(TrialParams { s: *s, trial_param, p, ratio });
+                round.apply(trial_param);
+                (p, ratio, trial_param)
             }
         }
     }
 }
 
-/// The same where r and the stride are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct KeptProbeKernel<T, const MOVES: bool, const LOOK: bool, const VISIT: bool> {
-    /// θ as kept, and its masters.
-    pub p: Weights,
-    /// Scalars.
-    pub s: Scalars<T>,
-    /// r; only read if the tensor MOVES.
-    pub ratio: Read,
-    /// The host's gradient, if it has one; read with LOOK.
-    pub host: Option<Read>,
-    /// The stride; read with VISIT.
-    pub stride: Read,
-    /// 1, or −1 for the neighbour on the other side.
-    pub sign: T,
-    /// The host's parameter; written with VISIT.
-    pub out: Write,
-}
-
-impl<T: Float, const MOVES: bool, const LOOK: bool, const VISIT: bool> Tiles<3>
-    for KeptProbeKernel<T, MOVES, LOOK, VISIT>
-{
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 3]) {
-        let [mut p, mut ratio, mut moved, mut kept, mut stride] = [const { Buffer::<T>::new() }; 5];
-        let weights = if MOVES { self.p } else { self.p.as_shown() };
-        // SAFETY: the caller's promise; all are written below.
-        unsafe {
-            let p = weights.tile(at, len, &mut p);
-            let ratio = if MOVES { self.ratio.tile(at, len, &mut ratio) } else { &[] };
-            if LOOK {
-                look(at, self.host, p, ratio, sums);
+impl<T: Float> PerturbationSource<'_, T> {
+    /// The perturbation of a tile.
+    fn load<'b>(
+        &'b self,
+        range: Range<usize>,
+        direction_buffers: &'b mut [Buffer<T>; 2],
+        out: &'b mut Buffer<T>,
+    ) -> &'b [T] {
+        let out = out.first(range.len());
+        match self {
+            Self::Computed { direction, radius } => {
+                let direction = direction.load(range, direction_buffers);
+                simd::run_up_to_avx2(Perturbation { direction, radius: *radius, out });
             }
-            if VISIT {
-                let stride = stride.scaled(self.stride.tile(at, len, &mut kept), self.sign);
-                let moved = if MOVES {
-                    let moved = moved.of(len);
-                    params(self.s, moved, p, ratio);
-                    self.p.round_as_shown(moved);
-                    moved
-                } else {
-                    p
-                };
-                visit(at, &self.p, moved, stride, self.out, &mut sums[2]);
+            Self::Stored { perturbation, sign } => {
+                simd::run_up_to_avx2(Scale(&perturbation[range], *sign, out));
             }
         }
+        out
     }
 }

@@ -1,7 +1,7 @@
 //! The loops over a chunk, for every dtype and instruction set: the definition of what the passes compute.
 
 pub mod adamw;
-pub mod half_step;
+mod convert;
 pub mod load_store;
 pub mod meta;
 pub mod number;

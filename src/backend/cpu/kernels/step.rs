@@ -1,452 +1,421 @@
 //! The step's loops over a chunk: the definition for every dtype and instruction set.
 //!
-//! A kernel works tile by tile: on [`TILE`] elements, which stay in the first-level cache, it runs plain loops, first
-//! over the elements, then over each sum that it makes of them (`sums.rs`). Element arithmetic is in what the tensor is
-//! computed in (the moments, θ, θ′ and the step from it) or in float64 (what only feeds sums). A product is rounded before
-//! it is added, or, where gradients or moments have 16 bits, it is not: the definition says which, never the compiler. So
-//! the width of the vectors that [`crate::numeric::simd`] allows it decides no bit.
+//! A kernel works tile by tile: on [`TILE`] elements, which stay in the first-level cache, it runs plain
+//! loops, first over the elements, then over the sums of them. Element arithmetic is in the type that the tensor is computed
+//! in (the moments, θ, θ′ and the step from it) or in float64 (the terms of sums). Whether a product is rounded before it is
+//! added is written down, never the compiler's choice: with 16-bit gradients or moments it is fused, else it is not. So the
+//! vectors' width decides no bit.
+//!
+//! The combinations of dtypes that most models have are specialised in [`arch`]; each loop here is compiled once for f32
+//! and once for f64, and serves all combinations.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::adamw::Scalars;
-use super::half_step::{self as fused, Cell, Chance, Master, Moment, Nearest, Places, Remainder, Values};
-use super::load_store::{Buffer, Moments, Read, Weights, array};
+use super::load_store::{Buffer, Elements, Moments, Param};
 use super::number::Float;
-use super::sums_f32::{SMALL, short_square, short_square_and_dot};
-use super::sums_f64::{Sum, dot, square, square_and_dot, zeros};
-use super::tile::{TILE, Tiles};
-#[cfg(target_arch = "x86_64")]
-use crate::backend::cpu::arch::x86_64::bf16_step as bf16;
-#[cfg(target_arch = "x86_64")]
-use crate::backend::cpu::arch::x86_64::f32_step as float32;
-use crate::model::dtype::{DType, Precision};
-use crate::numeric::half::{BF16, F16, Half};
-use crate::numeric::stochastic_rounding::Noise;
+use super::sums_f32::{SMALL, square_and_dot_f32, square_f32};
+use super::sums_f64::{Sum, scaled_dot, square, square_and_dot, zeros};
+use super::tile::{ChunkKernel, TILE, tile};
+use crate::backend::cpu::arch::{self, Done};
+use crate::numeric::simd::{self, Kernel};
+use crate::numeric::stochastic_rounding::RoundingBits;
 
 /// Σ g², Σ g·m, zeros of g, Σ m².
-#[derive(Clone, Copy, Debug)]
-pub struct GradientKernel<T, const MOMENTUM: bool, const ZEROS: bool> {
+#[derive(Debug)]
+pub struct GradientKernel<'a, T> {
     /// Gradient.
-    pub g: Read,
-    /// First moment, read with MOMENTUM.
-    pub m: Read,
-    /// See [`Moments::short`].
-    pub short: bool,
-    /// Whether Σ m² is wanted with MOMENTUM.
-    pub of_m: bool,
-    /// What is computed in.
+    pub g: Elements<'a>,
+    /// First moment, if its sums are wanted.
+    pub m: Option<Elements<'a>>,
+    /// See [`Moments::low_precision`].
+    pub low_precision: bool,
+    /// Whether Σ m² is wanted.
+    pub first_moment: bool,
+    /// Whether zeros are counted.
+    pub zeros: bool,
+    /// The type that is computed in.
     pub compute: PhantomData<T>,
 }
 
-impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> Tiles<4> for GradientKernel<T, MOMENTUM, ZEROS> {
+impl<T: Float> ChunkKernel<4> for GradientKernel<'_, T> {
+    type Buffers = [Buffer<T>; 2];
+
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 4]) {
-        let [squares, products, of_zeros, of_m] = sums;
-        if MOMENTUM && !ZEROS {
-            // SAFETY: the caller's promise.
-            if unsafe { self.by_hand(at, len, [squares, products, of_m]) } {
-                return;
+    fn buffers() -> Self::Buffers {
+        [Buffer::new(), Buffer::new()]
+    }
+
+    fn advance(&mut self, start: usize, left: usize, [g, m]: &mut Self::Buffers, sums: &mut [Sum; 4]) -> usize {
+        let [squares, products, zeros, first_moment] = sums;
+        if let (Elements::BF16(g), Some(m), false) = (self.g, self.m, self.zeros) {
+            let part = start..start + left;
+            let first_moment = self.first_moment.then_some(&mut *first_moment);
+            let done = arch::bf16_gradient_sums(&g[part.clone()], m.part(part), [squares, products], first_moment);
+            if done > 0 {
+                return done;
             }
         }
-        let (mut g, mut m) = (Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: the caller's promise.
-        let g = unsafe { self.g.tile(at, len, &mut g) };
-        if MOMENTUM {
-            // SAFETY: the caller's promise.
-            let m = unsafe { self.m.tile(at, len, &mut m) };
-            if self.short {
-                short_square_and_dot(g, m, squares, products);
-            } else {
-                square_and_dot(g, m, squares, products);
-            }
-            if self.of_m {
-                square_of::<T, 0>(self.short, m, of_m);
-            }
+        let range = if self.is_in_place() && !self.zeros { start..start + left } else { tile(start, left) };
+        let g = self.g.load(range.clone(), g);
+        let m = self.m.map(|all| all.load(range.clone(), m));
+        let (low_precision, of_m) = (self.low_precision, self.first_moment.then_some(first_moment));
+        simd::run_up_to_avx2(GradientSums { g, m, low_precision, squares, products, first_moment: of_m });
+        if self.zeros {
+            simd::run_up_to_avx2(Zeros(g, zeros));
+        }
+        range.len()
+    }
+}
+
+impl<T: Float> GradientKernel<'_, T> {
+    /// Whether there is nothing to convert and sums are in float64: then they need no tiles.
+    fn is_in_place(&self) -> bool {
+        !self.low_precision && T::in_place(self.g).is_some() && self.m.is_none_or(|m| T::in_place(m).is_some())
+    }
+}
+
+/// Adds Σ g², Σ g·m and Σ m².
+struct GradientSums<'a, T> {
+    g: &'a [T],
+    m: Option<&'a [T]>,
+    low_precision: bool,
+    squares: &'a mut Sum,
+    products: &'a mut Sum,
+    first_moment: Option<&'a mut Sum>,
+}
+
+impl<T: Float> Kernel for GradientSums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { g, m, low_precision, squares, products, first_moment } = self;
+        let Some(m) = m else {
+            return square_of::<T, 0>(low_precision, g, squares);
+        };
+        if low_precision {
+            square_and_dot_f32(g, m, squares, products);
         } else {
-            square_of::<T, 0>(self.short, g, squares);
+            square_and_dot(g, m, squares, products);
         }
-        if ZEROS {
-            zeros(g, of_zeros);
+        if let Some(sum) = first_moment {
+            square_of::<T, 0>(low_precision, m, sum);
         }
     }
 }
 
-impl<T: Float, const MOMENTUM: bool, const ZEROS: bool> GradientKernel<T, MOMENTUM, ZEROS> {
-    /// Where bfloat16 is computed with by hand, adds a tile's sums and says so, unless they are not sound.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn by_hand(&self, at: usize, len: usize, sums: [&mut Sum; 3]) -> bool {
-        if !bf16::fits::<T>(len, self.g.dtype) {
-            return false;
-        }
-        // SAFETY: the caller's promise, for elements of the dtypes' types; there is AVX2.
-        unsafe {
-            match (self.m.dtype, self.of_m) {
-                (DType::BF16, true) => self.add::<u16, true>(at, sums),
-                (DType::BF16, false) => self.add::<u16, false>(at, sums),
-                (_, true) => self.add::<f32, true>(at, sums),
-                (_, false) => self.add::<f32, false>(at, sums),
-            }
-        }
-    }
+/// Adds the number of zeros.
+struct Zeros<'a, T>(&'a [T], &'a mut Sum);
 
-    /// # Safety
-    /// As for [`bf16::add_gradient`], for a whole tile of bfloat16 and of elements of this type.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn add<M: bf16::Moment, const OF_M: bool>(&self, at: usize, sums: [&mut Sum; 3]) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe { bf16::add_gradient::<M, OF_M>(self.g.at.cast::<u16>().add(at), self.m.at.cast::<M>().add(at), sums) }
-    }
+impl<T: Float> Kernel for Zeros<'_, T> {
+    type Output = ();
 
-    /// Nowhere by hand.
-    ///
-    /// # Safety
-    /// None is needed.
-    #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
-    unsafe fn by_hand(&self, _: usize, _: usize, _: [&mut Sum; 3]) -> bool {
-        false
+    fn run(self) {
+        zeros(self.0, self.1);
     }
 }
 
-/// sum += Σ a², `short` as it says or not; then the elements are multiplied by 2^EXPONENT on their way.
+/// sum += Σ a²; with low precision in float32, in which the elements are multiplied by 2^EXPONENT.
 #[inline(always)]
-fn square_of<T: Float, const EXPONENT: u32>(short: bool, a: &[T], sum: &mut Sum) {
-    if short {
-        short_square::<T, EXPONENT>(a, sum);
+fn square_of<T: Float, const EXPONENT: u32>(low_precision: bool, a: &[T], sum: &mut Sum) {
+    if low_precision {
+        square_f32::<T, EXPONENT>(a, sum);
     } else {
         square(a, sum);
     }
 }
 
-/// Σ θ², Σ m², if it is wanted, Σ v², zeros of m.
-#[inline(always)]
-fn state_sums<T: Float, const ZEROS: bool, const OF_M: bool>(short: bool, p: &[T], m: &[T], v: &[T], sums: &mut [Sum]) {
-    square_of::<T, 0>(short, p, &mut sums[0]);
-    if OF_M {
-        square_of::<T, 0>(short, m, &mut sums[1]);
-    }
-    square_of::<T, SMALL>(short, v, &mut sums[2]);
-    if ZEROS {
-        zeros(m, &mut sums[3]);
-    }
+/// Σ θ², Σ m², Σ v².
+struct StateSums<'a> {
+    low_precision: bool,
+    /// Whether Σ m² is wanted.
+    first_moment: bool,
+    sums: [&'a mut Sum; 3],
 }
 
-/// Sums of the state as it is.
-#[derive(Clone, Copy, Debug)]
-pub struct StateKernel<T, const ZEROS: bool> {
-    /// Parameter.
-    pub p: Weights,
-    /// Moments.
-    pub moments: Moments,
-    /// What is computed in.
-    pub compute: PhantomData<T>,
-}
-
-impl<T: Float, const ZEROS: bool> Tiles<4> for StateKernel<T, ZEROS> {
+impl StateSums<'_> {
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 4]) {
-        let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: the caller's promise.
-        let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
-        state_sums::<T, ZEROS, true>(self.moments.short, p, m, v, sums);
+    fn add<T: Float>(self, p: &[T], m: &[T], v: &[T]) {
+        let [of_p, of_m, of_v] = self.sums;
+        square_of::<T, 0>(self.low_precision, p, of_p);
+        if self.first_moment {
+            square_of::<T, 0>(self.low_precision, m, of_m);
+        }
+        square_of::<T, SMALL>(self.low_precision, v, of_v);
     }
 }
 
-/// What an AdamW step works on.
-#[derive(Clone, Copy, Debug)]
-pub struct Step<T> {
-    /// Parameter.
-    pub p: Weights,
-    /// Gradient.
-    pub g: Read,
-    /// Moments.
-    pub moments: Moments,
-    /// Scalars.
-    pub s: Scalars<T>,
-    /// For rounding parameters and moments by chance.
-    pub noise: [Noise; 2],
-}
-
-/// Memory for the tiles of a step.
-struct Buffers<T>([Buffer<T>; 4]);
-
-impl<T: Float> Buffers<T> {
-    #[inline(always)]
-    fn new() -> Self {
-        Self([const { Buffer::new() }; 4])
-    }
-}
-
-/// A step's tiles: the gradient, and what is now stored as parameter (or master), m and v.
-struct Stepped<'a, T> {
-    g: &'a [T],
+/// Adds the sums of a tile of the state.
+struct AddStateSums<'a, T> {
+    sums: StateSums<'a>,
     p: &'a [T],
     m: &'a [T],
     v: &'a [T],
 }
 
-impl<T: Float> Step<T> {
-    /// The step on one tile.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
-    #[inline(always)]
-    unsafe fn tile<'a>(&self, at: usize, len: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
-        let [p, g, m, v] = &mut buffers.0;
-        // SAFETY: the caller's promise.
-        let (p, g, (m, v)) =
-            unsafe { (self.p.tile(at, len, p), self.g.tile(at, len, g), self.moments.tiles(at, len, (m, v))) };
-        if self.s.exact {
-            self.s.update::<true>(p, g, m, v);
-        } else {
-            self.s.update::<false>(p, g, m, v);
-        }
-        // SAFETY: the caller's promise; these are their tiles.
-        unsafe {
-            self.p.store(at, p, self.noise[0]);
-            self.moments.store(at, m, v, self.noise[1]);
-        }
-        Stepped { g, p, m, v }
-    }
+impl<T: Float> Kernel for AddStateSums<'_, T> {
+    type Output = ();
 
-    /// The same without telling the gradient, in one loop where tile and dtypes allow it.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
     #[inline(always)]
-    unsafe fn quick_tile<'a>(&self, at: usize, len: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
-        macro_rules! choose {
-            ($($dtype:ident, $precision:ident => $cell:ty;)*) => {
-                match (self.p.dtype, self.p.precision, self.moments.dtype) {
-                    $(
-                        // SAFETY: the caller's promise; the types are those of the dtypes.
-                        (DType::$dtype, Precision::$precision, DType::BF16) => unsafe {
-                            self.fused::<$cell, $dtype, BF16>(at, buffers)
-                        },
-                        // SAFETY: as above.
-                        (DType::$dtype, Precision::$precision, _) => unsafe {
-                            self.fused::<$cell, $dtype, f32>(at, buffers)
-                        },
-                    )*
-                    // SAFETY: the caller's promise.
-                    _ => unsafe { self.tile(at, len, buffers) },
-                }
-            };
-        }
-        if T::DTYPE == DType::F32 && !self.s.exact && len == TILE && self.g.dtype == self.p.dtype {
-            choose! {
-                BF16, Nearest => Nearest<BF16>;
-                BF16, Stochastic => Chance<BF16>;
-                BF16, Master => Master<BF16>;
-                BF16, Remainder => Remainder;
-                F16, Nearest => Nearest<F16>;
-                F16, Stochastic => Chance<F16>;
-                F16, Master => Master<F16>;
-            }
-        } else {
-            // SAFETY: the caller's promise.
-            unsafe { self.tile(at, len, buffers) }
-        }
-    }
-
-    /// # Safety
-    /// As for [`Tiles::tile`], for a whole tile of elements of these types.
-    #[inline(always)]
-    unsafe fn fused<'a, P: Cell, G: Half, M: Moment>(&self, at: usize, buffers: &'a mut Buffers<T>) -> Stepped<'a, T> {
-        let [p, unused, m, v] = &mut buffers.0;
-        let (noise_p, noise_m) = (self.chance(P::CHANCE, 0, at), self.chance(M::CHANCE, 1, at));
-        // SAFETY: the caller's promise; `step` writes every value.
-        unsafe {
-            let (p, m, v) = (p.whole(), m.whole(), v.whole());
-            let places = Places::<P, M> {
-                host: array(self.p.host, at),
-                beside: array(self.p.beside, at),
-                g: array(self.g.at.cast_mut(), at),
-                m: array(self.moments.m, at),
-                v: array(self.moments.v, at),
-            };
-            fused::step::<T, P, G, M>(self.s, places, (&noise_p, &noise_m), Values { p, m, v });
-            Stepped { g: unused.none(), p, m, v }
-        }
+    fn run(self) {
+        self.sums.add(self.p, self.m, self.v);
     }
 }
 
-impl<T: Float> Step<T> {
-    /// Where bfloat16 is computed with by hand, does the step on a tile, adds the sums of the state if there are any, and
-    /// says so.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
-    #[cfg(target_arch = "x86_64")]
+/// Sums of the state as it is: Σ θ², Σ m², Σ v², zeros of m.
+#[derive(Debug)]
+pub struct StateKernel<'a, T> {
+    /// Parameter.
+    pub param: Param<'a>,
+    /// Moments.
+    pub moments: Moments<'a>,
+    /// Whether zeros are counted.
+    pub zeros: bool,
+    /// The type that is computed in.
+    pub compute: PhantomData<T>,
+}
+
+impl<T: Float> ChunkKernel<4> for StateKernel<'_, T> {
+    type Buffers = StepBuffers<T>;
+
     #[inline(always)]
-    unsafe fn by_hand<const OF_M: bool>(&self, at: usize, len: usize, sums: &mut [Sum]) -> bool {
-        if self.p.dtype != DType::BF16 || self.s.exact || !bf16::fits::<T>(len, self.g.dtype) {
-            return false;
+    fn buffers() -> Self::Buffers {
+        step_buffers()
+    }
+
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 4]) -> usize {
+        let (range, [p, _, m, v], [of_p, of_m, of_v, of_zeros]) = (tile(start, left), buffers, sums);
+        let p = self.param.load(range.clone(), p);
+        let low_precision = self.moments.low_precision;
+        let [m, v] = self.moments.load(range.clone(), [m, v]);
+        let sums = StateSums { low_precision, first_moment: true, sums: [of_p, of_m, of_v] };
+        simd::run_up_to_avx2(AddStateSums { sums, p, m, v });
+        if self.zeros {
+            simd::run_up_to_avx2(Zeros(m, of_zeros));
         }
-        macro_rules! choose {
-            ($($precision:ident),*) => {
-                match (self.p.precision, self.moments.dtype) {
-                    $(
-                        // SAFETY: the caller's promise; the level says that there is AVX2, and the types are those of
-                        // the dtypes.
-                        (Precision::$precision, DType::BF16) => unsafe { self.with::<bf16::$precision, u16, OF_M>(at) },
-                        // SAFETY: as above.
-                        (Precision::$precision, _) => unsafe { self.with::<bf16::$precision, f32, OF_M>(at) },
-                    )*
-                }
-            };
-        }
-        let lanes = choose!(Nearest, Stochastic, Master, Remainder);
-        if let [params, m, v, ..] = sums
-            && !lanes.add_to([params, m, v])
-        {
-            // SAFETY: the caller's promise.
-            unsafe { self.sums_of_memory::<OF_M>(at, len, sums) };
-        }
-        true
-    }
-
-    /// # Safety
-    /// As for [`bf16::step`], for a whole tile of elements of these types.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn with<P: bf16::Weight, M: bf16::Moment, const OF_M: bool>(&self, at: usize) -> bf16::StateLanes<OF_M> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let moments = [self.moments.m, self.moments.v];
-            let tile = bf16::Tile::<P, M>::new((self.p.host, self.p.beside), self.g.at, moments, at);
-            bf16::step(self.s.map(T::to_f32), &tile, self.noise, at)
-        }
-    }
-
-    /// Nowhere by hand.
-    ///
-    /// # Safety
-    /// None is needed.
-    #[cfg(not(target_arch = "x86_64"))]
-    #[inline(always)]
-    unsafe fn by_hand<const OF_M: bool>(&self, _: usize, _: usize, _: &mut [Sum]) -> bool {
-        false
-    }
-
-    /// Where float32 is computed with by hand, does the step on a tile, adds the sums of the state, and says so.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn float32(&self, at: usize, len: usize, sums: &mut [Sum; 5]) -> bool {
-        let fits = !self.moments.short && float32::fits::<T>(len, [self.p.dtype, self.g.dtype]);
-        if fits {
-            // SAFETY: the caller's promise; the level says that there is AVX2, and all that is not short is float32.
-            unsafe {
-                let tile = float32::Tile::new(self.p.host, self.g.at, [self.moments.m, self.moments.v], at);
-                let [p, m, v, ..] = sums;
-                float32::step(self.s.map(T::to_f32), tile, [p, m, v]);
-            }
-        }
-        fits
-    }
-
-    /// Nowhere by hand.
-    ///
-    /// # Safety
-    /// None is needed.
-    #[cfg(not(target_arch = "x86_64"))]
-    #[inline(always)]
-    unsafe fn float32(&self, _: usize, _: usize, _: &mut [Sum; 5]) -> bool {
-        false
-    }
-
-    /// A tile's random bits for parameters or moments; zeros if none are wanted.
-    #[inline(always)]
-    fn chance(&self, wanted: bool, which: usize, at: usize) -> [u16; TILE] {
-        if wanted { self.noise[which].bits(at) } else { [0; TILE] }
-    }
-
-    /// Adds to the sums what a tile is in memory.
-    ///
-    /// # Safety
-    /// As for [`Tiles::tile`].
-    #[cold]
-    #[inline(never)]
-    unsafe fn sums_of_memory<const OF_M: bool>(&self, at: usize, len: usize, sums: &mut [Sum]) {
-        let (mut p, mut m, mut v) = (Buffer::<T>::new(), Buffer::<T>::new(), Buffer::<T>::new());
-        // SAFETY: the caller's promise.
-        let (p, (m, v)) = unsafe { (self.p.tile(at, len, &mut p), self.moments.tiles(at, len, (&mut m, &mut v))) };
-        state_sums::<T, false, OF_M>(self.moments.short, p, m, v, sums);
+        range.len()
     }
 }
 
-/// The AdamW step; sums of the state that it leaves, Σ m² among them with OF_M, and Σ g·m of the effective gradient with
-/// the new m.
-#[derive(Clone, Copy, Debug)]
-pub struct UpdateKernel<T, const ZEROS: bool, const MOMENTUM: bool, const OF_M: bool>(pub Step<T>);
+/// An AdamW step's operands.
+#[derive(Debug)]
+pub struct Step<'a, T> {
+    /// Parameter.
+    pub param: Param<'a>,
+    /// Gradient.
+    pub g: Elements<'a>,
+    /// Moments.
+    pub moments: Moments<'a>,
+    /// Scalars.
+    pub s: Scalars<T>,
+    /// For stochastic rounding of the parameter and of the moments.
+    pub random: [RoundingBits; 2],
+    /// Index in the chunk of the first element here.
+    pub start: usize,
+}
 
-impl<T: Float, const ZEROS: bool, const MOMENTUM: bool, const OF_M: bool> Tiles<5>
-    for UpdateKernel<T, ZEROS, MOMENTUM, OF_M>
-{
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 5]) {
-        if !ZEROS && !MOMENTUM {
-            // SAFETY: the caller's promise.
-            if unsafe { OF_M && self.0.float32(at, len, sums) || self.0.by_hand::<OF_M>(at, len, sums) } {
-                return;
-            }
+/// Of the parameter, the gradient and the moments.
+type StepBuffers<T> = [Buffer<T>; 4];
+
+#[inline(always)]
+fn step_buffers<T: Float>() -> StepBuffers<T> {
+    [Buffer::new(), Buffer::new(), Buffer::new(), Buffer::new()]
+}
+
+impl<T: Float> Step<'_, T> {
+    /// The step on as many whole tiles as a specialisation takes.
+    fn specialised(&mut self, start: usize, left: usize, first_moment: bool, sums: Option<[&mut Sum; 3]>) -> Done {
+        if !T::HAS_HALF || left < TILE {
+            return Done::NOTHING;
         }
-        let (mut buffers, mut effective) = (Buffers::new(), Buffer::new());
-        // SAFETY: the caller's promise.
-        let Stepped { g, p, m, v } = unsafe {
-            if MOMENTUM { self.0.tile(at, len, &mut buffers) } else { self.0.quick_tile(at, len, &mut buffers) }
+        let range = start..start + left;
+        let step = Step {
+            param: self.param.part(range.clone()),
+            g: self.g.part(range.clone()),
+            moments: self.moments.part(range),
+            s: self.s.map(T::to_f32),
+            random: self.random,
+            start: self.start + start,
         };
-        state_sums::<T, ZEROS, OF_M>(self.0.moments.short, p, m, v, sums);
-        if MOMENTUM {
-            dot(effective.scaled(g, self.0.s.gradient), m, &mut sums[4]);
+        arch::step(step, first_moment, sums)
+    }
+
+    /// The step on a tile, and the sums of the state that it leaves.
+    fn update(&mut self, range: Range<usize>, buffers: &mut StepBuffers<T>, mut sums: Option<StateSums<'_>>) {
+        let [p, g, m, v] = buffers;
+        let is_stored = self.param.model.is_half() || self.moments.are_half();
+        let sums_of_update = if is_stored { None } else { sums.take() };
+        {
+            let (p, g) = (self.param.load(range.clone(), p), self.g.load(range.clone(), g));
+            let [m, v] = self.moments.load(range.clone(), [m, v]);
+            simd::run_up_to_avx2(Update { s: self.s, p, g, m, v, sums: sums_of_update });
         }
+        if is_stored {
+            let [for_param, for_moments] = self.random;
+            self.param.store(range.clone(), p, for_param);
+            self.moments.store(range.clone(), [&mut *m, &mut *v], for_moments);
+        }
+        if let Some(sums) = sums {
+            self.add_state_sums(range, buffers, sums);
+        }
+    }
+
+    /// Whether there is nothing to convert.
+    fn is_in_place(&self) -> bool {
+        T::in_place(self.g).is_some() && !self.param.model.is_half() && !self.moments.are_half()
+    }
+
+    /// Loads a tile of the state.
+    fn load_state(&mut self, range: Range<usize>, [p, _, m, v]: &mut StepBuffers<T>) {
+        self.param.load(range.clone(), p);
+        self.moments.load(range, [m, v]);
+    }
+
+    /// Adds the sums of a tile of the state that was loaded or updated.
+    fn add_state_sums(&mut self, range: Range<usize>, [p, _, m, v]: &mut StepBuffers<T>, sums: StateSums<'_>) {
+        let p = self.param.tile(range.clone(), p);
+        let [m, v] = self.moments.tiles(range, [m, v]);
+        simd::run_up_to_avx2(AddStateSums { sums, p, m, v });
+    }
+}
+
+/// The AdamW step on a tile; the sums are of the new values, before they are rounded to 16 bits.
+struct Update<'a, T> {
+    s: Scalars<T>,
+    p: &'a mut [T],
+    g: &'a [T],
+    m: &'a mut [T],
+    v: &'a mut [T],
+    sums: Option<StateSums<'a>>,
+}
+
+impl<T: Float> Kernel for Update<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { s, p, g, m, v, sums } = self;
+        // Float64 is always exact.
+        if s.exact || !T::HAS_HALF {
+            update::<T, true>(s, p, g, m, v);
+        } else {
+            update::<T, false>(s, p, g, m, v);
+        }
+        if let Some(sums) = sums {
+            sums.add(p, m, v);
+        }
+    }
+}
+
+/// Each slice is a parameter of its own, so that the compiler knows that none overlaps another.
+#[inline(always)]
+fn update<T: Float, const EXACT: bool>(s: Scalars<T>, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
+    for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        (*m, *v) = s.moments::<EXACT>(*g, *m, *v);
+        *p = s.param::<EXACT>(*p, s.ratio(*m, *v));
+    }
+}
+
+/// Adds Σ (factor·g)·m.
+struct EffectiveDot<'a, T>(&'a [T], T, &'a [T], &'a mut Sum);
+
+impl<T: Float> Kernel for EffectiveDot<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        scaled_dot(self.0, self.1, self.2, self.3);
+    }
+}
+
+/// The AdamW step; Σ θ², Σ m², Σ v² and zeros of m of the state that it leaves, and Σ g·m of the effective gradient with
+/// the new m.
+#[derive(Debug)]
+pub struct UpdateKernel<'a, T> {
+    /// Operands.
+    pub step: Step<'a, T>,
+    /// Whether Σ m² is wanted.
+    pub first_moment: bool,
+    /// Whether zeros are counted.
+    pub zeros: bool,
+    /// Whether Σ g·m is wanted.
+    pub with_momentum: bool,
+}
+
+impl<T: Float> ChunkKernel<5> for UpdateKernel<'_, T> {
+    type Buffers = StepBuffers<T>;
+
+    #[inline(always)]
+    fn buffers() -> Self::Buffers {
+        step_buffers()
+    }
+
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 5]) -> usize {
+        let [of_p, of_m, of_v, of_zeros, products] = sums;
+        // The sums after the step want the tile to be still in the cache.
+        let left = if self.zeros || self.with_momentum { tile(start, left).len() } else { left };
+        let done = self.update(start, left, buffers, [of_p, of_m, of_v]);
+        let range = start..start + done;
+        if self.zeros || self.with_momentum {
+            let [_, g, m, v] = buffers;
+            let [m, _] = self.step.moments.load(range.clone(), [m, v]);
+            if self.zeros {
+                simd::run_up_to_avx2(Zeros(m, of_zeros));
+            }
+            if self.with_momentum {
+                let g = self.step.g.load(range.clone(), g);
+                simd::run_up_to_avx2(EffectiveDot(g, self.step.s.gradient, m, products));
+            }
+        }
+        done
+    }
+}
+
+impl<T: Float> UpdateKernel<'_, T> {
+    /// The step on as many elements as one specialisation takes, or on all, and the sums of the state that it leaves. Returns
+    /// the number of elements.
+    fn update(&mut self, start: usize, left: usize, buffers: &mut StepBuffers<T>, sums: [&mut Sum; 3]) -> usize {
+        let (step, first_moment) = (&mut self.step, self.first_moment);
+        let (low_precision, [of_p, of_m, of_v]) = (step.moments.low_precision, sums);
+        let Done { elements, summed } = step.specialised(start, left, first_moment, Some([of_p, of_m, of_v]));
+        let end = start + if elements > 0 { elements } else { left };
+        // The tiles whose step or sums are missing.
+        let missing = if elements == 0 { start } else { end - if summed { 0 } else { TILE } };
+        for start in (missing..end).step_by(TILE) {
+            let sums = StateSums { low_precision, first_moment, sums: [of_p, of_m, of_v] };
+            if elements == 0 {
+                step.update(tile(start, end - start), buffers, Some(sums));
+            } else {
+                step.load_state(tile(start, TILE), buffers);
+                step.add_state_sums(tile(start, TILE), buffers, sums);
+            }
+        }
+        end - start
     }
 }
 
 /// The AdamW step without sums.
-#[derive(Clone, Copy, Debug)]
-pub struct PlainKernel<T>(pub Step<T>);
+#[derive(Debug)]
+pub struct PlainKernel<'a, T>(pub Step<'a, T>);
 
-impl<T: Float> Tiles<0> for PlainKernel<T> {
+impl<T: Float> ChunkKernel<0> for PlainKernel<'_, T> {
+    type Buffers = StepBuffers<T>;
+
     #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, none: &mut [Sum; 0]) {
-        // SAFETY: the caller's promise.
-        if !unsafe { self.0.by_hand::<false>(at, len, none) } {
-            let mut buffers = Buffers::new();
-            // SAFETY: the caller's promise.
-            unsafe { self.0.quick_tile(at, len, &mut buffers) };
+    fn buffers() -> Self::Buffers {
+        step_buffers()
+    }
+
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
+        let done = self.0.specialised(start, left, false, None).elements;
+        if done > 0 {
+            return done;
         }
-    }
-}
-
-/// Masters that begin with what the host's parameter says.
-#[derive(Clone, Copy, Debug)]
-pub struct InitMastersKernel(pub Weights);
-
-impl Tiles<0> for InitMastersKernel {
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, _: &mut [Sum; 0]) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.init_masters(at, len) }
-    }
-}
-
-/// The number of elements that are not what their masters show.
-#[derive(Clone, Copy, Debug)]
-pub struct DesyncedKernel(pub Weights);
-
-impl Tiles<1> for DesyncedKernel {
-    #[inline(always)]
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; 1]) {
-        // SAFETY: the caller's promise.
-        sums[0].add_one(unsafe { self.0.count_desynced(at, len) } as f64);
+        let range = if self.0.is_in_place() { start..start + left } else { tile(start, left) };
+        self.0.update(range.clone(), buffers, None);
+        range.len()
     }
 }

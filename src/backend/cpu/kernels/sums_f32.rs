@@ -1,12 +1,12 @@
 //! Sums where gradients or moments have 16 bits: within a tile in float32, from tile to tile in float64.
 //!
-//! A lane adds up 32 products, so the error is some 1e-7 of the sum, far below what 16 bits are exact to, and no element
-//! needs to be widened. Where float32 might not hold the products, a tile is done in float64 (`sums.rs`).
+//! A lane adds up 32 products, so the error is some 1e-7 of the sum, far below the precision of 16 bits, and no element
+//! needs to be widened. A tile whose products may be out of float32's range is summed in float64.
 
 use super::number::Float;
 use super::sums_f64::{LANES, Sum, square, square_and_dot};
 
-/// Second moments are multiplied by 2 to this power on their way: they are small in the rule.
+/// Second moments are multiplied by 2 to this power before they are squared: they are usually small.
 pub const SMALL: u32 = 48;
 
 /// 2 to this power.
@@ -15,29 +15,29 @@ pub fn scale(exponent: u32) -> f32 {
     (1_u64 << exponent) as f32
 }
 
-/// What makes sums of squares of scaled elements those of the elements.
+/// The factor that turns a sum of squares of scaled elements into that of the elements.
 #[inline(always)]
 pub fn unscale(exponent: u32) -> f64 {
     1.0 / (f64::from(scale(exponent)) * f64::from(scale(exponent)))
 }
 
-/// What a tile's sum of squares lies between if it surely neither overflowed nor lost more than 1e-6 of itself below the
+/// Between these bounds a tile's sum of squares surely neither overflowed nor lost more than 1e-6 of itself below the
 /// smallest normal float32.
-pub const SOUND: [f32; 2] = [1e-30, 1e37];
+pub const IN_RANGE: [f32; 2] = [1e-30, 1e37];
 
-/// Whether all lanes are so.
+/// Whether all lanes are.
 #[inline(always)]
-fn sound(lanes: &[f32; LANES]) -> bool {
-    let mut unsound = 0_u32;
+fn in_range(lanes: &[f32; LANES]) -> bool {
+    let mut outside = 0_u32;
     for lane in lanes {
-        unsound |= u32::from(!(SOUND[0]..=SOUND[1]).contains(lane));
+        outside |= u32::from(!(IN_RANGE[0]..=IN_RANGE[1]).contains(lane));
     }
-    unsound == 0
+    outside == 0
 }
 
-/// sum += Σ a², the elements multiplied by 2^EXPONENT on their way.
+/// sum += Σ a² of a tile, in which the elements are multiplied by 2^EXPONENT.
 #[inline(always)]
-pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
+pub fn square_f32<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
     let scale = scale(EXPONENT);
     let (blocks, rest) = a.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
@@ -47,7 +47,7 @@ pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
             *lane = a.mul_add(a, *lane);
         }
     }
-    if sound(&lanes) {
+    if in_range(&lanes) {
         sum.add_lanes(&lanes, unscale(EXPONENT));
         if !rest.is_empty() {
             square(rest, sum);
@@ -57,9 +57,9 @@ pub fn short_square<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
     }
 }
 
-/// squares += Σ a², products += Σ a·b.
+/// squares += Σ a², products += Σ a·b of a tile.
 #[inline(always)]
-pub fn short_square_and_dot<A: Float>(a: &[A], b: &[A], squares: &mut Sum, products: &mut Sum) {
+pub fn square_and_dot_f32<A: Float>(a: &[A], b: &[A], squares: &mut Sum, products: &mut Sum) {
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();
     let (b_blocks, b_rest) = b.as_chunks::<LANES>();
     let (mut aa, mut ab) = ([0.0_f32; LANES], [0.0_f32; LANES]);
@@ -71,7 +71,7 @@ pub fn short_square_and_dot<A: Float>(a: &[A], b: &[A], squares: &mut Sum, produ
             ab[lane] = a[lane].to_f32().mul_add(b[lane].to_f32(), ab[lane]);
         }
     }
-    if sound(&aa) && ab.iter().all(|x| x.is_finite()) {
+    if in_range(&aa) && ab.iter().all(|x| x.is_finite()) {
         squares.add_lanes(&aa, 1.0);
         products.add_lanes(&ab, 1.0);
         if !a_rest.is_empty() {
@@ -102,8 +102,8 @@ mod tests {
                 let [squares, products] = &mut exact;
                 square_and_dot(a, b, squares, products);
                 let [squares, products] = &mut short;
-                short_square_and_dot(a, b, squares, products);
-                short_square::<f32, 48>(a, &mut small);
+                square_and_dot_f32(a, b, squares, products);
+                square_f32::<f32, 48>(a, &mut small);
             }
             let [square, product] = exact.map(Sum::total);
             assert!((short[0].total() / square - 1.0).abs() < 1e-6 || square == 0.0, "size 1e{exponent}");
@@ -118,10 +118,10 @@ mod tests {
             let mut a = vec![1.0_f32; 512];
             a[77] = value;
             let (mut squares, mut products) = (Sum::ZERO, Sum::ZERO);
-            short_square_and_dot(&a, &vec![1.0; 512], &mut squares, &mut products);
+            square_and_dot_f32(&a, &vec![1.0; 512], &mut squares, &mut products);
             assert!(!squares.total().is_finite() && !products.total().is_finite());
             let mut squares = Sum::ZERO;
-            short_square::<f32, 0>(&a, &mut squares);
+            square_f32::<f32, 0>(&a, &mut squares);
             assert!(!squares.total().is_finite());
         }
     }

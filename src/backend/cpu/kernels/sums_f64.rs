@@ -1,21 +1,21 @@
-//! Sums of a tile in fixed lanes: element i of a chunk goes to lane i mod [`LANES`], in order.
+//! Sums in float64 in fixed lanes: element i of a chunk goes to lane i mod [`LANES`], in order.
 //!
-//! Lanes by the dozen because a processor starts two additions a cycle and waits four for each result. The shape of
-//! these loops is what the compiler turns into full-width vectors: short arrays from one source each, and the few
-//! elements behind the last full array in a function apart, since their branches would pull the lanes to pieces.
+//! There are many lanes because a CPU starts two additions a cycle and waits four for each result. The loops have the shape
+//! that the compiler vectorises at full width: short arrays, each from one source. The few elements after the last full
+//! array are added in a function of their own; with their branches in the loop the compiler splits the lanes into pairs.
 
 use super::number::Float;
 
 /// Partial sums side by side: two 512-bit vectors of f64.
 pub const LANES: usize = 16;
 
-/// A sum under way.
+/// A sum of which some terms are added.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub struct Sum([f64; LANES]);
 
 impl Sum {
-    /// Nothing yet.
+    /// No terms.
     pub const ZERO: Self = Self([0.0; LANES]);
 
     /// The lanes added up by halves: lane i and lane i + n/2, until one is left.
@@ -32,12 +32,6 @@ impl Sum {
         lanes[0]
     }
 
-    /// += a number.
-    #[inline(always)]
-    pub fn add_one(&mut self, number: f64) {
-        self.0[0] += number;
-    }
-
     /// += these lanes, times a factor.
     #[inline(always)]
     pub fn add_lanes(&mut self, lanes: &[f32; LANES], factor: f64) {
@@ -46,10 +40,10 @@ impl Sum {
         }
     }
 
-    /// Where the lanes are.
+    /// The lanes.
     #[inline(always)]
-    pub fn lanes(&mut self) -> *mut f64 {
-        self.0.as_mut_ptr()
+    pub fn lanes(&mut self) -> &mut [f64; LANES] {
+        &mut self.0
     }
 
     /// += a·b, lane by lane.
@@ -68,6 +62,15 @@ fn widen<A: Float>(a: &[A; LANES]) -> [f64; LANES] {
         wide[lane] = a[lane].widen();
     }
     wide
+}
+
+#[inline(always)]
+fn scale<A: Float>(a: &[A; LANES], factor: A) -> [A; LANES] {
+    let mut scaled = [A::ZERO; LANES];
+    for lane in 0..LANES {
+        scaled[lane] = a[lane] * factor;
+    }
+    scaled
 }
 
 /// sum += Σ a·b for fewer than [`LANES`] elements. Compiled once, for every instruction set.
@@ -116,6 +119,21 @@ pub fn dots<A: Float, B: Float>(a: &[A], (b, c): (&[B], &[B]), ab: &mut Sum, ac:
     if !a_rest.is_empty() {
         rest(a_rest, b_rest, ab);
         rest(a_rest, c_rest, ac);
+    }
+}
+
+/// sum += Σ (factor·a)·b, the factor being multiplied in A.
+#[inline(always)]
+pub fn scaled_dot<A: Float>(a: &[A], factor: A, b: &[A], sum: &mut Sum) {
+    let (a, a_rest) = a.as_chunks();
+    let (b, b_rest) = b.as_chunks();
+    let mut lanes = *sum;
+    for (a, b) in a.iter().zip(b) {
+        lanes.add(&widen(&scale(a, factor)), &widen(b));
+    }
+    *sum = lanes;
+    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+        sum.0[lane] += (*a * factor).widen() * b.widen();
     }
 }
 

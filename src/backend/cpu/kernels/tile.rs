@@ -1,51 +1,38 @@
-//! A chunk as tiles, which stay in the first-level cache, and the driver that runs a kernel over them.
+//! A chunk as tiles, which stay in the first-level cache, and the loop that runs a kernel over them.
+
+use std::ops::Range;
 
 use super::sums_f64::{LANES, Sum};
-use crate::numeric::simd::Kernel;
 use crate::numeric::stochastic_rounding::RUN;
 
-/// Elements of a tile; a multiple of [`LANES`], so that tiles do not shift lanes.
+/// Elements of a tile; a multiple of [`LANES`], so that an element's lane does not depend on the tiles.
 pub const TILE: usize = 512;
 const _: () = assert!(TILE.is_multiple_of(LANES) && TILE == RUN);
 
-/// Work on tiles that ends in N sums.
-pub trait Tiles<const N: usize> {
-    /// Handles elements `at .. at + len` (len ≤ [`TILE`]) and adds to the sums.
-    ///
-    /// # Safety
-    /// The kernel's pointers are valid for these elements, do not overlap, and no other thread touches them.
-    unsafe fn tile(&self, at: usize, len: usize, sums: &mut [Sum; N]);
+/// Work on a chunk that ends in N sums.
+pub trait ChunkKernel<const N: usize> {
+    /// Memory for tiles that are not used in place.
+    type Buffers;
+
+    /// Such memory.
+    fn buffers() -> Self::Buffers;
+
+    /// Does the work on the elements from `start` on, adds to the sums, and returns how many it did: a tile or, where that
+    /// is cheaper, several, or the tile that is left, but at most `left`.
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; N]) -> usize;
+}
+
+/// The next tile of a chunk.
+pub fn tile(start: usize, left: usize) -> Range<usize> {
+    start..start + TILE.min(left)
 }
 
 /// Runs a kernel over a chunk of `len` elements.
-#[derive(Debug)]
-pub struct Drive<K, const N: usize> {
-    kernel: K,
-    len: usize,
-}
-
-impl<K: Tiles<N>, const N: usize> Drive<K, N> {
-    /// # Safety
-    /// Until the drive has run, the kernel's pointers are valid for `len` elements, do not overlap, and no other thread
-    /// touches these elements.
-    pub unsafe fn new(kernel: K, len: usize) -> Self {
-        Self { kernel, len }
+pub fn run<K: ChunkKernel<N>, const N: usize>(mut kernel: K, len: usize) -> [f64; N] {
+    let (mut sums, mut buffers) = ([Sum::ZERO; N], K::buffers());
+    let mut start = 0;
+    while start < len {
+        start += kernel.advance(start, len - start, &mut buffers, &mut sums);
     }
-}
-
-impl<K: Tiles<N>, const N: usize> Kernel for Drive<K, N> {
-    type Output = [f64; N];
-
-    #[inline(always)]
-    fn run(self) -> [f64; N] {
-        let mut sums = [Sum::ZERO; N];
-        let mut at = 0;
-        while at < self.len {
-            let len = TILE.min(self.len - at);
-            // SAFETY: at + len ≤ self.len, and `new`'s promise.
-            unsafe { self.kernel.tile(at, len, &mut sums) };
-            at += len;
-        }
-        sums.map(Sum::total)
-    }
+    sums.map(Sum::total)
 }

@@ -1,35 +1,61 @@
-//! The step on whole tiles of float32 by hand: the bits of `scalars.rs` and `sums.rs`.
+//! The step on whole tiles of float32, in AVX2: the bits of the loops in `kernels`.
 //!
-//! What the compiler does not find: roots and quotients keep the divider busy and little else, while what is exact in
-//! float64 (the first moment, the sums of the state) is conversions, for which the divider need not stop. Loop after loop
-//! the two take turns. Here one loop has both, and the links of the chain moments – root – quotient – parameter are a
-//! block each apart, so that no link waits for the last.
-
-use std::ffi::c_void;
+//! What the compiler does not find: roots and quotients keep the divider busy and little else, while the float64 parts (the
+//! first moment, the sums of the state) are conversions, during which the divider could work. In loops one after the other
+//! the two take turns. Here one loop has both, and the links of the chain moments – root – quotient – parameter are a block
+//! apart from each other, so that no link waits for the one before it.
 
 use super::vector::{BLOCK, Block, F32s, F64s, both};
+use super::{Avx2Kernel, Done};
 use crate::backend::cpu::kernels::adamw::Scalars;
-use crate::backend::cpu::kernels::number::{Float, Number};
+use crate::backend::cpu::kernels::number::Number;
 use crate::backend::cpu::kernels::sums_f64::{LANES, Sum};
 use crate::backend::cpu::kernels::tile::TILE;
-use crate::model::dtype::DType;
-use crate::numeric::simd::{self, Level};
 
 /// Blocks of a tile.
 const BLOCKS: usize = TILE / BLOCK;
-/// Blocks of which a sum is made at once: its lanes are kept in registers as long. Another block's turn is another sum.
+/// Blocks whose squares are added at once, while the lanes of the sum are in registers. After each block another sum has
+/// its turn.
 const TURNS: usize = 4;
 const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(TURNS * BLOCK));
 
-/// Whether there is something here for so many parameters and gradients of these dtypes: for a whole tile, on this CPU.
-#[inline(always)]
-pub fn fits<T: Float>(len: usize, dtypes: [DType; 2]) -> bool {
-    T::DTYPE == DType::F32 && len == TILE && dtypes == [DType::F32; 2] && simd::level() >= Level::Avx2
+/// The step on whole tiles, and the sums of the state that it leaves: Σ θ², Σ m², Σ v².
+pub(super) struct F32Steps<'a> {
+    pub p: &'a mut [f32],
+    pub g: &'a [f32],
+    pub m: &'a mut [f32],
+    pub v: &'a mut [f32],
+    pub s: Scalars<f32>,
+    pub sums: [&'a mut Sum; 3],
+}
+
+impl Avx2Kernel for F32Steps<'_> {
+    type Output = Done;
+
+    #[inline(always)]
+    unsafe fn run(self) -> Done {
+        let Self { p, g, m, v, s, sums: [of_p, of_m, of_v] } = self;
+        let tiles = g.as_chunks::<TILE>().0;
+        let arrays =
+            p.as_chunks_mut::<TILE>().0.iter_mut().zip(m.as_chunks_mut::<TILE>().0).zip(v.as_chunks_mut::<TILE>().0);
+        for (g, ((p, m), v)) in tiles.iter().zip(arrays) {
+            let tile = Tile { p: p.as_mut_ptr(), g: g.as_ptr(), m: m.as_mut_ptr(), v: v.as_mut_ptr() };
+            // SAFETY: whoever runs this has AVX2; the pointers lead to arrays of a tile, borrowed for this turn.
+            unsafe {
+                if s.is_scaled() {
+                    step::<true>(s, tile, [of_p, of_m, of_v]);
+                } else {
+                    step::<false>(s, tile, [of_p, of_m, of_v]);
+                }
+            }
+        }
+        if tiles.is_empty() { Done::NOTHING } else { Done { elements: tiles.len() * TILE, summed: true } }
+    }
 }
 
 /// A tile in memory.
 #[derive(Clone, Copy)]
-pub struct Tile {
+struct Tile {
     p: *mut f32,
     g: *const f32,
     m: *mut f32,
@@ -37,36 +63,23 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Of parameter, gradient and moments.
+    /// Writes the moments of the block from `at` on. SCALED: gradients have a factor.
     ///
     /// # Safety
-    /// The pointers are chunks' first elements, and element `at` lies inside.
+    /// The CPU has AVX2, and the tile has such a block.
     #[inline(always)]
-    pub unsafe fn new(p: *mut c_void, g: *const c_void, [m, v]: [*mut c_void; 2], at: usize) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe {
-            Self {
-                p: p.cast::<f32>().add(at),
-                g: g.cast::<f32>().add(at),
-                m: m.cast::<f32>().add(at),
-                v: v.cast::<f32>().add(at),
-            }
-        }
-    }
-
-    /// Writes the moments of the block from `at` on.
-    #[inline(always)]
-    unsafe fn moments<const SCALED: bool>(self, s: &Scalars<F32s>, at: usize) {
+    unsafe fn update_moments<const SCALED: bool>(self, s: &Scalars<F32s>, at: usize) {
         for at in [at, at + BLOCK / 2] {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises AVX2 and the block.
             unsafe {
                 let (g, m, v) = (self.g.add(at), self.m.add(at), self.v.add(at));
                 let (new_m, new_v) = if SCALED {
                     s.moments::<true>(F32s::load(g), F32s::load(m), F32s::load(v))
                 } else {
-                    // From memory, widening takes half the shuffles.
+                    // Widening from memory takes half the shuffles.
                     let like = F32s::load(g);
-                    (F32s::round(s.first(like, F64s::widened(g), F64s::widened(m))), s.second(like, F32s::load(v)))
+                    let new_m = F32s::round(s.first_moment(like, F64s::widened(g), F64s::widened(m)));
+                    (new_m, s.second_moment(like, F32s::load(v)))
                 };
                 new_m.store(m);
                 new_v.store(v);
@@ -75,12 +88,15 @@ impl Tile {
     }
 }
 
-/// sum += Σ x² of a turn's elements.
+/// sum += Σ x² of TURNS blocks.
+///
+/// # Safety
+/// The CPU has AVX2, and these blocks are readable.
 #[inline(always)]
 unsafe fn add_squares(x: *const f32, sum: &mut Sum) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises AVX2 and the blocks; a `Sum` has 16 lanes, of which half I are 8.
     unsafe {
-        let to = sum.lanes();
+        let to = sum.lanes().as_mut_ptr();
         let mut lanes = both!(I => F64s::read(to.add(8 * I)));
         for block in 0..TURNS {
             let x = both!(I => F64s::widened(x.add(block * BLOCK + 8 * I)));
@@ -90,38 +106,25 @@ unsafe fn add_squares(x: *const f32, sum: &mut Sum) {
     }
 }
 
-/// The step on one tile, and the sums of the state it leaves: Σ θ², Σ m², Σ v².
+/// The step on one tile. SCALED: gradients have a factor.
 ///
 /// # Safety
-/// The CPU has AVX2; a tile of all that `tile` points to is valid, does not overlap, and nobody else touches it.
+/// The CPU has AVX2; the tile is valid, does not overlap and is touched by nobody else.
 #[inline(always)]
-pub unsafe fn step(s: Scalars<f32>, tile: Tile, sums: [&mut Sum; 3]) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if s.is_scaled() {
-            step_of::<true>(s, tile, sums);
-        } else {
-            step_of::<false>(s, tile, sums);
-        }
-    }
-}
-
-/// The same of gradients with a factor or without.
-#[inline(always)]
-unsafe fn step_of<const SCALED: bool>(s: Scalars<f32>, tile: Tile, [of_p, of_m, of_v]: [&mut Sum; 3]) {
-    // SAFETY: the caller's promise.
+unsafe fn step<const SCALED: bool>(s: Scalars<f32>, tile: Tile, [of_p, of_m, of_v]: [&mut Sum; 3]) {
+    // SAFETY: the caller promises AVX2 and the tile; `behind` gives blocks of it alone.
     unsafe {
         let zero = F32s::splat(0.0);
         let s = s.map(|x| F32s::splat(x));
         let (mut denominators, mut ratios): (Block<F32s>, Block<F32s>) = ([zero; 2], [zero; 2]);
         for block in 0..BLOCKS + TURNS {
-            // Where the block begins that is so many behind this one, if there is one.
+            // First element of the block so many blocks before this one, if there is such a block.
             let behind = |blocks: usize| block.checked_sub(blocks).filter(|b| *b < BLOCKS).map(|b| b * BLOCK);
             if let Some(at) = behind(3) {
                 let p = both!(I => tile.p.add(at + 8 * I));
                 both!(I => s.param::<true>(F32s::load(p[I]), ratios[I]).store(p[I]));
             }
-            // Two behind: m was written in halves, and could not be read as a whole before these have left the core.
+            // Two behind: m was stored in halves, and a load of a whole vector waits until these have left the store buffer.
             if let Some(at) = behind(2) {
                 ratios = both!(I => F32s::load(tile.m.add(at + 8 * I)) / denominators[I]);
             }
@@ -129,7 +132,7 @@ unsafe fn step_of<const SCALED: bool>(s: Scalars<f32>, tile: Tile, [of_p, of_m, 
                 denominators = both!(I => s.denominator(F32s::load(tile.v.add(at + 8 * I)).sqrt()));
             }
             if let Some(at) = behind(0) {
-                tile.moments::<SCALED>(&s, at);
+                tile.update_moments::<SCALED>(&s, at);
             }
             if block >= TURNS {
                 let at = (block / TURNS - 1) * TURNS * BLOCK;
@@ -146,35 +149,16 @@ unsafe fn step_of<const SCALED: bool>(s: Scalars<f32>, tile: Tile, [of_p, of_m, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::run_avx2;
     use super::*;
     use crate::backend::cpu::kernels::sums_f64::square;
     use crate::model::coefficients::Coefficients;
-    use crate::numeric::simd::Kernel;
+    use crate::numeric::simd::{self, Level};
 
     type State = [Vec<f32>; 4];
 
-    /// By hand, compiled as in the step.
-    struct ByHand<'a>(Scalars<f32>, &'a mut State, &'a mut [Sum; 3]);
-
-    impl Kernel for ByHand<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run(self) {
-            let Self(s, [p, g, m, v], [of_p, of_m, of_v]) = self;
-            for at in (0..g.len()).step_by(TILE) {
-                let moments = [m.as_mut_ptr().cast(), v.as_mut_ptr().cast()];
-                // SAFETY: whoever runs this has AVX2; each is a multiple of a tile long.
-                unsafe {
-                    let tile = Tile::new(p.as_mut_ptr().cast(), g.as_ptr().cast(), moments, at);
-                    step(s, tile, [of_p, of_m, of_v]);
-                }
-            }
-        }
-    }
-
     /// Element by element, sum by sum.
-    fn defined(s: Scalars<f32>, [p, g, m, v]: &mut State, sums: &mut [Sum; 3]) {
+    fn define(s: Scalars<f32>, [p, g, m, v]: &mut State, sums: &mut [Sum; 3]) {
         for i in 0..g.len() {
             (m[i], v[i]) = s.moments::<true>(g[i], m[i], v[i]);
             p[i] = s.param::<true>(p[i], s.ratio(m[i], v[i]));
@@ -184,7 +168,7 @@ mod tests {
         }
     }
 
-    /// Three tiles of these numbers beside each other, and of others of all sizes.
+    /// Three tiles of these numbers in all combinations, and of others of all sizes.
     fn state(special: &[f32]) -> State {
         let mut bits = 1_u32;
         let mut any = |i: usize, k: usize| {
@@ -200,13 +184,13 @@ mod tests {
         state
     }
 
-    /// Which NaN it is is not said.
+    /// All NaNs are equal.
     fn bits(x: f64) -> u64 {
         if x.is_nan() { u64::MAX } else { x.to_bits() }
     }
 
     #[test]
-    fn by_hand_are_the_bits_of_the_definition() {
+    fn the_specialised_step_has_the_bits_of_the_definition() {
         if !simd::available().contains(&Level::Avx2) {
             return println!("skipped: no AVX2");
         }
@@ -221,8 +205,11 @@ mod tests {
             let [mut expected, mut got] = [start.clone(), start];
             let (mut expected_sums, mut sums) = ([Sum::ZERO; 3], [Sum::ZERO; 3]);
             for round in 0..3 {
-                defined(s, &mut expected, &mut expected_sums);
-                simd::run(ByHand(s, &mut got, &mut sums));
+                define(s, &mut expected, &mut expected_sums);
+                let ([p, g, m, v], sums) = (&mut got, sums.each_mut());
+                // SAFETY: `available` found AVX2.
+                let done = unsafe { run_avx2(F32Steps { p, g, m, v, s, sums }) };
+                assert_eq!(done, Done { elements: 3 * TILE, summed: true });
                 for (k, name) in ["p", "g", "m", "v"].into_iter().enumerate() {
                     for (i, expected) in expected[k].iter().enumerate() {
                         let got = got[k][i];
@@ -232,12 +219,10 @@ mod tests {
                 }
             }
             for (k, (sum, expected)) in sums.iter_mut().zip(&mut expected_sums).enumerate() {
-                // SAFETY: a sum has so many lanes.
-                let lanes = |sum: &mut Sum| unsafe { *sum.lanes().cast::<[f64; LANES]>() };
-                for (lane, (got, expected)) in lanes(sum).into_iter().zip(lanes(expected)).enumerate() {
-                    assert!(bits(got) == bits(expected), "lane {lane} of sum {k}: {got:e} instead of {expected:e}");
+                for (lane, (got, expected)) in sum.lanes().iter().zip(expected.lanes()).enumerate() {
+                    assert!(bits(*got) == bits(*expected), "lane {lane} of sum {k}: {got:e} instead of {expected:e}");
                 }
-                assert!(special != finite || sum.total().is_finite(), "else it says little");
+                assert!(special != finite || sum.total().is_finite(), "the test would say little");
             }
         }
     }

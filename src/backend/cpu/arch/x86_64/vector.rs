@@ -1,9 +1,9 @@
-//! Vectors of eight for loops that are written by hand: AVX2 with operators instead of the intrinsics' names. "AVX2" here
-//! means AVX2 and FMA, as [`crate::numeric::simd::Level::Avx2`] does.
+//! Vectors of eight for the AVX2 specialisations: operators instead of the intrinsics' names. "AVX2" here means AVX2 and
+//! FMA, as [`crate::numeric::simd::Level::Avx2`] does.
 //!
-//! Sixteen elements that follow each other in memory are two vectors, those with even numbers and those with odd ones: so
-//! 16 bits become 32, and 32 become 16, with a shift of one vector and a mask of the other. Two of the four units that
-//! compute with vectors shift, pack and unpack, and all four mask. Everything of a block comes in this order.
+//! A block, sixteen adjacent elements, is two vectors: the even elements and the odd ones. So 16 bits become 32, and 32
+//! become 16, with a shift of one vector and a mask of the other: of a CPU's four vector units two shift, pack and unpack,
+//! but all four mask.
 
 use std::arch::x86_64::{
     __m256, __m256d, __m256i, _CMP_GE_OQ, _CMP_LE_OQ, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps,
@@ -24,7 +24,7 @@ use crate::numeric::stochastic_rounding::Word;
 /// Elements of a block.
 pub const BLOCK: usize = 16;
 
-/// Eight float32. Only `unsafe` functions make one from nothing, so whoever has one has AVX2.
+/// Eight float32. Only `unsafe` functions whose callers promise AVX2 create one, so where one exists the CPU has AVX2.
 #[derive(Clone, Copy, Debug)]
 pub struct F32s(__m256);
 
@@ -35,8 +35,8 @@ pub struct U32s(__m256i);
 /// A block.
 pub type Block<V> = [V; 2];
 
-/// The block of what an expression makes of each half. A macro: the intrinsics in a closure would stay calls wherever the
-/// closure is compiled by itself, without AVX2.
+/// The block of an expression's values for each half, `$i`. A macro, because a closure is compiled without AVX2 where it is
+/// not inlined, and calls the intrinsics as functions.
 macro_rules! both {
     ($i:ident => $vector:expr) => {
         [
@@ -61,7 +61,7 @@ macro_rules! elementwise {
 
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
-                // SAFETY: whoever made the operands has AVX2.
+                // SAFETY: the operands exist, so the CPU has AVX2 (see `F32s`).
                 Self(unsafe { $intrinsic(self.0, other.0) })
             }
         }
@@ -102,7 +102,7 @@ impl Shr<u32> for U32s {
 
     #[inline(always)]
     fn shr(self, bits: u32) -> Self {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_srl_epi32(self.0, _mm_cvtsi32_si128(bits.cast_signed())) })
     }
 }
@@ -127,7 +127,7 @@ impl Shl<u32> for U32s {
 
     #[inline(always)]
     fn shl(self, bits: u32) -> Self {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_sll_epi32(self.0, _mm_cvtsi32_si128(bits.cast_signed())) })
     }
 }
@@ -137,25 +137,25 @@ impl Number for F32s {
 
     #[inline(always)]
     fn sqrt(self) -> Self {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_sqrt_ps(self.0) })
     }
 
     #[inline(always)]
     fn mul_add(self, a: Self, b: Self) -> Self {
-        // SAFETY: whoever made the operands has AVX2.
+        // SAFETY: the operands exist, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_fmadd_ps(self.0, a.0, b.0) })
     }
 
     #[inline(always)]
     fn minus_product(self, a: Self, b: Self) -> Self {
-        // SAFETY: whoever made the operands has AVX2.
+        // SAFETY: the operands exist, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_fnmadd_ps(a.0, b.0, self.0) })
     }
 
     #[inline(always)]
     fn widen(self) -> F64s {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         unsafe {
             let upper = _mm256_extractf128_ps::<1>(self.0);
             F64s([_mm256_cvtps_pd(_mm256_castps256_ps128(self.0)), _mm256_cvtps_pd(upper)])
@@ -164,13 +164,13 @@ impl Number for F32s {
 
     #[inline(always)]
     fn round(F64s([low, high]): F64s) -> Self {
-        // SAFETY: whoever made the numbers has AVX2.
+        // SAFETY: the numbers exist, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)) })
     }
 
     #[inline(always)]
     fn wide(self, constant: f64) -> F64s {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         F64s([unsafe { _mm256_set1_pd(constant) }; 2])
     }
 }
@@ -182,27 +182,27 @@ impl F32s {
     /// The CPU has AVX2.
     #[inline(always)]
     pub unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: that is what the caller promises.
         Self(unsafe { _mm256_set1_ps(value) })
     }
 
     #[inline(always)]
     pub fn bits(self) -> U32s {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         U32s(unsafe { _mm256_castps_si256(self.0) })
     }
 
     /// Whether a number of either is NaN.
     #[inline(always)]
     pub fn any_nan(self, other: Self) -> bool {
-        // SAFETY: whoever made the operands has AVX2.
+        // SAFETY: the operands exist, so the CPU has AVX2 (see `F32s`).
         unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, other.0)) != 0 }
     }
 
     /// `yes` where this is NaN, else `no`.
     #[inline(always)]
     pub fn where_nan(self, yes: U32s, no: U32s) -> U32s {
-        // SAFETY: whoever made the operands has AVX2.
+        // SAFETY: the operands exist, so the CPU has AVX2 (see `F32s`).
         unsafe {
             let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
             Self(_mm256_blendv_ps(no.floats().0, yes.floats().0, nan)).bits()
@@ -213,7 +213,7 @@ impl F32s {
     /// The CPU has AVX2, and sixteen float32 are readable from the pointer on.
     #[inline(always)]
     pub unsafe fn read(from: *const f32) -> Block<Self> {
-        // SAFETY: the caller's promise.
+        // SAFETY: that is what the caller promises.
         unsafe {
             // Elements 0–3, 8–11 and 4–7, 12–15.
             let [a, b] = both!(I => {
@@ -228,7 +228,7 @@ impl F32s {
     /// Sixteen float32 are writable from the pointer on.
     #[inline(always)]
     pub unsafe fn write([even, odd]: Block<Self>, to: *mut f32) {
-        // SAFETY: the caller's promise; whoever made the block has AVX2.
+        // SAFETY: the caller promises the elements; the block exists, so the CPU has AVX2.
         unsafe {
             let halves = [_mm256_unpacklo_ps(even.0, odd.0), _mm256_unpackhi_ps(even.0, odd.0)];
             for (vector, at) in halves.into_iter().zip([0, 4]) {
@@ -238,10 +238,10 @@ impl F32s {
         }
     }
 
-    /// A block's elements as they follow each other, eight and eight.
+    /// A block's elements in the order of memory, the first eight and the last eight.
     #[inline(always)]
     pub fn in_order([even, odd]: Block<Self>) -> [Self; 2] {
-        // SAFETY: whoever made the block has AVX2.
+        // SAFETY: the block exists, so the CPU has AVX2 (see `F32s`).
         unsafe {
             // Elements 0–3, 8–11 and 4–7, 12–15.
             let (a, b) = (_mm256_unpacklo_ps(even.0, odd.0), _mm256_unpackhi_ps(even.0, odd.0));
@@ -252,7 +252,7 @@ impl F32s {
     /// Whether each number of the block lies between two; no NaN does.
     #[inline(always)]
     pub fn are_within(block: Block<Self>, low: f32, high: f32) -> bool {
-        // SAFETY: whoever made the block has AVX2.
+        // SAFETY: the block exists, so the CPU has AVX2 (see `F32s`).
         unsafe {
             let (low, high) = (_mm256_set1_ps(low), _mm256_set1_ps(high));
             let [even, odd] = both!(I => _mm256_and_ps(
@@ -268,20 +268,20 @@ impl U32s {
     /// `constant` eight times.
     #[inline(always)]
     pub fn with(self, constant: u32) -> Self {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_set1_epi32(constant.cast_signed()) })
     }
 
     #[inline(always)]
     pub fn floats(self) -> F32s {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         F32s(unsafe { _mm256_castsi256_ps(self.0) })
     }
 
     /// The upper halves as signed numbers.
     #[inline(always)]
     pub fn signed_half(self) -> Self {
-        // SAFETY: whoever made `self` has AVX2.
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_srai_epi32::<16>(self.0) })
     }
 
@@ -291,7 +291,7 @@ impl U32s {
     /// The CPU has AVX2, and sixteen elements are readable from the pointer on.
     #[inline(always)]
     pub unsafe fn read_upper(from: *const u16) -> Block<Self> {
-        // SAFETY: the caller's promise.
+        // SAFETY: that is what the caller promises.
         let pairs = unsafe { Self(_mm256_loadu_si256(from.cast())) };
         [pairs << 16, pairs & 0xFFFF_0000]
     }
@@ -302,7 +302,7 @@ impl U32s {
     /// Sixteen elements are writable from the pointer on.
     #[inline(always)]
     pub unsafe fn write_upper([even, odd]: Block<Self>, to: *mut u16) {
-        // SAFETY: the caller's promise; whoever made the block has AVX2.
+        // SAFETY: the caller promises the elements; the block exists, so the CPU has AVX2.
         unsafe { _mm256_storeu_si256(to.cast(), _mm256_blend_epi16::<0xAA>((even >> 16).0, odd.0)) };
     }
 
@@ -312,17 +312,17 @@ impl U32s {
     /// As for [`Self::write_upper`].
     #[inline(always)]
     pub unsafe fn write_lower([even, odd]: Block<Self>, to: *mut u16) {
-        // SAFETY: the caller's promise; whoever made the block has AVX2.
+        // SAFETY: the caller promises the elements; the block exists, so the CPU has AVX2.
         unsafe { _mm256_storeu_si256(to.cast(), _mm256_blend_epi16::<0xAA>(even.0, (odd << 16).0)) };
     }
 
-    /// The numbers of a block's pairs, the first being `first`.
+    /// The numbers of a block's eight pairs of elements, from `first` on.
     ///
     /// # Safety
     /// The CPU has AVX2.
     #[inline(always)]
     pub unsafe fn count_from(first: u32) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: that is what the caller promises.
         unsafe { Self(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) + first }
     }
 }
@@ -336,7 +336,7 @@ impl Add for F64s {
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        // SAFETY: whoever made the operands has AVX2.
+        // SAFETY: the operands exist, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { both!(I => _mm256_add_pd(self.0[I], other.0[I])) })
     }
 }
@@ -346,7 +346,7 @@ impl Mul for F64s {
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        // SAFETY: whoever made the operands has AVX2.
+        // SAFETY: the operands exist, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { both!(I => _mm256_mul_pd(self.0[I], other.0[I])) })
     }
 }
@@ -356,7 +356,7 @@ impl F64s {
     /// The CPU has AVX2, and eight float64 are readable from the pointer on.
     #[inline(always)]
     pub unsafe fn read(from: *const f64) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: that is what the caller promises.
         Self(unsafe { both!(I => _mm256_loadu_pd(from.add(4 * I))) })
     }
 
@@ -364,29 +364,29 @@ impl F64s {
     /// Eight float64 are writable from the pointer on.
     #[inline(always)]
     pub unsafe fn write(self, to: *mut f64) {
-        // SAFETY: the caller's promise; whoever made `self` has AVX2.
+        // SAFETY: the caller promises the numbers; `self` exists, so the CPU has AVX2.
         unsafe { both!(I => _mm256_storeu_pd(to.add(4 * I), self.0[I])) };
     }
 
-    /// Eight float32, widened. From memory that takes half the shuffles.
+    /// Eight float32, widened: half the shuffles that [`F32s::widen`] takes.
     ///
     /// # Safety
     /// The CPU has AVX2, and eight float32 are readable from the pointer on.
     #[inline(always)]
     pub unsafe fn widened(from: *const f32) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: that is what the caller promises.
         Self(unsafe { both!(I => _mm256_cvtps_pd(_mm_loadu_ps(from.add(4 * I)))) })
     }
 }
 
 impl F32s {
-    /// Eight that follow each other, unlike a block's.
+    /// Eight adjacent elements, unlike a block's.
     ///
     /// # Safety
     /// The CPU has AVX2, and eight float32 are readable from the pointer on.
     #[inline(always)]
     pub unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: that is what the caller promises.
         Self(unsafe { _mm256_loadu_ps(from) })
     }
 
@@ -394,7 +394,7 @@ impl F32s {
     /// Eight float32 are writable from the pointer on.
     #[inline(always)]
     pub unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's promise; whoever made `self` has AVX2.
+        // SAFETY: the caller promises the numbers; `self` exists, so the CPU has AVX2.
         unsafe { _mm256_storeu_ps(to, self.0) };
     }
 }

@@ -1,17 +1,17 @@
-/* The world of the rows: a small model, its optimizer in a known state, and all that can be seen of both. */
+/* The fixture of the rows: a small model, its optimizer in a known state, and everything observable of both. */
 #include "misuse.h"
 
 static const char *const NAMES[N] = {"layers.0.attn.weight", "layers.0.attn.bias", "head.weight", "head.empty"};
 
-/* Where the world was called for, and the error object of its own calls. */
+/* The place of the GIVEN, and the error object of the fixture's own calls. */
 static const char *place_file;
 static int place_line;
 static maw_error *object, **const error = &object;
 
-/* What the world itself does should succeed; after rows that did harm it may not. */
-static int succeeds(const struct world *w, maw_status status, const char *call) {
+/* Calls of the fixture itself must succeed; they may fail after rows that changed something. */
+static int succeeds(const struct fixture *w, maw_status status, const char *call) {
     if (status != MAW_OK)
-        fail(place_file, place_line, call, "of the world itself (state %d, kind %d): %s: %s", (int)w->state,
+        fail(place_file, place_line, call, "of the fixture itself (state %d, kind %d): %s: %s", (int)w->state,
              (int)w->kind, maw_status_name(status), maw_error_message(object));
     maw_error_free(object);
     object = NULL;
@@ -23,13 +23,13 @@ static int succeeds(const struct world *w, maw_status status, const char *call) 
 /* -------------------------------------------------------------- building ---- */
 
 static void heard(int32_t level, const char *message, void *user_data) {
-    struct world *w = user_data;
+    struct fixture *w = user_data;
     (void)level, (void)message;
     if (w->on_log != NULL)
         w->on_log(w);
 }
 
-void create(struct world *w) {
+void create(struct fixture *w) {
     SUCCEEDS(maw_optimizer_create(&w->options, &w->o, error));
     if (w->kind == LOUD)
         SUCCEEDS(maw_set_log(w->o, heard, w, error));
@@ -43,7 +43,7 @@ static void describe(maw_tensor *tensor, const char *name, const uint64_t *shape
     tensor->dtype = dtype;
 }
 
-void register_all(struct world *w) {
+void register_all(struct fixture *w) {
     static const uint64_t weight[] = {2, 3}, bias[] = {3}, head[] = {2, 2}, empty[] = {2, 0};
     static const char *const custom[N] = {"first", "second", "third", "third"};
     maw_tensor tensors[N];
@@ -63,7 +63,7 @@ void register_all(struct world *w) {
 }
 
 /* Half the squared distance to a target that depends on the batch. */
-static double evaluate(struct world *w, int32_t batch) {
+static double evaluate(struct fixture *w, int32_t batch) {
     double loss = 0.0;
 #define TERMS(field)                                                                                                   \
     for (size_t i = 0; i < sizeof w->param.field / sizeof *w->param.field; i++) {                                      \
@@ -78,7 +78,7 @@ static double evaluate(struct world *w, int32_t batch) {
     return loss;
 }
 
-static int step(struct world *w, maw_step_report *report) {
+static int step(struct fixture *w, maw_step_report *report) {
     maw_step_report_init(report, sizeof *report);
     evaluate(w, MAW_BATCH_TRAIN_1);
     void *params[N] = {w->param.weight, w->param.bias, w->param.head, NULL};
@@ -87,7 +87,7 @@ static int step(struct world *w, maw_step_report *report) {
 }
 
 /* Answers until there is no open request. */
-static int answer_all(struct world *w, maw_meta_request *request) {
+static int answer_all(struct fixture *w, maw_meta_request *request) {
     maw_meta_answer answer;
     maw_meta_answer_init(&answer, sizeof answer);
     void *params[N] = {w->param.weight, w->param.bias, w->param.head, NULL};
@@ -101,14 +101,14 @@ static int answer_all(struct world *w, maw_meta_request *request) {
     return 1;
 }
 
-static int begin(struct world *w, maw_meta_request *request) {
+static int begin(struct fixture *w, maw_meta_request *request) {
     void *params[N] = {w->param.weight, w->param.bias, w->param.head, NULL};
     maw_meta_request_init(request, sizeof *request);
     return SUCCEEDS(maw_meta_begin(w->o, params, N, request, error));
 }
 
-/* What a row may use without further ado. */
-static void lay_out(struct world *w) {
+/* Sets the arguments for rows. */
+static void lay_out(struct fixture *w) {
     for (size_t i = 0; i < 6; i++)
         w->param.weight[i] = 0.2f * (float)i - 0.5f;
     for (size_t i = 0; i < 3; i++)
@@ -139,7 +139,7 @@ static void lay_out(struct world *w) {
     w->out.bytes = NULL;
 }
 
-static void choose_options(struct world *w) {
+static void choose_options(struct fixture *w) {
     maw_options_init(&w->options, sizeof w->options);
     w->options.attn_layers = 1;
     w->options.attn_hidden_dim = 4;
@@ -152,8 +152,8 @@ static void choose_options(struct world *w) {
     w->options.grouping = w->kind == CUSTOM ? MAW_GROUPING_CUSTOM : MAW_GROUPING_FINE_GRAINED;
 }
 
-static struct world *build(enum state state, enum kind kind) {
-    struct world *w = calloc(1, sizeof *w);
+static struct fixture *build(enum state state, enum kind kind) {
+    struct fixture *w = calloc(1, sizeof *w);
     maw_step_report report;
     maw_meta_request request;
     if (w == NULL)
@@ -184,7 +184,7 @@ static struct world *build(enum state state, enum kind kind) {
     return w;
 }
 
-struct world *given(enum state state, enum kind kind, const char *file, int line) {
+struct fixture *given(enum state state, enum kind kind, const char *file, int line) {
     place_file = file;
     place_line = line;
     return build(state, kind);
@@ -197,7 +197,7 @@ static maw_bytes *saved;
 
 const maw_bytes *saved_run(void) {
     if (saved == NULL) {
-        struct world *w = build(STEPPED, USUAL);
+        struct fixture *w = build(STEPPED, USUAL);
         if (!SUCCEEDS(maw_save_file(w->o, SAVED_FILE, 0, error)) ||
             !SUCCEEDS(maw_save_bytes(w->o, 0, &saved, error)) || maw_optimizer_free(w->o) != MAW_OK)
             exit(EXIT_FAILURE);
@@ -215,8 +215,8 @@ void free_saved_run(void) {
 
 static void note_moments(maw_optimizer *o, struct fingerprint *print);
 
-/* From wherever the world is: register, step, a meta-update, two more steps. 0 if that was not possible. */
-static int go_on(struct world *w, struct fingerprint *print) {
+/* Continues from the fixture's state: registration, a step, a meta-update, two more steps. 0 if that failed. */
+static int go_on(struct fixture *w, struct fingerprint *print) {
     maw_step_report report;
     maw_meta_request request;
     w->on_log = NULL;
@@ -243,7 +243,7 @@ static const struct fingerprint *unharmed(enum state state, enum kind kind) {
     static struct fingerprint prints[STATES][KINDS];
     struct fingerprint *print = &prints[state][kind];
     if (print->count == 0) {
-        struct world *w = build(state, kind);
+        struct fixture *w = build(state, kind);
         if (!go_on(w, print) || maw_optimizer_free(w->o) != MAW_OK)
             exit(EXIT_FAILURE);
         free(w);
@@ -251,16 +251,16 @@ static const struct fingerprint *unharmed(enum state state, enum kind kind) {
     return print;
 }
 
-struct world *ended(struct world *w) {
+struct fixture *ended(struct fixture *w) {
     if (w->o != NULL && !w->accepted && w->state != NOTHING) {
         struct fingerprint print;
         const char *what = go_on(w, &print) ? difference(&print, unharmed(w->state, w->kind)) : "it cannot";
         if (what != NULL)
-            fail(place_file, place_line, "the calls of this world", "changed how the run goes on: %s", what);
+            fail(place_file, place_line, "the calls of this fixture", "changed how the run goes on: %s", what);
     }
     maw_bytes_free(w->out.bytes);
     if (maw_optimizer_free(w->o) != MAW_OK)
-        fail(place_file, place_line, "maw_optimizer_free", "did not free the world's optimizer");
+        fail(place_file, place_line, "maw_optimizer_free", "did not free the fixture's optimizer");
     free(w);
     return NULL;
 }
@@ -383,7 +383,7 @@ static void note_progress(maw_optimizer *o, struct fingerprint *print) {
     NOTE("the meta-gradient", gradient);
 }
 
-/* Not in every fingerprint: this getter makes announced gradients void. */
+/* Not in every fingerprint: this getter discards observed gradients. */
 static void note_moments(maw_optimizer *o, struct fingerprint *print) {
     static const size_t lengths[N] = {6, 3, 4, 0};
     for (size_t i = 0; i < N; i++) {
@@ -396,7 +396,7 @@ static void note_moments(maw_optimizer *o, struct fingerprint *print) {
     }
 }
 
-void take_fingerprint(struct world *w, struct fingerprint *print) {
+void take_fingerprint(struct fixture *w, struct fingerprint *print) {
     print->count = 0;
     NOTE("the host's parameters", w->param);
     NOTE("the host's gradients", w->grad);

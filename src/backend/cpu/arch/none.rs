@@ -1,0 +1,16 @@
+//! Architectures without specialisations.
+
+use super::Done;
+use crate::backend::cpu::kernels::load_store::Elements;
+use crate::backend::cpu::kernels::step::Step;
+use crate::backend::cpu::kernels::sums_f64::Sum;
+
+/// Nothing.
+pub fn bf16_gradient_sums(_: &[u16], _: Elements<'_>, _: [&mut Sum; 2], _: Option<&mut Sum>) -> usize {
+    0
+}
+
+/// Nothing.
+pub fn step(_: Step<'_, f32>, _: bool, _: Option<[&mut Sum; 3]>) -> Done {
+    Done::NOTHING
+}

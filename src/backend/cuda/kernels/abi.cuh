@@ -1,0 +1,148 @@
+// What host and kernels agree on: the numbers and structs that abi.rs mirrors, field by field.
+#pragma once
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// Threads of a block: of passes over chunks, and of the one block that decides.
+#define BLOCK 256
+#define DECIDER 512
+// Doubles of shared memory for the attention module's activations.
+#define SHARED_ACTIVATIONS 4800
+
+enum Type { F32 = 0, F64 = 1, BF16 = 2, F16 = 3 };
+// How a 16-bit parameter keeps precision: dtype.rs.
+enum Precision { NEAREST = 0, MASTER = 1, REMAINDER = 2, STOCHASTIC = 3 };
+// Which types a tensor has: all float32; float32 or bfloat16 each; a float64 parameter; or others.
+enum Kind { ANY = 0, FLOATS = 1, MIXED = 2, DOUBLES = 3 };
+// Of features.
+enum Version { BASIC = 0, BASIC_PLUS = 1, ENHANCED = 2, NORM_BASIC = 3, NORM_BASIC_PLUS = 4 };
+
+// Of maw_statistics, maw_decide and maw_totals.
+enum Flags {
+    GRADIENTS = 1,      // sums of the gradients
+    STATE = 2,          // sums of the state
+    STATE_IF_STALE = 4, // the same unless they are carried from the last update
+    MOMENTUM = 8,       // Σ g·m too
+    UNCHECKED = 16,     // no statistics were taken
+    CHANGED = 32,       // the host changed its parameters: they count, not the masters
+};
+
+// Why a step is skipped, in the order of the host's checks.
+enum Skip { GRADIENT = 0, PARAMETER = 1, MOMENT = 2, FEATURE = 3, FACTOR = 4, NOT_SKIPPED = 5 };
+#define NO_TENSOR 0xffffffffu
+
+#define GRADIENT_SUMS 3 // Σ g², Σ g·m, zeros of g
+#define STATE_SUMS 5    // Σ θ², Σ m², Σ v², zeros of m, Σ g·m with the new m
+#define STATISTICS 7    // as in stats.rs
+#define OUTPUTS 4       // of the attention module, per group
+
+struct Tensor {
+    u64 numel;
+    u64 exp_avg, exp_avg_sq; // addresses of the moments
+    u64 master;              // and of the masters or remainders; 0 without
+    double max_square;       // of a gradient that leaves the second moment finite
+    u32 first_chunk, chunks;
+    u32 param_group, group;
+    u32 dtype, grad_dtype, moment_dtype, precision; // Type, and Precision
+    u32 kind, reserved;                             // Kind
+};
+
+struct Coefficients { // of one tensor in this step: coefficients.rs
+    double gradient, beta1, beta2, eps, step_size, decay;
+    u64 key;    // of stochastic rounding
+    u64 active; // it has a gradient
+};
+
+struct Hyper { // of a param group
+    double lr, beta1, beta2, eps, weight_decay;
+};
+
+struct LastGradient { // `reference`: the effective gradient of the last applied step against the moments after it
+    double square, with_momentum, zeros;
+    u64 known;
+};
+
+struct Settings { // options that may change
+    u64 total_steps;
+    double alpha_range, beta_range, max_grad_norm;
+    u64 propagate; // what is not finite is not looked for
+};
+
+struct State { // of the run
+    u64 steps;
+    u64 skips[5];
+    u64 last_reason, last_tensor, last_steps; // of the last skipped step; NOT_SKIPPED: none
+    u64 decided;                              // steps that were decided, applied or not
+    u32 sums_current;                         // state_slots hold the sums of the state as it is
+    u32 features_known;                       // features and factors of an applied step are there
+    u32 apply;                                // verdict of the step under way
+    u32 slots_have_momentum;                  // state_slots hold Σ g·m of the last applied step
+};
+
+struct Report { // in host memory; `begun` and `done` differ while it is written
+    u64 begun;
+    u64 steps, skipped_steps;
+    double grad_norm, clip;
+    u64 reason, tensor;
+    u64 done;
+};
+
+struct World { // the argument of every kernel: addresses and sizes
+    // one a tensor
+    const Tensor* tensors;
+    const u64* params;
+    const u64* grads;
+    const double* fixed_features; // ln(numel + 1), is a bias, depth
+    const u64* keys;              // of stochastic rounding
+    u32* master_initialized;      // its masters have values, or it has none
+    u32* init_master;             // its masters are initialised in this step with the host's parameter
+    u64* steps;
+    Coefficients* coefficients;
+    LastGradient* last_gradients;
+    double* gradient_totals;
+    double* state_totals;
+    double* statistics;
+    // one a chunk
+    const u32* chunk_tensor;
+    double* gradient_slots;
+    double* state_slots;
+    // groups
+    const Hyper* hyper;
+    const u32* group_first; // where a modulation group's tensors begin in the list; one more
+    const u32* group_tensors;
+    double* features; // G × D, of the last applied step
+    double* factors;  // 4 × G
+    double* next_features;
+    double* next_factors;
+    const double* phi;
+    double* scratch; // for an attention module that is too large for shared memory
+    const Settings* settings;
+    State* state;
+    Report* report;
+    u32 tensor_count, chunk_count, chunk_size, group_count;
+    u32 dim, heads, layers, hidden;
+    u32 embed_dim, gates, version, basic_columns;
+    u32 include_time, statistical_columns, modulation, count_zeros;
+    u32 reference, reserved;
+};
+
+// How θ′ is made from θ: it stays, or is a step away with the stored gradient, or with the moments as they are.
+enum TrialKind { TRIAL_NONE = 0, TRIAL_GRADIENT = 1, TRIAL_MOMENTS = 2 };
+
+struct TrialStep {
+    u64 kind; // TrialKind
+    Coefficients coefficients;
+};
+
+struct Direction { // w = train2·g′ + train1·g
+    double train2, train1;
+};
+
+struct MetaArguments { // of a meta-update's kernels: addresses, one a tensor each
+    const u64* saved_params; // θ
+    const u64* gradients[2]; // the stored g of B1, g′ of B2
+    const TrialStep* trials;
+    const Direction* directions;
+};
