@@ -1,9 +1,9 @@
 //! The table of docs/performance.md: this library's step against its peers, all in one run, alternating.
 //!
 //! `cargo bench --bench peers` (or `make bench`, which gets the peers into target/peers first) prints it and writes
-//! target/bench/peers.json. Ratios matter; absolute times on a shared machine do not. Where pages happen to lie moves a
-//! time by half, so everything is set up anew a few times. METAADAMW_BENCH_SCALE divides the large model's width for a
-//! quick look.
+//! target/bench/peers.json. Ratios matter; absolute times on a shared machine do not. The placement of pages in memory
+//! can change a time by half, so everything is set up anew a few times. METAADAMW_BENCH_SCALE divides the large model's
+//! width for a quick run.
 
 mod common;
 
@@ -21,7 +21,7 @@ use metaadamw::numeric::simd::{self, Level};
 use metaadamw::{Gradient, Optimizer, Options, ParamGroup};
 
 const THREADS: usize = 2;
-/// So often everything is set up anew.
+/// How many times everything is set up anew.
 const PLACEMENTS: usize = 3;
 
 /// GPT-2's 124 M parameters in 148 tensors.
@@ -138,11 +138,11 @@ fn copy(memory: &mut [f32]) -> f64 {
     milliseconds(start)
 }
 
-/// Nanoseconds that a word takes from one thread to another: some 50 where their cores have a cache in common, 200 where
-/// they do not. A virtual machine's cores can be moved from one to the other at any time, and times with them.
-fn handover() -> f64 {
+/// Nanoseconds from one thread's store to another's load of it: some 50 where their cores have the same last-level cache,
+/// 200 where not. A virtual machine's cores can be moved at any time, which changes all other times.
+fn core_to_core_latency() -> f64 {
     const TIMES: usize = 20_000;
-    /// Until then the system has found each thread a core.
+    /// After this time the system has given each thread a core.
     const SETTLED: Duration = Duration::from_millis(30);
     let (word, start) = (AtomicUsize::new(0), Instant::now());
     let pass_on = |first: usize| {
@@ -151,7 +151,7 @@ fn handover() -> f64 {
             let mut tries = 0;
             while word.load(Ordering::Acquire) != turn {
                 tries += 1;
-                // Else two threads that are on one core after all would wait for its clock.
+                // Two threads on one core would otherwise wait for the end of a time slice.
                 if tries % 10_000 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
             }
             word.store(turn + 1, Ordering::Release);
@@ -165,31 +165,31 @@ fn handover() -> f64 {
     })
 }
 
-/// How far the threads' cores are from each other.
+/// Whether the threads' cores have the same last-level cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cores {
-    /// With a cache in common.
-    Near,
-    /// Without.
-    Far,
-    /// One, then the other.
+    /// Yes.
+    SameCache,
+    /// No.
+    DifferentCaches,
+    /// It changed during the round.
     Moved,
 }
 
-/// A contestants' turn each: milliseconds by name.
+/// One turn of each contestant: milliseconds by name.
 struct Round {
     times: BTreeMap<&'static str, Vec<f64>>,
-    /// [`handover`] at its begin and its end.
-    handovers: [f64; 2],
+    /// [`core_to_core_latency`] at its begin and its end.
+    latencies: [f64; 2],
 }
 
 impl Round {
     fn begin() -> Self {
-        Self { times: BTreeMap::new(), handovers: [handover(), f64::NAN] }
+        Self { times: BTreeMap::new(), latencies: [core_to_core_latency(), f64::NAN] }
     }
 
     fn end(mut self) -> Self {
-        self.handovers[1] = handover();
+        self.latencies[1] = core_to_core_latency();
         self
     }
 
@@ -203,21 +203,21 @@ impl Round {
     }
 
     fn cores(&self) -> Cores {
-        match self.handovers.map(|time| time < 110.0) {
-            [true, true] => Cores::Near,
-            [false, false] => Cores::Far,
+        match self.latencies.map(|time| time < 110.0) {
+            [true, true] => Cores::SameCache,
+            [false, false] => Cores::DifferentCaches,
             _ => Cores::Moved,
         }
     }
 }
 
-/// All rounds that count.
+/// All rounds but the warm-ups.
 #[derive(Default)]
 struct Times {
     rounds: Vec<Round>,
 }
 
-/// A row of the table: of all rounds, of those with near cores, of those with far ones.
+/// A row of the table: of all rounds, of those on cores with the same last-level cache, of those with different ones.
 type Row = [f64; 3];
 
 impl Times {
@@ -229,14 +229,18 @@ impl Times {
         self.rounds.iter().filter_map(|round| round.times.get(name)).flatten().copied().collect()
     }
 
-    /// The median of the rounds' ratios: what changes between two rounds changes both times.
+    /// The median of the ratios within a round: what changes from round to round changes both times.
     fn over(&self, ours: &[&str], theirs: &str) -> Row {
         let ratio = |round: &Round| ours.iter().map(|name| round.median(name)).sum::<f64>() / round.median(theirs);
         let of = |wanted: &[Cores]| {
             let rounds = self.rounds.iter().filter(|round| wanted.contains(&round.cores()));
             median(&rounds.map(ratio).collect::<Vec<_>>())
         };
-        [of(&[Cores::Near, Cores::Far, Cores::Moved]), of(&[Cores::Near]), of(&[Cores::Far])]
+        [
+            of(&[Cores::SameCache, Cores::DifferentCaches, Cores::Moved]),
+            of(&[Cores::SameCache]),
+            of(&[Cores::DifferentCaches]),
+        ]
     }
 
     fn print(&self, what: &str) {
@@ -250,8 +254,8 @@ impl Times {
     }
 }
 
-/// Steps of PyTorch and of ours in four ways and a loop over `memory`, if it is any, in turn, `rounds` times a placement;
-/// the first round is not counted.
+/// Steps of PyTorch and of this library with four sets of options, and a loop over `memory` unless it is empty: in turn,
+/// `rounds` times a placement and a warm-up.
 fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize, memory: &mut [f32]) -> Times {
     let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base() };
     let clip = Options { max_grad_norm: 1.0, ..base() };
@@ -294,7 +298,7 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
     times
 }
 
-/// The step over 30 M parameters of 16 bits, and of 32 beside them.
+/// The step over 30 M 16-bit parameters, and over as many float32 ones.
 fn halves(scale: usize) -> Times {
     let sizes = even(30_000_000 / scale, 40);
     let group = |precision, moment_dtype| ParamGroup { precision, moment_dtype, ..ParamGroup::default() };
@@ -302,7 +306,7 @@ fn halves(scale: usize) -> Times {
         ("float32", DType::F32, group(Precision::Nearest, None)),
         ("nearest", DType::BF16, group(Precision::Nearest, None)),
         ("moments", DType::BF16, group(Precision::Nearest, Some(DType::BF16))),
-        ("chance", DType::BF16, group(Precision::Stochastic, Some(DType::BF16))),
+        ("stochastic", DType::BF16, group(Precision::Stochastic, Some(DType::BF16))),
         ("master", DType::BF16, group(Precision::Master, None)),
         ("remainder", DType::BF16, group(Precision::Remainder, None)),
     ];
@@ -384,11 +388,75 @@ fn attention_milliseconds(level: Level) -> f64 {
     median(&times)
 }
 
+/// All that was measured.
+struct Measured {
+    large: Times,
+    little: Times,
+    half: Times,
+    libtorch: Times,
+    /// Of the moments and of a meta-update.
+    memory: [f64; 2],
+}
+
+/// Name, [`Row`] and target.
+type TableRow = (&'static str, Row, &'static str);
+
+impl Measured {
+    /// `bytes`: of the copy loop and of the large step.
+    fn rows(&self, [copied, moved]: [f64; 2]) -> Vec<TableRow> {
+        let Self { large, little, half, libtorch, memory } = self;
+        let bandwidth = large.over(&["copy"], "step").map(|ratio| ratio * moved / copied);
+        let once = |value: f64| [value, f64::NAN, f64::NAN];
+        vec![
+            ("plain_over_torch_fused", large.over(&["plain"], "torch"), "≤ 1.0"),
+            ("step_over_torch_fused", large.over(&["step"], "torch"), "≤ 1.4"),
+            ("clip_over_torch_clip_fused", large.over(&["clip"], "torch clip"), "≤ 0.85"),
+            ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),
+            ("observing_and_step_over_torch_fused", large.over(&["observing", "observed"], "torch"), "≤ 1.45"),
+            ("step_3m_over_libtorch", libtorch.over(&["step"], "libtorch"), "≤ 0.4"),
+            ("small_over_torch_fused", little.over(&["step"], "torch"), "≤ 0.5"),
+            ("bandwidth_over_copy", bandwidth, "≥ 0.85"),
+            ("attention_ms", once(attention_milliseconds(Level::Avx2)), "≤ 1"),
+            ("attention_avx512_ms", once(attention_milliseconds(Level::Avx512)), "–"),
+            ("meta_over_step", large.over(&["meta"], "step"), "≤ 6"),
+            ("memory_moments", once(memory[0]), "≤ 1.01"),
+            ("memory_meta", once(memory[1]), "≤ 4"),
+            ("bf16_over_float32", half.over(&["nearest"], "float32"), "≤ 0.85"),
+            ("bf16_moments_over_float32", half.over(&["moments"], "float32"), "≤ 0.60"),
+            ("bf16_stochastic_over_float32", half.over(&["stochastic"], "float32"), "–"),
+            ("bf16_master_over_float32", half.over(&["master"], "float32"), "–"),
+            ("bf16_remainder_over_float32", half.over(&["remainder"], "float32"), "–"),
+        ]
+    }
+
+    fn print(&self, [copied, moved]: [f64; 2]) {
+        for (what, times) in
+            [("large", &self.large), ("small", &self.little), ("bf16", &self.half), ("3 M", &self.libtorch)]
+        {
+            if !times.rounds.is_empty() {
+                times.print(what);
+            }
+        }
+        let rate = |bytes: f64, name: &str| bytes / self.large.median(name) * 1e-6;
+        println!("copy loop {:.1} GB/s, step {:.1} GB/s", rate(copied, "copy"), rate(moved, "step"));
+    }
+}
+
+fn print_table(rows: &[TableRow]) {
+    println!("{:38} {:>10} {:>10} {:>10}  target", "", "all rounds", "same LLC", "other LLC");
+    for (key, row, target) in rows {
+        let number =
+            |value: f64, without: &str| if value.is_nan() { without.to_owned() } else { format!("{value:.3}") };
+        let [all, same, other] = [number(row[0], "missing"), number(row[1], "–"), number(row[2], "–")];
+        println!("{key:38} {all:>10} {same:>10} {other:>10}  {target}");
+    }
+}
+
 fn main() {
     let scale = std::env::var("METAADAMW_BENCH_SCALE").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let sizes = gpt2(scale);
     let elements: usize = sizes.iter().map(|(_, n)| n).sum();
-    // First, while nothing of what others freed can be taken again.
+    // First, before there is freed memory that could be used again.
     let [memory_moments, memory_meta] = memory(&sizes);
     let mut torch = Torch::start();
     if torch.is_none() {
@@ -404,43 +472,11 @@ fn main() {
     let little = compare(&small(), &mut torch, 10, 50, &mut []);
     drop(torch);
     let half = halves(scale);
-    let (copied, moved) = (8.0 * array.len() as f64, 36.0 * elements as f64);
-    let bandwidth = large.over(&["copy"], "step").map(|ratio| ratio * moved / copied);
-    let once = |value: f64| [value, f64::NAN, f64::NAN];
-    let rows = [
-        ("plain_over_torch_fused", large.over(&["plain"], "torch"), "≤ 1.0"),
-        ("step_over_torch_fused", large.over(&["step"], "torch"), "≤ 1.4"),
-        ("clip_over_torch_clip_fused", large.over(&["clip"], "torch clip"), "≤ 0.85"),
-        ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),
-        ("observing_and_step_over_torch_fused", large.over(&["observing", "observed"], "torch"), "≤ 1.45"),
-        ("step_3m_over_libtorch", libtorch.over(&["step"], "libtorch"), "≤ 0.4"),
-        ("small_over_torch_fused", little.over(&["step"], "torch"), "≤ 0.5"),
-        ("bandwidth_over_copy", bandwidth, "≥ 0.85"),
-        ("attention_ms", once(attention_milliseconds(Level::Avx2)), "≤ 1"),
-        ("attention_avx512_ms", once(attention_milliseconds(Level::Avx512)), "–"),
-        ("meta_over_step", large.over(&["meta"], "step"), "≤ 6"),
-        ("memory_moments", once(memory_moments), "≤ 1.01"),
-        ("memory_meta", once(memory_meta), "≤ 4"),
-        ("bf16_over_float32", half.over(&["nearest"], "float32"), "≤ 0.85"),
-        ("bf16_moments_over_float32", half.over(&["moments"], "float32"), "≤ 0.60"),
-        ("bf16_chance_over_float32", half.over(&["chance"], "float32"), "–"),
-        ("bf16_master_over_float32", half.over(&["master"], "float32"), "–"),
-        ("bf16_remainder_over_float32", half.over(&["remainder"], "float32"), "–"),
-    ];
-    println!("{:38} {:>10} {:>10} {:>10}  target", "", "all rounds", "near cores", "far cores");
-    for (key, row, target) in rows {
-        let number =
-            |value: f64, without: &str| if value.is_nan() { without.to_owned() } else { format!("{value:.3}") };
-        let [all, near, far] = [number(row[0], "missing"), number(row[1], "–"), number(row[2], "–")];
-        println!("{key:38} {all:>10} {near:>10} {far:>10}  {target}");
-    }
-    for (what, times) in [("large", &large), ("small", &little), ("bf16", &half), ("3 M", &libtorch)] {
-        if !times.rounds.is_empty() {
-            times.print(what);
-        }
-    }
-    let rate = |bytes: f64, name: &str| bytes / large.median(name) * 1e-6;
-    println!("copy loop {:.1} GB/s, step {:.1} GB/s", rate(copied, "copy"), rate(moved, "step"));
+    let measured = Measured { large, little, half, libtorch, memory: [memory_moments, memory_meta] };
+    let bytes = [8.0 * array.len() as f64, 36.0 * elements as f64];
+    let rows = measured.rows(bytes);
+    print_table(&rows);
+    measured.print(bytes);
     let number = |value: f64| value.is_finite().then_some(value);
     let json: BTreeMap<&str, Option<f64>> = rows.iter().map(|(key, row, _)| (*key, number(row[0]))).collect();
     std::fs::create_dir_all("target/bench").expect("target/bench");
