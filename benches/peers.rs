@@ -388,6 +388,70 @@ fn attention_milliseconds(level: Level) -> f64 {
     median(&times)
 }
 
+/// All that was measured.
+struct Measured {
+    large: Times,
+    little: Times,
+    half: Times,
+    libtorch: Times,
+    /// Of the moments and of a meta-update.
+    memory: [f64; 2],
+}
+
+/// Name, [`Row`] and target.
+type TableRow = (&'static str, Row, &'static str);
+
+impl Measured {
+    /// `bytes`: of the copy loop and of the large step.
+    fn rows(&self, [copied, moved]: [f64; 2]) -> Vec<TableRow> {
+        let Self { large, little, half, libtorch, memory } = self;
+        let bandwidth = large.over(&["copy"], "step").map(|ratio| ratio * moved / copied);
+        let once = |value: f64| [value, f64::NAN, f64::NAN];
+        vec![
+            ("plain_over_torch_fused", large.over(&["plain"], "torch"), "≤ 1.0"),
+            ("step_over_torch_fused", large.over(&["step"], "torch"), "≤ 1.4"),
+            ("clip_over_torch_clip_fused", large.over(&["clip"], "torch clip"), "≤ 0.85"),
+            ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),
+            ("observing_and_step_over_torch_fused", large.over(&["observing", "observed"], "torch"), "≤ 1.45"),
+            ("step_3m_over_libtorch", libtorch.over(&["step"], "libtorch"), "≤ 0.4"),
+            ("small_over_torch_fused", little.over(&["step"], "torch"), "≤ 0.5"),
+            ("bandwidth_over_copy", bandwidth, "≥ 0.85"),
+            ("attention_ms", once(attention_milliseconds(Level::Avx2)), "≤ 1"),
+            ("attention_avx512_ms", once(attention_milliseconds(Level::Avx512)), "–"),
+            ("meta_over_step", large.over(&["meta"], "step"), "≤ 6"),
+            ("memory_moments", once(memory[0]), "≤ 1.01"),
+            ("memory_meta", once(memory[1]), "≤ 4"),
+            ("bf16_over_float32", half.over(&["nearest"], "float32"), "≤ 0.85"),
+            ("bf16_moments_over_float32", half.over(&["moments"], "float32"), "≤ 0.60"),
+            ("bf16_stochastic_over_float32", half.over(&["stochastic"], "float32"), "–"),
+            ("bf16_master_over_float32", half.over(&["master"], "float32"), "–"),
+            ("bf16_remainder_over_float32", half.over(&["remainder"], "float32"), "–"),
+        ]
+    }
+
+    fn print(&self, [copied, moved]: [f64; 2]) {
+        for (what, times) in
+            [("large", &self.large), ("small", &self.little), ("bf16", &self.half), ("3 M", &self.libtorch)]
+        {
+            if !times.rounds.is_empty() {
+                times.print(what);
+            }
+        }
+        let rate = |bytes: f64, name: &str| bytes / self.large.median(name) * 1e-6;
+        println!("copy loop {:.1} GB/s, step {:.1} GB/s", rate(copied, "copy"), rate(moved, "step"));
+    }
+}
+
+fn print_table(rows: &[TableRow]) {
+    println!("{:38} {:>10} {:>10} {:>10}  target", "", "all rounds", "same LLC", "other LLC");
+    for (key, row, target) in rows {
+        let number =
+            |value: f64, without: &str| if value.is_nan() { without.to_owned() } else { format!("{value:.3}") };
+        let [all, same, other] = [number(row[0], "missing"), number(row[1], "–"), number(row[2], "–")];
+        println!("{key:38} {all:>10} {same:>10} {other:>10}  {target}");
+    }
+}
+
 fn main() {
     let scale = std::env::var("METAADAMW_BENCH_SCALE").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let sizes = gpt2(scale);
@@ -408,43 +472,11 @@ fn main() {
     let little = compare(&small(), &mut torch, 10, 50, &mut []);
     drop(torch);
     let half = halves(scale);
-    let (copied, moved) = (8.0 * array.len() as f64, 36.0 * elements as f64);
-    let bandwidth = large.over(&["copy"], "step").map(|ratio| ratio * moved / copied);
-    let once = |value: f64| [value, f64::NAN, f64::NAN];
-    let rows = [
-        ("plain_over_torch_fused", large.over(&["plain"], "torch"), "≤ 1.0"),
-        ("step_over_torch_fused", large.over(&["step"], "torch"), "≤ 1.4"),
-        ("clip_over_torch_clip_fused", large.over(&["clip"], "torch clip"), "≤ 0.85"),
-        ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),
-        ("observing_and_step_over_torch_fused", large.over(&["observing", "observed"], "torch"), "≤ 1.45"),
-        ("step_3m_over_libtorch", libtorch.over(&["step"], "libtorch"), "≤ 0.4"),
-        ("small_over_torch_fused", little.over(&["step"], "torch"), "≤ 0.5"),
-        ("bandwidth_over_copy", bandwidth, "≥ 0.85"),
-        ("attention_ms", once(attention_milliseconds(Level::Avx2)), "≤ 1"),
-        ("attention_avx512_ms", once(attention_milliseconds(Level::Avx512)), "–"),
-        ("meta_over_step", large.over(&["meta"], "step"), "≤ 6"),
-        ("memory_moments", once(memory_moments), "≤ 1.01"),
-        ("memory_meta", once(memory_meta), "≤ 4"),
-        ("bf16_over_float32", half.over(&["nearest"], "float32"), "≤ 0.85"),
-        ("bf16_moments_over_float32", half.over(&["moments"], "float32"), "≤ 0.60"),
-        ("bf16_stochastic_over_float32", half.over(&["stochastic"], "float32"), "–"),
-        ("bf16_master_over_float32", half.over(&["master"], "float32"), "–"),
-        ("bf16_remainder_over_float32", half.over(&["remainder"], "float32"), "–"),
-    ];
-    println!("{:38} {:>10} {:>10} {:>10}  target", "", "all rounds", "same LLC", "other LLC");
-    for (key, row, target) in rows {
-        let number =
-            |value: f64, without: &str| if value.is_nan() { without.to_owned() } else { format!("{value:.3}") };
-        let [all, same, other] = [number(row[0], "missing"), number(row[1], "–"), number(row[2], "–")];
-        println!("{key:38} {all:>10} {same:>10} {other:>10}  {target}");
-    }
-    for (what, times) in [("large", &large), ("small", &little), ("bf16", &half), ("3 M", &libtorch)] {
-        if !times.rounds.is_empty() {
-            times.print(what);
-        }
-    }
-    let rate = |bytes: f64, name: &str| bytes / large.median(name) * 1e-6;
-    println!("copy loop {:.1} GB/s, step {:.1} GB/s", rate(copied, "copy"), rate(moved, "step"));
+    let measured = Measured { large, little, half, libtorch, memory: [memory_moments, memory_meta] };
+    let bytes = [8.0 * array.len() as f64, 36.0 * elements as f64];
+    let rows = measured.rows(bytes);
+    print_table(&rows);
+    measured.print(bytes);
     let number = |value: f64| value.is_finite().then_some(value);
     let json: BTreeMap<&str, Option<f64>> = rows.iter().map(|(key, row, _)| (*key, number(row[0]))).collect();
     std::fs::create_dir_all("target/bench").expect("target/bench");

@@ -112,16 +112,21 @@ impl Optimizer {
 
     fn change_groups(&mut self, group: Option<usize>, change: impl Fn(&mut ParamGroup)) -> Result<()> {
         self.changeable()?;
-        let mut changed = self.registration.param_groups.clone();
-        let count = changed.len();
-        match group {
-            None => changed.iter_mut().for_each(change),
-            Some(i) => change(changed.get_mut(i).ok_or_else(|| Error::no_index("param group", i, count))?),
+        let count = self.registration.param_groups.len();
+        let changed = match group {
+            None => 0..count,
+            Some(i) if i < count => i..i + 1,
+            Some(i) => return Err(Error::no_index("param group", i, count)),
+        };
+        let device = self.ready.as_mut().and_then(|ready| ready.run.backend.device());
+        let before = device.is_some().then(|| self.registration.param_groups.clone());
+        self.registration.param_groups[changed].iter_mut().for_each(change);
+        if let (Some(device), Some(before)) = (device, before)
+            && let Err(error) = device.set_groups(&self.registration.param_groups)
+        {
+            self.registration.param_groups = before;
+            return Err(error);
         }
-        if let Some(device) = self.prepared().and_then(|p| p.run.backend.device()) {
-            device.set_groups(&changed)?;
-        }
-        self.registration.param_groups = changed;
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Elements of a chunk. A power of two, so that chunk borders keep the alignment of the tensor. Changing it
-/// changes the last bits of every sum, and so of every run.
+/// Elements of a chunk. A power of two, so that chunks keep the alignment of the tensor. Another number changes the last
+/// bits of every sum, and so of every run.
 pub const CHUNK: usize = 32_768;
 
 /// A part of a tensor.
@@ -18,10 +18,10 @@ pub struct Chunk {
     pub len: usize,
 }
 
-/// Sums that one pass makes of one chunk.
+/// Sums of one chunk in one pass.
 pub const SUMS: usize = 5;
 
-/// All chunks in order, and where each tensor's begin.
+/// All chunks in order, and their sums.
 #[derive(Debug)]
 pub struct Chunks {
     chunks: Vec<Chunk>,

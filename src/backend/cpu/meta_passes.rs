@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::chunks::Chunk;
 use super::kernels::adamw::Scalars;
-use super::kernels::load_store::{Elements, ElementsMut};
+use super::kernels::elements::{Elements, ElementsMut};
 use super::kernels::meta::{
     ChunkCotangent, DirectionNormKernel, DirectionOf, Origin, PerturbationSource, Point, ProbeKernel,
     StorePerturbationKernel, Trial, TrialKernel,

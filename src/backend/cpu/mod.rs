@@ -14,7 +14,8 @@ use std::ffi::c_void;
 use std::ops::Range;
 
 use self::chunks::{Chunk, Chunks};
-use self::kernels::load_store::{ElementsMut, Moments, Param, ParamPrecision};
+use self::kernels::elements::ElementsMut;
+use self::kernels::load_store::{Moments, Param, ParamPrecision};
 use self::meta_passes::MetaStorage;
 use self::storage::Storage;
 use self::threads::Threads;

@@ -6,9 +6,12 @@ use std::ops::Range;
 
 use super::chunks::Chunk;
 use super::kernels::adamw::Scalars;
-use super::kernels::load_store::{Elements, Moments};
+use super::kernels::elements::Elements;
+use super::kernels::gradient_sums::GradientKernel;
+use super::kernels::load_store::Moments;
 use super::kernels::number::Float;
-use super::kernels::step::{GradientKernel, PlainKernel, StateKernel, Step, UpdateKernel};
+use super::kernels::state_sums::StateKernel;
+use super::kernels::step::{PlainKernel, Step, UpdateKernel};
 use super::kernels::tile::run;
 use super::{CHUNK, Cpu, FirstMomentSum, State, SyncPointers, TensorTypes, chunk_start, with_compute_type};
 use crate::backend::{Part, StepPasses};
@@ -151,7 +154,7 @@ impl StepPasses for Cpu {
                 // thread.
                 let (param, moments) =
                     unsafe { (state.param(types, chunk, host.of(chunk.tensor)), state.moments(types, chunk)) };
-                let param = if uninitialized[chunk.tensor] { param.as_model_param() } else { param };
+                let param = if uninitialized[chunk.tensor] { param.into_model_param() } else { param };
                 with_compute_type!(types, T => run(StateKernel::<T> { param, moments, zeros, compute: PhantomData }, chunk.len))
             },
         );

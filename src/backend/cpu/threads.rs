@@ -1,10 +1,10 @@
-//! Work on numbered items by an explicit number of threads: the caller's, and the others in a pool of the handle's own.
+//! Work on numbered items by a given number of threads: the caller's and those of the handle's own pool.
 //!
-//! The caller's thread begins at once; those of the pool join in when they have woken, which takes a system longer than
-//! a small pass takes.
+//! The caller's thread begins at once; those of the pool take part when they have woken, which takes longer than a small
+//! pass.
 //!
-//! After `fork` the child has the pool's memory without its threads: to wait for them would be for ever. There the
-//! caller's thread does the work, and the pool is left as it lies.
+//! After `fork` the child has the pool's memory without its threads, and would wait for them for ever. There the caller's
+//! thread does the work, and the pool is not touched.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,18 +14,18 @@ use parking_lot::Mutex;
 
 use super::process::generation;
 
-/// What the names of the pools' threads begin with.
+/// Prefix of the names of the pools' threads.
 pub const THREAD_NAME: &str = "metaadamw-";
 
-/// So long the caller's thread looks whether the others are done before it sleeps: about an item's time, less than
-/// falling asleep and waking.
-const PATIENCE: Duration = Duration::from_micros(50);
+/// How long the caller's thread spins until the others are done before it sleeps: about an item's time, less than falling
+/// asleep and waking.
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// A handle's threads. The host's own pools are never touched.
 pub struct Threads {
     /// All threads but the caller's.
     pool: Option<rayon::ThreadPool>,
-    /// Of the process that made the pool, the only one in which it has threads.
+    /// Of the process that started the pool, the only one in which it has threads.
     generation: u64,
 }
 
@@ -66,14 +66,14 @@ impl Threads {
 
     /// Calls `work` with every item of `items`, in any order. One fork and one join, whatever the number of items.
     ///
-    /// Of the items 0 to `all` each thread has a share of its own, the same in every call, so that it finds in its caches
-    /// what it left there. Whose share is done takes from the others' ends.
+    /// Each thread has a share of the items 0 to `all`, the same in every call, so that it finds in its caches what it left
+    /// there. A thread that has finished its share takes items from the ends of the others'.
     pub fn run(&self, items: Range<usize>, all: usize, work: impl Fn(usize) + Sync) {
         match self.pool() {
             Some(pool) if items.len() > 1 => {
                 let count = self.count();
-                let border = |thread: usize| (all * thread / count).clamp(items.start, items.end);
-                let shares: Vec<Share> = (0..count).map(|i| Share(Mutex::new(border(i)..border(i + 1)))).collect();
+                let boundary = |thread: usize| (all * thread / count).clamp(items.start, items.end);
+                let shares: Vec<Share> = (0..count).map(|i| Share(Mutex::new(boundary(i)..boundary(i + 1)))).collect();
                 let working = AtomicUsize::new(count - 1);
                 let take_part = |thread: usize| {
                     let (before, from) = shares.split_at(thread);
@@ -94,7 +94,7 @@ impl Threads {
                     });
                     take_part(0);
                     let start = Instant::now();
-                    while working.load(Ordering::Relaxed) > 0 && start.elapsed() < PATIENCE {
+                    while working.load(Ordering::Relaxed) > 0 && start.elapsed() < SPIN_TIME {
                         std::hint::spin_loop();
                     }
                 });
@@ -104,7 +104,7 @@ impl Threads {
     }
 }
 
-/// Items that are left of a thread's; in a cache line of its own.
+/// What is left of a thread's items, in a cache line of its own.
 #[repr(align(128))]
 struct Share(Mutex<Range<usize>>);
 
@@ -121,7 +121,7 @@ impl Share {
 impl Drop for Threads {
     fn drop(&mut self) {
         if self.pool().is_none() {
-            // Ending a pool takes its locks, which a thread may have held at the time of the fork.
+            // Dropping a pool takes its locks, which a thread may have held at the time of the fork.
             std::mem::forget(self.pool.take());
         }
     }

@@ -1,7 +1,7 @@
 //! Architectures without specialisations.
 
 use super::Done;
-use crate::backend::cpu::kernels::load_store::Elements;
+use crate::backend::cpu::kernels::elements::Elements;
 use crate::backend::cpu::kernels::step::Step;
 use crate::backend::cpu::kernels::sums_f64::Sum;
 

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::load_store::{Elements, ElementsMut};
+use super::elements::{Elements, ElementsMut};
 
 /// A float, or a vector of them: IEEE arithmetic.
 pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {

@@ -1,204 +1,21 @@
-//! The step's loops over a chunk: the definition for every dtype and instruction set.
+//! The AdamW step on a chunk, for every combination of dtypes.
 //!
-//! A kernel works tile by tile: on [`TILE`] elements, which stay in the first-level cache, it runs plain
-//! loops, first over the elements, then over the sums of them. Element arithmetic is in the type that the tensor is computed
-//! in (the moments, θ, θ′ and the step from it) or in float64 (the terms of sums). Whether a product is rounded before it is
-//! added is written down, never the compiler's choice: with 16-bit gradients or moments it is fused, else it is not. So the
-//! vectors' width decides no bit.
-//!
-//! The combinations of dtypes that most models have are specialised in [`arch`]; each loop here is compiled once for f32
-//! and once for f64, and serves all combinations.
+//! The combinations that most models have are specialised in [`arch`]; the loop here is compiled once for f32 and once for
+//! f64, and serves all others.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::adamw::Scalars;
-use super::load_store::{Buffer, Elements, Moments, Param};
+use super::elements::{Buffer, Elements};
+use super::gradient_sums::Zeros;
+use super::load_store::{Moments, Param};
 use super::number::Float;
-use super::sums_f32::{SMALL, square_and_dot_f32, square_f32};
-use super::sums_f64::{Sum, scaled_dot, square, square_and_dot, zeros};
+use super::state_sums::{AddStateSums, StateSums};
+use super::sums_f64::{Sum, scaled_dot};
 use super::tile::{ChunkKernel, TILE, tile};
 use crate::backend::cpu::arch::{self, Done};
 use crate::numeric::simd::{self, Kernel};
 use crate::numeric::stochastic_rounding::RoundingBits;
-
-/// Σ g², Σ g·m, zeros of g, Σ m².
-#[derive(Debug)]
-pub struct GradientKernel<'a, T> {
-    /// Gradient.
-    pub g: Elements<'a>,
-    /// First moment, if its sums are wanted.
-    pub m: Option<Elements<'a>>,
-    /// See [`Moments::low_precision`].
-    pub low_precision: bool,
-    /// Whether Σ m² is wanted.
-    pub first_moment: bool,
-    /// Whether zeros are counted.
-    pub zeros: bool,
-    /// The type that is computed in.
-    pub compute: PhantomData<T>,
-}
-
-impl<T: Float> ChunkKernel<4> for GradientKernel<'_, T> {
-    type Buffers = [Buffer<T>; 2];
-
-    #[inline(always)]
-    fn buffers() -> Self::Buffers {
-        [Buffer::new(), Buffer::new()]
-    }
-
-    fn advance(&mut self, start: usize, left: usize, [g, m]: &mut Self::Buffers, sums: &mut [Sum; 4]) -> usize {
-        let [squares, products, zeros, first_moment] = sums;
-        if let (Elements::BF16(g), Some(m), false) = (self.g, self.m, self.zeros) {
-            let part = start..start + left;
-            let first_moment = self.first_moment.then_some(&mut *first_moment);
-            let done = arch::bf16_gradient_sums(&g[part.clone()], m.part(part), [squares, products], first_moment);
-            if done > 0 {
-                return done;
-            }
-        }
-        let range = if self.is_in_place() && !self.zeros { start..start + left } else { tile(start, left) };
-        let g = self.g.load(range.clone(), g);
-        let m = self.m.map(|all| all.load(range.clone(), m));
-        let (low_precision, of_m) = (self.low_precision, self.first_moment.then_some(first_moment));
-        simd::run_up_to_avx2(GradientSums { g, m, low_precision, squares, products, first_moment: of_m });
-        if self.zeros {
-            simd::run_up_to_avx2(Zeros(g, zeros));
-        }
-        range.len()
-    }
-}
-
-impl<T: Float> GradientKernel<'_, T> {
-    /// Whether there is nothing to convert and sums are in float64: then they need no tiles.
-    fn is_in_place(&self) -> bool {
-        !self.low_precision && T::in_place(self.g).is_some() && self.m.is_none_or(|m| T::in_place(m).is_some())
-    }
-}
-
-/// Adds Σ g², Σ g·m and Σ m².
-struct GradientSums<'a, T> {
-    g: &'a [T],
-    m: Option<&'a [T]>,
-    low_precision: bool,
-    squares: &'a mut Sum,
-    products: &'a mut Sum,
-    first_moment: Option<&'a mut Sum>,
-}
-
-impl<T: Float> Kernel for GradientSums<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { g, m, low_precision, squares, products, first_moment } = self;
-        let Some(m) = m else {
-            return square_of::<T, 0>(low_precision, g, squares);
-        };
-        if low_precision {
-            square_and_dot_f32(g, m, squares, products);
-        } else {
-            square_and_dot(g, m, squares, products);
-        }
-        if let Some(sum) = first_moment {
-            square_of::<T, 0>(low_precision, m, sum);
-        }
-    }
-}
-
-/// Adds the number of zeros.
-struct Zeros<'a, T>(&'a [T], &'a mut Sum);
-
-impl<T: Float> Kernel for Zeros<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        zeros(self.0, self.1);
-    }
-}
-
-/// sum += Σ a²; with low precision in float32, in which the elements are multiplied by 2^EXPONENT.
-#[inline(always)]
-fn square_of<T: Float, const EXPONENT: u32>(low_precision: bool, a: &[T], sum: &mut Sum) {
-    if low_precision {
-        square_f32::<T, EXPONENT>(a, sum);
-    } else {
-        square(a, sum);
-    }
-}
-
-/// Σ θ², Σ m², Σ v².
-struct StateSums<'a> {
-    low_precision: bool,
-    /// Whether Σ m² is wanted.
-    first_moment: bool,
-    sums: [&'a mut Sum; 3],
-}
-
-impl StateSums<'_> {
-    #[inline(always)]
-    fn add<T: Float>(self, p: &[T], m: &[T], v: &[T]) {
-        let [of_p, of_m, of_v] = self.sums;
-        square_of::<T, 0>(self.low_precision, p, of_p);
-        if self.first_moment {
-            square_of::<T, 0>(self.low_precision, m, of_m);
-        }
-        square_of::<T, SMALL>(self.low_precision, v, of_v);
-    }
-}
-
-/// Adds the sums of a tile of the state.
-struct AddStateSums<'a, T> {
-    sums: StateSums<'a>,
-    p: &'a [T],
-    m: &'a [T],
-    v: &'a [T],
-}
-
-impl<T: Float> Kernel for AddStateSums<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.sums.add(self.p, self.m, self.v);
-    }
-}
-
-/// Sums of the state as it is: Σ θ², Σ m², Σ v², zeros of m.
-#[derive(Debug)]
-pub struct StateKernel<'a, T> {
-    /// Parameter.
-    pub param: Param<'a>,
-    /// Moments.
-    pub moments: Moments<'a>,
-    /// Whether zeros are counted.
-    pub zeros: bool,
-    /// The type that is computed in.
-    pub compute: PhantomData<T>,
-}
-
-impl<T: Float> ChunkKernel<4> for StateKernel<'_, T> {
-    type Buffers = StepBuffers<T>;
-
-    #[inline(always)]
-    fn buffers() -> Self::Buffers {
-        step_buffers()
-    }
-
-    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 4]) -> usize {
-        let (range, [p, _, m, v], [of_p, of_m, of_v, of_zeros]) = (tile(start, left), buffers, sums);
-        let p = self.param.load(range.clone(), p);
-        let low_precision = self.moments.low_precision;
-        let [m, v] = self.moments.load(range.clone(), [m, v]);
-        let sums = StateSums { low_precision, first_moment: true, sums: [of_p, of_m, of_v] };
-        simd::run_up_to_avx2(AddStateSums { sums, p, m, v });
-        if self.zeros {
-            simd::run_up_to_avx2(Zeros(m, of_zeros));
-        }
-        range.len()
-    }
-}
 
 /// An AdamW step's operands.
 #[derive(Debug)]

@@ -82,6 +82,16 @@ pub fn square_and_dot_f32<A: Float>(a: &[A], b: &[A], squares: &mut Sum, product
     }
 }
 
+/// sum += Σ a²; with low precision in float32, in which the elements are multiplied by 2^EXPONENT.
+#[inline(always)]
+pub fn square_of<T: Float, const EXPONENT: u32>(low_precision: bool, a: &[T], sum: &mut Sum) {
+    if low_precision {
+        square_f32::<T, EXPONENT>(a, sum);
+    } else {
+        square(a, sum);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

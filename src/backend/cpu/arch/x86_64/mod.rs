@@ -1,13 +1,17 @@
 //! AVX2 specialisations of whole tiles: float32, and bfloat16 parameters with bfloat16 gradients.
 
+mod bf16_formats;
 mod bf16_step;
+mod bf16_sums;
 mod f32_step;
 mod vector;
 
 use self::bf16_step::Bf16Steps;
+use self::bf16_sums::GradientSums;
 use self::f32_step::F32Steps;
 use super::Done;
-use crate::backend::cpu::kernels::load_store::{Elements, ElementsMut, Moments, Param};
+use crate::backend::cpu::kernels::elements::{Elements, ElementsMut};
+use crate::backend::cpu::kernels::load_store::{Moments, Param};
 use crate::backend::cpu::kernels::step::Step;
 use crate::backend::cpu::kernels::sums_f64::Sum;
 use crate::numeric::simd::{self, Level};
@@ -49,8 +53,8 @@ fn run_avx512<K: Avx2Kernel>(kernel: K) -> K::Output {
 /// returns the number of their elements.
 pub fn bf16_gradient_sums(g: &[u16], m: Elements<'_>, sums: [&mut Sum; 2], first_moment: Option<&mut Sum>) -> usize {
     match m {
-        Elements::F32(m) => run(bf16_step::GradientSums { g, m, sums, first_moment }),
-        Elements::BF16(m) => run(bf16_step::GradientSums { g, m, sums, first_moment }),
+        Elements::F32(m) => run(GradientSums { g, m, sums, first_moment }),
+        Elements::BF16(m) => run(GradientSums { g, m, sums, first_moment }),
         _ => None,
     }
     .unwrap_or(0)
