@@ -313,11 +313,18 @@
 /// Saving and loading: only the attention module.
 #define MAW_ATTENTION_ONLY 1
 
-/// Loading: options that affect only later steps may differ; the file's are used.
+/// Loading: options that affect only later steps may differ; the file's are used. Without one of the three flags this holds
+/// for options that have a setter, and all others must be equal.
 #define MAW_LOAD_FILE_WINS 2
 
 /// Loading: options that affect only later steps may differ; the optimizer's own are used.
 #define MAW_LOAD_OWN_WINS 4
+
+/// Loading: nothing may differ, not even what has a setter.
+#define MAW_LOAD_STRICT 8
+
+/// `maw_counters.meta_done_at`: no meta-update was done or abandoned so far.
+#define MAW_NO_STEP UINT64_MAX
 
 /// `maw_step_report.skip_reason`: the step was applied.
 #define MAW_SKIP_NONE 0
@@ -650,6 +657,30 @@ typedef struct {
     uint32_t reserved;
 } maw_meta_result;
 
+/// The optimizer's own counts, so that a run can move here from another optimizer: what `maw_tensor_state_get` and
+/// `maw_tensor_state_set` do not say. `maw_counters_init` sets `struct_size` and the counts of a run that has not begun.
+typedef struct {
+    /// `sizeof(maw_counters)` of the caller; set by `maw_counters_init`.
+    size_t struct_size;
+    /// Applied steps: at least those of every tensor, at most 2^53 - 1.
+    uint64_t step;
+    /// Meta-updates that changed the attention module; at most 2^53 - 1.
+    uint64_t meta_updates;
+    /// The step at which the last meta-update was done or abandoned, at most `step`; `MAW_NO_STEP` if there was none.
+    uint64_t meta_done_at;
+    /// Steps skipped because a gradient, or the moment that it would make, was not finite; at most 2^53 - 1, as the
+    /// following.
+    uint64_t skipped_gradient;
+    /// Steps skipped because a parameter was not finite.
+    uint64_t skipped_parameter;
+    /// Steps skipped because a moment was not finite.
+    uint64_t skipped_moment;
+    /// Steps skipped because a feature was not finite.
+    uint64_t skipped_feature;
+    /// Steps skipped because a factor was not finite.
+    uint64_t skipped_factor;
+} maw_counters;
+
 /// Receives the messages of a handle, on the thread of the call that caused them and during that call.
 ///
 /// `message` is NUL-terminated UTF-8, valid during the callback only. The callback must not unwind (no C++ exception,
@@ -694,6 +725,9 @@ maw_status maw_meta_answer_init(maw_meta_answer *answer, size_t size);
 
 /// Zeroes a meta-update's result and sets its size. As `maw_options_init`.
 maw_status maw_meta_result_init(maw_meta_result *result, size_t size);
+
+/// Fills the counts of a run that has not begun. As `maw_options_init`.
+maw_status maw_counters_init(maw_counters *counters, size_t size);
 
 /// Creates an optimizer without tensors.
 ///
@@ -748,8 +782,9 @@ maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
 /// of the capture.
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 /// `MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
-/// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open;
-/// `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed.
+/// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
+/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed, but gradients that
+/// were announced are discarded.
 maw_status maw_step(maw_optimizer *optimizer,
                     void *const *params,
                     const void *const *grads,
@@ -776,8 +811,8 @@ maw_status maw_step_report_fetch(maw_optimizer *optimizer,
 /// needed.
 ///
 /// `tensor`: its index in registration order. `gradient`: as in `maw_step`, not NULL; its values must be the same when
-/// it is passed to the step. The pointer is not stored. A second call for a tensor replaces the first. Setters, loading
-/// and saving, meta-updates and reading a tensor's state or masters discard it.
+/// it is passed to the step. The pointer is not stored. A second call for a tensor replaces the first. A step, also one
+/// that fails, setters, loading and saving, meta-updates and reading a tensor's state or masters discard it.
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
 maw_status maw_observe_gradient(maw_optimizer *optimizer, size_t tensor, const void *gradient, maw_error **error);
 
@@ -1047,7 +1082,9 @@ void maw_bytes_free(maw_bytes *bytes);
 /// `path`: NUL-terminated; its folder must exist. `flags`: 0, or `MAW_ATTENTION_ONLY` to save only the attention module.
 /// Atomic and durable: the data is written to a temporary file in the same folder, synced, and renamed over the old
 /// file; then the folder is synced. On failure the old file is unchanged, or the new one is complete. A symbolic link is
-/// followed; file permissions are preserved. Format: docs/checkpoint_format.md.
+/// followed, also to a file that does not exist yet; permissions, and where that is allowed the owner, are preserved. A
+/// folder that cannot be read or synced is no failure. A process that is killed may leave `.metaadamw-…` in the folder;
+/// the next save to that path removes it. Format: docs/checkpoint_format.md.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_INVALID_STATE` while a meta-update
 /// is open.
 maw_status maw_save_file(maw_optimizer *optimizer,
@@ -1065,21 +1102,23 @@ maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **
 /// the order is the same, training continues with the same bits as without the interruption. Prepares the optimizer if
 /// needed.
 ///
-/// `path`: NUL-terminated. `flags`: 0 or a combination of the flags below. With 0 names, shapes, dtypes, param groups,
-/// modulation groups and options must be equal.
-/// - `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS`, not both: options that affect only later steps may differ
-///   (hyper-parameters of param groups, ranges, intervals, weights and priorities of the meta-objective, clipping …).
-///   The file's, or the optimizer's own, are used afterwards.
+/// `path`: NUL-terminated. `flags`: 0 or a combination of the flags below. Names, shapes, dtypes, param groups,
+/// modulation groups and options must be equal. With 0, options that have a setter (learning rate, weight decay,
+/// priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
+/// - `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS`: options that affect only later steps may differ (hyper-parameters of
+///   param groups, ranges, intervals, weights and priorities of the meta-objective, clipping …). The file's, or the
+///   optimizer's own, are used afterwards.
+/// - `MAW_LOAD_STRICT`: all options must be equal. At most one of these three.
 /// - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
 ///   feature columns, heads, the shapes of its tensors; with embeddings the groups.
 ///
 /// `device`, `device_index`, `threads` and `verify_params` are not saved. The file must not change during the call. The
 /// whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences;
-/// `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step was captured into a CUDA
-/// graph whose replays could not follow the file's options: clipping or checks where the capture had none, or
-/// `MAW_NONFINITE_ERROR`.
+/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag
+/// or call that resolves them; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
+/// was captured into a CUDA graph whose replays could not follow the file's options: clipping or checks where the
+/// capture had none, or `MAW_NONFINITE_ERROR`.
 maw_status maw_load_file(maw_optimizer *optimizer,
                          const char *path,
                          uint32_t flags,
@@ -1163,6 +1202,21 @@ maw_status maw_master_get(maw_optimizer *optimizer,
                           float *values,
                           size_t count,
                           maw_error **error);
+
+/// The optimizer's own counts, of steps, meta-updates and skipped steps.
+///
+/// `counters`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_CUDA_ERROR`. Before preparation all are 0.
+maw_status maw_counters_get(const maw_optimizer *optimizer, maw_counters *counters, maw_error **error);
+
+/// Sets the optimizer's own counts, after the state of its tensors was set (`maw_tensor_state_set`): a run that moves here
+/// then goes on as it would have there. Prepares an optimizer that is not. What the last meta-update was is forgotten.
+///
+/// `counters`: every field is taken.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the count; `MAW_INVALID_STATE` while a meta-update is open, without tensors or
+/// while the stream is being captured; `MAW_CUDA_ERROR`; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+maw_status maw_counters_set(maw_optimizer *optimizer,
+                            const maw_counters *counters,
+                            maw_error **error);
 
 /// 1 if there is a CUDA device on which an optimizer can be created, else 0. Any thread.
 uint32_t maw_cuda_available(void);

@@ -59,7 +59,7 @@ fn chosen_options(c: &mut Choices) -> maw_options {
         nonfinite: if modulation && nonfinite == MAW_NONFINITE_PROPAGATE { MAW_NONFINITE_SKIP } else { nonfinite },
         modulation: modulation.into(),
         use_feature_gating: c.flag().into(),
-        verify_params: (c.next() % 4 == 0).into(),
+        verify_params: c.next().is_multiple_of(4).into(),
         max_grad_norm: c.of(&[0.0, 0.5]),
         meta_interval: c.of(&[1, 2, 3]),
         meta_lr: c.of(&[1e-2, 1e3]),
@@ -139,7 +139,7 @@ impl Run {
 
     fn step(&mut self, c: &mut Choices) {
         let grads = self.gradients(c);
-        let flags = if c.next() % 8 == 0 { MAW_STEP_PARAMS_CHANGED } else { 0 };
+        let flags = if c.next().is_multiple_of(8) { MAW_STEP_PARAMS_CHANGED } else { 0 };
         let options = maw_step_options { grad_scale: c.of(&[1.0, 8.0]), flags, ..step_options() };
         let made = self.both(|s| {
             let report = s.handle.step_with(&mut s.params, &grads, &options)?;
