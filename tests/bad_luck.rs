@@ -178,7 +178,8 @@ fn an_abandoned_meta_update_is_logged_once() {
     toy.train(&mut handle, &mut params, 0, 1);
     let messages = handle.logged().expect("a log");
     let request = handle.begin(&mut params).expect("begun");
-    handle.tell(request.id, &Answer::loss(f64::NAN), &mut params).expect("abandoned");
+    let not_finite = Answer { loss: f64::NAN, ..toy.answer(&request, &params) };
+    handle.tell(request.id, &not_finite, &mut params).expect("abandoned");
     let request = handle.begin(&mut params).expect("begun again");
     handle.tell(request.id + 1, &Answer::loss(0.0), &mut params).expect_err("another id");
     handle.abort(&mut params).expect("aborted");

@@ -439,7 +439,10 @@ static void skipped(void) {
     for (size_t s = 0; s < 3; s++)
         GIVEN(states[s]) {
             const double param = w->param.bias[2];
+            maw_counters before;
             maw_step_report report;
+            maw_counters_init(&before, sizeof before);
+            ACCEPTS(maw_counters_get(w->o, &before, error));
             maw_step_report_init(&report, sizeof report);
             w->param.bias[2] = NAN;
             w->step.flags = MAW_STEP_PARAMS_CHANGED;
@@ -447,6 +450,7 @@ static void skipped(void) {
             if (report.skip_reason != MAW_SKIP_PARAMETER || report.nonfinite_tensor != 1)
                 fail(__FILE__, __LINE__, "maw_step", "was not skipped for its NaN");
             w->param.bias[2] = param;
+            ACCEPTS(maw_counters_set(w->o, &before, error));
             w->accepted = 0;
         }
 }

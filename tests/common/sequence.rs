@@ -201,7 +201,7 @@ impl Run {
                 let doubled = State { exp_avg: state.exp_avg.scaled(0.5), step: state.step + 1, ..state };
                 s.handle.set_tensor_state(tensor, &doubled)
             }),
-            6 => self.both(|s| s.handle.set_attention("output_proj.bias", &[value; 4])),
+            6 => self.both(|s| s.handle.set_attention("output_proj.bias", &[f64::NAN; 4])),
             7 => self.both(|s| {
                 let counters = s.handle.counters()?;
                 let more = maw_counters { step: counters.step + 1, skipped_factor: 3, ..counters };
@@ -224,7 +224,7 @@ impl Run {
             0 => self.fails(|s| s.handle.set_lr(0, value)),
             1 => self.fails(|s| s.handle.set_lr(77, 0.1)),
             2 => self.fails(|s| s.handle.set_priorities([1.0, value, 1.0])),
-            3 => self.fails(|s| s.handle.set_attention("output_proj.bias", &[value; 4])),
+            3 => self.fails(|s| s.handle.set_attention("output_proj.bias", &[f64::NAN; 4])),
             4 => self.fails(|s| s.handle.add(&param_group(), &[Spec::new("late", &[1], MAW_FLOAT32)])),
             5 => self.fails(|s| s.handle.tell(u64::MAX, &Answer::loss(0.0), &mut s.params)),
             6 => self.fails(|s| s.handle.load_bytes(b"no file", 0)),
