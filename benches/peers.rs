@@ -254,16 +254,17 @@ impl Times {
     }
 }
 
-/// Steps of PyTorch and of this library with four sets of options, and a loop over `memory` unless it is empty: in turn,
+/// Steps of PyTorch and of this library with five sets of options, and a loop over `memory` unless it is empty: in turn,
 /// `rounds` times a placement and a warm-up.
 fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize, memory: &mut [f32]) -> Times {
     let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base() };
+    let plain_checked = Options { modulation: false, ..base() };
     let clip = Options { max_grad_norm: 1.0, ..base() };
     let mut times = Times::default();
     for _ in 0..PLACEMENTS {
         let mut model = Model::new(sizes, DType::F32);
-        let [mut plain, mut step, mut clip, mut observed] =
-            [plain.clone(), base(), clip.clone(), base()].map(|options| ours(sizes, options));
+        let [mut plain, mut plain_checked, mut step, mut clip, mut observed] =
+            [plain.clone(), plain_checked.clone(), base(), clip.clone(), base()].map(|options| ours(sizes, options));
         if let Some(torch) = torch {
             torch.setup(sizes);
         }
@@ -273,6 +274,7 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
                 now.add("copy", [copy(memory)]);
             }
             now.add("plain", model.steps(&mut plain, steps));
+            now.add("plain checked", model.steps(&mut plain_checked, steps));
             now.add("step", model.steps(&mut step, steps));
             if let Some(torch) = torch {
                 now.add("torch", torch.steps("steps", steps));
@@ -409,6 +411,7 @@ impl Measured {
         let once = |value: f64| [value, f64::NAN, f64::NAN];
         vec![
             ("plain_over_torch_fused", large.over(&["plain"], "torch"), "≤ 1.0"),
+            ("plain_checked_over_torch_fused", large.over(&["plain checked"], "torch"), "–"),
             ("step_over_torch_fused", large.over(&["step"], "torch"), "≤ 1.4"),
             ("clip_over_torch_clip_fused", large.over(&["clip"], "torch clip"), "≤ 0.85"),
             ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),

@@ -28,6 +28,9 @@ if [ ! -x "$peer" ] || [ benches/peers/libtorch_peer.cpp -nt "$peer" ]; then
     fi
 fi
 
+if "$python" -c 'import torch' 2>/dev/null; then
+    METAADAMW_PEERS_PYTHON=$python cargo test --locked --test half_bits -- --ignored
+fi
 for bench in attention step peers growth; do
     cargo bench --locked --bench "$bench"
 done
