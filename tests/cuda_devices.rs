@@ -131,7 +131,7 @@ mod emulator_only {
         assert!(first != bits(&toy.start));
         assert!(bits_of_life(1) == first, "the second device gives the same bits");
         thread::scope(|scope| {
-            scope.spawn(|| assert!(bits_of_life(1) == first)).join().expect("a thread without a context")
+            scope.spawn(|| assert!(bits_of_life(1) == first)).join().expect("a thread without a context");
         });
         let own = Context::new();
         assert!(bits_of_life(1) == first, "beside a context of the host's own");

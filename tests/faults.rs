@@ -179,9 +179,9 @@ fn a_process_killed_at_any_call_leaves_the_old_file_or_the_new_one() {
         stage.each_call(over, "kill", |fault, output| {
             assert_eq!(output.status.signal(), Some(9), "{fault}");
             if stage.is_new() {
-                new += 1
+                new += 1;
             } else {
-                old += 1
+                old += 1;
             }
             left += stage.others().len();
             // What was left behind does not hinder the next save to that path, which removes it.
@@ -265,9 +265,9 @@ fn a_folder_that_cannot_be_synced_is_no_failure() {
         stage.each_call(Some(&stage.old), how, |fault, output| {
             if fault == "fsync" {
                 if output.status.success() {
-                    accepted += 1
+                    accepted += 1;
                 } else {
-                    refused += 1
+                    refused += 1;
                 }
                 assert_eq!(output.status.success(), stage.is_new());
             }

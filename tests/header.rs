@@ -181,7 +181,7 @@ macro_rules! layouts {
     } ),* ] };
 }
 
-fn layouts() -> [Layout; 8] {
+fn layouts() -> [Layout; 9] {
     layouts! {
         maw_options {
             struct_size, seed, total_steps, meta_interval, meta_warmup, alpha_range, beta_range, meta_lr,
@@ -202,6 +202,10 @@ fn layouts() -> [Layout; 8] {
         maw_meta_result {
             struct_size, step, updates, loss_train, loss_validation, loss_train_moved, loss_validation_moved,
             term_gradient, term_loss_decrease, term_gen_gap, loss_meta, evaluations, idle_groups, outcome, reserved,
+        }
+        maw_counters {
+            struct_size, step, meta_updates, meta_done_at, skipped_gradient, skipped_parameter, skipped_moment,
+            skipped_feature, skipped_factor,
         }
     }
 }

@@ -164,7 +164,7 @@ fn a_remainder_is_the_low_half_of_the_masters_bits() {
 }
 
 #[test]
-fn a_file_of_another_precision_or_with_invalid_masters_is_refused() {
+fn a_file_of_another_precision_is_refused_and_a_master_may_have_any_value() {
     let model = Model { most: 100, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, MAW_PRECISION_MASTER) };
     let (mut handle, mut params) = (model.handle(), model.start());
     model.train(&mut handle, &mut params, 0..2);
@@ -193,7 +193,9 @@ fn a_file_of_another_precision_or_with_invalid_masters_is_refused() {
     for wrong in [f32::NAN, f32::INFINITY] {
         let mut bad = good.clone();
         bad.part("master.layers.0.attn.weight").bytes[8..12].copy_from_slice(&wrong.to_le_bytes());
-        refuses(&model, &bad.bytes(), MAW_CORRUPT, "master.layers.0.attn.weight");
+        let mut other = model.handle();
+        other.load_bytes(&bad.bytes(), 0).expect("the next step finds it, as it would have in the saved run");
+        assert!(other.save_bytes(0).expect("saved") == bad.bytes(), "{wrong} is saved again");
     }
     let mut bad = good.clone();
     bad.part("master.head.weight").name = "remainder.head.weight".to_owned();

@@ -1761,7 +1761,7 @@ own step count becomes at least `step`. Prepares the optimizer if needed.
 
 `tensor`: its index in registration order. `exp_avg`, `exp_avg_sq`: `count` floats, or doubles for a float64 tensor,
 finite, `exp_avg_sq` ≥ 0; copied, and rounded to nearest if the moments are bfloat16. `count`: the tensor's number
-of elements. `step`: the tensor's number of updates so far, at most 2^53.
+of elements. `step`: the tensor's number of updates so far, at most 2^53 - 1.
 `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT` names the value; `MAW_INVALID_STATE` while a meta-update is open.
 On failure nothing is changed.
 
