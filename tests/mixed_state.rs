@@ -195,7 +195,9 @@ fn a_file_of_another_precision_is_refused_and_a_master_may_have_any_value() {
         bad.part("master.layers.0.attn.weight").bytes[8..12].copy_from_slice(&wrong.to_le_bytes());
         let mut other = model.handle();
         other.load_bytes(&bad.bytes(), 0).expect("the next step finds it, as it would have in the saved run");
-        assert!(other.save_bytes(0).expect("saved") == bad.bytes(), "{wrong} is saved again");
+        let mut saved = Checkpoint::parse(&other.save_bytes(0).expect("saved"));
+        let name = "master.layers.0.attn.weight";
+        assert_eq!(saved.part(name).bytes, bad.part(name).bytes, "{wrong} is saved again");
     }
     let mut bad = good.clone();
     bad.part("master.head.weight").name = "remainder.head.weight".to_owned();
