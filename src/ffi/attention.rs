@@ -32,7 +32,7 @@ pub unsafe extern "C" fn maw_attention_count(
     count: *mut usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_attention_count", optimizer, error, |optimizer| {
             let modulation = optimizer.modulation()?;
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn maw_attention_name(
     name: *mut *const c_char,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_attention_name", optimizer, error, |optimizer| {
             let (modulation, _) = entry(optimizer, index)?;
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn maw_attention_shape(
     columns: *mut u64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_attention_shape", optimizer, error, |optimizer| {
             let (_, entry) = entry(optimizer, index)?;
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn maw_attention_get(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_attention_get", optimizer, error, |optimizer| {
             let name = lookup(name, "name")?;
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn maw_attention_set(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_attention_set", optimizer, error, |optimizer| {
             let name = lookup(name, "name")?;

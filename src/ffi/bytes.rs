@@ -9,7 +9,7 @@ pub struct maw_bytes(Vec<u8>);
 /// `bytes` is NULL or a live object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_bytes_data(bytes: *const maw_bytes) -> *const u8 {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { bytes.as_ref() }.map_or(std::ptr::null(), |b| b.0.as_ptr())
 }
 
@@ -41,6 +41,6 @@ pub unsafe extern "C" fn maw_bytes_free(bytes: *mut maw_bytes) {
 /// `out` is valid for a write.
 pub(super) unsafe fn give(mut bytes: Vec<u8>, out: *mut *mut maw_bytes) {
     bytes.push(0);
-    // SAFETY: the caller's promise.
+    // SAFETY: `out` is valid for a write.
     unsafe { out.write(Box::into_raw(Box::new(maw_bytes(bytes)))) };
 }

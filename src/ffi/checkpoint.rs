@@ -55,7 +55,7 @@ pub unsafe extern "C" fn maw_save_file(
     flags: u32,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_save_file", optimizer, error, |optimizer| {
             let path = Path::new(OsStr::from_bytes(path_bytes(path)?));
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn maw_save_bytes(
     bytes: *mut *mut maw_bytes,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_save_bytes", optimizer, error, |optimizer| {
             check(bytes, "bytes")?;
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn maw_load_file(
     flags: u32,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_load_file", optimizer, error, |optimizer| {
             let path = Path::new(OsStr::from_bytes(path_bytes(path)?));
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn maw_load_bytes(
     flags: u32,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_load_bytes", optimizer, error, |optimizer| {
             check(data, "data")?;

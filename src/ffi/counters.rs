@@ -18,7 +18,7 @@ pub unsafe extern "C" fn maw_counters_get(
     counters: *mut maw_counters,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call_synced("maw_counters_get", optimizer, error, |optimizer| {
             let out = Out::new(counters, "counters")?;
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn maw_counters_set(
     counters: *const maw_counters,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_counters_set", optimizer, error, |optimizer| {
             let c = read(counters, "counters")?;

@@ -24,7 +24,7 @@ pub extern "C" fn maw_cuda_available() -> u32 {
 /// # Safety
 /// `error` is NULL or valid for a write.
 unsafe fn answer(error: *mut *mut maw_error, work: impl FnOnce() -> Result<()>) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: `error` is NULL or valid for a write.
     unsafe {
         clear(error);
         quietly(work).map_or_else(|e| fail("maw_cuda_available", error, &e), |()| MAW_OK)
@@ -34,7 +34,7 @@ unsafe fn answer(error: *mut *mut maw_error, work: impl FnOnce() -> Result<()>) 
 /// # Safety
 /// `buffer` is NULL or a live buffer.
 unsafe fn live<'a>(buffer: *const maw_device_buffer) -> Result<&'a Buffer> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `buffer` is NULL or a live buffer.
     unsafe { buffer.as_ref() }.map(|b| &b.0).ok_or(Error::Null { argument: "buffer" })
 }
 
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn maw_device_buffer_create(
     buffer: *mut *mut maw_device_buffer,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         answer(error, || {
             check(buffer, "buffer")?;
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn maw_device_buffer_upload(
     bytes: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         answer(error, || {
             live(buffer)?;
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn maw_device_buffer_download(
     bytes: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         answer(error, || {
             let buffer = live(buffer)?;
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn maw_device_buffer_download(
 /// `buffer` is NULL or a live buffer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_device_buffer_pointer(buffer: *const maw_device_buffer) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { live(buffer) }
         .map_or(std::ptr::null_mut(), |buffer| std::ptr::with_exposed_provenance_mut(buffer.address() as usize))
 }
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn maw_device_buffer_pointer(buffer: *const maw_device_buf
 /// `buffer` is NULL or a live buffer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_device_buffer_size(buffer: *const maw_device_buffer) -> usize {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { live(buffer) }.map_or(0, Buffer::bytes)
 }
 

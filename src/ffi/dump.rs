@@ -21,7 +21,7 @@ pub unsafe extern "C" fn maw_dump_state(
     json: *mut *mut maw_bytes,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_dump_state", optimizer, error, |optimizer| {
             check(json, "json")?;

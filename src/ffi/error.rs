@@ -36,7 +36,7 @@ pub(super) unsafe fn fail(call: &str, slot: *mut *mut maw_error, error: &Error) 
                 Box::into_raw(Box::new(maw_error { status, message: Text::Owned(message) }))
             }
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: `slot` is not NULL here, and valid for a write.
         unsafe { slot.write(object) };
     }
     status as maw_status
@@ -87,7 +87,7 @@ fn message(call: &str, error: &Error) -> String {
 /// As for [`fail`].
 pub(super) unsafe fn clear(slot: *mut *mut maw_error) {
     if !slot.is_null() {
-        // SAFETY: the caller's promise.
+        // SAFETY: `slot` is not NULL here, and valid for a write.
         unsafe { slot.write(std::ptr::null_mut()) };
     }
 }
@@ -98,7 +98,7 @@ pub(super) unsafe fn clear(slot: *mut *mut maw_error) {
 /// `error` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_error_code(error: *const maw_error) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { error.as_ref() }.map_or(MAW_OK, |e| e.status as maw_status)
 }
 
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn maw_error_code(error: *const maw_error) -> maw_status {
 /// `error` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_error_message(error: *const maw_error) -> *const c_char {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { error.as_ref() }.map_or(c"".as_ptr(), |e| match &e.message {
         Text::Owned(text) => text.as_ptr(),
         Text::Static(text) => text.as_ptr(),

@@ -22,7 +22,7 @@ pub unsafe extern "C" fn maw_get_lr(
     lr: *mut f64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_get_lr", optimizer, error, |optimizer| put(lr, optimizer.param_group(group as usize)?.lr, "lr"))
     }
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn maw_get_weight_decay(
     weight_decay: *mut f64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_get_weight_decay", optimizer, error, |optimizer| {
             put(weight_decay, optimizer.param_group(group as usize)?.weight_decay, "weight_decay")
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn maw_get_priorities(
     priorities: *mut f64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_get_priorities", optimizer, error, |optimizer| {
             copy_out(&optimizer.options().priorities, priorities, 3, "priorities", "terms")
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn maw_step_count(
     steps: *mut u64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { call_synced("maw_step_count", optimizer, error, |optimizer| put(steps, optimizer.steps(), "steps")) }
 }
 
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn maw_param_group_count(
     count: *mut usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_param_group_count", optimizer, error, |optimizer| put(count, optimizer.param_groups().len(), "count"))
     }
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn maw_tensor_count(
     count: *mut usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { call("maw_tensor_count", optimizer, error, |optimizer| put(count, optimizer.tensors().len(), "count")) }
 }
 
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn maw_tensor_name(
     name: *mut *const c_char,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_tensor_name", optimizer, error, |optimizer| {
             let found = optimizer.tensor(tensor)?;
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn maw_tensor_group(
     group: *mut usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_tensor_group", optimizer, error, |optimizer| {
             let of_tensor = &optimizer.groups()?.of_tensor;
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn maw_group_count(
     count: *mut usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_group_count", optimizer, error, |optimizer| put(count, optimizer.groups()?.groups.len(), "count"))
     }
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn maw_group_name(
     name: *mut *const c_char,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_group_name", optimizer, error, |optimizer| {
             let groups = &optimizer.groups()?.groups;
@@ -234,7 +234,7 @@ pub unsafe extern "C" fn maw_factors(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call_synced("maw_factors", optimizer, error, |optimizer| {
             let factors = optimizer.factors()?;
@@ -267,7 +267,7 @@ pub unsafe extern "C" fn maw_feature_dim(
     dim: *mut usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_feature_dim", optimizer, error, |optimizer| {
             let modulation = optimizer.modulation()?.ok_or(OFF)?;
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn maw_features(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call_synced("maw_features", optimizer, error, |optimizer| {
             let modulation = optimizer.modulation()?.ok_or(OFF)?;

@@ -95,7 +95,7 @@ unsafe fn live<'a>(optimizer: *const maw_optimizer) -> Result<&'a maw_optimizer>
     if !optimizer.is_aligned() {
         return Err(Error::BadHandle { argument: "optimizer" });
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: neither NULL nor misaligned; it was created, and no other thread frees it during the call.
     let handle = unsafe { &*optimizer };
     if handle.magic.load(Ordering::Acquire) == ALIVE {
         Ok(handle)
@@ -114,7 +114,7 @@ pub(super) unsafe fn call(
     error: *mut *mut maw_error,
     work: impl FnOnce(&mut Optimizer) -> Result<()>,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: `optimizer` is NULL or not freed during the call; `error` is NULL or valid for a write.
     unsafe {
         clear(error);
         match live(optimizer).and_then(|handle| handle.run(work)) {
@@ -134,7 +134,7 @@ pub(super) unsafe fn call_synced(
     error: *mut *mut maw_error,
     work: impl FnOnce(&mut Optimizer) -> Result<()>,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: `optimizer` is NULL or not freed during the call; `error` is NULL or valid for a write.
     unsafe {
         call(name, optimizer, error, |optimizer| {
             optimizer.sync()?;
@@ -148,7 +148,7 @@ pub(super) unsafe fn call_synced(
 /// # Safety
 /// As for [`live`].
 pub(super) unsafe fn ask<T>(optimizer: *const maw_optimizer, work: impl FnOnce(&mut Optimizer) -> T) -> Option<T> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `optimizer` is NULL or not freed during the call.
     unsafe { live(optimizer) }.and_then(|handle| handle.run(|optimizer| Ok(work(optimizer)))).ok()
 }
 
@@ -160,7 +160,7 @@ pub(super) unsafe fn free(optimizer: *mut maw_optimizer) -> maw_status {
     if optimizer.is_null() {
         return MAW_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: `optimizer` is NULL or not freed by another thread.
     let handle = match unsafe { live(optimizer) } {
         Ok(handle) => handle,
         Err(error) => return error.status() as maw_status,
@@ -224,7 +224,7 @@ fn text(payload: &(dyn Any + Send)) -> String {
 #[cfg(feature = "fault-injection")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_test_inject_panic(optimizer: *mut maw_optimizer) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     match unsafe { live(optimizer) } {
         Ok(handle) => {
             handle.panic_next.store(true, Ordering::Release);

@@ -20,7 +20,7 @@ use crate::model::host_buffers::{Grads, Params};
 /// `optimizer` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { ask(optimizer, |optimizer| optimizer.meta_due_now().unwrap_or(false)) }.unwrap_or(false).into()
 }
 
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn maw_meta_begin(
     request: *mut maw_meta_request,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_meta_begin", optimizer, error, |optimizer| {
             let params = Params::from_raw(slice(params, count, "params")?);
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn maw_meta_tell(
     request: *mut maw_meta_request,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_meta_tell", optimizer, error, |optimizer| {
             let answer = read(answer, "answer")?;
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn maw_meta_abort(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_meta_abort", optimizer, error, |optimizer| {
             optimizer.meta_abort(&Params::from_raw(slice(params, count, "params")?))
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn maw_meta_result_get(
     result: *mut maw_meta_result,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_meta_result_get", optimizer, error, |optimizer| {
             let out = Out::new(result, "result")?;
@@ -208,7 +208,7 @@ pub unsafe extern "C" fn maw_meta_gradient(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_meta_gradient", optimizer, error, |optimizer| {
             let name = lookup(name, "name")?;

@@ -31,7 +31,7 @@ pub unsafe extern "C" fn maw_optimizer_create(
     optimizer: *mut *mut maw_optimizer,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         clear(error);
         let created = quietly(|| {
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn maw_optimizer_create(
 /// `optimizer` is NULL or a handle, which is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_optimizer_free(optimizer: *mut maw_optimizer) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { free(optimizer) }
 }
 
@@ -105,14 +105,14 @@ fn param_group(group: &maw_param_group) -> Result<ParamGroup> {
 /// # Safety
 /// The tensor's pointers are NULL or valid as described at [`maw_tensor`].
 unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the tensor's strings are NULL or NUL-terminated.
     let text = |pointer, argument| unsafe { text(pointer, argument) };
     let name = Name::new(&format!("tensors[{i}].name"), text(tensor.name, "tensors[].name")?)?;
     let field = |what: &str| format!("{what} of tensor '{name}'");
     if tensor.ndim > 64 {
         return Err(Error::range(field("ndim"), tensor.ndim, "at most 64"));
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the tensor's shape is NULL or has `ndim` elements.
     let shape = unsafe { slice(tensor.shape, tensor.ndim as usize, "tensors[].shape") }?.to_vec();
     let dtype = choose(&field("dtype"), tensor.dtype, &DTYPES)?;
     let grad_dtype = dtype_or(&field("grad_dtype"), tensor.grad_dtype, dtype)?;
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn maw_add_param_group(
     index: *mut u32,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_add_param_group", optimizer, error, |optimizer| {
             let group = read(group, "group")?;
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn maw_add_param_group(
 /// Pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut *mut maw_error) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { call("maw_prepare", optimizer, error, Optimizer::prepare) }
 }
 
@@ -220,7 +220,7 @@ pub unsafe extern "C" fn maw_step(
     report: *mut maw_step_report,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_step", optimizer, error, |optimizer| {
             let step = |optimizer: &mut Optimizer| {
@@ -259,7 +259,7 @@ pub unsafe extern "C" fn maw_step_report_fetch(
     report: *mut maw_step_report,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_step_report_fetch", optimizer, error, |optimizer| {
             if flags & !MAW_FETCH_WAIT != 0 {
@@ -326,7 +326,7 @@ pub unsafe extern "C" fn maw_observe_gradient(
     gradient: *const c_void,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_observe_gradient", optimizer, error, |optimizer| {
             optimizer.observe_gradient(tensor, &Gradient::from_raw(gradient))
@@ -352,7 +352,7 @@ pub unsafe extern "C" fn maw_set_lr(
     lr: f64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { call("maw_set_lr", optimizer, error, |optimizer| optimizer.set_lr(group_index(group), lr)) }
 }
 
@@ -367,7 +367,7 @@ pub unsafe extern "C" fn maw_set_weight_decay(
     weight_decay: f64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_set_weight_decay", optimizer, error, |optimizer| {
             optimizer.set_weight_decay(group_index(group), weight_decay)
@@ -388,7 +388,7 @@ pub unsafe extern "C" fn maw_set_priorities(
     priorities: *const f64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_set_priorities", optimizer, error, |optimizer| {
             let values = slice(priorities, 3, "priorities")?;
@@ -408,7 +408,7 @@ pub unsafe extern "C" fn maw_set_priorities(
 /// Pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, error: *mut *mut maw_error) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_reset", optimizer, error, |optimizer| {
             if what == 0 || what & !(MAW_RESET_MOMENTS | MAW_RESET_ATTENTION) != 0 {
@@ -436,7 +436,7 @@ pub unsafe extern "C" fn maw_set_stream(
     stream: *mut c_void,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { call("maw_set_stream", optimizer, error, |optimizer| optimizer.set_stream(stream)) }
 }
 
@@ -473,6 +473,6 @@ pub unsafe extern "C" fn maw_set_log(
             unsafe { callback(level, text.as_ptr(), user_data.0) };
         })
     });
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { call("maw_set_log", optimizer, error, |optimizer| optimizer.set_log(log)) }
 }

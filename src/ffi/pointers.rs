@@ -25,7 +25,7 @@ pub(super) unsafe fn text<'a>(pointer: *const c_char, argument: &'static str) ->
 /// # Safety
 /// As for [`text`].
 pub(super) unsafe fn lookup<'a>(pointer: *const c_char, argument: &'static str) -> Result<&'a str> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `pointer` is NULL or a NUL-terminated string.
     let bytes = unsafe { text(pointer, argument) }?;
     std::str::from_utf8(bytes)
         .map_err(|_| Error::BadName { field: argument.to_owned(), reason: "it is not UTF-8".to_owned() })
@@ -37,7 +37,7 @@ pub(super) unsafe fn lookup<'a>(pointer: *const c_char, argument: &'static str) 
 /// `pointer` is NULL or a NUL-terminated string that stays unchanged for `'a`.
 pub(super) unsafe fn path_bytes<'a>(pointer: *const c_char) -> Result<&'a [u8]> {
     check(pointer, "path")?;
-    // SAFETY: the caller's promise.
+    // SAFETY: `pointer` is not NULL here, and NUL-terminated.
     let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
     if bytes.is_empty() {
         return Err(Error::range("path", "empty", "the name of a file"));

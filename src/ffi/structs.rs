@@ -51,7 +51,7 @@ pub(super) unsafe fn read<T: Versioned>(pointer: *const T, argument: &'static st
     if pointer.is_null() {
         return Err(Error::Null { argument });
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: `pointer` is NULL or readable for its `struct_size` bytes.
     unsafe { read_sized(pointer, size_of_caller(pointer), argument) }
 }
 
@@ -87,7 +87,7 @@ pub(super) unsafe fn read_array<T: Versioned>(
     if pointer.is_null() {
         return Err(Error::Null { argument });
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: `pointer` is NULL or readable for `count` elements of that stride.
     unsafe {
         let stride = size_of_caller(pointer);
         check_size::<T>(&format!("{argument}[0]"), stride)?;
@@ -118,7 +118,7 @@ impl<T: Versioned> Out<T> {
         if pointer.is_null() {
             return Err(Error::Null { argument });
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `pointer` is NULL or valid for its `struct_size` bytes.
         let size = unsafe { size_of_caller(pointer) };
         check_size::<T>(argument, size)?;
         Ok(Self { pointer, size })
@@ -132,7 +132,7 @@ impl<T: Versioned> Out<T> {
         if pointer.is_null() {
             return Ok(None);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: as this function's own: `pointer` is NULL or valid for its `struct_size` bytes.
         unsafe { Self::new(pointer, argument) }.map(Some)
     }
 
@@ -158,7 +158,7 @@ unsafe fn init<T: Versioned>(pointer: *mut T, size: usize) -> maw_status {
     if pointer.is_null() || check_size::<T>("", size).is_err() {
         return MAW_INVALID_ARGUMENT;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: `pointer` is NULL or valid for `size` bytes.
     unsafe {
         pointer.cast::<u8>().write_bytes(0, size);
         pointer.cast::<usize>().write_unaligned(size);
@@ -223,7 +223,7 @@ versioned!(maw_counters, 72, maw_counters { meta_done_at: MAW_NO_STEP, ..zeroed(
 /// `options` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_options_init(options: *mut maw_options, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(options, size) }
 }
 
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn maw_options_init(options: *mut maw_options, size: usize
 /// `group` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_param_group_init(group: *mut maw_param_group, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(group, size) }
 }
 
@@ -243,7 +243,7 @@ pub unsafe extern "C" fn maw_param_group_init(group: *mut maw_param_group, size:
 /// `tensor` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_tensor_init(tensor: *mut maw_tensor, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(tensor, size) }
 }
 
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn maw_tensor_init(tensor: *mut maw_tensor, size: usize) -
 /// `options` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_step_options_init(options: *mut maw_step_options, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(options, size) }
 }
 
@@ -263,7 +263,7 @@ pub unsafe extern "C" fn maw_step_options_init(options: *mut maw_step_options, s
 /// `report` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_step_report_init(report: *mut maw_step_report, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(report, size) }
 }
 
@@ -273,7 +273,7 @@ pub unsafe extern "C" fn maw_step_report_init(report: *mut maw_step_report, size
 /// `request` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_meta_request_init(request: *mut maw_meta_request, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(request, size) }
 }
 
@@ -283,7 +283,7 @@ pub unsafe extern "C" fn maw_meta_request_init(request: *mut maw_meta_request, s
 /// `answer` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_meta_answer_init(answer: *mut maw_meta_answer, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(answer, size) }
 }
 
@@ -293,7 +293,7 @@ pub unsafe extern "C" fn maw_meta_answer_init(answer: *mut maw_meta_answer, size
 /// `result` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_meta_result_init(result: *mut maw_meta_result, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(result, size) }
 }
 
@@ -303,6 +303,6 @@ pub unsafe extern "C" fn maw_meta_result_init(result: *mut maw_meta_result, size
 /// `counters` is NULL or valid for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_counters_init(counters: *mut maw_counters, size: usize) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(counters, size) }
 }

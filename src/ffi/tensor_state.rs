@@ -49,7 +49,7 @@ pub unsafe extern "C" fn maw_tensor_state_get(
     step: *mut u64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call_synced("maw_tensor_state_get", optimizer, error, |optimizer| {
             optimizer.begin_tensor_state()?;
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn maw_tensor_state_set(
     step: u64,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_tensor_state_set", optimizer, error, |optimizer| {
             let (bytes, size) = bytes_of(optimizer, tensor, count)?;
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn maw_master_set(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_master_set", optimizer, error, |optimizer| {
             optimizer.begin_tensor_state()?;
@@ -176,7 +176,7 @@ pub unsafe extern "C" fn maw_master_get(
     count: usize,
     error: *mut *mut maw_error,
 ) -> maw_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call_synced("maw_master_get", optimizer, error, |optimizer| {
             optimizer.begin_tensor_state()?;

@@ -170,7 +170,7 @@ impl Queue<'_> {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: both addresses are of `bytes` bytes of device memory.
         unsafe { call!(driver.copy(to, from, bytes, self.stream.0)) }
     }
 
@@ -182,7 +182,7 @@ impl Queue<'_> {
     /// # Errors
     /// The driver's.
     pub unsafe fn zero(&self, to: Address, bytes: usize) -> Result<()> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `to` is the address of `bytes` bytes of device memory.
         unsafe { self.fill(to, 0, bytes) }
     }
 
@@ -198,7 +198,7 @@ impl Queue<'_> {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `to` is the address of `bytes` bytes of device memory.
         unsafe { call!(driver.fill(to, value, bytes, self.stream.0)) }
     }
 }

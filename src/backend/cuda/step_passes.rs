@@ -84,7 +84,7 @@ impl Cuda {
         let arguments = self.pass_table.arguments();
         let all: Vec<*const c_void> =
             std::iter::once(from_ref(&arguments).cast()).chain(others.iter().copied()).collect();
-        // SAFETY: the caller's promise.
+        // SAFETY: the arguments are the kernel's.
         unsafe { queue.launch(kernel, self.blocks(), BLOCK, &all) }
     }
 
