@@ -1,6 +1,6 @@
 //! The meta-update as ask and tell: one enum of stages, one transition, θ restored on every way out.
 //!
-//! [`Meta::begin`] copies θ; each [`Meta::tell`] takes one answer, writes the next point into the host's buffers and asks
+//! `Meta::begin` copies θ; each `Meta::tell` takes one answer, writes the next point into the host's buffers and asks
 //! on; at the end, after an abort and after anything that is not finite, the buffers hold θ's exact bits again. Nothing
 //! here is proportional to the number of parameters: that is the backend's.
 

@@ -1,7 +1,7 @@
 //! The host's parameters and gradients of one call, one a tensor in registration order, and their check.
 //!
-//! [`Params`] and [`Grads`] are what came; [`CheckedParams`] and [`CheckedGrads`] are what fits the registered tensors. Only
-//! the [`Checker`] makes these, and backends take nothing else.
+//! [`Params`] and [`Grads`] are what came; `CheckedParams` and `CheckedGrads` are what fits the registered tensors. Only
+//! the `Checker` makes these, and backends take nothing else.
 
 use std::borrow::Cow;
 use std::ffi::c_void;
