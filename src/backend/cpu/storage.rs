@@ -76,13 +76,13 @@ impl Storage {
     /// Allows the system to take the pages when it needs memory (MADV_FREE); whether it accepts. Until they are written, the
     /// elements are zeros or what they were, page by page.
     pub fn advise_free(&mut self) -> bool {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))] // which has no madvise
         {
             // SAFETY: `&mut self` excludes references into the memory, and any bytes are valid elements.
             #[allow(unsafe_code, reason = "the kernel may change the pages' contents")]
             unsafe { self.memory.unchecked_advise(memmap2::UncheckedAdvice::Free) }.is_ok()
         }
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(any(not(target_os = "linux"), miri))]
         false
     }
 
