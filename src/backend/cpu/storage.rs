@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
 
 use crate::error::{Error, Result};
 
@@ -16,7 +16,8 @@ const HUGE_PAGE: usize = 2 << 20;
 /// first touched.
 #[derive(Debug)]
 pub struct Storage {
-    memory: MmapMut,
+    /// Without references: one to all of it would end what `pointers` may be used for.
+    memory: MmapRaw,
     pointers: Vec<*mut c_void>,
     bytes: Vec<usize>,
 }
@@ -39,7 +40,7 @@ impl Storage {
             Some(start)
         });
         let starts: Vec<usize> = starts.collect::<Option<_>>().ok_or(Error::OutOfMemory)?;
-        let mut memory = map(end)?;
+        let memory = map(end)?;
         // A huge page must begin at a multiple of its size.
         let ahead = if end < HUGE_PAGE { 0 } else { memory.as_ptr().align_offset(HUGE_PAGE) };
         let base = memory.as_mut_ptr().wrapping_add(ahead).cast::<c_void>();
@@ -57,20 +58,18 @@ impl Storage {
         self.pointers[tensor]
     }
 
-    fn range(&self, tensor: usize) -> std::ops::Range<usize> {
-        let start = self.pointers[tensor].addr() - self.memory.as_ptr().addr();
-        start..start + self.bytes[tensor]
-    }
-
     /// A tensor's elements as bytes.
+    #[allow(unsafe_code, reason = "a buffer as a slice")]
     pub fn bytes(&self, tensor: usize) -> &[u8] {
-        &self.memory[self.range(tensor)]
+        // SAFETY: the buffer has so many initialised bytes, and `&self` excludes writers.
+        unsafe { std::slice::from_raw_parts(self.pointers[tensor].cast(), self.bytes[tensor]) }
     }
 
     /// The same, to be written.
+    #[allow(unsafe_code, reason = "a buffer as a slice")]
     pub fn bytes_mut(&mut self, tensor: usize) -> &mut [u8] {
-        let range = self.range(tensor);
-        &mut self.memory[range]
+        // SAFETY: the buffer has so many initialised bytes, and `&mut self` excludes other users.
+        unsafe { std::slice::from_raw_parts_mut(self.pointers[tensor].cast(), self.bytes[tensor]) }
     }
 
     /// Allows the system to take the pages when it needs memory (MADV_FREE); whether it accepts. Until they are written, the
@@ -88,12 +87,12 @@ impl Storage {
 
     /// All zeros again.
     pub fn clear(&mut self) {
-        self.memory.fill(0);
+        (0..self.bytes.len()).for_each(|tensor| self.bytes_mut(tensor).fill(0));
     }
 }
 
 /// Anonymous memory, in huge pages where it is large enough for some and the system has them.
-fn map(bytes: usize) -> Result<MmapMut> {
+fn map(bytes: usize) -> Result<MmapRaw> {
     let large = bytes >= HUGE_PAGE;
     let room = if large { bytes.checked_add(HUGE_PAGE).ok_or(Error::OutOfMemory)? } else { bytes.max(1) };
     let memory = MmapMut::map_anon(room).map_err(|_| Error::OutOfMemory)?;
@@ -102,5 +101,5 @@ fn map(bytes: usize) -> Result<MmapMut> {
         // Only advice: without huge pages everything is correct and a little slower.
         let _ = memory.advise(memmap2::Advice::HugePage);
     }
-    Ok(memory)
+    Ok(memory.into())
 }

@@ -1,4 +1,4 @@
-//! Device memory lent to hosts that have no CUDA of their own.
+//! Device memory for hosts that have no CUDA of their own.
 
 use super::device::Device;
 use super::driver::{Address, Driver};

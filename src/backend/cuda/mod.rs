@@ -3,7 +3,7 @@
 //! ```text
 //! driver        the driver's functions           abi            the structs of the kernels, as Rust
 //! device        context and kernels              queue          work on a stream
-//! memory        allocations and arrays in them   device_buffer  memory that is lent to the host
+//! memory        allocations and arrays in them   device_buffer  memory for the host
 //!
 //! state_memory  moments and masters              model_memory   all else that a step reads and writes
 //! pointer_table the host's pointers              meta_memory    what a meta-update stores
