@@ -64,6 +64,11 @@
 /// kernels are shared by optimizers and buffers; the CPU's instruction set, queried once; a counter for names of
 /// temporary files.
 ///
+/// # Floating-point mode
+///
+/// Every call computes in the default mode of IEEE 754 (round to nearest, subnormal numbers kept, no traps) on all its
+/// threads, whatever the mode of the calling thread is, and restores that. The log callback runs in the default mode.
+///
 /// # Errors
 ///
 /// Functions that can fail return a `maw_status`: `MAW_OK` (0) or a negative number. On failure outputs are untouched
@@ -776,6 +781,7 @@ maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
 /// gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
 /// have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
 /// to call.
+/// A moment that would be subnormal becomes 0: subnormal moments never decay to 0 and make a step slow.
 /// On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
 /// handle's stream; with a report, the call waits for it. A pointer is checked only when it is new to its tensor: if
 /// its memory was freed in between, the kernel fails or accesses whatever is there now. A CUDA graph has the pointers

@@ -31,6 +31,6 @@ fi
 if "$python" -c 'import torch' 2>/dev/null; then
     METAADAMW_PEERS_PYTHON=$python cargo test --locked --test half_bits -- --ignored
 fi
-for bench in attention step peers growth; do
+for bench in attention step peers growth dead_rows; do
     cargo bench --locked --bench "$bench"
 done

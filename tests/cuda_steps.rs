@@ -486,3 +486,40 @@ mod emulator_only {
         }
     }
 }
+
+#[test]
+fn moments_that_decay_become_zero_as_on_the_cpu() {
+    let _alone = alone();
+    let group = maw_param_group { beta1: 0.02, beta2: 0.03, ..param_group() };
+    let handle = |options: &maw_options| {
+        let mut handle = Handle::new(options).expect("the options are good");
+        handle.add(&group, &specs()).expect("the tensors are good");
+        handle.prepare().expect("all is registered");
+        handle
+    };
+    let (mut on_cpu, mut on_device) = (handle(&cpu()), handle(&cuda()));
+    let mut random = Random(3);
+    let mut params = tensors(&mut random, 0.5);
+    let mut device_params = OnDevice::new(&params);
+    let live = tensors(&mut random, 0.3);
+    // float32's moments have decayed after 25 steps, float64's after 205.
+    for step in 0..230 {
+        let grads: Vec<Tensor> = live
+            .iter()
+            .map(|g| if step == 0 { g.clone() } else { Tensor::new(g.dtype(), &vec![0.0; g.len()]) })
+            .collect();
+        on_cpu.step(&mut params, &grads.iter().cloned().map(Some).collect::<Vec<_>>()).expect("a step");
+        on_device.launch(&device_params, &OnDevice::new(&grads), &step_options()).expect("a step");
+        if step < 40 || step > 170 {
+            for (i, spec) in specs().iter().enumerate() {
+                let [a, b] = [&mut on_cpu, &mut on_device].map(|h| h.tensor_state(i, spec).expect("a tensor"));
+                for (m, n) in [(&a.exp_avg, &b.exp_avg), (&a.exp_avg_sq, &b.exp_avg_sq)] {
+                    let zeros = |t: &Tensor| t.bits().iter().map(|bits| *bits == 0).collect::<Vec<_>>();
+                    assert_eq!(zeros(m), zeros(n), "tensor {i} after step {step}");
+                    assert!(step < 229 || m.values().iter().all(|x| *x == 0.0), "tensor {i} has decayed");
+                }
+            }
+        }
+    }
+    close(&device_params.get(), &params, "parameters");
+}

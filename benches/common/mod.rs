@@ -20,29 +20,37 @@ pub fn even(total: usize, tensors: usize) -> Sizes {
 }
 
 enum Buffer {
+    F64(Vec<f64>),
     F32(Vec<f32>),
     BF16(Vec<u16>),
+    F16(Vec<u16>),
 }
 
 impl Buffer {
     fn new(dtype: DType, length: usize, value: impl Fn(usize) -> f32) -> Self {
         match dtype {
+            DType::F64 => Self::F64((0..length).map(|i| f64::from(value(i))).collect()),
             DType::BF16 => Self::BF16((0..length).map(|i| (value(i).to_bits() >> 16) as u16).collect()),
-            _ => Self::F32((0..length).map(value).collect()),
+            DType::F16 => Self::F16((0..length).map(|i| half::f16::from_f32(value(i)).to_bits()).collect()),
+            DType::F32 => Self::F32((0..length).map(value).collect()),
         }
     }
 
     fn slice(&self) -> Slice<'_> {
         match self {
+            Self::F64(values) => Slice::F64(values),
             Self::F32(values) => Slice::F32(values),
             Self::BF16(bits) => Slice::BF16(bits),
+            Self::F16(bits) => Slice::F16(bits),
         }
     }
 
     fn slice_mut(&mut self) -> SliceMut<'_> {
         match self {
+            Self::F64(values) => SliceMut::F64(values),
             Self::F32(values) => SliceMut::F32(values),
             Self::BF16(bits) => SliceMut::BF16(bits),
+            Self::F16(bits) => SliceMut::F16(bits),
         }
     }
 }
@@ -55,11 +63,16 @@ pub struct Model {
 
 impl Model {
     pub fn new(sizes: &Sizes, dtype: DType) -> Self {
-        let gradient = |i: usize| ((i * 37) % 101) as f32 * 1e-3 - 0.05;
-        Self {
-            params: sizes.iter().map(|(_, n)| Buffer::new(dtype, *n, |_| 0.1)).collect(),
-            grads: sizes.iter().map(|(_, n)| Buffer::new(dtype, *n, gradient)).collect(),
-        }
+        let params = sizes.iter().map(|(_, n)| Buffer::new(dtype, *n, |_| 0.1)).collect();
+        let mut model = Self { params, grads: Vec::new() };
+        model.set_gradients(sizes, dtype, |_| true);
+        model
+    }
+
+    /// Other gradients: 0 where an element is not `live`.
+    pub fn set_gradients(&mut self, sizes: &Sizes, dtype: DType, live: impl Fn(usize) -> bool) {
+        let gradient = |i: usize| if live(i) { ((i * 37) % 101) as f32 * 1e-3 - 0.05 } else { 0.0 };
+        self.grads = sizes.iter().map(|(_, n)| Buffer::new(dtype, *n, gradient)).collect();
     }
 
     pub fn gradients(&self) -> impl Iterator<Item = Slice<'_>> {

@@ -198,6 +198,7 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
 /// have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
 /// to call.
+/// A moment that would be subnormal becomes 0: subnormal moments never decay to 0 and make a step slow.
 /// On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
 /// handle's stream; with a report, the call waits for it. A pointer is checked only when it is new to its tensor: if
 /// its memory was freed in between, the kernel fails or accesses whatever is there now. A CUDA graph has the pointers

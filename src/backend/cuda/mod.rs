@@ -142,7 +142,7 @@ impl Kernels {
             write_perturbed: device.kernel("maw_neighbour")?,
             project: device.kernel("maw_project")?,
             init_masters: device.kernel("maw_begin")?,
-            count_desynced: device.kernel("maw_strangers")?,
+            count_desynced: device.kernel("maw_count_desynced")?,
         })
     }
 }

@@ -1,4 +1,7 @@
 //! The AdamW rule on one element, and the numbers that it takes: for scalars and for vectors of them.
+//!
+//! A new moment below the smallest normal number becomes 0, before it is rounded to 16 bits. Subnormal moments would stay:
+//! from some size on β·m is rounded back to m. And they would make each step slow.
 
 use super::number::{Float, Number};
 use crate::model::coefficients::Coefficients;
@@ -29,7 +32,11 @@ impl<T: Number> Scalars<T> {
     #[inline(always)]
     pub fn lerp_moments<const SCALED: bool>(&self, g: T, m: T, v: T) -> (T, T) {
         let g = if SCALED { g * self.gradient } else { g };
-        (m.minus_product(self.one_minus_beta1, m - g), v.minus_product(self.one_minus_beta2, v.minus_product(g, g)))
+        let (m, v) = (
+            m.minus_product(self.one_minus_beta1, m - g),
+            v.minus_product(self.one_minus_beta2, v.minus_product(g, g)),
+        );
+        (m.normal_or_zero(), v.positive_normal_or_zero())
     }
 
     /// The new first and second moment. An [`exact`](Self::exact) m is rounded once: its cosine with g is a feature, which
@@ -40,19 +47,19 @@ impl<T: Number> Scalars<T> {
             return self.lerp_moments::<true>(g, m, v);
         }
         let g = g * self.gradient;
-        (T::round(self.first_moment(g, g.widen(), m.widen())), self.second_moment(g, v))
+        (self.first_moment(g, g.widen(), m.widen()), self.second_moment(g, v))
     }
 
-    /// The new first moment of an effective gradient, before it is rounded. `like` has as many numbers.
+    /// The new first moment of an effective gradient. `like` has as many numbers.
     #[inline(always)]
-    pub fn first_moment(&self, like: T, g: T::Wide, m: T::Wide) -> T::Wide {
-        like.wide(self.exact_beta1) * m + like.wide(self.exact_one_minus_beta1) * g
+    pub fn first_moment(&self, like: T, g: T::Wide, m: T::Wide) -> T {
+        T::round(like.wide(self.exact_beta1) * m + like.wide(self.exact_one_minus_beta1) * g).normal_or_zero()
     }
 
     /// The new second moment of an effective gradient.
     #[inline(always)]
     pub fn second_moment(&self, g: T, v: T) -> T {
-        self.beta2 * v + self.one_minus_beta2 * (g * g)
+        (self.beta2 * v + self.one_minus_beta2 * (g * g)).positive_normal_or_zero()
     }
 
     /// The divisor of m, given √v.

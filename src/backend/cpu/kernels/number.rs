@@ -14,6 +14,10 @@ pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// self − a·b, rounded once.
     fn minus_product(self, a: Self, b: Self) -> Self;
+    /// 0 where the number is subnormal; NaNs stay.
+    fn normal_or_zero(self) -> Self;
+    /// The same; also where it is negative.
+    fn positive_normal_or_zero(self) -> Self;
     /// Exact.
     fn widen(self) -> Self::Wide;
     /// Rounded to nearest, ties to even.
@@ -64,6 +68,14 @@ impl Number for f32 {
     #[inline(always)]
     fn minus_product(self, a: Self, b: Self) -> Self {
         f32::mul_add(-a, b, self)
+    }
+    #[inline(always)]
+    fn normal_or_zero(self) -> Self {
+        if self.abs() < f32::MIN_POSITIVE { 0.0 } else { self }
+    }
+    #[inline(always)]
+    fn positive_normal_or_zero(self) -> Self {
+        if self < f32::MIN_POSITIVE { 0.0 } else { self }
     }
     #[inline(always)]
     fn widen(self) -> f64 {
@@ -122,6 +134,14 @@ impl Number for f64 {
     #[inline(always)]
     fn minus_product(self, a: Self, b: Self) -> Self {
         f64::mul_add(-a, b, self)
+    }
+    #[inline(always)]
+    fn normal_or_zero(self) -> Self {
+        if self.abs() < f64::MIN_POSITIVE { 0.0 } else { self }
+    }
+    #[inline(always)]
+    fn positive_normal_or_zero(self) -> Self {
+        if self < f64::MIN_POSITIVE { 0.0 } else { self }
     }
     #[inline(always)]
     fn widen(self) -> f64 {

@@ -21,18 +21,28 @@ pub fn unscale(exponent: u32) -> f64 {
     1.0 / (f64::from(scale(exponent)) * f64::from(scale(exponent)))
 }
 
-/// Between these bounds a tile's sum of squares surely neither overflowed nor lost more than 1e-6 of itself below the
-/// smallest normal float32.
-pub const IN_RANGE: [f32; 2] = [1e-30, 1e37];
+/// A tile's lanes of a sum of squares hold if none is larger than the second bound, so that none overflowed, and one is at
+/// least the first: what rounding below the smallest normal float32 has cost all lanes is less than 1e-6 of it.
+pub const BOUNDS: [f32; 2] = [1e-36, 1e37];
 
-/// Whether all lanes are.
 #[inline(always)]
-fn in_range(lanes: &[f32; LANES]) -> bool {
-    let mut outside = 0_u32;
+fn hold(lanes: &[f32; LANES]) -> bool {
+    let [mut fits, mut suffices] = [true, false];
     for lane in lanes {
-        outside |= u32::from(!(IN_RANGE[0]..=IN_RANGE[1]).contains(lane));
+        fits &= *lane <= BOUNDS[1];
+        suffices |= *lane >= BOUNDS[0];
     }
-    outside == 0
+    fits & suffices
+}
+
+/// Whether there is nothing to sum, as in the moments of parameters that have not had a gradient for long. Then no lane holds.
+#[inline(always)]
+fn are_zero<A: Float>(a: &[A]) -> bool {
+    let mut zero = true;
+    for a in a {
+        zero &= *a == A::ZERO;
+    }
+    zero
 }
 
 /// sum += Σ a² of a tile, in which the elements are multiplied by 2^EXPONENT.
@@ -47,12 +57,12 @@ pub fn square_f32<A: Float, const EXPONENT: u32>(a: &[A], sum: &mut Sum) {
             *lane = a.mul_add(a, *lane);
         }
     }
-    if in_range(&lanes) {
+    if hold(&lanes) {
         sum.add_lanes(&lanes, unscale(EXPONENT));
         if !rest.is_empty() {
             square(rest, sum);
         }
-    } else {
+    } else if !are_zero(a) {
         square(a, sum);
     }
 }
@@ -71,13 +81,14 @@ pub fn square_and_dot_f32<A: Float>(a: &[A], b: &[A], squares: &mut Sum, product
             ab[lane] = a[lane].to_f32().mul_add(b[lane].to_f32(), ab[lane]);
         }
     }
-    if in_range(&aa) && ab.iter().all(|x| x.is_finite()) {
+    let finite = ab.iter().all(|x| x.is_finite());
+    if finite && hold(&aa) {
         squares.add_lanes(&aa, 1.0);
         products.add_lanes(&ab, 1.0);
         if !a_rest.is_empty() {
             square_and_dot(a_rest, b_rest, squares, products);
         }
-    } else {
+    } else if !(finite && are_zero(a)) {
         square_and_dot(a, b, squares, products);
     }
 }

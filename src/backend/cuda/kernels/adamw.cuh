@@ -35,6 +35,8 @@ template <class A> struct Scalars {
         g = g * gradient;
         m = exact ? (A)(beta1 * (double)m + one_minus_beta1 * (double)g) : fused(-(A)one_minus_beta1, m - g, m);
         v = exact ? beta2 * v + one_minus_beta2 * (g * g) : fused(-one_minus_beta2, fused(-g, g, v), v);
+        m = normal_or_zero(m);
+        v = normal_or_zero(v);
     }
     __device__ inline A ratio(A m, A v) const { return m / (root(v) + eps); }
     __device__ inline A param(A p, A ratio, bool exact) const {

@@ -190,7 +190,7 @@ struct InitMasters : Pass {
 };
 
 // The number of elements that are not the low-precision copies of their masters. Remainders do not tell.
-struct Strangers : Pass {
+struct DesyncedMasters : Pass {
     enum { LOOPS = 0 };
 
     template <class A, int N>
@@ -255,8 +255,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_begin(const World* argum
     over_chunks(*arguments, work);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) maw_strangers(const World* arguments) {
-    Strangers work;
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_count_desynced(const World* arguments) {
+    DesyncedMasters work;
     work.meta = 0;
     over_chunks(*arguments, work);
 }

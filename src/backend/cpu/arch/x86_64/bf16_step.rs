@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::bf16_formats::{Master, MomentFormat, Nearest, ParamFormat, Remainder, Stochastic, read_bf16};
-use super::bf16_sums::{add_lanes, add_squares, is_in_range};
+use super::bf16_sums::{add_lanes, add_squares, hold, hold_or_zero, is_zero};
 use super::vector::{BLOCK, Block, F32s, U32s, both};
 use super::{Avx2Kernel, Done};
 use crate::backend::cpu::kernels::adamw::Scalars;
@@ -210,13 +210,14 @@ impl<M: MomentFormat> Avx2Kernel for Bf16Steps<'_, M> {
             let mut ratios = [const { MaybeUninit::uninit() }; BLOCKS];
             // SAFETY: whoever runs this has AVX2; the assertion above and those of `params` say that the slices have a tile
             // at `done.elements`; `moments` writes the ratios.
-            let (of_p, [of_m, of_v]) = unsafe {
+            let (of_p, [of_m, of_v], hold) = unsafe {
                 let moments = self.update_moments(done.elements, &mut ratios);
-                (self.update_params(done.elements, &ratios), moments)
+                let of_p = self.update_params(done.elements, &ratios);
+                (of_p, moments, self.sums.is_some() && self.hold(done.elements, of_p, moments))
             };
             done.elements += TILE;
             let Some([sum_p, sum_m, sum_v]) = &mut self.sums else { continue };
-            done.summed = is_in_range(of_p) && (!self.first_moment || is_in_range(of_m)) && is_in_range(of_v);
+            done.summed = hold;
             if done.summed {
                 add_lanes(sum_p, of_p, 1.0);
                 if self.first_moment {
@@ -230,6 +231,28 @@ impl<M: MomentFormat> Avx2Kernel for Bf16Steps<'_, M> {
 }
 
 impl<M: MomentFormat> Bf16Steps<'_, M> {
+    /// Whether the lanes of the sums of the tile at `at` hold, or it is zero.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, and parameter and moments have such a tile.
+    #[inline(always)]
+    unsafe fn hold(&self, at: usize, of_p: Block<F32s>, [of_m, of_v]: [Block<F32s>; 2]) -> bool {
+        let [m, v] = &self.moments;
+        // SAFETY: the caller promises AVX2 and the tile.
+        unsafe {
+            let param_holds = match &self.precision {
+                ParamPrecision::Nearest | ParamPrecision::Stochastic => hold_or_zero(of_p, self.p.as_ptr().add(at)),
+                ParamPrecision::Master(masters) => hold_or_zero(of_p, masters.as_ptr().add(at)),
+                ParamPrecision::Remainder(low) => {
+                    hold(of_p) || is_zero(self.p.as_ptr().add(at)) && is_zero(low.as_ptr().add(at))
+                }
+            };
+            param_holds
+                && (!self.first_moment || hold_or_zero(of_m, m.as_ptr().add(at)))
+                && hold_or_zero(of_v, v.as_ptr().add(at))
+        }
+    }
+
     /// [`update_moments`] of the tile at `at`.
     ///
     /// # Safety

@@ -2,18 +2,45 @@
 
 use super::Avx2Kernel;
 use super::bf16_formats::{MomentFormat, read_bf16};
-use super::vector::{BLOCK, Block, F32s, F64s, both};
+use super::vector::{BLOCK, Block, F32s, F64s, U32s, both};
 use crate::backend::cpu::kernels::number::Number;
-use crate::backend::cpu::kernels::sums_f32::IN_RANGE;
+use crate::backend::cpu::kernels::sums_f32::BOUNDS;
 use crate::backend::cpu::kernels::sums_f64::{LANES, Sum};
 use crate::backend::cpu::kernels::tile::TILE;
 
 const _: () = assert!(LANES == BLOCK && TILE.is_multiple_of(BLOCK));
 
-/// Whether every lane of a sum of squares is [`IN_RANGE`].
+/// Whether a tile's lanes of a sum of squares hold: see [`BOUNDS`].
 #[inline(always)]
-pub(super) fn is_in_range(lanes: Block<F32s>) -> bool {
-    F32s::are_within(lanes, IN_RANGE[0], IN_RANGE[1])
+pub(super) fn hold(lanes: Block<F32s>) -> bool {
+    F32s::any_at_least(lanes, BOUNDS[0]) && F32s::all_within(lanes, 0.0, BOUNDS[1])
+}
+
+/// Whether a tile's lanes hold, or all its elements are zero.
+///
+/// # Safety
+/// The CPU has AVX2, and a tile is readable from the pointer on.
+#[inline(always)]
+pub(super) unsafe fn hold_or_zero<M: MomentFormat>(lanes: Block<F32s>, tile: *const M) -> bool {
+    // SAFETY: that is what the caller promises.
+    hold(lanes) || unsafe { is_zero(tile) }
+}
+
+/// Whether all elements of a tile are zero.
+///
+/// # Safety
+/// As for [`hold_or_zero`].
+#[inline(always)]
+pub(super) unsafe fn is_zero<M: MomentFormat>(tile: *const M) -> bool {
+    // SAFETY: the caller promises AVX2 and a tile, in which the blocks lie.
+    unsafe {
+        let mut bits = [U32s::count_from(0).with(0); 2];
+        for at in (0..TILE).step_by(BLOCK) {
+            let values = M::read(tile.add(at));
+            bits = both!(I => bits[I] | values[I].bits());
+        }
+        (bits[0] | bits[1]).are_zeros()
+    }
 }
 
 /// sum += the lanes of a block, times a factor: [`Sum::add_lanes`] in registers.
@@ -74,7 +101,9 @@ unsafe fn add_gradient_sums<M: MomentFormat, const FIRST_MOMENT: bool>(
     for (g, m) in g.as_chunks::<TILE>().0.iter().zip(m.as_chunks::<TILE>().0) {
         // SAFETY: the caller promises AVX2, and these are tiles.
         let [gg, gm, mm] = unsafe { gradient_lanes::<M, FIRST_MOMENT>(g, m) };
-        if !(is_in_range(gg) && F32s::are_within(gm, f32::MIN, f32::MAX) && (!FIRST_MOMENT || is_in_range(mm))) {
+        // SAFETY: the caller promises AVX2, and these are tiles.
+        let [of_g, of_m] = unsafe { [hold_or_zero(gg, g.as_ptr()), !FIRST_MOMENT || hold_or_zero(mm, m.as_ptr())] };
+        if !(of_g && of_m && F32s::all_within(gm, f32::MIN, f32::MAX)) {
             break;
         }
         add_lanes(squares, gg, 1.0);

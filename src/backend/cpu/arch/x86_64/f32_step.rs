@@ -78,8 +78,7 @@ impl Tile {
                 } else {
                     // Widening from memory takes half the shuffles.
                     let like = F32s::load(g);
-                    let new_m = F32s::round(s.first_moment(like, F64s::widened(g), F64s::widened(m)));
-                    (new_m, s.second_moment(like, F32s::load(v)))
+                    (s.first_moment(like, F64s::widened(g), F64s::widened(m)), s.second_moment(like, F32s::load(v)))
                 };
                 new_m.store(m);
                 new_v.store(v);

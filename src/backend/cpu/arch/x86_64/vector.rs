@@ -6,15 +6,16 @@
 //! but all four mask.
 
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_GE_OQ, _CMP_LE_OQ, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps, _mm_storeu_ps,
-    _mm256_add_epi32, _mm256_add_pd, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blend_epi16,
+    __m256, __m256d, __m256i, _CMP_GE_OQ, _CMP_LE_OQ, _CMP_NLT_UQ, _CMP_UNORD_Q, _mm_cvtsi32_si128, _mm_loadu_ps,
+    _mm_storeu_ps, _mm256_add_epi32, _mm256_add_pd, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blend_epi16,
     _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps128_ps256, _mm256_castps256_ps128, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_cvtpd_ps, _mm256_cvtps_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_fnmadd_ps, _mm256_insertf128_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_ps,
-    _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256, _mm256_permute2f128_ps, _mm256_set_m128,
-    _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_sll_epi32,
-    _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
+    _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_cvtpd_ps, _mm256_cvtps_pd, _mm256_div_ps, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_insertf128_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_ps, _mm256_or_si256,
+    _mm256_permute2f128_ps, _mm256_set_m128, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setr_epi32,
+    _mm256_shuffle_ps, _mm256_sll_epi32, _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_storeu_pd,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_testz_si256, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    _mm256_xor_si256,
 };
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Shl, Shr, Sub};
 
@@ -154,6 +155,23 @@ impl Number for F32s {
     }
 
     #[inline(always)]
+    fn normal_or_zero(self) -> Self {
+        let size = self.bits() & i32::MAX.cast_unsigned();
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`). As integers subnormal floats are smaller than all others.
+        let normal = U32s(unsafe { _mm256_cmpgt_epi32(size.0, _mm256_set1_epi32(0x007F_FFFF)) });
+        (self.bits() & normal).floats()
+    }
+
+    #[inline(always)]
+    fn positive_normal_or_zero(self) -> Self {
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
+        unsafe {
+            let normal = _mm256_cmp_ps::<_CMP_NLT_UQ>(self.0, _mm256_set1_ps(f32::MIN_POSITIVE));
+            Self(_mm256_and_ps(self.0, normal))
+        }
+    }
+
+    #[inline(always)]
     fn widen(self) -> F64s {
         // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         unsafe {
@@ -249,9 +267,20 @@ impl F32s {
         }
     }
 
+    /// Whether a number of the block is as large.
+    #[inline(always)]
+    pub fn any_at_least(block: Block<Self>, low: f32) -> bool {
+        // SAFETY: the block exists, so the CPU has AVX2 (see `F32s`).
+        unsafe {
+            let low = _mm256_set1_ps(low);
+            let [even, odd] = both!(I => _mm256_cmp_ps::<_CMP_GE_OQ>(block[I].0, low));
+            _mm256_movemask_ps(_mm256_or_ps(even, odd)) != 0
+        }
+    }
+
     /// Whether each number of the block lies between two; no NaN does.
     #[inline(always)]
-    pub fn are_within(block: Block<Self>, low: f32, high: f32) -> bool {
+    pub fn all_within(block: Block<Self>, low: f32, high: f32) -> bool {
         // SAFETY: the block exists, so the CPU has AVX2 (see `F32s`).
         unsafe {
             let (low, high) = (_mm256_set1_ps(low), _mm256_set1_ps(high));
@@ -270,6 +299,13 @@ impl U32s {
     pub fn with(self, constant: u32) -> Self {
         // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
         Self(unsafe { _mm256_set1_epi32(constant.cast_signed()) })
+    }
+
+    /// Whether all are a float's 0 or −0.
+    #[inline(always)]
+    pub fn are_zeros(self) -> bool {
+        // SAFETY: `self` exists, so the CPU has AVX2 (see `F32s`).
+        unsafe { _mm256_testz_si256(self.0, _mm256_set1_epi32(i32::MAX)) == 1 }
     }
 
     #[inline(always)]
