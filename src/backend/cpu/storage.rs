@@ -17,6 +17,7 @@ const HUGE_PAGE: usize = 2 << 20;
 #[derive(Debug)]
 pub struct Storage {
     /// Without references: one to all of it would end what `pointers` may be used for.
+    #[cfg_attr(miri, allow(dead_code, reason = "madvise needs it, which Miri does not have"))]
     memory: MmapRaw,
     pointers: Vec<*mut c_void>,
     bytes: Vec<usize>,
