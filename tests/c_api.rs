@@ -280,6 +280,11 @@ fn a_forked_child_steps_with_the_same_bits_and_does_not_hang() {
 }
 
 #[test]
+fn the_callers_floating_point_mode_changes_no_bit_and_is_restored() {
+    passes("float_mode", &["float_mode"], Build::Plain);
+}
+
+#[test]
 fn the_sanitizers_are_really_on() {
     let (plain, sanitized) = (folder("deliberate", Build::Plain), folder("deliberate", Build::Sanitized));
     let plain = program(&plain, &["deliberate"], Build::Plain);

@@ -12,6 +12,7 @@ use super::error::{clear, fail, maw_error};
 use super::types::{MAW_OK, maw_status};
 use crate::backend::cpu::generation;
 use crate::error::{Error, Result};
+use crate::numeric::float_mode;
 use crate::optimizer::Optimizer;
 
 /// An optimizer. Opaque: created by `maw_optimizer_create`, freed by `maw_optimizer_free`.
@@ -189,8 +190,8 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` and turns a panic into an error, without printing it: the first call sets a process-wide panic hook that
-/// passes all other panics on to the previous hook.
+/// Runs `work` in the default floating-point mode and turns a panic into an error, without printing it: the first call sets
+/// a process-wide panic hook that passes all other panics on to the previous hook.
 pub(super) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -204,7 +205,7 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         }));
     });
     let before = INSIDE.replace(true);
-    let outcome = catch_unwind(AssertUnwindSafe(work));
+    let outcome = float_mode::with_default(|| catch_unwind(AssertUnwindSafe(work)));
     INSIDE.set(before);
     outcome.unwrap_or_else(|payload| Err(Error::Panic { message: text(&*payload) }))
 }
