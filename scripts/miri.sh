@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 toolchain=nightly-2026-05-20 # a fixed one: not every nightly has Miri, and each may find more
 if ! rustup component list --toolchain "$toolchain" --installed 2>/dev/null | grep -q '^miri' \
-    && ! timeout 600 rustup toolchain install "$toolchain" --profile minimal --component miri --component rust-src >&2; then
+    && ! timeout 300 rustup toolchain install "$toolchain" --profile minimal --component miri --component rust-src >&2; then
     echo "Miri: NOT run: install it with"
     echo "    rustup toolchain install $toolchain --profile minimal --component miri --component rust-src"
     exit 0

@@ -57,6 +57,26 @@ if $testing; then
         packages="$packages python3 python3-venv"
     fi
 fi
+# Of these, tests say what they did not do without them.
+optional=
+if $testing && [ "$(uname -sm)" = "Linux x86_64" ]; then
+    for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-g++:g++-aarch64-linux-gnu \
+        qemu-aarch64:qemu-user; do
+        has "${tool%:*}" || optional="$optional ${tool#*:}"
+    done
+    [ -z "$optional" ] || [ "$optional" = " qemu-user" ] || optional="$optional libc6-dev-arm64-cross"
+fi
+if [ -n "$optional" ]; then
+    if has apt-get && [ "$(id -u)" -eq 0 ]; then
+        echo "setup: installing$optional"
+        apt-get update
+        # shellcheck disable=SC2086  # a list of words
+        DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $optional \
+            || echo "setup: not installed; the library for aarch64 is not tested:$optional" >&2
+    else
+        echo "setup: missing; the library for aarch64 is not tested (names as in Debian):$optional" >&2
+    fi
+fi
 [ -n "$packages" ] || exit 0
 
 if has apt-get && [ "$(id -u)" -eq 0 ]; then

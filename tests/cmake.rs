@@ -3,88 +3,16 @@
 //! (find_package, pkg-config).
 #![cfg(target_os = "linux")]
 
+#[path = "common/cmake.rs"]
+mod cmake;
 #[path = "common/compile.rs"]
 mod compile;
 
+use cmake::{Kind, Temporary, VERSION, both_programs_work, build, configure, define, installed_and_moved};
 use compile::{root, run};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
-use std::{env, fs, process};
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// A folder of the system's for temporary files, gone with this value.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str) -> Self {
-        let folder = env::temp_dir().join(format!("metaadamw-{}-{name}", process::id()));
-        fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        // A symbolic link in the path would hide that a moved prefix still refers to its old place.
-        Temporary(folder.canonicalize().expect("it was just made"))
-    }
-
-    fn join(&self, path: &str) -> PathBuf {
-        self.0.join(path)
-    }
-
-    /// A copy of the consumer's sources outside of this tree.
-    fn consumer(&self) -> PathBuf {
-        let folder = self.join("consumer");
-        fs::create_dir_all(&folder).expect("in a folder of ours");
-        for file in ["CMakeLists.txt", "in_c.c", "in_cpp.cpp"] {
-            fs::copy(root().join("tests/consumer").join(file), folder.join(file)).expect("it is committed");
-        }
-        folder
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0); // what remains is for the system to clean
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Shared,
-    Static,
-}
-
-/// `name=value` as CMake takes it.
-fn define(name: &str, value: impl AsRef<Path>) -> OsString {
-    let mut argument = OsString::from(format!("-D{name}="));
-    argument.push(value.as_ref());
-    argument
-}
-
-/// Configures `source`; builds of the library share cargo's folder with the developer's `cargo build --release`.
-fn configure(source: &Path, build: &Path, kind: Kind) -> Command {
-    let cargo_folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp is below target");
-    let mut command = Command::new("cmake");
-    command.arg("-S").arg(source).arg("-B").arg(build).arg(define("METAADAMW_CARGO_TARGET_DIR", cargo_folder));
-    if kind == Kind::Static {
-        command.arg("-DBUILD_SHARED_LIBS=OFF");
-    }
-    command
-}
-
-fn build(folder: &Path) {
-    run(Command::new("cmake").arg("--build").arg(folder));
-}
-
-/// Runs both programs, and checks which of the libraries they loaded.
-fn both_programs_work(folder: &Path, kind: Kind) {
-    for program in ["in_c", "in_cpp"] {
-        let program = folder.join(program);
-        let output = run(&mut Command::new(&program));
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "w = 0.495\n", "{}", program.display());
-        let needed = run(Command::new("readelf").env("LC_ALL", "C").args(["-d", "-W"]).arg(&program));
-        let needed = String::from_utf8_lossy(&needed.stdout).into_owned();
-        assert_eq!(needed.contains("[libmetaadamw.so.1]"), kind == Kind::Shared, "{}: {needed}", program.display());
-    }
-}
 
 fn from_sources(route: &str, kind: Kind) {
     let folder = Temporary::new(&format!("{route}-{}", kind as u8));
@@ -93,18 +21,6 @@ fn from_sources(route: &str, kind: Kind) {
     run(command.arg(format!("-DROUTE={route}")).arg(define("METAADAMW_SOURCE", root())));
     build(&built);
     both_programs_work(&built, kind);
-}
-
-/// Builds and installs the library, deletes the build, and moves the prefix.
-fn installed_and_moved(folder: &Temporary, kind: Kind) -> PathBuf {
-    let (built, first, moved) = (folder.join("library"), folder.join("first"), folder.join("moved/a prefix"));
-    run(configure(root(), &built, kind).arg(define("CMAKE_INSTALL_PREFIX", &first)).arg("-DCMAKE_INSTALL_LIBDIR=lib"));
-    build(&built);
-    run(Command::new("cmake").arg("--install").arg(&built));
-    fs::remove_dir_all(&built).expect("it was just built");
-    fs::create_dir(folder.join("moved")).expect("it is new");
-    fs::rename(&first, &moved).expect("on one file system");
-    moved
 }
 
 fn names_no_other_place(prefix: &Path, folder: &Temporary) {
@@ -124,7 +40,7 @@ fn has_the_names_of_a_shared_library(prefix: &Path) {
     }
     let file = fs::symlink_metadata(prefix.join("lib").join(full)).expect("the library is there");
     assert!(file.is_file());
-    assert!(!prefix.join("lib/libmetaadamw.a").exists(), "the shared package has no static library");
+    assert!(prefix.join("lib/libmetaadamw.a").exists(), "both kinds are installed");
 }
 
 fn by_find_package(folder: &Temporary, prefix: &Path, kind: Kind) {
@@ -169,6 +85,8 @@ fn from_a_moved_prefix(kind: Kind) {
     names_no_other_place(&prefix, &folder);
     if kind == Kind::Shared {
         has_the_names_of_a_shared_library(&prefix);
+    } else {
+        assert!(!prefix.join("lib/libmetaadamw.so").exists(), "static libraries alone were asked for");
     }
     by_find_package(&folder, &prefix, kind);
     by_pkg_config(&folder, &prefix, kind);
@@ -194,4 +112,114 @@ fn a_project_finds_the_installed_shared_library_after_its_prefix_was_moved() {
 #[test]
 fn a_project_finds_the_installed_static_library_after_its_prefix_was_moved() {
     from_a_moved_prefix(Kind::Static);
+}
+
+#[test]
+fn one_prefix_has_both_kinds_and_a_project_chooses() {
+    let folder = Temporary::new("both");
+    let prefix = installed_and_moved(&folder, Kind::Shared);
+    by_find_package(&folder, &prefix, Kind::Static);
+    let ask = Command::new("pkg-config")
+        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
+        .args(["--static", "--cflags", "--libs", "metaadamw"])
+        .output()
+        .expect("pkg-config runs");
+    let flags = String::from_utf8(ask.stdout).expect("UTF-8");
+    // All of it static, the C library too.
+    for (compiler, source) in [("cc -std=c99", "in_c.c"), ("c++ -std=c++17", "in_cpp.cpp")] {
+        let line = format!("{compiler} -static consumer/{source} -o all_static {}", flags.trim());
+        run(Command::new("sh").args(["-c", &line]).current_dir(&folder.0));
+        let output = run(&mut Command::new(folder.join("all_static")));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "w = 0.495\n", "{source}");
+    }
+}
+
+#[test]
+fn another_kind_of_library_may_be_wanted_in_a_configured_folder() {
+    let folder = Temporary::new("changed");
+    let (built, consumer) = (folder.join("build"), folder.consumer());
+    for (value, kind) in [("ON", Kind::Shared), ("OFF", Kind::Static), ("ON", Kind::Shared)] {
+        let mut command = configure(&consumer, &built, Kind::Shared);
+        command.args([format!("-DBUILD_SHARED_LIBS={value}"), "-DROUTE=add_subdirectory".to_owned()]);
+        run(command.arg(define("METAADAMW_SOURCE", root())));
+        build(&built);
+        both_programs_work(&built, kind);
+    }
+}
+
+#[test]
+fn two_parts_of_a_project_may_add_the_library() {
+    from_sources("twice", Kind::Shared);
+}
+
+#[test]
+fn a_target_of_cargos_own_settings_is_not_built_instead() {
+    let folder = Temporary::new("cargo-target");
+    let built = folder.join("build");
+    let mut command = configure(&folder.consumer(), &built, Kind::Shared);
+    run(command.arg("-DROUTE=add_subdirectory").arg(define("METAADAMW_SOURCE", root())));
+    run(Command::new("cmake").arg("--build").arg(&built).env("CARGO_BUILD_TARGET", "wasm32-unknown-unknown"));
+    both_programs_work(&built, Kind::Shared);
+}
+
+#[test]
+fn an_unknown_or_missing_target_is_an_error_that_says_what_to_do() {
+    let folder = Temporary::new("targets");
+    let refused = |settings: &[&str]| {
+        let mut command = configure(root(), &folder.join("build"), Kind::Shared);
+        let output = command.args(settings).output().expect("cmake runs");
+        assert!(!output.status.success(), "{settings:?}");
+        fs::remove_dir_all(folder.join("build")).expect("cmake made it");
+        let words: Vec<String> =
+            String::from_utf8_lossy(&output.stderr).split_whitespace().map(str::to_owned).collect();
+        words.join(" ")
+    };
+    let system = "-DCMAKE_SYSTEM_NAME=Linux";
+    let unknown = refused(&[system, "-DCMAKE_SYSTEM_PROCESSOR=sparc64"]);
+    assert!(unknown.contains("no Rust target is known") && unknown.contains("'sparc64'"), "{unknown}");
+    assert!(unknown.contains("set METAADAMW_RUST_TARGET"), "{unknown}");
+    let nonsense = refused(&["-DMETAADAMW_RUST_TARGET=nonsense"]);
+    assert!(nonsense.contains("does not know the target 'nonsense'"), "{nonsense}");
+    let missing = refused(&["-DMETAADAMW_RUST_TARGET=s390x-unknown-linux-gnu"]);
+    assert!(missing.contains("rustup target add s390x-unknown-linux-gnu"), "{missing}");
+}
+
+/// The programs are run where an emulator of the processor can be had.
+#[test]
+fn a_toolchain_file_for_aarch64_gives_programs_for_aarch64() {
+    let target = "aarch64-unknown-linux-gnu";
+    let has =
+        |program: &str, argument: &str| Command::new(program).arg(argument).output().is_ok_and(|o| o.status.success());
+    let rustc =
+        String::from_utf8(run(Command::new("rustc").args(["--print", "target-libdir", "--target", target])).stdout);
+    let std_is_there = Path::new(rustc.expect("a path").trim()).is_dir();
+    if !std_is_there || !has("aarch64-linux-gnu-gcc", "--version") || !has("aarch64-linux-gnu-g++", "--version") {
+        println!("NOT tested: Rust's {target} and Debian's gcc and g++ for aarch64-linux-gnu are needed");
+        return;
+    }
+    let folder = Temporary::new("aarch64");
+    let toolchain = "set(CMAKE_SYSTEM_NAME Linux)\nset(CMAKE_SYSTEM_PROCESSOR aarch64)\n\
+                     set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)\nset(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)\n";
+    fs::write(folder.join("toolchain.cmake"), toolchain).expect("in a folder of ours");
+    let has_qemu = has("qemu-aarch64", "--version");
+    if !has_qemu {
+        println!("compiled, but NOT run: qemu-aarch64 is missing");
+    }
+    for kind in [Kind::Shared, Kind::Static] {
+        let built = folder.join(if kind == Kind::Shared { "shared" } else { "static" });
+        let mut command = configure(&folder.consumer(), &built, kind);
+        command.arg("-DROUTE=add_subdirectory").arg(define("METAADAMW_SOURCE", root()));
+        run(command.arg(define("CMAKE_TOOLCHAIN_FILE", folder.join("toolchain.cmake"))));
+        build(&built);
+        for program in ["in_c", "in_cpp", "metaadamw/lib/libmetaadamw.so"] {
+            let header = run(Command::new("readelf").env("LC_ALL", "C").arg("-h").arg(built.join(program))).stdout;
+            let header = String::from_utf8(header).expect("UTF-8");
+            assert!(header.contains("AArch64"), "{program}: {header}");
+            if has_qemu && program.starts_with("in_") {
+                let mut emulated = Command::new("qemu-aarch64");
+                let output = run(emulated.args(["-L", "/usr/aarch64-linux-gnu"]).arg(built.join(program)));
+                assert_eq!(String::from_utf8_lossy(&output.stdout), "w = 0.495\n", "{program}");
+            }
+        }
+    }
 }
