@@ -57,6 +57,14 @@ if $testing; then
         packages="$packages python3 python3-venv"
     fi
 fi
+# Compares the C ABI with the last release's. Not every system has it, and without it one check is left out.
+if $testing && ! has abidiff && [ "$(uname -s)" = Linux ]; then
+    if has apt-get && [ "$(id -u)" -eq 0 ] && apt-cache show abigail-tools >/dev/null 2>&1; then
+        packages="$packages abigail-tools"
+    else
+        echo "setup: abidiff is missing (Debian: abigail-tools); the C ABI is not compared with the last release's" >&2
+    fi
+fi
 [ -n "$packages" ] || exit 0
 
 if has apt-get && [ "$(id -u)" -eq 0 ]; then
