@@ -11,6 +11,7 @@ pub mod handle;
 pub mod loss;
 pub mod model;
 pub mod report;
+pub mod rounding;
 pub mod saved;
 pub mod sequence;
 pub mod tensor;
