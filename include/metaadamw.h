@@ -146,7 +146,8 @@
 /// No tensor or group has that name or index.
 #define MAW_NOT_FOUND (-8)
 
-/// Under `verify_params`: parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`.
+/// Parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`: under `verify_params`, or after a load if they
+/// are not those that the file has the remainders of.
 #define MAW_PARAMS_CHANGED (-9)
 
 /// A file operation failed; the message names it and the system's reason.
@@ -783,7 +784,9 @@ maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 /// `MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
 /// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
-/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed, but gradients that
+/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`, and in the first step after a load if a
+/// parameter is not the one that the file has the remainder of (`MAW_PRECISION_REMAINDER`), unless `options` say that it
+/// changed; `MAW_UNSUPPORTED` for a field of a newer header. On failure nothing is changed, but gradients that
 /// were announced are discarded.
 maw_status maw_step(maw_optimizer *optimizer,
                     void *const *params,
@@ -880,8 +883,8 @@ uint32_t maw_meta_due(const maw_optimizer *optimizer);
 /// uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
 /// reclaimed).
 /// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
-/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
-/// `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
+/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
+/// for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 maw_status maw_meta_begin(maw_optimizer *optimizer,
                           void *const *params,
                           size_t count,
@@ -1112,7 +1115,9 @@ maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **
 /// - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
 ///   feature columns, heads, the shapes of its tensors; with embeddings the groups.
 ///
-/// `device`, `device_index`, `threads` and `verify_params` are not saved. The file must not change during the call. The
+/// Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
+/// compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
+/// are not saved. The file must not change during the call. The
 /// whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
 /// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag

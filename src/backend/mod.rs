@@ -20,7 +20,7 @@ use std::ffi::c_void;
 
 pub use self::device_step::DeviceStep;
 pub use self::meta_types::{Alignment, Cotangent, Direction, GradientSlot, PerturbedPoint, Projection, TrialStep};
-pub use self::run_state::RunState;
+pub use self::run_state::{MasterSum, RunState};
 use crate::error::Result;
 use crate::model::coefficients::Coefficients;
 use crate::model::groups::Tensor;
@@ -211,6 +211,10 @@ pub trait Backend: StepPasses + MetaPasses {
     fn health(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Which additions make the sums of a tensor's state. Sums of the same number have the same bits wherever they are made;
+    /// it stands in checkpoints, so sums that are made in another way get another number.
+    fn sum_order(&self, tensor: usize) -> u32;
 
     /// The stream that the host enqueues on.
     ///

@@ -32,8 +32,8 @@ pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
 /// uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
 /// reclaimed).
 /// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
-/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
-/// `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
+/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
+/// for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

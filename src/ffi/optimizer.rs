@@ -205,7 +205,9 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 /// `MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
 /// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
-/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed, but gradients that
+/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`, and in the first step after a load if a
+/// parameter is not the one that the file has the remainder of (`MAW_PRECISION_REMAINDER`), unless `options` say that it
+/// changed; `MAW_UNSUPPORTED` for a field of a newer header. On failure nothing is changed, but gradients that
 /// were announced are discarded.
 ///
 /// # Safety

@@ -158,7 +158,11 @@ impl Cpu {
     }
 }
 
-impl Backend for Cpu {}
+impl Backend for Cpu {
+    fn sum_order(&self, tensor: usize) -> u32 {
+        if self.types[tensor].has_low_precision() { 2 } else { 1 }
+    }
+}
 
 impl TensorTypes {
     fn new(tensor: &Tensor) -> Self {

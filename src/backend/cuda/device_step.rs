@@ -164,6 +164,9 @@ impl DeviceStep for Cuda {
         run.skips.last = state.last_skip();
         run.tensor_steps.copy_from_slice(&steps);
         run.master_initialized.iter_mut().zip(initialized).for_each(|(own, initialized)| *own = initialized != 0);
+        if run.steps != state.steps {
+            run.master_sums.fill(None); // of parameters before these steps
+        }
         run.sums_current = state.sums_current != 0;
         for (sums, totals) in run.state_sums.iter_mut().zip(totals.chunks_exact(abi::STATE_SUMS)) {
             *sums = abi::state_sums(totals);
