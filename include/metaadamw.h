@@ -858,8 +858,8 @@ maw_status maw_set_stream(maw_optimizer *optimizer,
                           void *stream,
                           maw_error **error);
 
-/// Sets the callback that receives this handle's messages: skipped steps, abandoned meta-updates, options that are
-/// probably unintended.
+/// Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
+/// abandoned meta-updates, options that are probably unintended.
 ///
 /// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 /// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

@@ -1,8 +1,9 @@
 //! Parameters of the host's that do not belong to the library's masters: halves of different masters after a load are
-//! refused.
+//! refused, and a change that a step overwrites is told.
 
 mod common;
 
+use common::calls::Answer;
 use common::checkpoint::Checkpoint;
 use common::handle::{Handle, Spec, param_group, step_options};
 use common::model::*;
@@ -226,4 +227,138 @@ fn sums_of_an_order_have_the_same_bits_in_every_version() {
     } else {
         assert_eq!(sums, [[in_float64, 1.0], [in_part_in_float32, 2.0]], "{:?}", sums.map(|[sum, _]| sum.to_bits()));
     }
+}
+
+// Masters: the step overwrites what the host changed.
+
+/// A run with masters whose log is heard.
+struct Heard {
+    model: Model,
+    handle: Handle,
+    params: Vec<Tensor>,
+    log: &'static std::sync::Mutex<Vec<(i32, String)>>,
+}
+
+impl Heard {
+    fn new(model: Model) -> Self {
+        let (mut handle, params) = (model.handle(), model.start());
+        let log = handle.logged().expect("a log");
+        Self { model, handle, params, log }
+    }
+
+    /// The messages of some steps, after waiting for a device.
+    fn train(&mut self, steps: std::ops::Range<usize>) -> Vec<(i32, String)> {
+        self.model.train(&mut self.handle, &mut self.params, steps);
+        self.messages()
+    }
+
+    fn messages(&self) -> Vec<(i32, String)> {
+        self.handle.steps().expect("a count");
+        std::mem::take(&mut *self.log.lock().expect("no panic"))
+    }
+}
+
+fn with_masters() -> Vec<Model> {
+    let mut models: Vec<Model> = [MAW_BFLOAT16, MAW_FLOAT16]
+        .into_iter()
+        .flat_map(|dtype| [dtype, MAW_FLOAT32].map(|grads| Model::new(dtype, grads, MAW_PRECISION_MASTER)))
+        .collect();
+    let mut plain = models[0].clone();
+    (plain.options.modulation, plain.options.nonfinite) = (0, MAW_NONFINITE_PROPAGATE);
+    models.push(plain);
+    models
+}
+
+#[test]
+fn a_change_that_a_step_overwrites_is_told_once() {
+    for model in with_masters() {
+        let mut run = Heard::new(model.clone());
+        assert_eq!(run.train(0..3), []);
+        let (mut undisturbed, mut expected) = (model.handle(), model.start());
+        model.train(&mut undisturbed, &mut expected, 0..4);
+        for tensor in [1, 3] {
+            let other: Vec<f64> = run.params[tensor].values().iter().map(|x| 0.5 * x + 0.25).collect();
+            run.params[tensor] = Tensor::new(model.dtype, &other);
+        }
+        let messages = run.train(3..4);
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert_eq!(messages[0].0, MAW_LOG_WARNING);
+        assert!(messages[0].1.contains("the first such tensor is 'layers.0.attn.weight'"), "{messages:?}");
+        assert_eq!(bits(&run.params), bits(&expected), "the masters count");
+        assert_eq!(run.train(4..8), [], "it is told once");
+        run.params = model.start();
+        assert_eq!(run.train(8..9).len(), 1, "and again when it happens again");
+    }
+}
+
+#[test]
+fn what_the_library_knows_of_is_no_change() {
+    for model in with_masters() {
+        let mut run = Heard::new(model.clone());
+        assert_eq!(run.train(0..3), []);
+        // Announced, also for a step that is skipped.
+        run.params = model.start();
+        if model.options.nonfinite == MAW_NONFINITE_SKIP {
+            let mut bad = model.gradients(3);
+            bad[0].as_mut().expect("has one").set(0, f64::NAN);
+            assert_eq!(run.handle.step_with(&mut run.params, &bad, &changed()).expect("a step").skipped, 1);
+            assert_eq!(run.messages().len(), 1, "that it is skipped");
+            assert_eq!(run.train(3..4), []);
+            assert_eq!(run.handle.step(&mut run.params, &bad).expect("a step").skipped, 1);
+            assert_eq!(run.messages().len(), 1, "that it is skipped");
+        } else {
+            let gradients = model.gradients(3);
+            run.handle.step_with(&mut run.params, &gradients, &changed()).expect("a step");
+        }
+        assert_eq!(run.train(4..6), []);
+        // The library's own.
+        let values = vec![0.1; run.params[0].len()];
+        run.handle.set_masters(0, &values, &mut run.params[0]).expect("masters");
+        assert_eq!(run.train(6..8), []);
+        let file = run.handle.save_bytes(0).expect("saved");
+        let (before, params) = (run.params.clone(), run.train(8..10));
+        assert_eq!(params, []);
+        run.handle.load_bytes(&file, 0).expect("it fits");
+        run.params = before;
+        assert_eq!(run.train(8..10), []);
+        if model.options.modulation == 1 {
+            let gradients = model.gradients(3);
+            let answer = |request: &maw_meta_request, _: &[Tensor]| match request.kind {
+                MAW_META_LOSS => Answer::loss(1.0),
+                _ => Answer::gradient((1.0, gradients.clone())),
+            };
+            run.handle.meta_update(&mut run.params, answer).expect("a meta-update");
+            run.messages(); // the gradients are the same everywhere: it may be abandoned
+            assert_eq!(run.train(10..11), []);
+            run.handle.begin(&mut run.params).expect("begun");
+            run.handle.abort(&mut run.params).expect("aborted");
+            assert_eq!(run.train(11..12), []);
+        }
+        // Another rounding of the same masters, and another zero.
+        let zeros = vec![0.0; run.params[0].len()];
+        run.handle
+            .set_masters(0, &zeros.iter().map(|_| -0.0).collect::<Vec<_>>(), &mut run.params[0])
+            .expect("masters");
+        run.params[0] = Tensor::new(model.dtype, &zeros);
+        let one_up: Vec<f64> = run.params[1].values();
+        let unit = if model.dtype == MAW_BFLOAT16 { 1.0 / 256.0 } else { 1.0 / 2048.0 };
+        let one_up: Vec<f64> = one_up.iter().map(|x| x * (1.0 + 1.2 * unit)).collect();
+        run.params[1] = Tensor::new(model.dtype, &one_up);
+        assert_eq!(run.train(12..13), []);
+    }
+}
+
+#[test]
+fn a_tensor_without_a_gradient_is_not_overwritten_and_not_told() {
+    let model = Model { most: 100, ..Model::new(MAW_BFLOAT16, MAW_FLOAT32, MAW_PRECISION_MASTER) };
+    let mut run = Heard::new(model.clone());
+    assert_eq!(run.train(0..3), []);
+    let other = Tensor::new(MAW_BFLOAT16, &[0.75; 100]);
+    run.params[0] = other.clone();
+    let mut gradients = model.gradients(3);
+    gradients[0] = None;
+    run.handle.step(&mut run.params, &gradients).expect("a step");
+    assert_eq!(run.messages(), []);
+    assert_eq!(run.params[0].bits(), other.bits());
+    assert_eq!(run.train(5..6).len(), 1);
 }

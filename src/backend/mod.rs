@@ -96,6 +96,10 @@ pub trait StepPasses: Send {
     /// have been taken since, with momentum, it comes from there: that pass waits for memory, an update calculates.
     fn first_moment_sums(&mut self, _sums: &mut [StateSums]) {}
 
+    /// The first tensor whose parameter was not its master's copy any more when an update wrote the next copy over it, as far
+    /// as a sample of the elements tells. Each is told once.
+    fn take_overwritten(&mut self) -> Option<usize>;
+
     /// Moments back to 0.
     fn reset_moments(&mut self);
 

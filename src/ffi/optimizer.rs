@@ -442,8 +442,8 @@ pub unsafe extern "C" fn maw_set_stream(
     unsafe { call("maw_set_stream", optimizer, error, |optimizer| optimizer.set_stream(stream)) }
 }
 
-/// Sets the callback that receives this handle's messages: skipped steps, abandoned meta-updates, options that are
-/// probably unintended.
+/// Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
+/// abandoned meta-updates, options that are probably unintended.
 ///
 /// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 /// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

@@ -41,6 +41,7 @@ impl Optimizer {
                 p.sync()?; // replays of a captured step may have gone on from the file
             }
             let driven = p.run.step(p.registration, params, grads, options, waits)?;
+            p.log_overwritten();
             if driven.is_some_and(|report| report.skipped.is_some()) {
                 p.log.skipped(1, &p.run.state.skips, &p.registration.tensors);
             }
