@@ -64,7 +64,7 @@ pub unsafe extern "C" fn maw_meta_begin(
 /// If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
 /// attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
-/// nothing is written; `MAW_INVALID_STATE` if none is open.
+/// nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

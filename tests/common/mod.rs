@@ -14,6 +14,7 @@ pub mod report;
 pub mod rounding;
 pub mod saved;
 pub mod sequence;
+pub mod statuses;
 pub mod tensor;
 pub mod tolerance;
 pub mod toy;
