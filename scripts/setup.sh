@@ -57,14 +57,19 @@ if $testing; then
         packages="$packages python3 python3-venv"
     fi
 fi
-# Of these, tests say what they did not do without them.
+# Of these, tests and sections say what is not checked without them.
 optional=
-if $testing && [ "$(uname -sm)" = "Linux x86_64" ]; then
-    for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-g++:g++-aarch64-linux-gnu \
-        qemu-aarch64:qemu-user; do
-        has "${tool%:*}" || optional="$optional ${tool#*:}"
-    done
-    [ -z "$optional" ] || [ "$optional" = " qemu-user" ] || optional="$optional libc6-dev-arm64-cross"
+if $testing && [ "$(uname -s)" = Linux ]; then
+    # Compares the C ABI with the last release's.
+    has abidiff || optional="$optional abigail-tools"
+    # The library for aarch64, compiled and run.
+    if [ "$(uname -m)" = x86_64 ]; then
+        for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-g++:g++-aarch64-linux-gnu \
+            qemu-aarch64:qemu-user; do
+            has "${tool%:*}" || optional="$optional ${tool#*:}"
+        done
+        has aarch64-linux-gnu-gcc || optional="$optional libc6-dev-arm64-cross"
+    fi
 fi
 if [ -n "$optional" ]; then
     if has apt-get && [ "$(id -u)" -eq 0 ]; then
@@ -72,9 +77,9 @@ if [ -n "$optional" ]; then
         apt-get update
         # shellcheck disable=SC2086  # a list of words
         DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $optional \
-            || echo "setup: not installed; the library for aarch64 is not tested:$optional" >&2
+            || echo "setup: not installed, and what needs it is not checked:$optional" >&2
     else
-        echo "setup: missing; the library for aarch64 is not tested (names as in Debian):$optional" >&2
+        echo "setup: missing, and what needs it is not checked (names as in Debian):$optional" >&2
     fi
 fi
 [ -n "$packages" ] || exit 0

@@ -15,6 +15,11 @@ section "format" cargo fmt --check
 section "lints, with everything that tests use" cargo clippy --all-targets --locked -- -D warnings
 section "lints, as released" cargo clippy --locked -- -D warnings
 section "tests" cargo test --locked
+if command -v abidiff >/dev/null 2>&1; then
+    section "C ABI, that of the last release or more" cargo test --locked --test abi -- --ignored
+else
+    section "C ABI against the last release, NOT checked: abidiff is missing (Debian: abigail-tools)" true
+fi
 if [ "$(uname -s)" = Linux ]; then
     section "CUDA, on the emulator" scripts/test-cuda.sh
 fi

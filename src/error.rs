@@ -262,6 +262,15 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
+    /// Remainders from a file and the host's parameters are not halves of the same masters.
+    #[error(
+        "tensor '{name}' is not the parameter that the loaded checkpoint has the remainder of: load the model's weights of \
+         that checkpoint, or tell the step that parameters changed, which makes the masters from the new values"
+    )]
+    OtherHalves {
+        /// The tensor.
+        name: String,
+    },
     /// A file operation failed.
     #[error("{operation}: {reason}")]
     Io {
@@ -368,7 +377,7 @@ impl Error {
             Self::Unsupported { .. } | Self::UnknownFields { .. } | Self::NoCuda { .. } => Status::Unsupported,
             Self::NotFound { .. } => Status::NotFound,
             Self::NotFinite { .. } => Status::NotFinite,
-            Self::ParamsChanged { .. } => Status::ParamsChanged,
+            Self::ParamsChanged { .. } | Self::OtherHalves { .. } => Status::ParamsChanged,
             Self::Io { .. } => Status::Io,
             Self::Corrupt { .. } => Status::Corrupt,
             Self::Mismatch { .. } => Status::Mismatch,

@@ -113,12 +113,13 @@ impl Model {
         let grads: Vec<Tensor> = (0..tensors).map(&mut values).collect();
         let mut optimizer = ptr::null_mut();
         // SAFETY: all pointers are valid during the call.
-        checked(|error| unsafe { maw_optimizer_create(options, &raw mut optimizer, error) }).expect("good options");
+        checked("maw_optimizer_create", |error| unsafe { maw_optimizer_create(options, &raw mut optimizer, error) })
+            .expect("good options");
         let (first, second) = params.split_at(tensors / 2);
         register(optimizer, 0, first);
         register(optimizer, first.len(), second);
         // SAFETY: the handle is live.
-        checked(|error| unsafe { maw_prepare(optimizer, error) }).expect("all is registered");
+        checked("maw_prepare", |error| unsafe { maw_prepare(optimizer, error) }).expect("all is registered");
         let param_pointers = params.iter_mut().map(Tensor::pointer_mut).collect();
         let grad_pointers = grads.iter().map(Tensor::pointer).collect();
         let (options, report) = (step_options(), step_report());
@@ -172,7 +173,7 @@ fn register(optimizer: *mut maw_optimizer, first: usize, tensors: &[Tensor]) {
     let described: Vec<maw_tensor> = tensors.iter().enumerate().map(describe).collect();
     let group = maw_param_group { lr: 1e-3, ..param_group() };
     // SAFETY: `count` descriptions; what they point to outlives the call.
-    checked(|error| unsafe {
+    checked("maw_add_param_group", |error| unsafe {
         maw_add_param_group(optimizer, &group, described.as_ptr(), described.len(), ptr::null_mut(), error)
     })
     .expect("good tensors");

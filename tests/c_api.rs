@@ -5,6 +5,8 @@
 mod compile;
 #[path = "common/emulator.rs"]
 mod emulator;
+#[path = "common/statuses.rs"]
+mod statuses;
 
 use compile::{FAULT_INJECTION, compiler, header, header_functions, library, root, run, scratch};
 use metaadamw::error::Status;
@@ -155,6 +157,47 @@ fn pointers_of(function: &str) -> Vec<(String, bool)> {
 fn every_function_refuses_misuse_and_changes_nothing() {
     let printed = passes("misuse", &MISUSE, Build::Plain);
     assert!(printed.contains(" rows, 0 failures") && !printed.contains(" 0 rows"), "{printed}");
+    statuses_are_listed(&printed);
+}
+
+/// Compares the statuses that misuse.c saw with the header's comments.
+fn statuses_are_listed(printed: &str) {
+    let seen = |line: &str| {
+        let (function, status) = line.strip_prefix("saw ")?.split_once(' ')?;
+        Some((function.to_owned(), status.parse::<maw_status>().expect("a number")))
+    };
+    let seen: Vec<_> = printed.lines().filter_map(seen).collect();
+    assert!(seen.len() > 200, "misuse.c saw many statuses: {seen:?}");
+    let missing: Vec<_> = seen.iter().filter_map(|(function, status)| statuses::missing(function, *status)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn a_status_that_the_header_does_not_list_for_a_function_is_reported() {
+    let says = |function, status| statuses::missing(function, status).expect("it is not listed");
+    assert!(says("maw_get_lr", MAW_IO).starts_with("maw_get_lr returned MAW_IO (-10)"));
+    assert!(says("maw_version", MAW_OK).starts_with("maw_version returned MAW_OK"));
+    says("maw_new_function", MAW_OK);
+    says("maw_set_lr", -99);
+    // Its own, those of the comment that it refers to, those of preparation, and those of every call on an optimizer.
+    let listed = [
+        ("maw_get_lr", MAW_NOT_FOUND),
+        ("maw_set_weight_decay", MAW_NOT_FOUND),
+        ("maw_save_bytes", MAW_UNSUPPORTED),
+        ("maw_get_lr", MAW_BUSY),
+    ];
+    for (function, status) in listed {
+        assert_eq!(statuses::missing(function, status), None);
+    }
+    assert!(says("maw_device_buffer_upload", MAW_BUSY).contains("maw_device_buffer_upload"), "it takes no optimizer");
+}
+
+#[test]
+fn every_function_that_returns_a_status_lists_some() {
+    let returns_status = |function: &&str| header().contains(&format!("maw_status {function}("));
+    // The status of an error object is whatever the failed call returned.
+    let silent: Vec<_> = statuses::without_statuses().into_iter().filter(returns_status).collect();
+    assert_eq!(silent, [""; 0]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod common;
 use common::cuda::{HostMemory, OnDevice, alone, count};
 use common::device::Buffer;
 use common::handle::{Handle, Spec, param_group, step_options};
+use common::model::Model;
 use common::saved::State;
 use common::tensor::Tensor;
 use common::toy::{Random, Toy, small_options, snapshot};
@@ -102,5 +103,26 @@ mod emulator_only {
         let set = uploads(&mut || handle.set_masters(0, &values, &mut param[0]).expect("they are set"));
         assert!(set < 20, "{set} copies for masters");
         assert_eq!(handle.masters(0, &param[0]).expect("they are there"), values);
+    }
+}
+
+/// Sums on the device are made in another order than on the CPU.
+#[test]
+fn remainders_move_with_the_parameters_of_their_step_alone() {
+    let _alone = alone();
+    let on = |device| {
+        let model = Model { most: 300, ..Model::new(MAW_BFLOAT16, MAW_BFLOAT16, MAW_PRECISION_REMAINDER) };
+        Model { options: maw_options { device, ..model.options }, ..model }
+    };
+    for [from, to] in [[MAW_CUDA, MAW_CPU], [MAW_CPU, MAW_CUDA]].map(|devices| devices.map(on)) {
+        let (mut handle, mut params) = (from.handle(), from.start());
+        from.train(&mut handle, &mut params, 0..3);
+        let file = handle.save_bytes(0).expect("saved");
+        let mut handle = to.handle();
+        handle.load_bytes(&file, 0).expect("it fits");
+        let failure = handle.step(&mut to.start(), &to.gradients(3)).expect_err("other parameters");
+        assert_eq!(failure.status, MAW_PARAMS_CHANGED, "{failure:?}");
+        assert!(handle.save_bytes(0).expect("saved") == file, "nothing is changed");
+        to.train(&mut handle, &mut params, 3..5);
     }
 }

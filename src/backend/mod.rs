@@ -20,7 +20,7 @@ use std::ffi::c_void;
 
 pub use self::device_step::DeviceStep;
 pub use self::meta_types::{Alignment, Cotangent, Direction, GradientSlot, PerturbedPoint, Projection, TrialStep};
-pub use self::run_state::RunState;
+pub use self::run_state::{MasterSum, RunState};
 use crate::error::Result;
 use crate::model::coefficients::Coefficients;
 use crate::model::groups::Tensor;
@@ -95,6 +95,10 @@ pub trait StepPasses: Send {
     /// Σ m² of the tensors of which [`StepPasses::update`] left it as it was, as m is now. Of those whose gradient's sums
     /// have been taken since, with momentum, it comes from there: that pass waits for memory, an update calculates.
     fn first_moment_sums(&mut self, _sums: &mut [StateSums]) {}
+
+    /// The first tensor whose parameter was not its master's copy any more when an update wrote the next copy over it, as far
+    /// as a sample of the elements tells. Each is told once.
+    fn take_overwritten(&mut self) -> Option<usize>;
 
     /// Moments back to 0.
     fn reset_moments(&mut self);
@@ -211,6 +215,10 @@ pub trait Backend: StepPasses + MetaPasses {
     fn health(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Which additions make the sums of a tensor's state. Sums of the same number have the same bits wherever they are made;
+    /// it stands in checkpoints, so sums that are made in another way get another number.
+    fn sum_order(&self, tensor: usize) -> u32;
 
     /// The stream that the host enqueues on.
     ///

@@ -7,6 +7,30 @@ use crate::model::report::Skips;
 use crate::model::stats::{GradientSums, StateSums};
 use crate::modulation::Modulation;
 
+/// Σ θ² of a tensor's masters, which tells the host's parameters that remainders belong to from others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MasterSum {
+    /// The sum.
+    pub square: f64,
+    /// Which additions made it: sums of the same number have the same bits ([`super::Backend::sum_order`]).
+    pub order: u32,
+}
+
+impl MasterSum {
+    /// Float32 sums of 32 squares each have relative errors of up to 33·2^-24; all others are smaller.
+    const APART: f64 = 1.0 / (1 << 18) as f64;
+
+    /// Whether both can be sums of the same masters.
+    #[must_use]
+    pub fn agrees(self, other: Self) -> bool {
+        let (a, b) = (self.square, other.square);
+        if self.order == other.order || !(a.is_finite() && b.is_finite()) {
+            return a == b || (a.is_nan() && b.is_nan());
+        }
+        (a - b).abs() <= Self::APART * a.max(b)
+    }
+}
+
 /// Counts, sums, the attention module. Vectors have one element a tensor, in registration order.
 #[derive(Debug)]
 pub struct RunState {
@@ -24,6 +48,10 @@ pub struct RunState {
     pub state_sums: Vec<StateSums>,
     /// Whether `state_sums` are those of what parameters and moments are now.
     pub sums_current: bool,
+    /// Σ θ² of the tensors' masters where `state_sums` are not current: from a file, or as they were before a setter.
+    pub master_sums: Vec<Option<MasterSum>>,
+    /// `master_sums` are from a file, and no step has compared them with the host's parameters yet.
+    pub compares_masters: bool,
     /// `reference`: the effective gradient of the last applied step against the moments that it left.
     pub last_gradients: Vec<Option<GradientSums>>,
     /// None with modulation off.
@@ -43,6 +71,8 @@ impl RunState {
             rounding_keys,
             state_sums: vec![StateSums::default(); n],
             sums_current: false,
+            master_sums: vec![None; n],
+            compares_masters: false,
             last_gradients: vec![None; n],
             modulation,
         }

@@ -14,11 +14,12 @@ use super::settings::{self, OnConflict};
 use super::small_tensors::SmallTensors;
 use super::{
     Contents, FACTORS, FEATURES, Saved, Source, attention_entries, file_dtype, last_gradient_entry, option_entries,
-    state_part,
+    remainder_sum_entry, state_part,
 };
-use crate::backend::Part;
+use crate::backend::{MasterSum, Part};
 use crate::error::{Error, Remedy, Result};
 use crate::meta::Meta;
+use crate::model::dtype::Precision;
 use crate::model::groups::Groups;
 use crate::model::groups::Tensor;
 use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
@@ -181,6 +182,7 @@ impl Target<'_> {
         if written.is_err() {
             // The file was whole a moment ago and is not now. A half-loaded run must not go on.
             run.state.master_initialized.fill(false);
+            run.state.master_sums.fill(None);
             if let Some(modulation) = &mut run.state.modulation {
                 modulation.reset_attention(&registration.options);
             }
@@ -193,6 +195,8 @@ impl Target<'_> {
         let state = &mut run.state;
         state.tensor_steps = loaded.tensor_steps;
         state.last_gradients = loaded.last_gradients;
+        state.compares_masters = loaded.master_sums.iter().any(Option::is_some);
+        state.master_sums = loaded.master_sums;
         if let Some(modulation) = &mut state.modulation {
             modulation.attention.values_mut().copy_from_slice(&loaded.phi);
             modulation.restore(loaded.last);
@@ -227,6 +231,8 @@ impl Saved<'_> {
                     .extend(self.registration.tensors.iter().map(|tensor| optional(last_gradient_entry(tensor), &[3])));
             }
         }
+        let remainders = self.registration.tensors.iter().filter(|tensor| tensor.precision == Precision::Remainder);
+        expected.extend(remainders.map(|tensor| optional(remainder_sum_entry(tensor), &[2])));
         // Masters that had not begun are not there.
         expected.extend(self.state_entries(&vec![true; self.registration.tensors.len()]).into_iter().map(|entry| {
             let required = !matches!(entry.source, super::From::State(Part::Master, _));
@@ -355,12 +361,21 @@ impl Saved<'_> {
         let last_gradient =
             |t: &Tensor| small.optional(&last_gradient_entry(t))?.map(|values| sums(t, values)).transpose();
         let last_gradients = self.registration.tensors.iter().map(last_gradient).collect::<Result<Vec<_>>>()?;
+        let master_sum = |t: &Tensor| match small.optional(&remainder_sum_entry(t))?.as_deref() {
+            Some([square, order]) if (0.0..=u32::MAX.into()).contains(order) && order.fract() == 0.0 => {
+                Ok(Some(MasterSum { square: *square, order: *order as u32 }))
+            }
+            None => Ok(None),
+            _ => Err(Error::Corrupt { what: format!("'{}' is no sum", remainder_sum_entry(t)) }),
+        };
+        let master_sums = self.registration.tensors.iter().map(master_sum).collect::<Result<Vec<_>>>()?;
         Ok(Loaded {
             options,
             param_groups,
             counters: description.counters,
             tensor_steps,
             last_gradients,
+            master_sums,
             phi: small.phi(self.run.state.modulation.as_ref(), rows)?,
             taken: Vec::new(),
             last: small.last(self.run.state.modulation.as_ref(), self.run.groups.groups.len(), rows)?,
@@ -375,6 +390,7 @@ struct Loaded {
     counters: Counters,
     tensor_steps: Vec<u64>,
     last_gradients: Vec<Option<GradientSums>>,
+    master_sums: Vec<Option<MasterSum>>,
     phi: Vec<f64>,
     last: Option<(Vec<f64>, Factors)>,
     /// Differences in which the file's values hold from now on.

@@ -33,7 +33,7 @@ pub use self::container::Source;
 use self::description::{Description, TensorRecord};
 use self::header::Dimensions;
 pub use self::settings::{OnConflict, to_json as options_to_json};
-use crate::backend::Part;
+use crate::backend::{MasterSum, Part};
 use crate::model::dtype::{DType, Precision};
 
 use crate::error::Result;
@@ -112,8 +112,8 @@ pub(crate) fn save_bytes(registration: &Registration, run: &Run, meta: &Meta, co
 /// # Errors
 /// [`crate::Error::Unsupported`].
 pub(crate) fn check_header(registration: &Registration, run: &Run, meta: &Meta) -> Result<()> {
-    // At most five entries a tensor and a record, in which a quotation mark of a name takes four bytes.
-    let bytes = |tensor: &Tensor| 14 * tensor.name().len() + 4 * Name::MAX + 128 * tensor.spec.shape.len() + 2000;
+    // At most six entries a tensor and a record, in which a quotation mark of a name takes four bytes.
+    let bytes = |tensor: &Tensor| 16 * tensor.name().len() + 4 * Name::MAX + 128 * tensor.spec.shape.len() + 2000;
     if registration.tensors.iter().map(bytes).sum::<usize>() as u64 <= container::MAX_HEADER {
         return Ok(());
     }
@@ -131,6 +131,8 @@ pub(crate) fn check_header(registration: &Registration, run: &Run, meta: &Meta) 
     entries.extend(saved.run_entries());
     entries.extend(registration.tensors.iter().map(|tensor| floats(last_gradient_entry(tensor), &[3], &[0.0; 3])));
     entries.extend(saved.state_entries(&vec![true; registration.tensors.len()]));
+    let sum = MasterSum { square: 0.0, order: 0 };
+    entries.extend(registration.tensors.iter().filter_map(|tensor| remainder_sum(tensor, true, Some(sum))));
     let groups = run.groups.groups.len();
     let features = run.state.modulation.as_ref().map_or(0, Modulation::feature_dim);
     entries.push(floats(FEATURES.to_owned(), &[groups, features], &vec![0.0; groups * features]));
@@ -161,6 +163,7 @@ impl Saved<'_> {
             entries.extend(option_entries(&option_floats));
             entries.extend(self.run_entries());
             entries.extend(self.last_entries());
+            entries.extend(self.remainder_sums());
             entries.extend(self.state_entries(&self.run.state.master_initialized));
         }
         let text = serde_json::to_string(&description).expect("strings and numbers");
@@ -228,6 +231,14 @@ impl Saved<'_> {
         entries
     }
 
+    /// What tells the parameters whose other halves are in the file from others.
+    fn remainder_sums(&self) -> Vec<Entry<From>> {
+        let of = |(i, tensor): (usize, &Tensor)| {
+            remainder_sum(tensor, self.run.state.master_initialized[i], self.run.master_sum(i))
+        };
+        self.registration.tensors.iter().enumerate().filter_map(of).collect()
+    }
+
     /// Moments, and masters of the `initialized` tensors; wide elements first, so that every tensor of the file is aligned.
     fn state_entries(&self, initialized: &[bool]) -> Vec<Entry<From>> {
         let entries = |(i, tensor): (usize, &Tensor)| {
@@ -277,6 +288,16 @@ const FACTORS: &str = "last.factors";
 
 fn last_gradient_entry(tensor: &Tensor) -> String {
     format!("last_gradient.{}", tensor.name())
+}
+
+fn remainder_sum_entry(tensor: &Tensor) -> String {
+    format!("remainder_sum.{}", tensor.name())
+}
+
+/// The entry of a tensor with remainders, if there are any and their sum is known.
+fn remainder_sum(tensor: &Tensor, initialized: bool, sum: Option<MasterSum>) -> Option<Entry<From>> {
+    let MasterSum { square, order } = sum.filter(|_| initialized && tensor.precision == Precision::Remainder)?;
+    Some(floats(remainder_sum_entry(tensor), &[2], &[square, f64::from(order)]))
 }
 
 /// Its shape; `[0]` if it has no elements, as its lengths may then be larger than a reader can multiply.

@@ -67,7 +67,7 @@ pub unsafe extern "C" fn maw_save_file(
 /// As `maw_save_file`, to memory.
 ///
 /// `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open; `MAW_OUT_OF_MEMORY`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -103,7 +103,9 @@ pub unsafe extern "C" fn maw_save_bytes(
 /// - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
 ///   feature columns, heads, the shapes of its tensors; with embeddings the groups.
 ///
-/// `device`, `device_index`, `threads` and `verify_params` are not saved. The file must not change during the call. The
+/// Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
+/// compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
+/// are not saved. The file must not change during the call. The
 /// whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
 /// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag

@@ -8,7 +8,8 @@ use crate::optimizer::Counters;
 
 /// The optimizer's own counts, of steps, meta-updates and skipped steps.
 ///
-/// `counters`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_CUDA_ERROR`. Before preparation all are 0.
+/// `counters`: out. Before preparation all are 0.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while the stream is being captured; `MAW_CUDA_ERROR`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -41,7 +42,7 @@ pub unsafe extern "C" fn maw_counters_get(
 }
 
 /// Sets the optimizer's own counts, after the state of its tensors was set (`maw_tensor_state_set`): a run that moves here
-/// then goes on as it would have there. Prepares an optimizer that is not. What the last meta-update was is forgotten.
+/// then goes on as it would have there. Prepares the optimizer if needed. What the last meta-update was is forgotten.
 ///
 /// `counters`: every field is taken.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the count; `MAW_INVALID_STATE` while a meta-update is open, without tensors or

@@ -42,8 +42,8 @@ unsafe fn live<'a>(buffer: *const maw_device_buffer) -> Result<&'a Buffer> {
 ///
 /// `device_index`: index of the CUDA device. `bytes`: size of the buffer; may be 0. `buffer`: out, freed with
 /// `maw_device_buffer_free`; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device;
-/// `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device; `MAW_INVALID_STATE` while a
+/// stream that the default stream waits for is being captured; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

@@ -75,6 +75,12 @@ fn message(call: &str, error: &Error) -> String {
         Error::ParamsChanged { name } => {
             format!("tensor '{name}' changed since the last step without MAW_STEP_PARAMS_CHANGED (verify_params is on)")
         }
+        Error::OtherHalves { name } => {
+            format!(
+                "tensor '{name}' is not the parameter that the loaded checkpoint has the remainder of: load the model's weights \
+                 of that checkpoint, or make a step with MAW_STEP_PARAMS_CHANGED, which makes the masters from the new values"
+            )
+        }
         Error::CapturingBeside => format!("{error} (an optimizer's until maw_set_stream)"),
         Error::CapturedOtherwise => format!("{error} (MAW_LOAD_OWN_WINS)"),
         _ => error.to_string(),

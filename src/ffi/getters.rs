@@ -74,7 +74,7 @@ pub unsafe extern "C" fn maw_get_priorities(
 /// The number of applied steps; skipped steps do not count.
 ///
 /// `steps`: out.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while the stream is being captured.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

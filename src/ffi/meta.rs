@@ -32,8 +32,8 @@ pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
 /// uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
 /// reclaimed).
 /// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
-/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
-/// `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
+/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
+/// for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn maw_meta_begin(
 /// If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
 /// attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
-/// nothing is written; `MAW_INVALID_STATE` if none is open.
+/// nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

@@ -181,7 +181,8 @@ pub unsafe extern "C" fn maw_add_param_group(
 /// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 /// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
-/// `feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
+/// `feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
+/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -206,7 +207,9 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 /// `MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
 /// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
-/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed, but gradients that
+/// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`, and in the first step after a load if a
+/// parameter is not the one that the file has the remainder of (`MAW_PRECISION_REMAINDER`), unless `options` say that it
+/// changed; `MAW_UNSUPPORTED` for a field of a newer header. On failure nothing is changed, but gradients that
 /// were announced are discarded.
 ///
 /// # Safety
@@ -426,8 +429,8 @@ pub unsafe extern "C" fn maw_reset(optimizer: *mut maw_optimizer, what: u32, err
 /// default) is the legacy default stream. On the CPU it must be NULL. The call waits for this handle's work on the
 /// previous stream. Setters, getters and `MAW_FETCH_WAIT` are ordered after the work on this stream only: replay graphs
 /// with steps of this handle on it, or order the streams by events.
-/// `MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` while this handle has work in a capture of the
-/// previous stream; `MAW_CUDA_ERROR` if it is not a stream.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` while this handle has
+/// work in a capture of the previous stream; `MAW_CUDA_ERROR` if it is not a stream.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -441,12 +444,12 @@ pub unsafe extern "C" fn maw_set_stream(
     unsafe { call("maw_set_stream", optimizer, error, |optimizer| optimizer.set_stream(stream)) }
 }
 
-/// Sets the callback that receives this handle's messages: skipped steps, abandoned meta-updates, options that are
-/// probably unintended.
+/// Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
+/// abandoned meta-updates, options that are probably unintended.
 ///
 /// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 /// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.
-/// `MAW_OK`; `MAW_INVALID_STATE` while a meta-update is open.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

@@ -26,7 +26,8 @@ pub const MAW_OUT_OF_MEMORY: i32 = -6;
 pub const MAW_PANIC: i32 = -7;
 /// No tensor or group has that name or index.
 pub const MAW_NOT_FOUND: i32 = -8;
-/// Under `verify_params`: parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`.
+/// Parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`: under `verify_params`, or after a load if they
+/// are not those that the file has the remainders of.
 pub const MAW_PARAMS_CHANGED: i32 = -9;
 /// A file operation failed; the message names it and the system's reason.
 pub const MAW_IO: i32 = -10;

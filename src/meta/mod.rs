@@ -45,6 +45,7 @@ impl Meta {
         }
         let params = run.check(registration, params, None)?.params;
         run.announced.fill(false);
+        run.check_remainders(registration, params, false)?;
         run.mark_uninitialized(false);
         let verify = registration.options.verify_params;
         run.refresh_sums(registration, params, !verify, verify)?;

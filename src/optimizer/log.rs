@@ -50,6 +50,17 @@ impl Logger {
         });
     }
 
+    /// Tells of a change of the host's parameters that a step undid.
+    pub fn overwritten(&mut self, tensor: &Tensor) {
+        self.warn(|| {
+            format!(
+                "the parameters changed since the last step, and the step was not told: it updated the masters, which did \
+                 not change, and has overwritten the new values; the first such tensor is '{}'",
+                tensor.name()
+            )
+        });
+    }
+
     /// Tells of a meta-update that was abandoned.
     pub fn abandoned(&mut self, outcome: Outcome) {
         self.warn(|| format!("meta-update abandoned: {outcome:?}"));

@@ -84,10 +84,18 @@ impl Prepared<'_> {
             return Ok(()); // no step can have been made
         }
         let skipped = self.run.pull()?;
+        self.log_overwritten();
         if skipped > 0 {
             self.log.skipped(skipped, &self.run.state.skips, &self.registration.tensors);
         }
         Ok(())
+    }
+
+    /// Tells of parameters that the host changed and a step overwrote.
+    pub fn log_overwritten(&mut self) {
+        if let Some(tensor) = self.run.backend.take_overwritten() {
+            self.log.overwritten(&self.registration.tensors[tensor]);
+        }
     }
 
     /// Sends what the host changed to a device.

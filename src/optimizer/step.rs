@@ -34,10 +34,14 @@ impl Optimizer {
         options: &StepOptions,
         waits: bool,
     ) -> Result<Option<StepReport>> {
-        self.with_prepared(|p| {
+        self.with_prepared(|mut p| {
             positive("step_options.grad_scale", options.grad_scale)?;
             p.meta.refuse_while_open()?;
+            if p.run.state.compares_masters {
+                p.sync()?; // replays of a captured step may have gone on from the file
+            }
             let driven = p.run.step(p.registration, params, grads, options, waits)?;
+            p.log_overwritten();
             if driven.is_some_and(|report| report.skipped.is_some()) {
                 p.log.skipped(1, &p.run.state.skips, &p.registration.tensors);
             }

@@ -102,7 +102,8 @@ impl Optimizer {
             p.sync()?;
             p.run.backend.write_masters(tensor, values, model_param);
             p.run.state.master_initialized[tensor] = true;
-            p.run.state.sums_current = false;
+            p.run.forget_sums();
+            p.run.state.master_sums[tensor] = None;
             p.push()
         })
     }
@@ -157,10 +158,10 @@ impl Optimizer {
                     p.run.backend.write(part, tensor, 0, bytes);
                 }
             }
+            p.run.forget_sums();
             let state = &mut p.run.state;
             state.tensor_steps[tensor] = step;
             state.steps = state.steps.max(step);
-            state.sums_current = false;
             p.push()
         })
     }

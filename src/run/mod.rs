@@ -10,9 +10,10 @@ use std::sync::Arc;
 pub(crate) use self::device_sync::Stream;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Backend, RunState};
+use crate::backend::{Backend, MasterSum, RunState};
 use crate::error::{Error, Result};
 use crate::model::coefficients::Coefficients;
+use crate::model::dtype::Precision;
 use crate::model::groups::Groups;
 use crate::model::host_buffers::{CheckedBuffers, CheckedParams, Checker, Grads, Params};
 use crate::model::registration::Registration;
@@ -132,6 +133,50 @@ impl Run {
         Ok(())
     }
 
+    /// Forgets the sums of a state that the host is about to change, but for those that tell which parameters its remainders
+    /// belong to.
+    pub fn forget_sums(&mut self) {
+        let sums: Vec<_> = (0..self.uninitialized.len()).map(|i| self.master_sum(i)).collect();
+        self.state.master_sums = sums;
+        self.state.sums_current = false;
+    }
+
+    /// Σ θ² of a tensor's masters, as far as it is known.
+    pub fn master_sum(&self, tensor: usize) -> Option<MasterSum> {
+        let state = &self.state;
+        let carried = || MasterSum { square: state.state_sums[tensor].param, order: self.backend.sum_order(tensor) };
+        if state.sums_current { Some(carried()) } else { state.master_sums[tensor] }
+    }
+
+    /// After a load: the host's parameters must be those that the file's remainders belong to, unless the masters are made
+    /// anew. Neither half tells.
+    ///
+    /// # Errors
+    /// [`Error::OtherHalves`]; a capture under way; the device's.
+    pub fn check_remainders(
+        &mut self,
+        registration: &Registration,
+        params: CheckedParams,
+        changed: bool,
+    ) -> Result<()> {
+        if !self.state.compares_masters || changed {
+            return Ok(());
+        }
+        self.backend.ready("the first step or meta-update after remainders were loaded")?;
+        self.mark_uninitialized(false);
+        self.backend.state_sums(params, &self.uninitialized, &mut self.fresh_sums);
+        self.backend.health()?;
+        for (i, tensor) in registration.tensors.iter().enumerate() {
+            let found = MasterSum { square: self.fresh_sums[i].param, order: self.backend.sum_order(i) };
+            let has_remainder = tensor.precision == Precision::Remainder && self.state.master_initialized[i];
+            if has_remainder && self.state.master_sums[i].is_some_and(|expected| !expected.agrees(found)) {
+                return Err(Error::OtherHalves { name: tensor.name().to_owned() });
+            }
+        }
+        self.state.compares_masters = false;
+        Ok(())
+    }
+
     /// First tensor whose parameter or moment is not finite.
     pub fn broken_state(&self) -> Option<(Skip, usize)> {
         let find = |bad: fn(&StateSums) -> bool| self.state.state_sums.iter().position(bad);
@@ -143,10 +188,11 @@ impl Run {
     /// Back to the start: moments and step counts.
     pub fn reset_moments(&mut self) {
         self.backend.reset_moments();
+        self.forget_sums();
         let state = &mut self.state;
         state.tensor_steps.fill(0);
         state.last_gradients.fill(None);
-        (state.steps, state.skips, state.sums_current) = (0, Default::default(), false);
+        (state.steps, state.skips) = (0, Default::default());
         if let Some(modulation) = &mut state.modulation {
             modulation.forget();
         }

@@ -46,11 +46,13 @@ impl Run {
         let (params, grads) = (buffers.params, buffers.grads.expect("some were passed"));
         self.check_announced(tensors, grads)?;
         self.backend.check_memory(tensors, params, Some(grads))?;
+        self.check_remainders(registration, params, options.params_changed)?;
         if let Some(device) = self.backend.device() {
             let started = Instant::now();
             device.launch(params, grads, options, waits)?;
             self.times.update += started.elapsed();
             self.enqueued += 1;
+            self.state.compares_masters = false;
             self.announced.fill(false);
             return Ok(None);
         }
@@ -175,11 +177,13 @@ impl Run {
         self.times.update += started.elapsed();
         self.count_step();
         self.state.sums_current = false;
+        self.state.master_sums.fill(None);
         self.report(&gradient, None, None)
     }
 
     fn count_step(&mut self) {
         self.state.steps += 1;
+        self.state.compares_masters = false;
         self.announced.fill(false);
         for (step, coefficients) in self.state.tensor_steps.iter_mut().zip(&self.coefficients) {
             *step += u64::from(coefficients.is_some());

@@ -8,8 +8,9 @@ static size_t rows, failures;
 static struct wanted {
     const char *function, *theme;
     size_t rows;
+    uint32_t seen; /* of the theme "a row": bit -s for each status s that the function returned */
 } wanted[] = {
-#define WANTED(function, theme) {function, theme, 0},
+#define WANTED(function, theme) {function, theme, 0, 0},
 #include "functions.inc"
 };
 enum { WANTED_COUNT = sizeof wanted / sizeof *wanted };
@@ -32,17 +33,28 @@ static size_t called(const char *text) {
     return strncmp(text, "maw_", 4) == 0 && text[length] == '(' ? length : 0;
 }
 
-void covers(const char *call, const char *theme) {
+static struct wanted *found(const char *call, const char *theme) {
     const char *name = call;
     while (*name != '\0' && called(name) == 0)
         name++;
     for (size_t i = 0; i < WANTED_COUNT; i++)
         if (strlen(wanted[i].function) == called(name) && strncmp(wanted[i].function, name, called(name)) == 0 &&
-            strcmp(wanted[i].theme, theme) == 0) {
-            wanted[i].rows++;
-            return;
-        }
+            strcmp(wanted[i].theme, theme) == 0)
+            return &wanted[i];
     fail("functions.inc", 0, call, "the header has no such function, or it has no %s", theme);
+    return NULL;
+}
+
+void covers(const char *call, const char *theme) {
+    struct wanted *theme_of_call = found(call, theme);
+    if (theme_of_call != NULL)
+        theme_of_call->rows++;
+}
+
+static void saw(const char *call, maw_status status) {
+    struct wanted *function = found(call, "a row");
+    if (function != NULL)
+        function->seen |= (uint32_t)1 << -status;
 }
 
 void row_begins(struct row *row, struct fixture *w, const char *call, const char *file, int line) {
@@ -55,6 +67,7 @@ void row_begins(struct row *row, struct fixture *w, const char *call, const char
 }
 
 void row_refused(const struct row *row, maw_status status, maw_status expected, maw_error **object, const char *says) {
+    saw(row->call, status);
     if (status != expected)
         fail(row->file, row->line, row->call, "%s instead of %s", maw_status_name(status), maw_status_name(expected));
     if (object == NULL) {
@@ -74,6 +87,7 @@ void row_refused(const struct row *row, maw_status status, maw_status expected, 
 
 void row_accepted(const struct row *row, struct fixture *w, maw_status status, maw_error **object) {
     w->accepted = 1;
+    saw(row->call, status);
     if (*object == NO_OBJECT) {
         fail(row->file, row->line, row->call, "*error was not set");
     } else if (status != MAW_OK || *object != NULL) {
@@ -101,6 +115,10 @@ int main(void) {
     for (size_t i = 0; i < WANTED_COUNT; i++)
         if (wanted[i].rows == 0)
             fail("functions.inc", 0, wanted[i].function, "there is no row for %s", wanted[i].theme);
+    for (size_t i = 0; i < WANTED_COUNT; i++) /* c_api.rs compares them with the header */
+        for (int status = 0; status < 32; status++)
+            if (wanted[i].seen >> status & 1)
+                printf("saw %s %d\n", wanted[i].function, -status);
     printf("misuse: %zu rows, %zu failures\n", rows, failures);
     return rows > 0 && failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -57,7 +57,7 @@ impl Handle {
 
     pub fn begin(&mut self, params: &mut [Tensor]) -> Outcome<maw_meta_request> {
         let (params, mut request) = (self.copies.params(params)?, meta_request());
-        checked(|error| {
+        checked("maw_meta_begin", |error| {
             // SAFETY: one pointer per tensor, with as many elements as registered; valid during the call.
             unsafe { maw_meta_begin(self.raw(), params.as_ptr(), params.len(), &raw mut request, error) }
         })?;
@@ -90,8 +90,9 @@ impl Handle {
         let grads = grads.as_ref().map_or(ptr::null(), Vec::as_ptr);
         // SAFETY: each is NULL, which the call must refuse by itself, or valid; a wrong `count` must be refused
         // before anything behind the pointers is read.
-        let next =
-            checked(|error| unsafe { maw_meta_tell(self.raw(), answer, params, grads, tell.count, request, error) });
+        let next = checked("maw_meta_tell", |error| unsafe {
+            maw_meta_tell(self.raw(), answer, params, grads, tell.count, request, error)
+        });
         self.copies.fetch(tensors.unwrap_or_default())?;
         next
     }
@@ -99,7 +100,9 @@ impl Handle {
     pub fn abort(&mut self, params: &mut [Tensor]) -> Outcome<()> {
         let pointers = self.copies.params(params)?;
         // SAFETY: one pointer per tensor, with as many elements as registered; valid during the call.
-        let aborted = checked(|error| unsafe { maw_meta_abort(self.raw(), pointers.as_ptr(), pointers.len(), error) });
+        let aborted = checked("maw_meta_abort", |error| unsafe {
+            maw_meta_abort(self.raw(), pointers.as_ptr(), pointers.len(), error)
+        });
         self.copies.fetch(params)?;
         aborted
     }
@@ -121,54 +124,61 @@ impl Handle {
     pub fn result(&self) -> Outcome<maw_meta_result> {
         let mut result = meta_result();
         // SAFETY: both pointers are valid.
-        checked(|error| unsafe { maw_meta_result_get(self.raw(), &raw mut result, error) })?;
+        checked("maw_meta_result_get", |error| unsafe { maw_meta_result_get(self.raw(), &raw mut result, error) })?;
         Ok(result)
     }
 
     pub fn meta_gradient(&self, name: &str, count: usize) -> Outcome<Vec<f64>> {
         // SAFETY: `filled` hands over a name and room for `count` numbers.
-        self.filled(name, count, |h, name, values, count, error| unsafe {
+        self.filled("maw_meta_gradient", name, count, |h, name, values, count, error| unsafe {
             maw_meta_gradient(h, name, values, count, error)
         })
     }
 
     pub fn attention(&self, name: &str, count: usize) -> Outcome<Vec<f64>> {
         // SAFETY: `filled` hands over a name and room for `count` numbers.
-        self.filled(name, count, |h, name, values, count, error| unsafe {
+        self.filled("maw_attention_get", name, count, |h, name, values, count, error| unsafe {
             maw_attention_get(h, name, values, count, error)
         })
     }
 
     fn filled(
         &self,
+        function: &str,
         name: &str,
         count: usize,
         call: impl FnOnce(*const maw_optimizer, *const c_char, *mut f64, usize, *mut *mut maw_error) -> maw_status,
     ) -> Outcome<Vec<f64>> {
         let name = CString::new(name).expect("no NUL in a test's name");
         let mut values = vec![f64::NAN; count];
-        checked(|error| call(self.raw(), name.as_ptr(), values.as_mut_ptr(), count, error))?;
+        checked(function, |error| call(self.raw(), name.as_ptr(), values.as_mut_ptr(), count, error))?;
         Ok(values)
     }
 
     pub fn set_attention(&mut self, name: &str, values: &[f64]) -> Outcome<()> {
         let name = CString::new(name).expect("no NUL in a test's name");
         // SAFETY: `values` holds `count` numbers.
-        checked(|error| unsafe { maw_attention_set(self.raw(), name.as_ptr(), values.as_ptr(), values.len(), error) })
+        checked("maw_attention_set", |error| unsafe {
+            maw_attention_set(self.raw(), name.as_ptr(), values.as_ptr(), values.len(), error)
+        })
     }
 
     /// The names of Φ's tensors with their numbers of elements.
     pub fn attention_sizes(&self) -> Outcome<Vec<(String, usize)>> {
-        let count = self.count(|h, out, error| {
+        let count = self.count("maw_attention_count", |h, out, error| {
             // SAFETY: `count` hands over valid pointers.
             unsafe { maw_attention_count(h, out, error) }
         })?;
         let one = |index| {
             let (mut name, mut rows, mut columns) = (ptr::null(), 0, 0);
             // SAFETY: the out pointers are valid.
-            checked(|error| unsafe { maw_attention_name(self.raw(), index, &raw mut name, error) })?;
+            checked("maw_attention_name", |error| unsafe {
+                maw_attention_name(self.raw(), index, &raw mut name, error)
+            })?;
             // SAFETY: the out pointers are valid.
-            checked(|error| unsafe { maw_attention_shape(self.raw(), index, &raw mut rows, &raw mut columns, error) })?;
+            checked("maw_attention_shape", |error| unsafe {
+                maw_attention_shape(self.raw(), index, &raw mut rows, &raw mut columns, error)
+            })?;
             // SAFETY: the name is valid until the handle is freed.
             Ok((unsafe { text(name) }, (rows * columns) as usize))
         };
@@ -187,42 +197,43 @@ impl Handle {
 
     fn count(
         &self,
+        function: &str,
         call: impl FnOnce(*const maw_optimizer, *mut usize, *mut *mut maw_error) -> maw_status,
     ) -> Outcome<usize> {
         let mut count = usize::MAX;
-        checked(|error| call(self.raw(), &raw mut count, error))?;
+        checked(function, |error| call(self.raw(), &raw mut count, error))?;
         Ok(count)
     }
 
     pub fn group_count(&self) -> Outcome<usize> {
         // SAFETY: `count` hands over valid pointers.
-        self.count(|h, out, error| unsafe { maw_group_count(h, out, error) })
+        self.count("maw_group_count", |h, out, error| unsafe { maw_group_count(h, out, error) })
     }
 
     pub fn param_group_count(&self) -> Outcome<usize> {
         // SAFETY: `count` hands over valid pointers.
-        self.count(|h, out, error| unsafe { maw_param_group_count(h, out, error) })
+        self.count("maw_param_group_count", |h, out, error| unsafe { maw_param_group_count(h, out, error) })
     }
 
     pub fn tensor_count(&self) -> Outcome<usize> {
         // SAFETY: `count` hands over valid pointers.
-        self.count(|h, out, error| unsafe { maw_tensor_count(h, out, error) })
+        self.count("maw_tensor_count", |h, out, error| unsafe { maw_tensor_count(h, out, error) })
     }
 
     pub fn feature_dim(&self) -> Outcome<usize> {
         // SAFETY: `count` hands over valid pointers.
-        self.count(|h, out, error| unsafe { maw_feature_dim(h, out, error) })
+        self.count("maw_feature_dim", |h, out, error| unsafe { maw_feature_dim(h, out, error) })
     }
 
     pub fn tensor_group(&self, tensor: usize) -> Outcome<usize> {
         // SAFETY: `count` hands over valid pointers.
-        self.count(|h, out, error| unsafe { maw_tensor_group(h, tensor, out, error) })
+        self.count("maw_tensor_group", |h, out, error| unsafe { maw_tensor_group(h, tensor, out, error) })
     }
 
     pub fn group_name(&self, group: usize) -> Outcome<String> {
         let mut name = ptr::null();
         // SAFETY: the out pointer is valid.
-        checked(|error| unsafe { maw_group_name(self.raw(), group, &raw mut name, error) })?;
+        checked("maw_group_name", |error| unsafe { maw_group_name(self.raw(), group, &raw mut name, error) })?;
         // SAFETY: the name is valid until the handle is freed.
         Ok(unsafe { text(name) })
     }
@@ -230,7 +241,7 @@ impl Handle {
     pub fn steps(&self) -> Outcome<u64> {
         let mut steps = u64::MAX;
         // SAFETY: the out pointer is valid.
-        checked(|error| unsafe { maw_step_count(self.raw(), &raw mut steps, error) })?;
+        checked("maw_step_count", |error| unsafe { maw_step_count(self.raw(), &raw mut steps, error) })?;
         Ok(steps)
     }
 
@@ -244,40 +255,44 @@ impl Handle {
         let messages: &'static Mutex<Vec<(i32, String)>> = Box::leak(Box::default());
         let user_data = ptr::from_ref(messages).cast_mut().cast();
         // SAFETY: the handle is valid, and the callback is made for this data.
-        checked(|error| unsafe { maw_set_log(self.raw(), Some(note), user_data, error) })?;
+        checked("maw_set_log", |error| unsafe { maw_set_log(self.raw(), Some(note), user_data, error) })?;
         Ok(messages)
     }
 
     pub fn counters(&self) -> Outcome<maw_counters> {
         let mut counters = counters();
         // SAFETY: both pointers are valid.
-        checked(|error| unsafe { maw_counters_get(self.raw(), &raw mut counters, error) })?;
+        checked("maw_counters_get", |error| unsafe { maw_counters_get(self.raw(), &raw mut counters, error) })?;
         Ok(counters)
     }
 
     pub fn set_counters(&mut self, counters: &maw_counters) -> Outcome<()> {
         // SAFETY: both pointers are valid.
-        checked(|error| unsafe { maw_counters_set(self.raw(), counters, error) })
+        checked("maw_counters_set", |error| unsafe { maw_counters_set(self.raw(), counters, error) })
     }
 
     pub fn lr(&self, group: u32) -> Outcome<f64> {
         let mut lr = f64::NAN;
         // SAFETY: the out pointer is valid.
-        checked(|error| unsafe { maw_get_lr(self.raw(), group, &raw mut lr, error) })?;
+        checked("maw_get_lr", |error| unsafe { maw_get_lr(self.raw(), group, &raw mut lr, error) })?;
         Ok(lr)
     }
 
     pub fn weight_decay(&self, group: u32) -> Outcome<f64> {
         let mut decay = f64::NAN;
         // SAFETY: the out pointer is valid.
-        checked(|error| unsafe { maw_get_weight_decay(self.raw(), group, &raw mut decay, error) })?;
+        checked("maw_get_weight_decay", |error| unsafe {
+            maw_get_weight_decay(self.raw(), group, &raw mut decay, error)
+        })?;
         Ok(decay)
     }
 
     pub fn priorities(&self) -> Outcome<[f64; 3]> {
         let mut priorities = [f64::NAN; 3];
         // SAFETY: room for three numbers, as the call wants.
-        checked(|error| unsafe { maw_get_priorities(self.raw(), priorities.as_mut_ptr(), error) })?;
+        checked("maw_get_priorities", |error| unsafe {
+            maw_get_priorities(self.raw(), priorities.as_mut_ptr(), error)
+        })?;
         Ok(priorities)
     }
 
@@ -287,7 +302,7 @@ impl Handle {
         let (a, b) = (alpha.as_mut_ptr(), beta.as_mut_ptr());
         let (l1, l2) = (lambda1.as_mut_ptr(), lambda2.as_mut_ptr());
         // SAFETY: each points to room for `groups` numbers.
-        checked(|error| unsafe { maw_factors(self.raw(), a, b, l1, l2, groups, error) })?;
+        checked("maw_factors", |error| unsafe { maw_factors(self.raw(), a, b, l1, l2, groups, error) })?;
         Ok(Factors { alpha, beta, lambda1, lambda2 })
     }
 
@@ -295,7 +310,9 @@ impl Handle {
     pub fn features(&self) -> Outcome<Vec<f64>> {
         let mut features = vec![f64::NAN; self.group_count()? * self.feature_dim()?];
         // SAFETY: room for `count` numbers.
-        checked(|error| unsafe { maw_features(self.raw(), features.as_mut_ptr(), features.len(), error) })?;
+        checked("maw_features", |error| unsafe {
+            maw_features(self.raw(), features.as_mut_ptr(), features.len(), error)
+        })?;
         Ok(features)
     }
 }

@@ -371,7 +371,7 @@ impl OnDevice {
 impl Handle {
     pub fn set_stream(&mut self, stream: Pointer) -> Outcome<()> {
         // SAFETY: the handle is valid; what is no stream the call must find.
-        checked(|error| unsafe { maw_set_stream(self.raw(), stream, error) })
+        checked("maw_set_stream", |error| unsafe { maw_set_stream(self.raw(), stream, error) })
     }
 
     /// A step that is enqueued and not waited for.
@@ -388,13 +388,15 @@ impl Handle {
     ) -> Outcome<()> {
         let (p, g) = (params.as_ptr(), grads.as_ptr().cast());
         // SAFETY: one pointer per tensor; the call must check what they point to.
-        checked(|error| unsafe { maw_step(self.raw(), p, g, params.len(), options, report, error) })
+        checked("maw_step", |error| unsafe { maw_step(self.raw(), p, g, params.len(), options, report, error) })
     }
 
     pub fn fetch(&mut self, flags: u32) -> Outcome<maw_step_report> {
         let mut report = step_report();
         // SAFETY: the pointers are valid.
-        checked(|error| unsafe { maw_step_report_fetch(self.raw(), flags, &raw mut report, error) })?;
+        checked("maw_step_report_fetch", |error| unsafe {
+            maw_step_report_fetch(self.raw(), flags, &raw mut report, error)
+        })?;
         Ok(report)
     }
 }

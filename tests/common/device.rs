@@ -28,7 +28,9 @@ impl Buffer {
     pub fn on(device_index: i32, bytes: usize) -> Outcome<Self> {
         let mut raw = ptr::null_mut();
         // SAFETY: the pointers are valid.
-        checked(|error| unsafe { maw_device_buffer_create(device_index, bytes, &raw mut raw, error) })?;
+        checked("maw_device_buffer_create", |error| unsafe {
+            maw_device_buffer_create(device_index, bytes, &raw mut raw, error)
+        })?;
         Ok(Self(raw))
     }
 
@@ -50,7 +52,9 @@ impl Buffer {
 
     pub fn upload(&self, bytes: &[u8]) -> Outcome<()> {
         // SAFETY: the pointer is to as many bytes as are passed.
-        checked(|error| unsafe { maw_device_buffer_upload(self.0, 0, bytes.as_ptr().cast(), bytes.len(), error) })
+        checked("maw_device_buffer_upload", |error| unsafe {
+            maw_device_buffer_upload(self.0, 0, bytes.as_ptr().cast(), bytes.len(), error)
+        })
     }
 
     pub fn download(&self, bytes: &mut [u8]) -> Outcome<()> {
@@ -62,7 +66,7 @@ impl Buffer {
     /// Downloads a part, which may not be there.
     pub fn part(&self, offset: usize, bytes: &mut [u8]) -> Outcome<()> {
         // SAFETY: the pointer is to as many bytes as are passed.
-        checked(|error| unsafe {
+        checked("maw_device_buffer_download", |error| unsafe {
             maw_device_buffer_download(self.0, offset, bytes.as_mut_ptr().cast(), bytes.len(), error)
         })
     }

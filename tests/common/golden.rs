@@ -3,6 +3,7 @@
 use super::handle::{Handle, Outcome, Spec, options, param_group};
 use super::loss::Loss;
 use super::tolerance::Mode;
+use super::toy::Random;
 use metaadamw::ffi::*;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -125,6 +126,37 @@ impl Case {
             tensors.insert(key, values);
         }
         Ok(Self { name, config, tensors, used: RefCell::default() })
+    }
+
+    /// The same configuration with other shapes and other numbers, as large as before. What it expects is then wrong.
+    pub fn varied(mut self, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let longer = |random: &mut Random, length: u64| length.max(2) - 1 + (2.0 + 2.0 * random.next()) as u64;
+        for tensor in &mut self.config.tensors {
+            tensor.shape = tensor.shape.iter().map(|length| longer(&mut random, *length)).collect();
+        }
+        let sizes: Vec<usize> = self.config.tensors.iter().map(|t| t.shape.iter().product::<u64>() as usize).collect();
+        let all: usize = sizes.iter().sum();
+        for (key, values) in &mut self.tensors {
+            let size = 1.7 * (values.iter().map(|x| x * x).sum::<f64>() / values.len().max(1) as f64).sqrt();
+            let index = || key.rsplit('.').next().and_then(|i| i.parse::<usize>().ok()).expect("a tensor's index");
+            if key.starts_with("param.") || key.starts_with("grad.") {
+                *values = random.values(sizes[index()], size);
+            } else if key.starts_with("phi.") {
+                values.iter_mut().for_each(|x| *x *= 1.0 + 0.3 * random.next());
+            } else if key.starts_with("loss.") && key.ends_with(".y") {
+                *values = random.values(values.len(), size);
+            }
+        }
+        for batch in ["b1", "b2", "val"] {
+            let rows = self.tensors.get(&format!("loss.{batch}.y")).map_or(0, Vec::len);
+            if let Some(values) = self.tensors.get_mut(&format!("loss.{batch}.A")) {
+                let size = 1.7 * (values.iter().map(|x| x * x).sum::<f64>() / values.len() as f64).sqrt();
+                *values = random.values(rows * all, size);
+            }
+        }
+        self.name.push_str(", varied");
+        self
     }
 
     /// A tensor of the file, which from now on counts as compared.

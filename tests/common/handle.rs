@@ -1,6 +1,7 @@
 //! `Handle`: a `maw_optimizer` that frees itself, and safe calls to register, step and set.
 
 use super::device::{Copies, is_cuda};
+use super::statuses;
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
 use std::ffi::{CStr, CString, c_char};
@@ -48,10 +49,11 @@ pub fn options() -> maw_options {
     if is_cuda() { maw_options { device: MAW_CUDA, ..options } } else { options }
 }
 
-/// Makes a call with an error object, and turns its status into a `Result`.
-pub fn checked(call: impl FnOnce(*mut *mut maw_error) -> maw_status) -> Outcome<()> {
+/// Makes a call of this function with an error object, and turns its status into a `Result`. The header must list it.
+pub fn checked(function: &str, call: impl FnOnce(*mut *mut maw_error) -> maw_status) -> Outcome<()> {
     let mut error = ptr::null_mut();
     let status = call(&raw mut error);
+    assert_eq!(statuses::missing(function, status), None);
     if status == MAW_OK {
         assert!(error.is_null(), "a call that succeeds leaves no error object");
         return Ok(());
@@ -130,7 +132,7 @@ impl Handle {
     pub fn new(options: &maw_options) -> Outcome<Self> {
         let mut raw = ptr::null_mut();
         // SAFETY: all three pointers are valid during the call.
-        checked(|error| unsafe { maw_optimizer_create(options, &raw mut raw, error) })?;
+        checked("maw_optimizer_create", |error| unsafe { maw_optimizer_create(options, &raw mut raw, error) })?;
         let copies = Copies::new(options.device == MAW_CUDA);
         Ok(Self { raw, copies })
     }
@@ -157,7 +159,7 @@ impl Handle {
         };
         let tensors: Vec<maw_tensor> = specs.iter().enumerate().map(describe).collect();
         let mut index = u32::MAX;
-        checked(|error| {
+        checked("maw_add_param_group", |error| {
             // SAFETY: `tensors` has `count` entries; names, shapes and groups outlive the call.
             unsafe { maw_add_param_group(self.raw, group, tensors.as_ptr(), tensors.len(), &raw mut index, error) }
         })?;
@@ -166,7 +168,7 @@ impl Handle {
 
     pub fn prepare(&mut self) -> Outcome<()> {
         // SAFETY: the handle is valid.
-        checked(|error| unsafe { maw_prepare(self.raw, error) })
+        checked("maw_prepare", |error| unsafe { maw_prepare(self.raw, error) })
     }
 
     pub fn step(&mut self, params: &mut [Tensor], grads: &[Option<Tensor>]) -> Outcome<maw_step_report> {
@@ -182,7 +184,7 @@ impl Handle {
         assert_eq!(params.len(), grads.len(), "one gradient or None a tensor");
         let (pointers, grads) = (self.copies.params(params)?, self.copies.grads(grads)?);
         let mut report = step_report();
-        checked(|error| {
+        checked("maw_step", |error| {
             // SAFETY: one pointer per tensor, each to as many elements as registered (the test's business); the
             // tensors live longer than the call and are not touched during it.
             unsafe {
@@ -198,26 +200,26 @@ impl Handle {
         let on_device = Copies::new(self.copies.on_device);
         let pointer = on_device.grads(&one)?[0];
         // SAFETY: the gradient has as many elements as the tensor was registered with (the test's business).
-        checked(|error| unsafe { maw_observe_gradient(self.raw, tensor, pointer, error) })
+        checked("maw_observe_gradient", |error| unsafe { maw_observe_gradient(self.raw, tensor, pointer, error) })
     }
 
     pub fn set_lr(&mut self, group: u32, lr: f64) -> Outcome<()> {
         // SAFETY: the handle is valid.
-        checked(|error| unsafe { maw_set_lr(self.raw, group, lr, error) })
+        checked("maw_set_lr", |error| unsafe { maw_set_lr(self.raw, group, lr, error) })
     }
 
     pub fn set_weight_decay(&mut self, group: u32, weight_decay: f64) -> Outcome<()> {
         // SAFETY: the handle is valid.
-        checked(|error| unsafe { maw_set_weight_decay(self.raw, group, weight_decay, error) })
+        checked("maw_set_weight_decay", |error| unsafe { maw_set_weight_decay(self.raw, group, weight_decay, error) })
     }
 
     pub fn set_priorities(&mut self, priorities: [f64; 3]) -> Outcome<()> {
         // SAFETY: three numbers, as the call wants.
-        checked(|error| unsafe { maw_set_priorities(self.raw, priorities.as_ptr(), error) })
+        checked("maw_set_priorities", |error| unsafe { maw_set_priorities(self.raw, priorities.as_ptr(), error) })
     }
 
     pub fn reset(&mut self, what: u32) -> Outcome<()> {
         // SAFETY: the handle is valid.
-        checked(|error| unsafe { maw_reset(self.raw, what, error) })
+        checked("maw_reset", |error| unsafe { maw_reset(self.raw, what, error) })
     }
 }

@@ -24,9 +24,12 @@ impl State {
 }
 
 /// Bytes that the library made, copied and freed.
-fn taken(call: impl FnOnce(*mut *mut maw_bytes, *mut *mut maw_error) -> maw_status) -> Outcome<Vec<u8>> {
+fn taken(
+    function: &str,
+    call: impl FnOnce(*mut *mut maw_bytes, *mut *mut maw_error) -> maw_status,
+) -> Outcome<Vec<u8>> {
     let mut bytes = ptr::null_mut();
-    checked(|error| call(&raw mut bytes, error))?;
+    checked(function, |error| call(&raw mut bytes, error))?;
     // SAFETY: the call succeeded, so `bytes` is an object that we own, with as many bytes as it says.
     unsafe {
         let copy = std::slice::from_raw_parts(maw_bytes_data(bytes), maw_bytes_size(bytes)).to_vec();
@@ -43,29 +46,31 @@ impl Handle {
     pub fn save_file(&mut self, path: &Path, flags: u32) -> Outcome<()> {
         let path = c_path(path);
         // SAFETY: the handle and the path are valid.
-        checked(|error| unsafe { maw_save_file(self.raw(), path.as_ptr(), flags, error) })
+        checked("maw_save_file", |error| unsafe { maw_save_file(self.raw(), path.as_ptr(), flags, error) })
     }
 
     pub fn load_file(&mut self, path: &Path, flags: u32) -> Outcome<()> {
         let path = c_path(path);
         // SAFETY: the handle and the path are valid.
-        checked(|error| unsafe { maw_load_file(self.raw(), path.as_ptr(), flags, error) })
+        checked("maw_load_file", |error| unsafe { maw_load_file(self.raw(), path.as_ptr(), flags, error) })
     }
 
     pub fn save_bytes(&mut self, flags: u32) -> Outcome<Vec<u8>> {
         // SAFETY: `taken` hands over valid pointers.
-        taken(|bytes, error| unsafe { maw_save_bytes(self.raw(), flags, bytes, error) })
+        taken("maw_save_bytes", |bytes, error| unsafe { maw_save_bytes(self.raw(), flags, bytes, error) })
     }
 
     pub fn load_bytes(&mut self, bytes: &[u8], flags: u32) -> Outcome<()> {
         // SAFETY: the pointer is to as many bytes as are passed.
-        checked(|error| unsafe { maw_load_bytes(self.raw(), bytes.as_ptr(), bytes.len(), flags, error) })
+        checked("maw_load_bytes", |error| unsafe {
+            maw_load_bytes(self.raw(), bytes.as_ptr(), bytes.len(), flags, error)
+        })
     }
 
     /// The dump, as text.
     pub fn dump(&mut self) -> Outcome<String> {
         // SAFETY: `taken` hands over valid pointers.
-        let json = taken(|json, error| unsafe { maw_dump_state(self.raw(), json, error) })?;
+        let json = taken("maw_dump_state", |json, error| unsafe { maw_dump_state(self.raw(), json, error) })?;
         Ok(String::from_utf8(json).expect("JSON is UTF-8"))
     }
 
@@ -81,7 +86,7 @@ impl Handle {
         let mut state = State { exp_avg: zeros.clone(), exp_avg_sq: zeros, step: u64::MAX };
         let (m, v) = (state.exp_avg.pointer_mut(), state.exp_avg_sq.pointer_mut());
         // SAFETY: as many elements of the state's dtype as are passed.
-        checked(|error| unsafe {
+        checked("maw_tensor_state_get", |error| unsafe {
             maw_tensor_state_get(self.raw(), tensor, m, v, spec.len(), &raw mut state.step, error)
         })?;
         Ok(state)
@@ -90,7 +95,7 @@ impl Handle {
     pub fn set_tensor_state(&mut self, tensor: usize, state: &State) -> Outcome<()> {
         let (m, v): (*const c_void, *const c_void) = (state.exp_avg.pointer(), state.exp_avg_sq.pointer());
         // SAFETY: as many elements of the tensor's dtype as are passed (the test's business).
-        checked(|error| unsafe {
+        checked("maw_tensor_state_set", |error| unsafe {
             maw_tensor_state_set(self.raw(), tensor, m, v, state.exp_avg.len(), state.step, error)
         })
     }
@@ -98,7 +103,9 @@ impl Handle {
     /// Both moments from wherever these values are, after one step.
     pub fn set_moments_at(&mut self, tensor: usize, values: *const c_void, count: usize) -> Outcome<()> {
         // SAFETY: as many elements of the tensor's dtype as are passed (the test's business).
-        checked(|error| unsafe { maw_tensor_state_set(self.raw(), tensor, values, values, count, 1, error) })
+        checked("maw_tensor_state_set", |error| unsafe {
+            maw_tensor_state_set(self.raw(), tensor, values, values, count, 1, error)
+        })
     }
 
     /// The float32 masters of a tensor whose parameter is `param`.
@@ -109,7 +116,7 @@ impl Handle {
         let mut one = [param.clone()];
         let at = copies.params(&mut one)?[0].cast_const();
         // SAFETY: as many elements as are passed, of the parameter and of the values.
-        checked(|error| unsafe { maw_master_get(self.raw(), tensor, at, out, param.len(), error) })?;
+        checked("maw_master_get", |error| unsafe { maw_master_get(self.raw(), tensor, at, out, param.len(), error) })?;
         Ok(values)
     }
 
@@ -119,7 +126,9 @@ impl Handle {
         let one = std::slice::from_mut(param);
         let out = copies.params(one)?[0];
         // SAFETY: as many values as are passed, and a parameter of as many elements (the test's business).
-        checked(|error| unsafe { maw_master_set(self.raw(), tensor, values.as_ptr(), out, values.len(), error) })?;
+        checked("maw_master_set", |error| unsafe {
+            maw_master_set(self.raw(), tensor, values.as_ptr(), out, values.len(), error)
+        })?;
         copies.fetch(one)
     }
 }

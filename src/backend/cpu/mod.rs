@@ -12,6 +12,7 @@ mod threads;
 
 use std::ffi::c_void;
 use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
 
 use self::chunks::{Chunk, Chunks};
 use self::kernels::elements::ElementsMut;
@@ -31,6 +32,9 @@ pub use self::threads::THREAD_NAME;
 /// Models with fewer elements are handled by the caller's thread alone: a fork and a join would cost more than they save.
 const SMALL: usize = 1 << 18;
 
+/// In place of a tensor's index.
+const NO_TENSOR: usize = usize::MAX;
+
 /// Moments and passes on host memory.
 #[derive(Debug)]
 pub struct Cpu {
@@ -43,6 +47,8 @@ pub struct Cpu {
     threads: Threads,
     /// Whether `enhanced` features need zeros counted.
     zeros: bool,
+    /// See [`crate::backend::StepPasses::take_overwritten`]; [`NO_TENSOR`] if there is none.
+    overwritten: AtomicUsize,
     /// One a tensor.
     first_moment_sums: Vec<FirstMomentSum>,
     meta: Option<MetaStorage>,
@@ -118,6 +124,7 @@ impl Cpu {
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
             threads: Threads::new(if small { 1 } else { threads }),
             zeros,
+            overwritten: AtomicUsize::new(NO_TENSOR),
             first_moment_sums: vec![FirstMomentSum::InStateSums; tensors.len()],
             meta: None,
             free_meta: None,
@@ -158,7 +165,11 @@ impl Cpu {
     }
 }
 
-impl Backend for Cpu {}
+impl Backend for Cpu {
+    fn sum_order(&self, tensor: usize) -> u32 {
+        if self.types[tensor].has_low_precision() { 2 } else { 1 }
+    }
+}
 
 impl TensorTypes {
     fn new(tensor: &Tensor) -> Self {

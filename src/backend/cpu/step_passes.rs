@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::chunks::Chunk;
 use super::kernels::adamw::Scalars;
@@ -13,7 +14,7 @@ use super::kernels::number::Float;
 use super::kernels::state_sums::StateKernel;
 use super::kernels::step::{PlainKernel, Step, UpdateKernel};
 use super::kernels::tile::run;
-use super::{CHUNK, Cpu, FirstMomentSum, State, SyncPointers, TensorTypes, chunk_start, with_compute_type};
+use super::{CHUNK, Cpu, FirstMomentSum, NO_TENSOR, State, SyncPointers, TensorTypes, chunk_start, with_compute_type};
 use crate::backend::{Part, StepPasses};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::{DType, Precision};
@@ -112,6 +113,13 @@ impl<'a> Operands<'a> {
                 start: 0,
             }
         }
+    }
+}
+
+/// Remembers the first tensor whose parameter this step overwrites although somebody changed it.
+fn note_change<T: Float>(overwritten: &AtomicUsize, chunk: Chunk, step: &Step<'_, T>) {
+    if step.param.is_changed() {
+        overwritten.fetch_min(chunk.tensor, Ordering::Relaxed);
     }
 }
 
@@ -224,7 +232,7 @@ impl StepPasses for Cpu {
     ) {
         let (zeros, with_momentum, first_moment_sums) = (self.zeros, momentum.is_some(), &self.first_moment_sums);
         let leaves = |sum: FirstMomentSum| !with_momentum && sum != FirstMomentSum::InStateSums;
-        let operands = self.operands(params, grads);
+        let (operands, overwritten) = (self.operands(params, grads), &self.overwritten);
         self.pass(
             |tensor| coefficients[tensor].is_some(),
             |chunk, types| {
@@ -233,6 +241,7 @@ impl StepPasses for Cpu {
                 with_compute_type!(types, T => {
                     // SAFETY: a chunk belongs to one thread, and tensors with coefficients have a gradient.
                     let step = unsafe { operands.step::<T>(chunk, types, c) };
+                    note_change(overwritten, chunk, &step);
                     run(UpdateKernel { step, first_moment, zeros, with_momentum }, chunk.len)
                 })
             },
@@ -285,15 +294,23 @@ impl StepPasses for Cpu {
         grads: CheckedGrads,
         coefficients: &[Option<Coefficients>],
     ) {
-        let operands = self.operands(params, grads);
+        let (operands, overwritten) = (self.operands(params, grads), &self.overwritten);
         self.pass(
             |tensor| coefficients[tensor].is_some(),
             |chunk, types| {
                 let c = coefficients[chunk.tensor].as_ref().expect("a wanted tensor");
-                // SAFETY: as in `update`.
-                with_compute_type!(types, T => run(PlainKernel(unsafe { operands.step::<T>(chunk, types, c) }), chunk.len))
+                with_compute_type!(types, T => {
+                    // SAFETY: as in `update`.
+                    let step = unsafe { operands.step::<T>(chunk, types, c) };
+                    note_change(overwritten, chunk, &step);
+                    run(PlainKernel(step), chunk.len)
+                })
             },
         );
+    }
+
+    fn take_overwritten(&mut self) -> Option<usize> {
+        Some(std::mem::replace(self.overwritten.get_mut(), NO_TENSOR)).filter(|tensor| *tensor != NO_TENSOR)
     }
 
     fn reset_moments(&mut self) {

@@ -305,6 +305,7 @@ pub struct KernelArguments {
     pub count_zeros: u32,
     pub reference: u32,
     pub reserved: u32,
+    pub overwritten: Address,
 }
 
 /// Elements of a chunk, for a model of so many: few enough chunks that one block adds their sums in some microseconds,

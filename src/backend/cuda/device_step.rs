@@ -157,8 +157,16 @@ impl DeviceStep for Cuda {
         let totals = self.model.arrays.state_totals.read(&queue)?;
         let last_gradients = self.model.arrays.last_gradients.read(&queue)?;
         let (features, factors) = (self.model.arrays.features.read(&queue)?, self.model.arrays.factors.read(&queue)?);
+        let overwritten = self.model.arrays.overwritten.read(&queue)?;
+        if let Some(first) = overwritten.iter().position(|overwritten| *overwritten != 0) {
+            self.model.arrays.overwritten.write(&queue, 0, &vec![0; overwritten.len()])?;
+            self.overwritten.get_or_insert(first);
+        }
         // From here on nothing fails.
         self.busy = false;
+        if run.steps != state.steps {
+            run.master_sums.fill(None); // of parameters before these steps
+        }
         run.steps = state.steps;
         run.skips.by_reason = state.skips;
         run.skips.last = state.last_skip();

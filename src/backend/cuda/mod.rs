@@ -78,6 +78,8 @@ pub struct Cuda {
     captured_unchecked: bool,
     /// Something was enqueued since the last wait.
     busy: bool,
+    /// See [`crate::backend::StepPasses::take_overwritten`]; read with the rest of the device's state.
+    overwritten: Option<usize>,
     /// The first failure of the driver's in a pass, which cannot return it.
     failure: Mutex<Option<Error>>,
 }
@@ -193,6 +195,7 @@ impl Cuda {
             captured: false,
             captured_unchecked: false,
             busy: true,
+            overwritten: None,
             failure: Mutex::new(None),
         };
         queue.wait()?;
@@ -267,6 +270,10 @@ impl Backend for Cuda {
 
     fn health(&self) -> Result<()> {
         self.failure.lock().clone().map_or(Ok(()), Err)
+    }
+
+    fn sum_order(&self, _tensor: usize) -> u32 {
+        3
     }
 
     fn set_stream(&mut self, stream: *mut c_void) -> Result<()> {

@@ -52,6 +52,7 @@ pub struct Arrays {
     scratch: Array<f64>,
     pub settings: Array<Settings>,
     pub state: Array<State>,
+    pub overwritten: Array<u32>,
 }
 
 /// What the arrays are made from.
@@ -185,6 +186,7 @@ impl Model<'_> {
             scratch: layout.array(if activations > abi::SHARED_ACTIVATIONS { activations } else { 0 })?,
             settings: layout.array(1)?,
             state: layout.array(1)?,
+            overwritten: layout.array(n)?,
         })
     }
 
@@ -252,6 +254,7 @@ impl Arrays {
             settings: self.settings.address,
             state: self.state.address,
             report,
+            overwritten: self.overwritten.address,
             ..sizes
         }
     }

@@ -263,6 +263,10 @@ impl StepPasses for Cuda {
         });
     }
 
+    fn take_overwritten(&mut self) -> Option<usize> {
+        self.overwritten.take()
+    }
+
     fn reset_moments(&mut self) {
         self.attempt(|cuda, queue| cuda.state.zero_moments(queue));
     }

@@ -138,6 +138,33 @@ impl Param<'_> {
     }
 }
 
+/// Elements at the start of a chunk that tell whether a parameter is still its master's copy: a cache line of it, which the
+/// update is about to write.
+const SAMPLE: usize = 32;
+
+impl Param<'_> {
+    /// Whether one of the first elements is more than one unit in the last place away from its master's copy. One unit is
+    /// what another rounding of the same master makes.
+    pub fn is_changed(&self) -> bool {
+        let ParamPrecision::Master(masters) = &self.precision else { return false };
+        let differ = |bits: &[u16], copy: fn(f32) -> u16| {
+            let sample = masters.iter().zip(bits).take(SAMPLE);
+            sample.fold(false, |any, (master, bits)| any | (place(copy(*master)).abs_diff(place(*bits)) > 1))
+        };
+        match &self.model {
+            ElementsMut::BF16(bits) => differ(bits, BF16::from_master),
+            ElementsMut::F16(bits) => differ(bits, F16::from_master),
+            ElementsMut::F32(_) | ElementsMut::F64(_) => false,
+        }
+    }
+}
+
+/// The place of a 16-bit float among all of them in the order of their values; both zeros are at 0.
+fn place(bits: u16) -> i32 {
+    let magnitude = i32::from(bits & 0x7FFF);
+    if bits & 0x8000 == 0 { magnitude } else { -magnitude }
+}
+
 /// See [`Param::rounding_to_model`].
 #[derive(Clone, Copy, Debug)]
 pub struct RoundingToModel(Option<fn(&mut [f32])>);

@@ -126,6 +126,7 @@ struct World { // the argument of every kernel: addresses and sizes
     u32 embed_dim, gates, version, basic_columns;
     u32 include_time, statistical_columns, modulation, count_zeros;
     u32 reference, reserved;
+    u32* overwritten; // one a tensor: a step found its parameter changed and wrote its master's copy over it
 };
 
 // How θ′ is made from θ: it stays, or is a step away with the stored gradient, or with the moments as they are.

@@ -111,6 +111,26 @@ __device__ u32 compute_factors(const World& w, double factor, u64 step, const Sh
     return block_min(nonfinite, shared.indices) != NO_TENSOR ? FACTOR : NOT_SKIPPED;
 }
 
+// Elements that tell whether a parameter is still its master's copy.
+#define SAMPLE 16
+
+// The place of a 16-bit float among all of them in the order of their values; both zeros are at 0.
+__device__ inline int place(u16 half) { return half & 0x8000u ? -(int)(half & 0x7FFFu) : (int)half; }
+
+// Whether one of the first elements is more than one unit in the last place away from its master's copy: load_store.rs.
+__device__ inline bool is_changed(const Tensor& t, u64 param) {
+    const u16* model = (const u16*)param;
+    const float* masters = (const float*)t.master;
+    u32 len = t.numel < SAMPLE ? (u32)t.numel : SAMPLE;
+    bool changed = false;
+#pragma unroll 4
+    for (u32 i = 0; i < len; i++) {
+        int apart = place(half_from_master(masters[i], t.dtype)) - place(model[i]);
+        changed |= apart > 1 || apart < -1;
+    }
+    return changed;
+}
+
 // The coefficients of every tensor that has a gradient (coefficients.rs), its count, and what `reference` stores.
 __device__ void prepare_update(const World& w, double factor, u32 flags) {
     for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
@@ -136,6 +156,8 @@ __device__ void prepare_update(const World& w, double factor, u32 flags) {
         w.coefficients[i] = c;
         u32 precision = w.tensors[i].precision;
         w.init_master[i] = (precision == MASTER || precision == REMAINDER) && is_from_model(w, i, flags);
+        if (precision == MASTER && c.active && !w.init_master[i] && is_changed(w.tensors[i], w.params[i]))
+            w.overwritten[i] = 1;
         w.master_initialized[i] = 1;
         if (w.reference) {
             const double* g = w.gradient_totals + (u64)i * GRADIENT_SUMS;
