@@ -15,6 +15,7 @@ pub mod cuda;
 mod device_step;
 mod meta_types;
 mod run_state;
+pub mod sync;
 
 use std::ffi::c_void;
 
@@ -210,6 +211,16 @@ pub trait Backend: StepPasses + MetaPasses {
     /// The first failure; it stays.
     fn health(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Threads that a pass uses, the caller's included; `None` where threads of this process do not make it.
+    fn threads(&self) -> Option<usize> {
+        None
+    }
+
+    /// A sentence on the threads that the system refused, if it did.
+    fn refused_threads(&self) -> Option<String> {
+        None
     }
 
     /// The stream that the host enqueues on.

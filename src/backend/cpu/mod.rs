@@ -5,7 +5,9 @@ mod arch;
 mod chunks;
 mod kernels;
 mod meta_passes;
+mod pool;
 mod process;
+mod signals;
 mod step_passes;
 mod storage;
 mod threads;
@@ -25,8 +27,8 @@ use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
 
 pub use self::chunks::CHUNK;
+pub use self::pool::THREAD_NAME;
 pub use self::process::generation;
-pub use self::threads::THREAD_NAME;
 
 /// Models with fewer elements are handled by the caller's thread alone: a fork and a join would cost more than they save.
 const SMALL: usize = 1 << 18;
@@ -158,7 +160,15 @@ impl Cpu {
     }
 }
 
-impl Backend for Cpu {}
+impl Backend for Cpu {
+    fn threads(&self) -> Option<usize> {
+        Some(self.threads.count())
+    }
+
+    fn refused_threads(&self) -> Option<String> {
+        self.threads.refusal()
+    }
+}
 
 impl TensorTypes {
     fn new(tensor: &Tensor) -> Self {
