@@ -264,12 +264,15 @@ static void no_signal_of_the_host_is_taken(void) {
     action.sa_flags = SA_RESTART;
     TRUE(sigaction(SIGUSR1, &action, NULL) == 0 && sigemptyset(&usr1) == 0 && sigaddset(&usr1, SIGUSR1) == 0);
     main_thread = pthread_self();
-    /* Neither the main thread nor the sender can take it at first: whoever can is asked by the kernel. */
     TRUE(pthread_sigmask(SIG_BLOCK, &usr1, &before) == 0);
     TRUE(pthread_create(&sender, NULL, send, NULL) == 0);
+    TRUE(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     for (int i = 0; i < 50; i++)
         destroy(prepared(4)); /* threads that begin and end are no exception */
     struct run *run = new_run(4);
+    /* From here on no thread of the host can take it: the kernel asks all others. */
+    TRUE(pthread_sigmask(SIG_BLOCK, &usr1, NULL) == 0);
+    taken = 0;
     steps(run);
     TRUE(same(run) && taken == 0);
     TRUE(pool_threads_are(3) && look_at_threads(masks_are_full) == 3);
