@@ -55,14 +55,31 @@
 /// `MAW_BUSY` at once and does nothing. Different optimizers are independent. Using an optimizer after it was freed is
 /// undefined behavior. The log callback runs on the calling thread, during the call.
 ///
-/// A step may use several threads (`maw_options.threads`), which belong to the optimizer; any number gives the same
-/// bits. After `fork` the child may use and free an optimizer, whose steps then use the calling thread only. On CUDA it
-/// must not.
+/// A step or meta-update on the CPU may use several threads (`maw_options.threads`); any number gives the same bits. One
+/// is the calling thread. The others form a pool, which the optimizers of the process that ask for the same number share:
+/// `maw_prepare`, or the first call that prepares, starts its threads for the first of these optimizers, and
+/// `maw_optimizer_free` ends and joins them with the last. Optimizers with fewer than 262,144 elements, with `threads` = 1
+/// or on CUDA start none. Calls on different optimizers at once divide the pool's threads, and do not wait for each other.
+/// If the system refuses threads, those that started are used; the log says so, and `maw_dump_state` has the number.
 ///
-/// Process-wide state: a panic hook of Rust's runtime, set once, which silences panics inside the library; the CUDA
-/// driver, loaded once and never unloaded; a table of the CUDA devices in use, whose primary context and compiled
-/// kernels are shared by optimizers and buffers; the CPU's instruction set, queried once; a counter for names of
-/// temporary files.
+/// Threads of the pool are named `metaadamw-0`, `metaadamw-1` and so on, run no code of the host, and sleep between calls.
+/// They block all signals except those that a fault raises in the thread itself (`SIGBUS`, `SIGFPE`, `SIGILL`, `SIGSEGV`,
+/// `SIGSYS`, `SIGTRAP`). CPU affinity and scheduling policy are those of the thread that started them.
+///
+/// On the CPU a call needs less than 48 KiB of the calling thread's stack, beside what the log callback needs.
+///
+/// Process-wide state: the pools; a panic hook of Rust's runtime, set once, which silences panics inside the library; a
+/// handler for `fork`'s child (`pthread_atfork`), set once; the CUDA driver, loaded once and never unloaded; a table of the
+/// CUDA devices in use, whose primary context and compiled kernels are shared by optimizers and buffers; the CPU's
+/// instruction set, queried once; a counter for names of temporary files. The library installs no signal handler.
+///
+/// # Fork
+///
+/// After `fork` parent and child each have the optimizer. The parent's continues as if nothing had happened. The child may
+/// use and free its own; its steps then use the calling thread only, with the same bits, since the child has none of the
+/// parent's threads. Optimizers that the child creates have a pool of its own. An optimizer that another thread was using
+/// during the fork is lost to the child: calls return `MAW_INVALID_STATE`, and freeing it leaves its memory. On CUDA the
+/// child must not use the parent's optimizers, nor free them.
 ///
 /// # Floating-point mode
 ///

@@ -10,8 +10,8 @@ if ! rustup component list --toolchain "$toolchain" --installed 2>/dev/null | gr
     echo "    rustup toolchain install $toolchain --profile minimal --component miri --component rust-src"
     exit 0
 fi
-# Left out: tests with several threads, since rayon's scopes and crossbeam-epoch follow neither Stacked nor Tree Borrows, and
-# tests of numbers alone, which have no unsafe code or take hours there.
+# Left out: tests with several threads, since Miri does not know the signal masks of pthread, and tests of numbers alone,
+# which have no unsafe code or take hours there.
 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" \
     cargo "+$toolchain" miri test --locked --lib -- f32_step meta_passes numeric::simd stochastic_rounding::tests::the_bits \
     checkpoint::header optimizer::tests

@@ -42,11 +42,12 @@ for tool in cc:gcc c++:g++ make:make cmake:cmake; do
     has "${tool%:*}" || packages="$packages ${tool#*:}"
 done
 if $testing; then
-    for tool in pkg-config:pkg-config nm:binutils readelf:binutils; do
-        # Only Linux has readelf; the tests that need it are for Linux only.
-        if [ "$tool" = readelf:binutils ] && [ "$(uname -s)" != Linux ]; then
-            continue
-        fi
+    for tool in pkg-config:pkg-config nm:binutils readelf:binutils valgrind:valgrind; do
+        # What needs these is for Linux only.
+        case $(uname -s)/$tool in
+        Linux/*) ;;
+        */readelf:* | */valgrind:*) continue ;;
+        esac
         has "${tool%:*}" || packages="$packages ${tool#*:}"
     done
     if ! has c++ || ! echo '#include <gtest/gtest.h>' | c++ -E -x c++ - >/dev/null 2>&1; then

@@ -36,6 +36,11 @@ section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --loc
 section "release library" cargo build --release --locked
 section "exports of the release library" \
     env METAADAMW_LIBRARY="${CARGO_TARGET_DIR:-target}/release/libmetaadamw.so" cargo test --locked --test exports
+if [ "$(uname -s)" = Linux ]; then
+    section "stack of the release library" env METAADAMW_LIBRARY="${CARGO_TARGET_DIR:-target}/release/libmetaadamw.so" \
+        cargo test --locked --test process stack
+    section "valgrind" scripts/valgrind.sh
+fi
 aarch64=$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu/lib
 if [ -d "$aarch64" ]; then
     section "library for aarch64, compiled" cargo check --lib --locked --target aarch64-unknown-linux-gnu

@@ -1,6 +1,8 @@
 //! The C ABI from C: the programs of tests/c, compiled as C99, without and with gcc's sanitizers.
 #![cfg(target_os = "linux")]
 
+#[path = "common/c_program.rs"]
+mod c_program;
 #[path = "common/compile.rs"]
 mod compile;
 #[path = "common/emulator.rs"]
@@ -8,93 +10,14 @@ mod emulator;
 #[path = "common/statuses.rs"]
 mod statuses;
 
-use compile::{FAULT_INJECTION, compiler, header, header_functions, library, root, run, scratch};
+use c_program::{Build, folder, passes, passes_in, passes_with, program, started, started_with};
+use compile::{compiler, header, header_functions, run};
 use metaadamw::error::Status;
 use metaadamw::ffi::*;
 use std::ffi::CStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-/// How the programs are compiled.
-#[derive(Clone, Copy, PartialEq)]
-enum Build {
-    Plain,
-    Sanitized,
-}
-
-/// The shared library of `cargo test`, which has fault injection.
-fn with_fault_injection() -> PathBuf {
-    let path = library();
-    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert!(
-        bytes.windows(FAULT_INJECTION.len()).any(|window| window == FAULT_INJECTION.as_bytes()),
-        "{} has no fault injection: if `cargo build` wrote it since, `touch src/lib.rs`",
-        path.display()
-    );
-    path
-}
-
-/// Compiles and links a program of tests/c in `folder`, which may have headers of its own.
-fn program(folder: &Path, sources: &[&str], build: Build) -> PathBuf {
-    let library = with_fault_injection();
-    let link = folder.join(format!("libmetaadamw.so.{}", maw_abi_version()));
-    std::os::unix::fs::symlink(&library, &link).unwrap_or_else(|error| panic!("{}: {error}", link.display()));
-    let program = folder.join(sources[0]);
-    let mut command = compiler("c99");
-    command.args(["-D_POSIX_C_SOURCE=200809L", "-g", "-O1", "-pthread", "-I"]).arg(folder);
-    if build == Build::Sanitized {
-        command.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]);
-    }
-    command.args(sources.iter().map(|name| root().join(format!("tests/c/{name}.c"))));
-    command.arg("-o").arg(&program).arg(&link).arg("-lm").arg(format!("-Wl,-rpath,{}", folder.display()));
-    run(&mut command);
-    program
-}
-
-/// The program, ready to run as its sanitizers, if it has any, should be.
-fn started(program: &Path, arguments: &[&str]) -> Output {
-    started_with(program, arguments, &[])
-}
-
-/// The same with these settings in its environment.
-fn started_with(program: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(program.parent().expect("it is in its folder"));
-    // One of the tests asks for more memory than there is.
-    command.env("ASAN_OPTIONS", "detect_leaks=1:allocator_may_return_null=1");
-    command.env("UBSAN_OPTIONS", "print_stacktrace=1");
-    // CUDA is the emulator's, even on a machine with a device.
-    command.env("LD_LIBRARY_PATH", emulator::built("src/backend/cuda/kernels/kernels.cu", "cuda_emulator_of_kernels"));
-    command.envs(settings.iter().copied());
-    command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
-}
-
-/// Compiles and runs a program that must succeed and print no error; returns its output.
-fn passes(name: &str, sources: &[&str], build: Build) -> String {
-    passes_with(name, sources, build, &[])
-}
-
-/// The same with these settings in its environment.
-fn passes_with(name: &str, sources: &[&str], build: Build, settings: &[(&str, &str)]) -> String {
-    let folder = folder(name, build);
-    if sources == MISUSE {
-        fs::write(folder.join(WANTED), wanted_rows()).expect("the scratch folder can be written");
-    }
-    let output = started_with(&program(&folder, sources, build), &[], settings);
-    let (printed, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name}: {}\n{printed}{complaints}", output.status);
-    // A caught panic prints nothing; one row asks for more memory than there is.
-    let harmless = |line: &str| line.contains("AddressSanitizer failed to allocate");
-    assert!(complaints.lines().all(harmless), "{name}: {complaints}");
-    print!("{printed}");
-    printed.into_owned()
-}
-
-fn folder(name: &str, build: Build) -> PathBuf {
-    scratch(&format!("c_api_{name}_{}", if build == Build::Sanitized { "sanitized" } else { "plain" }))
-}
+use std::path::PathBuf;
 
 const MISUSE: [&str; 8] = [
     "misuse",
@@ -132,6 +55,15 @@ fn wanted_rows() -> String {
     lines
 }
 
+/// Runs misuse.c, which must succeed.
+fn misuse(build: Build) {
+    let folder = folder("misuse", build);
+    fs::write(folder.join(WANTED), wanted_rows()).expect("the scratch folder can be written");
+    let printed = passes_in(&folder, &MISUSE, build, &[]);
+    assert!(printed.contains(" rows, 0 failures") && !printed.contains(" 0 rows"), "{printed}");
+    statuses_are_listed(&printed);
+}
+
 /// The pointers (and callbacks) among the parameters of a function in the header, and which of them is its handle.
 fn pointers_of(function: &str) -> Vec<(String, bool)> {
     let header = header();
@@ -155,9 +87,7 @@ fn pointers_of(function: &str) -> Vec<(String, bool)> {
 
 #[test]
 fn every_function_refuses_misuse_and_changes_nothing() {
-    let printed = passes("misuse", &MISUSE, Build::Plain);
-    assert!(printed.contains(" rows, 0 failures") && !printed.contains(" 0 rows"), "{printed}");
-    statuses_are_listed(&printed);
+    misuse(Build::Plain);
 }
 
 /// Compares the statuses that misuse.c saw with the header's comments.
@@ -202,8 +132,7 @@ fn every_function_that_returns_a_status_lists_some() {
 
 #[test]
 fn every_function_refuses_misuse_under_sanitizers() {
-    let printed = passes("misuse", &MISUSE, Build::Sanitized);
-    assert!(printed.contains(" rows, 0 failures") && !printed.contains(" 0 rows"), "{printed}");
+    misuse(Build::Sanitized);
 }
 
 #[test]
@@ -308,23 +237,6 @@ fn without_a_suitable_cuda_driver_a_program_gets_the_reason_and_nothing_else_is_
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(printed.starts_with("available: 1\n") && printed.matches("MAW_OK").count() == 4, "{printed}");
     }
-}
-
-#[test]
-fn optimizers_may_be_used_from_several_threads() {
-    passes("threads", &["threads"], Build::Plain);
-    passes("threads", &["threads"], Build::Sanitized);
-}
-
-#[test]
-fn a_forked_child_steps_with_the_same_bits_and_does_not_hang() {
-    passes("fork", &["fork"], Build::Plain);
-    passes("fork", &["fork"], Build::Sanitized);
-}
-
-#[test]
-fn the_callers_floating_point_mode_changes_no_bit_and_is_restored() {
-    passes("float_mode", &["float_mode"], Build::Plain);
 }
 
 #[test]

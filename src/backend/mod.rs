@@ -15,6 +15,7 @@ pub mod cuda;
 mod device_step;
 mod meta_types;
 mod run_state;
+pub mod sync;
 
 use std::ffi::c_void;
 
@@ -219,6 +220,16 @@ pub trait Backend: StepPasses + MetaPasses {
     /// Which additions make the sums of a tensor's state. Sums of the same number have the same bits wherever they are made;
     /// it stands in checkpoints, so sums that are made in another way get another number.
     fn sum_order(&self, tensor: usize) -> u32;
+
+    /// Threads that a pass uses, the caller's included; `None` where threads of this process do not make it.
+    fn threads(&self) -> Option<usize> {
+        None
+    }
+
+    /// A sentence on the threads that the system refused, if it did.
+    fn refused_threads(&self) -> Option<String> {
+        None
+    }
 
     /// The stream that the host enqueues on.
     ///

@@ -6,11 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use super::error::{clear, fail, maw_error};
 use super::types::{MAW_OK, maw_status};
 use crate::backend::cpu::generation;
+use crate::backend::sync::Mutex;
 use crate::error::{Error, Result};
 use crate::numeric::float_mode;
 use crate::optimizer::Optimizer;
@@ -167,7 +166,11 @@ pub(super) unsafe fn free(optimizer: *mut maw_optimizer) -> maw_status {
         Err(error) => return error.status() as maw_status,
     };
     match handle.enter() {
-        Ok(_entry) => handle.magic.store(FREED, Ordering::Release),
+        Ok(_entry) => {
+            // By this lock ThreadSanitizer sees that the last call, perhaps another thread's, was before.
+            drop(handle.inner.lock());
+            handle.magic.store(FREED, Ordering::Release);
+        }
         Err(Error::Forked) => {
             // A call may have been half-way: nothing of it can be taken apart, only left.
             handle.magic.store(FREED, Ordering::Release);

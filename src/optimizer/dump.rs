@@ -102,6 +102,7 @@ impl Dump<'_> {
             "summary": self.summary(),
             "step": self.run.state.steps,
             "skipped_steps": self.skipped(),
+            "threads": self.run.backend.threads(),
             "options": Value::Object(options_to_json(&self.registration.options)),
             "param_groups": self.param_groups_json(),
             "feature_columns": self.modulation().map(Modulation::feature_columns),

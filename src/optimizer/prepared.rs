@@ -61,6 +61,9 @@ impl Optimizer {
         }
         let (run, meta) = (Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?, Meta::default());
         checkpoint::check_header(&self.registration, &run, &meta)?;
+        if let Some(refused) = run.backend.refused_threads() {
+            self.log.warn(|| refused);
+        }
         let options = &self.registration.options;
         if options.modulation && options.objective == Objective::GenGap {
             self.log.warn(|| {

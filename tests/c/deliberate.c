@@ -1,8 +1,9 @@
-/* Errors that sanitizers detect: "leak" (error objects), "overflow" (of the heap) or "undefined" (behavior). Harmless
- * without sanitizers. c_api.rs checks with it that they are on. */
+/* Errors that sanitizers detect: "leak" (error objects), "overflow" (of the heap), "undefined" (behavior) or "race".
+ * Harmless without sanitizers. c_api.rs and process.rs check with it that they are on. */
 #include <metaadamw.h>
 
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,21 @@ static void undefined(void) {
     number = number + 1;
 }
 
+static int shared;
+
+static void *increment(void *nothing) {
+    shared++;
+    return nothing;
+}
+
+static void race(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, increment, NULL) != 0)
+        exit(2);
+    increment(NULL);
+    pthread_join(thread, NULL);
+}
+
 int main(int count, char **arguments) {
     const char *what = count == 2 ? arguments[1] : "";
     if (strcmp(what, "leak") == 0)
@@ -43,6 +59,8 @@ int main(int count, char **arguments) {
         overflow();
     else if (strcmp(what, "undefined") == 0)
         undefined();
+    else if (strcmp(what, "race") == 0)
+        race();
     else
         return 2;
     puts("nothing found");

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LENGTH = 300000, SECONDS = 60 }; /* a step uses its threads from 262,144 elements on */
+enum { LENGTH = 300000, SECONDS = 60, FORKS = 20 }; /* a step uses its threads from 262,144 elements on */
 
 static float values[LENGTH], grads[LENGTH], of_the_child[LENGTH];
 
@@ -121,6 +121,50 @@ static void fork_inside_a_call(void) {
     check(maw_optimizer_free(optimizer) == MAW_OK, "free");
 }
 
+/* ---- a pool that optimizers of both sides use, and forks while threads are at work in it ---- */
+
+static volatile int enough;
+
+/* A model of its own, since `values` and `grads` are the forking thread's. */
+static void *many_steps(void *optimizer) {
+    static float own[LENGTH];
+    void *params[] = {own};
+    const void *gradients[] = {grads};
+    while (!enough)
+        check(maw_step(optimizer, params, gradients, 1, NULL, NULL, NULL) == MAW_OK, "a step beside forks");
+    return NULL;
+}
+
+static void fork_beside_steps(void) {
+    maw_optimizer *busy = make_optimizer(), *optimizer = make_optimizer(), *unused = make_optimizer();
+    pthread_t thread;
+    step(optimizer);
+    check(pthread_create(&thread, NULL, many_steps, busy) == 0, "pthread_create");
+    for (int i = 0; i < FORKS; i++) {
+        int status = 0;
+        const pid_t child = fork();
+        check(child >= 0, "fork");
+        if (child == 0) {
+            alarm(SECONDS);
+            check(maw_optimizer_free(unused) == MAW_OK, "free in the child");
+            maw_optimizer *own = make_optimizer(), *second = make_optimizer(); /* with a pool of the child's */
+            step(own);
+            check(maw_optimizer_free(own) == MAW_OK, "free one of the child's");
+            step(optimizer);
+            step(second);
+            check(maw_optimizer_free(optimizer) == MAW_OK, "free one of the parent's");
+            check(maw_optimizer_free(second) == MAW_OK, "free the last of the child's");
+            _exit(EXIT_SUCCESS);
+        }
+        step(optimizer);
+        check(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed");
+    }
+    enough = 1;
+    check(pthread_join(thread, NULL) == 0, "pthread_join");
+    check(maw_optimizer_free(optimizer) == MAW_OK && maw_optimizer_free(unused) == MAW_OK, "free");
+    check(maw_optimizer_free(busy) == MAW_OK, "free the last");
+}
+
 int main(void) {
     int pipes[2], status = 0;
     for (int i = 0; i < LENGTH; i++)
@@ -149,5 +193,6 @@ int main(void) {
     step(optimizer); /* the child's exit does not affect the parent */
     maw_optimizer_free(optimizer);
     fork_inside_a_call();
+    fork_beside_steps();
     return EXIT_SUCCESS;
 }

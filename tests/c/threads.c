@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LENGTH = 5000, THREADS = 4, STEPS = 30, WANTED = 200 };
+enum { LENGTH = 300000, THREADS = 4, STEPS = 5, WANTED = 50 }; /* a step uses a pool from 262,144 elements on */
 
 static void expect(int holds, int line, const char *what) {
     if (!holds) {
@@ -31,7 +31,7 @@ static struct run *new_run(void) {
     maw_tensor tensor;
     EXPECT(run != NULL);
     maw_options_init(&options, sizeof options);
-    options.threads = 2; /* each optimizer has its own pool */
+    options.threads = 3; /* all optimizers have the same pool */
     options.attn_layers = 1;
     maw_param_group_init(&group, sizeof group);
     maw_tensor_init(&tensor, sizeof tensor);
@@ -54,6 +54,21 @@ static maw_status step(struct run *run) {
     return maw_step(run->optimizer, params, grads, 1, NULL, NULL, NULL);
 }
 
+static void meta_update(struct run *run) {
+    void *params[] = {run->param};
+    const void *grads[] = {run->grad};
+    maw_meta_request request;
+    maw_meta_answer answer;
+    maw_meta_request_init(&request, sizeof request);
+    maw_meta_answer_init(&answer, sizeof answer);
+    EXPECT(maw_meta_begin(run->optimizer, params, 1, &request, NULL) == MAW_OK);
+    while (request.kind != MAW_META_DONE) {
+        answer.request_id = request.id;
+        answer.loss = 1.0;
+        EXPECT(maw_meta_tell(run->optimizer, &answer, params, grads, 1, &request, NULL) == MAW_OK);
+    }
+}
+
 static void free_run(struct run *run) {
     EXPECT(maw_optimizer_free(run->optimizer) == MAW_OK);
     free(run);
@@ -63,6 +78,8 @@ static void *some_steps(void *argument) {
     struct run *run = argument;
     for (int i = 0; i < STEPS; i++)
         EXPECT(step(run) == MAW_OK);
+    meta_update(run);
+    EXPECT(step(run) == MAW_OK);
     return NULL;
 }
 
@@ -89,8 +106,9 @@ static void join(pthread_t thread) {
 /* ------------------------------------------------------------------------ */
 
 static void different_optimizers_are_independent(void) {
-    struct run *runs[THREADS], *reference = alone(STEPS);
+    struct run *runs[THREADS], *reference = new_run();
     pthread_t threads[THREADS];
+    some_steps(reference);
     for (int i = 0; i < THREADS; i++)
         start(&threads[i], some_steps, runs[i] = new_run());
     for (int i = 0; i < THREADS; i++) {
@@ -102,9 +120,10 @@ static void different_optimizers_are_independent(void) {
 }
 
 static void an_optimizer_moves_between_threads(void) {
-    struct run *run = new_run(), *reference = alone(THREADS * STEPS);
+    struct run *run = new_run(), *reference = new_run();
     pthread_t thread;
     for (int i = 0; i < THREADS; i++) {
+        some_steps(reference);
         start(&thread, some_steps, run);
         join(thread);
     }

@@ -5,7 +5,9 @@ mod arch;
 mod chunks;
 mod kernels;
 mod meta_passes;
+mod pool;
 mod process;
+mod signals;
 mod step_passes;
 mod storage;
 mod threads;
@@ -26,8 +28,8 @@ use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
 
 pub use self::chunks::CHUNK;
+pub use self::pool::THREAD_NAME;
 pub use self::process::generation;
-pub use self::threads::THREAD_NAME;
 
 /// Models with fewer elements are handled by the caller's thread alone: a fork and a join would cost more than they save.
 const SMALL: usize = 1 << 18;
@@ -168,6 +170,14 @@ impl Cpu {
 impl Backend for Cpu {
     fn sum_order(&self, tensor: usize) -> u32 {
         if self.types[tensor].has_low_precision() { 2 } else { 1 }
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.threads.count())
+    }
+
+    fn refused_threads(&self) -> Option<String> {
+        self.threads.refusal()
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::pool::forget_pools;
+
 /// Forks that lie between this process and the one that loaded the library.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
@@ -12,7 +14,7 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 pub fn generation() -> u64 {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     if !REGISTERED.swap(true, Ordering::Relaxed) {
-        // SAFETY: the handler is a function of the library's that does one atomic addition, which any child may do.
+        // SAFETY: the handler is a function of the library's that only writes to memory, which any child may do.
         // Without memory for the entry a child counts as its parent, as before any call.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
@@ -21,4 +23,6 @@ pub fn generation() -> u64 {
 
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: this is the child, and the thread that forked.
+    unsafe { forget_pools() };
 }

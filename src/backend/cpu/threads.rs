@@ -1,4 +1,4 @@
-//! Work on numbered items by a given number of threads: the caller's and those of the handle's own pool.
+//! Work on numbered items by a given number of threads: the caller's and those of a pool.
 //!
 //! The caller's thread begins at once; those of the pool take part when they have woken, which takes longer than a small
 //! pass.
@@ -6,26 +6,19 @@
 //! After `fork` the child has the pool's memory without its threads, and would wait for them for ever. There the caller's
 //! thread does the work, and the pool is not touched.
 
+use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
+use super::pool::Pool;
 use super::process::generation;
-
-/// Prefix of the names of the pools' threads.
-pub const THREAD_NAME: &str = "metaadamw-";
-
-/// How long the caller's thread spins until the others are done before it sleeps: about an item's time, less than falling
-/// asleep and waking.
-const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// A handle's threads. The host's own pools are never touched.
 pub struct Threads {
-    /// All threads but the caller's.
-    pool: Option<rayon::ThreadPool>,
-    /// Of the process that started the pool, the only one in which it has threads.
+    /// All threads but the caller's; shared with the other handles that asked for as many.
+    pool: Option<ManuallyDrop<Arc<Pool>>>,
+    /// Of the process that has the pool's threads.
     generation: u64,
 }
 
@@ -36,32 +29,36 @@ impl std::fmt::Debug for Threads {
 }
 
 impl Threads {
-    /// `count` threads, 0 for the cores at hand. If the system refuses them, the caller's thread does the work.
+    /// `count` threads, 0 for the cores at hand, or as many of them as the system allows.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let count = match count {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let pool = (count > 1)
-            .then(|| {
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(count - 1)
-                    .thread_name(|i| format!("{THREAD_NAME}{i}"))
-                    .build()
-                    .ok()
-            })
-            .flatten();
+        let pool = (count > 1).then(|| ManuallyDrop::new(Pool::shared(count - 1)));
         Self { pool, generation: generation() }
     }
 
-    fn count(&self) -> usize {
-        1 + self.pool.as_ref().map_or(0, rayon::ThreadPool::current_num_threads)
+    /// How many work on a pass, the caller's included.
+    pub fn count(&self) -> usize {
+        1 + self.pool().map_or(0, Pool::len)
+    }
+
+    /// What is to be told of threads that the system refused.
+    pub fn refusal(&self) -> Option<String> {
+        let pool = self.pool()?;
+        let why = pool.refusal()?;
+        Some(format!(
+            "the system refused threads ({why}): steps use {} of the {} threads wanted",
+            self.count(),
+            pool.wanted() + 1
+        ))
     }
 
     /// The pool, where it has threads.
-    fn pool(&self) -> Option<&rayon::ThreadPool> {
-        self.pool.as_ref().filter(|_| self.generation == generation())
+    fn pool(&self) -> Option<&Pool> {
+        self.pool.as_ref().filter(|_| self.generation == generation()).map(|pool| &***pool)
     }
 
     /// Calls `work` with every item of `items`, in any order. One fork and one join, whatever the number of items.
@@ -73,8 +70,7 @@ impl Threads {
             Some(pool) if items.len() > 1 => {
                 let count = self.count();
                 let boundary = |thread: usize| (all * thread / count).clamp(items.start, items.end);
-                let shares: Vec<Share> = (0..count).map(|i| Share(Mutex::new(boundary(i)..boundary(i + 1)))).collect();
-                let working = AtomicUsize::new(count - 1);
+                let shares: Vec<Share> = (0..count).map(|i| Share::new(boundary(i)..boundary(i + 1))).collect();
                 let take_part = |thread: usize| {
                     let (before, from) = shares.split_at(thread);
                     let (own, after) = from.split_first().expect("a share for each thread");
@@ -87,49 +83,62 @@ impl Threads {
                         }
                     }
                 };
-                pool.in_place_scope(|scope| {
-                    scope.spawn_broadcast(|_, context| {
-                        take_part(1 + context.index());
-                        working.fetch_sub(1, Ordering::Relaxed);
-                    });
-                    take_part(0);
-                    let start = Instant::now();
-                    while working.load(Ordering::Relaxed) > 0 && start.elapsed() < SPIN_TIME {
-                        std::hint::spin_loop();
-                    }
-                });
+                pool.run(|| take_part(0), &|thread| take_part(1 + thread));
             }
             _ => items.for_each(work),
         }
     }
 }
 
-/// What is left of a thread's items, in a cache line of its own.
+/// What is left of a thread's items, in a cache line of its own: the first in the lower half, the end in the upper. No lock,
+/// which a thread could hold while another one forks.
 #[repr(align(128))]
-struct Share(Mutex<Range<usize>>);
+struct Share(AtomicU64);
 
 impl Share {
+    fn new(items: Range<usize>) -> Self {
+        let half = |index: usize| u64::from(u32::try_from(index).expect("more chunks than any memory has"));
+        Self(AtomicU64::new(half(items.start) | half(items.end) << 32))
+    }
+
     fn first(&self) -> Option<usize> {
-        self.0.lock().next()
+        self.take(|Range { start, end }| (start, start + 1..end))
     }
 
     fn last(&self) -> Option<usize> {
-        self.0.lock().next_back()
+        self.take(|Range { start, end }| (end - 1, start..end - 1))
+    }
+
+    /// Takes an item out of what is left: `choose` says which, and what is left then.
+    fn take(&self, choose: impl Fn(Range<u32>) -> (u32, Range<u32>)) -> Option<usize> {
+        let unpack = |packed: u64| packed as u32..(packed >> 32) as u32;
+        // Who takes an item is all that is decided here: what is written for it is handed over with the pass.
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
+            let left = unpack(packed);
+            (!left.is_empty()).then(|| {
+                let (_, Range { start, end }) = choose(left);
+                u64::from(start) | u64::from(end) << 32
+            })
+        });
+        before.ok().map(|packed| choose(unpack(packed)).0 as usize)
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if self.pool().is_none() {
-            // Dropping a pool takes its locks, which a thread may have held at the time of the fork.
-            std::mem::forget(self.pool.take());
+        // In a child the pool is left as it is: a thread may have held its locks at the time of the fork.
+        if let Some(pool) = self.pool.take()
+            && self.generation == generation()
+        {
+            ManuallyDrop::into_inner(pool).release();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::{Barrier, Mutex};
     use std::thread::ThreadId;
 
     use super::*;
@@ -154,6 +163,20 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_of_any_thread_reaches_the_caller_and_the_threads_live_on() {
+        let threads = Threads::new(3);
+        for bad in 0..30 {
+            let panics = || threads.run(0..30, 30, |i| assert_ne!(i, bad));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).expect_err("a panic");
+        }
+        let done = AtomicUsize::new(0);
+        threads.run(0..30, 30, |_| {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(done.into_inner(), 30);
+    }
+
+    #[test]
     fn a_thread_begins_where_it_began_in_the_last_pass() {
         const COUNT: usize = 4;
         let threads = Threads::new(COUNT);
@@ -162,7 +185,7 @@ mod tests {
             threads.run(0..100, 100, |i| {
                 let me = std::thread::current().id();
                 let begins = {
-                    let mut first = first.lock();
+                    let mut first = first.lock().expect("no panics");
                     let begins = first.iter().all(|(thread, _)| *thread != me);
                     first.extend(begins.then_some((me, i)));
                     begins
@@ -171,7 +194,7 @@ mod tests {
                     all_there.wait();
                 }
             });
-            let mut first = first.into_inner();
+            let mut first = first.into_inner().expect("no panics");
             first.sort_by_key(|(_, item)| *item);
             first
         };

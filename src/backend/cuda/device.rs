@@ -11,10 +11,10 @@ use cudarc::driver::sys::{
     CUcontext, CUdevice, CUdevice_attribute, CUfunction, CUmemorytype, CUmodule, CUpointer_attribute, CUresult,
     CUstreamCaptureMode,
 };
-use parking_lot::Mutex;
 
 use super::driver::{Address, Driver, call, named};
 use super::queue::{Queue, Stream};
+use crate::backend::sync::Mutex;
 use crate::error::{Error, Result};
 
 /// The kernels as every driver can compile them for its device: text that `scripts/ptx.sh` makes of `kernels.cu`,

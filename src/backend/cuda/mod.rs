@@ -31,8 +31,6 @@ mod step_passes;
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use self::abi::Report;
 pub use self::device::Device;
 use self::device::Kernel;
@@ -44,6 +42,7 @@ use self::model_memory::{Model, ModelMemory};
 use self::pointer_table::{PointerTable, PointerTables};
 use self::queue::Stream;
 use self::state_memory::StateMemory;
+use crate::backend::sync::Mutex;
 use crate::backend::{Backend, DeviceStep};
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;

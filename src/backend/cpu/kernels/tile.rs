@@ -28,6 +28,9 @@ pub fn tile(start: usize, left: usize) -> Range<usize> {
 }
 
 /// Runs a kernel over a chunk of `len` elements.
+///
+/// Not inlined: the buffers of all types would be side by side on the caller's stack.
+#[inline(never)]
 pub fn run<K: ChunkKernel<N>, const N: usize>(mut kernel: K, len: usize) -> [f64; N] {
     let (mut sums, mut buffers) = ([Sum::ZERO; N], K::buffers());
     let mut start = 0;

@@ -33,7 +33,7 @@ impl DirectionOf<'_> {
     pub(super) fn load<'b, T: Float>(
         &'b self,
         range: Range<usize>,
-        [g, g2]: &'b mut [Buffer<T>; 2],
+        [g, g2]: [&'b mut Buffer<T>; 2],
     ) -> DirectionTile<'b, T> {
         let (g, g2) = (self.g.load(range.clone(), g), self.g2.map(|all| all.load(range, g2)));
         DirectionTile { g, g2, factors: self.factors }
@@ -111,8 +111,8 @@ impl<T: Float> ChunkKernel<1> for DirectionNormKernel<'_, T> {
     }
 
     fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 1]) -> usize {
-        let (range, (buffers, w)) = (tile(start, left), buffers);
-        let (direction, w) = (self.direction.load(range.clone(), buffers), w.first(range.len()));
+        let (range, ([g, g2], w)) = (tile(start, left), buffers);
+        let (direction, w) = (self.direction.load(range.clone(), [g, g2]), w.first(range.len()));
         simd::run_up_to_avx2(DirectionSquare { direction, w, sum: &mut sums[0] });
         range.len()
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::direction::{DirectionOf, Perturbation};
-use super::trial::{Origin, OriginBuffers, Trial, TrialParams, origin_buffers};
+use super::trial::{Origin, OtherBuffers, Trial, TrialParams, other_buffers};
 use crate::backend::cpu::kernels::adamw::Scalars;
 use crate::backend::cpu::kernels::elements::{Buffer, Elements, ElementsMut};
 use crate::backend::cpu::kernels::load_store::Param;
@@ -87,7 +87,7 @@ impl ChunkCotangent<'_> {
         self,
         range: Range<usize>,
         (p, ratio): (&[T], &[T]),
-        ([g, g2], x): &mut ([Buffer<T>; 2], Buffer<f64>),
+        ([g, g2], x): ([&mut Buffer<T>; 2], &mut Buffer<f64>),
         [with_ratio, with_param]: [&mut Sum; 2],
     ) {
         match self {
@@ -212,16 +212,15 @@ pub struct ProbeKernel<'a, T> {
     pub perturb: Option<(PerturbationSource<'a, T>, ElementsMut<'a>)>,
 }
 
-/// Memory of a [`ProbeKernel`].
+/// Memory of a [`ProbeKernel`]; as little as it can do with, since it is on the caller's stack.
 pub struct ProbeBuffers<T> {
-    origin: OriginBuffers<T>,
+    param: Buffer<T>,
     ratio: Buffer<T>,
     trial_param: Buffer<T>,
-    cotangent: ([Buffer<T>; 2], Buffer<f64>),
-    direction: [Buffer<T>; 2],
-    perturbation: Buffer<T>,
-    stored: Buffer<T>,
-    step: Buffer<T>,
+    /// g and the moments; when θ′ has been computed, the gradients of x; then those of the direction and the perturbation;
+    /// then what was stored, the step and the perturbation.
+    others: OtherBuffers<T>,
+    cotangent: Buffer<f64>,
 }
 
 impl<T: Float> ChunkKernel<3> for ProbeKernel<'_, T> {
@@ -230,27 +229,26 @@ impl<T: Float> ChunkKernel<3> for ProbeKernel<'_, T> {
     #[inline(always)]
     fn buffers() -> Self::Buffers {
         ProbeBuffers {
-            origin: origin_buffers(),
+            param: Buffer::new(),
             ratio: Buffer::new(),
             trial_param: Buffer::new(),
-            cotangent: ([Buffer::new(), Buffer::new()], Buffer::new()),
-            direction: [Buffer::new(), Buffer::new()],
-            perturbation: Buffer::new(),
-            stored: Buffer::new(),
-            step: Buffer::new(),
+            others: other_buffers(),
+            cotangent: Buffer::new(),
         }
     }
 
     fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 3]) -> usize {
         let (range, [with_ratio, with_param, step_product]) = (tile(start, left), sums);
-        let ProbeBuffers { origin, ratio, trial_param, cotangent, direction, perturbation, stored, step } = buffers;
+        let ProbeBuffers { param, ratio, trial_param, others, cotangent } = buffers;
         let (p, ratio, trial_param) =
-            self.point.load(range.clone(), self.perturb.is_some(), origin, [ratio, trial_param]);
+            self.point.load(range.clone(), self.perturb.is_some(), others, [param, ratio, trial_param]);
+        let [first, second, perturbation] = others;
         if let Some(x) = self.cotangent {
-            x.project(range.clone(), (p, ratio), cotangent, [with_ratio, with_param]);
+            x.project(range.clone(), (p, ratio), ([first, second], cotangent), [with_ratio, with_param]);
         }
         if let Some((source, out)) = &mut self.perturb {
-            let perturbation = source.load(range.clone(), direction, perturbation);
+            let perturbation = source.load(range.clone(), [first, second], perturbation);
+            let (stored, step) = (first, second);
             simd::run_up_to_avx2(Add(trial_param, perturbation, out.tile(range.clone(), stored)));
             out.store(range.clone(), stored);
             let (stored, step) = (out.tile(range.clone(), stored), step.first(range.len()));
@@ -266,24 +264,24 @@ impl<T: Float> Point<'_, T> {
         &'b mut self,
         range: Range<usize>,
         wants_trial_param: bool,
-        origin_buffers: &'b mut OriginBuffers<T>,
-        [ratio, trial_param]: [&'b mut Buffer<T>; 2],
+        others: &mut OtherBuffers<T>,
+        [param_buffer, ratio, trial_param]: [&'b mut Buffer<T>; 3],
     ) -> (&'b [T], &'b [T], &'b [T]) {
         let len = range.len();
         match self {
             Self::Computed(origin) => {
                 let ratio = ratio.first(if origin.trial == Trial::None { 0 } else { len });
                 let trial_param = trial_param.first(len);
-                let p = origin.trial_point(range, origin_buffers, ratio, trial_param);
+                let p = origin.trial_point(range, (param_buffer, others), ratio, trial_param);
                 (p, ratio, trial_param)
             }
             Self::Stored { param, ratio: None, .. } => {
-                let p = param.model.as_elements().load(range, &mut origin_buffers[0]);
+                let p = param.model.as_elements().load(range, param_buffer);
                 (p, &[], p)
             }
             Self::Stored { param, s, ratio: Some(ratio) } => {
                 let (ratio, round) = (&ratio[range.clone()], param.rounding_to_model());
-                let p = &*param.load(range, &mut origin_buffers[0]);
+                let p = &*param.load(range, param_buffer);
                 if !wants_trial_param {
                     return (p, ratio, &[]);
                 }
@@ -298,12 +296,7 @@ impl<T: Float> Point<'_, T> {
 
 impl<T: Float> PerturbationSource<'_, T> {
     /// The perturbation of a tile.
-    fn load<'b>(
-        &'b self,
-        range: Range<usize>,
-        direction_buffers: &'b mut [Buffer<T>; 2],
-        out: &'b mut Buffer<T>,
-    ) -> &'b [T] {
+    fn load<'b>(&self, range: Range<usize>, direction_buffers: [&mut Buffer<T>; 2], out: &'b mut Buffer<T>) -> &'b [T] {
         let out = out.first(range.len());
         match self {
             Self::Computed { direction, radius } => {

@@ -36,12 +36,12 @@ pub struct Origin<'a, T> {
     pub trial: Trial,
 }
 
-/// For the parameter, g and the moments.
-pub(super) type OriginBuffers<T> = [Buffer<T>; 4];
+/// For g and the moments.
+pub(super) type OtherBuffers<T> = [Buffer<T>; 3];
 
 #[inline(always)]
-pub(super) fn origin_buffers<T: Float>() -> OriginBuffers<T> {
-    [Buffer::new(), Buffer::new(), Buffer::new(), Buffer::new()]
+pub(super) fn other_buffers<T: Float>() -> OtherBuffers<T> {
+    [Buffer::new(), Buffer::new(), Buffer::new()]
 }
 
 impl<T: Float> Origin<'_, T> {
@@ -50,7 +50,7 @@ impl<T: Float> Origin<'_, T> {
     pub(super) fn trial_point<'b>(
         &'b mut self,
         range: Range<usize>,
-        [p, g, m, v]: &'b mut OriginBuffers<T>,
+        (p, [g, m, v]): (&'b mut Buffer<T>, &mut OtherBuffers<T>),
         ratio: &mut [T],
         trial_param: &mut [T],
     ) -> &'b [T] {
@@ -159,21 +159,21 @@ pub struct TrialKernel<'a, T> {
 }
 
 impl<T: Float> ChunkKernel<1> for TrialKernel<'_, T> {
-    type Buffers = (OriginBuffers<T>, [Buffer<T>; 2]);
+    type Buffers = ([Buffer<T>; 3], OtherBuffers<T>);
 
     #[inline(always)]
     fn buffers() -> Self::Buffers {
-        (origin_buffers(), [Buffer::new(), Buffer::new()])
+        ([Buffer::new(), Buffer::new(), Buffer::new()], other_buffers())
     }
 
     fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 1]) -> usize {
-        let (range, (origin, [ratio, trial_param])) = (tile(start, left), buffers);
+        let (range, ([param, ratio, trial_param], others)) = (tile(start, left), buffers);
         let ratio = match &mut self.ratio {
             Some(stored) => &mut stored[range.clone()],
             None => ratio.first(range.len()),
         };
         let point = self.out.tile(range.clone(), trial_param);
-        self.origin.trial_point(range.clone(), origin, ratio, point);
+        self.origin.trial_point(range.clone(), (param, others), ratio, point);
         simd::run_up_to_avx2(Square(point, &mut sums[0]));
         self.out.store(range.clone(), trial_param);
         range.len()
