@@ -1259,7 +1259,10 @@ uint32_t maw_cuda_available(void);
 /// `maw_device_buffer_free`; untouched on failure.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device; `MAW_INVALID_STATE` while a
 /// stream that the default stream waits for is being captured; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
-maw_status maw_device_buffer_create(int32_t device_index, size_t bytes, maw_device_buffer **buffer, maw_error **error);
+maw_status maw_device_buffer_create(int32_t device_index,
+                                    size_t bytes,
+                                    maw_device_buffer **buffer,
+                                    maw_error **error);
 
 /// Copies host memory into a buffer and waits for the copy. It is enqueued on the legacy default stream, which is also
 /// an optimizer's stream unless `maw_set_stream` was called.

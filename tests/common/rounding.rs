@@ -83,12 +83,15 @@ impl Oracle {
     }
 }
 
+/// A point: the parameters, what they were rounded by, and the gradients there.
+type Point = (Vec<Vec<f64>>, Vec<Vec<f64>>, Vec<Option<Tensor>>);
+
 /// A host whose parameters are rounded: each by u, up or down at random, the same at every evaluation of a point.
 pub struct Rounding {
     unit: f64,
     seed: u64,
-    /// Of θ′ + r·w, until θ′ − r·w is answered: the parameters, what they were rounded by, and the gradients.
-    plus: Option<(Vec<Vec<f64>>, Vec<Vec<f64>>, Vec<Option<Tensor>>)>,
+    /// θ′ + r·w, until θ′ − r·w is answered.
+    plus: Option<Point>,
 }
 
 impl Rounding {
@@ -131,7 +134,7 @@ impl Rounding {
 /// The library divides the difference of gradients by the step that rounding really made, ⟨δ, w⟩/‖w‖². Here it does not see
 /// the rounding, so the host divides the difference by the ratio of that step to the one that the library sees.
 fn divide(
-    (plus, plus_by, plus_grads): &(Vec<Vec<f64>>, Vec<Vec<f64>>, Vec<Option<Tensor>>),
+    (plus, plus_by, plus_grads): &Point,
     (minus, minus_by): (&[Vec<f64>], &[Vec<f64>]),
     grads: &mut [Option<Tensor>],
 ) {

@@ -67,7 +67,6 @@ impl Mode {
             (true, "derivatives") => by_difference(1e-9, 1e-6),
             (true, "phi after") => by_difference(1e-12, 1e-8),
             (true, _) => by_difference(1e-12, if phase == Phase::After { 1e-8 } else { 1e-12 }),
-            (false, "parameters") => 2e-6,
             (false, "derivatives") => by_difference(1e-4, 1e-3),
             (false, "phi after") => 1e-4,
             (false, "features") => 1e-6,
