@@ -27,10 +27,10 @@ fn main() {
     let plain = group(Precision::Nearest, None);
     let low = Some(DType::BF16);
     let kinds = [
-        ("float32", DType::F32, plain.clone()),
-        ("float64", DType::F64, plain.clone()),
+        ("float32", DType::F32, plain),
+        ("float64", DType::F64, plain),
         ("float32, bfloat16 moments", DType::F32, group(Precision::Nearest, low)),
-        ("bfloat16", DType::BF16, plain.clone()),
+        ("bfloat16", DType::BF16, plain),
         ("bfloat16 moments", DType::BF16, group(Precision::Nearest, low)),
         ("bfloat16 stochastic", DType::BF16, group(Precision::Stochastic, low)),
         ("bfloat16 master", DType::BF16, group(Precision::Master, None)),
@@ -45,7 +45,7 @@ fn main() {
         let options = Options { threads: 1, ..Options::default() };
         let mut contestants = [1, LIVE].map(|live| {
             let mut model = Model::new(&sizes, dtype);
-            let mut optimizer = optimizer(options.clone(), group.clone(), specs(&sizes, dtype));
+            let mut optimizer = optimizer(options.clone(), group, specs(&sizes, dtype));
             model.step(&mut optimizer);
             model.set_gradients(&sizes, dtype, |i| (i / ROW).is_multiple_of(live));
             (model, optimizer)
