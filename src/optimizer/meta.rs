@@ -34,9 +34,11 @@ impl Optimizer {
     pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
         self.with_prepared(|mut p| {
             p.sync()?;
-            let begun = p.meta.begin(p.registration, p.run, params);
-            p.log_abandoned();
-            begun
+            p.within(16, |p| {
+                let begun = p.meta.begin(p.registration, p.run, params);
+                p.log_abandoned();
+                begun
+            })
         })
     }
 
@@ -46,9 +48,11 @@ impl Optimizer {
     /// None is open; another request's id; unusable pointers or scale. The request stays open then.
     pub fn meta_tell(&mut self, answer: &Answer, params: &Params, grads: Option<&Grads>) -> Result<Option<Request>> {
         let mut p = self.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
-        let next = p.meta.tell(p.registration, p.run, answer, (params, grads));
-        p.log_abandoned();
-        next
+        p.within(16, |p| {
+            let next = p.meta.tell(p.registration, p.run, answer, (params, grads));
+            p.log_abandoned();
+            next
+        })
     }
 
     /// Ends the open meta-update without changing Φ.

@@ -1,12 +1,13 @@
 //! A prepared optimizer taken apart, so that a call can borrow each part of it.
 
-use super::Optimizer;
 use super::log::Logger;
+use super::{MEMORY_OF_A_CALL, Optimizer};
 use crate::checkpoint;
 use crate::error::{Result, StateError};
 use crate::meta::Meta;
 use crate::model::options::Objective;
 use crate::model::registration::Registration;
+use crate::reserve::{self, sum, times};
 use crate::run::Run;
 
 /// What exists from the end of registration on.
@@ -59,8 +60,11 @@ impl Optimizer {
         if self.registration.tensors.is_empty() {
             return Err(StateError::NoTensors.into());
         }
-        let (run, meta) = (Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?, Meta::default());
-        checkpoint::check_header(&self.registration, &run, &meta)?;
+        let (run, meta) = reserve::with(Run::memory_to_prepare(&self.registration), || {
+            let (run, meta) = (Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?, Meta::default());
+            checkpoint::check_header(&self.registration, &run, &meta)?;
+            Ok((run, meta))
+        })?;
         let options = &self.registration.options;
         if options.modulation && options.objective == Objective::GenGap {
             self.log.warn(|| {
@@ -68,6 +72,9 @@ impl Optimizer {
                  meta-updates will move it by its regularisation only"
                     .to_owned()
             });
+        }
+        if self.cuda.is_some() {
+            self.memory_of_a_call = sum([MEMORY_OF_A_CALL, times(4, run.memory(&self.registration))]);
         }
         Ok(Ready { run, meta })
     }
@@ -88,6 +95,15 @@ impl Prepared<'_> {
             self.log.skipped(skipped, &self.run.state.skips, &self.registration.tensors);
         }
         Ok(())
+    }
+
+    /// Work that allocates at most so many times what describes the run.
+    ///
+    /// # Errors
+    /// No memory; the work's.
+    pub fn within<T>(&mut self, factor: usize, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let memory = times(factor, self.run.memory(self.registration));
+        reserve::with(memory, || work(self))
     }
 
     /// Sends what the host changed to a device.

@@ -23,6 +23,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
+use crate::model::options::Options;
 
 pub use self::chunks::CHUNK;
 pub use self::process::generation;
@@ -30,6 +31,14 @@ pub use self::threads::THREAD_NAME;
 
 /// Models with fewer elements are handled by the caller's thread alone: a fork and a join would cost more than they save.
 const SMALL: usize = 1 << 18;
+
+/// Threads that a model under these options may have at most.
+pub fn threads(options: &Options) -> usize {
+    match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
+}
 
 /// Moments and passes on host memory.
 #[derive(Debug)]
