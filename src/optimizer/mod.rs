@@ -104,7 +104,10 @@ impl Optimizer {
         let mut p = self.changeable()?.ok_or(StateError::NotPrepared)?;
         p.sync()?;
         if attention && let Some(modulation) = &mut p.run.state.modulation {
-            reserve::with(modulation.memory(), || Ok(modulation.reset_attention(&p.registration.options)))?;
+            reserve::with(modulation.memory(), || {
+                modulation.reset_attention(&p.registration.options);
+                Ok(())
+            })?;
         }
         if moments {
             p.run.reset_moments();
