@@ -7,13 +7,15 @@ use crate::error::{Result, StateError};
 use crate::meta::Meta;
 use crate::model::options::Objective;
 use crate::model::registration::Registration;
-use crate::reserve::{self, sum, times};
+use crate::reserve::{self, Reserve, sum, times};
 use crate::run::Run;
 
 /// What exists from the end of registration on.
 pub(super) struct Ready {
     pub run: Run,
     pub meta: Meta,
+    /// Of the open meta-update.
+    pub reserve: Option<Reserve>,
 }
 
 /// All parts of a prepared optimizer.
@@ -22,6 +24,7 @@ pub(super) struct Prepared<'a> {
     pub run: &'a mut Run,
     pub meta: &'a mut Meta,
     pub log: &'a mut Logger,
+    pub reserve: &'a mut Option<Reserve>,
 }
 
 impl Optimizer {
@@ -37,7 +40,7 @@ impl Optimizer {
     /// The parts; `None` before preparation.
     pub(super) fn prepared(&mut self) -> Option<Prepared<'_>> {
         let Self { registration, ready, log, .. } = self;
-        ready.as_mut().map(|Ready { run, meta }| Prepared { registration, run, meta, log })
+        ready.as_mut().map(|Ready { run, meta, reserve }| Prepared { registration, run, meta, log, reserve })
     }
 
     /// Prepares if that was not done yet; if the work is then refused, registration is open as before.
@@ -48,8 +51,8 @@ impl Optimizer {
         if first {
             *ready = fresh;
         }
-        let Ready { run, meta } = ready.as_mut().expect("made above if it was not there");
-        let done = work(Prepared { registration, run, meta, log });
+        let Ready { run, meta, reserve } = ready.as_mut().expect("made above if it was not there");
+        let done = work(Prepared { registration, run, meta, log, reserve });
         if first && done.is_err() {
             self.ready = None;
         }
@@ -76,7 +79,7 @@ impl Optimizer {
         if self.cuda.is_some() {
             self.memory_of_a_call = sum([MEMORY_OF_A_CALL, times(4, run.memory(&self.registration))]);
         }
-        Ok(Ready { run, meta })
+        Ok(Ready { run, meta, reserve: None })
     }
 }
 
