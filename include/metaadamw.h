@@ -99,6 +99,15 @@
 /// `MAW_CUDA` a call that must wait for the device returns `MAW_INVALID_STATE` while its stream is being captured
 /// (docs/cuda.md), and so does any call in a child process if another thread was inside a call during `fork`.
 ///
+/// Out of memory: any call that has an `error` argument may return `MAW_OUT_OF_MEMORY` where `malloc` or `mmap` fails.
+/// Nothing has changed then, and the call may be repeated. An error object without memory for its message has the status
+/// and a fixed text. Freeing needs no memory. To keep this promise a call first reserves as much memory as its small
+/// allocations can need, and touches it only where `malloc` fails; an optimizer keeps some 100 KiB of this kind. So
+/// `ulimit -v` and strict overcommit count more than what is used. `maw_cuda_available` and `maw_meta_due` return 0
+/// without memory. Not in the library's hands are: memory that the system promises and does not have (Linux ends a
+/// process then); a thread's first call into a library that was loaded by `dlopen`, for which the C library allocates the
+/// thread's variables; the start of an optimizer's threads in `maw_prepare`; loading the CUDA driver, and the driver itself.
+///
 /// # Versions
 ///
 /// `MAW_ABI_VERSION` is the number in the shared object's SONAME. A program works with every later library of the same

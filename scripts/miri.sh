@@ -1,6 +1,6 @@
 #!/bin/sh
 # Miri, which finds undefined behaviour, over unit tests: kernels at the baseline level, the parser of
-# checkpoints, and a small run that is saved and resumed. It needs a nightly toolchain, which rustup fetches if it can.
+# checkpoints, a small run that is saved and resumed, and reserves. It needs a nightly toolchain, which rustup fetches if it can.
 set -eu
 cd "$(dirname "$0")/.."
 toolchain=nightly-2026-05-20 # a fixed one: not every nightly has Miri, and each may find more
@@ -14,4 +14,4 @@ fi
 # which have no unsafe code or take hours there.
 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" \
     cargo "+$toolchain" miri test --locked --lib -- f32_step meta_passes numeric::simd stochastic_rounding::tests::the_bits \
-    checkpoint::header optimizer::tests
+    checkpoint::header optimizer::tests reserve::arena

@@ -389,11 +389,14 @@ impl Error {
     }
 
     pub(crate) fn io(operation: &str, error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::OutOfMemory {
+            return Self::OutOfMemory;
+        }
         Self::Io { operation: operation.to_owned(), reason: error.to_string() }
     }
 
     pub(crate) fn file(operation: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::Io { operation: format!("{operation} '{}'", path.display()), reason: error.to_string() }
+        Self::io(&format!("{operation} '{}'", path.display()), error)
     }
 
     /// An index beyond the end.

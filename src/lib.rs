@@ -14,6 +14,7 @@
 //! modulation  features → attention → α, β, λ₁, λ₂
 //! model       tensors, groups, options, host buffers, statistics: plain values
 //! numeric     instruction sets; exp and ln with the same bits everywhere; 16-bit floats; stochastic rounding
+//! reserve     memory set aside for allocations that must not fail; the allocator that uses it
 //! ```
 //!
 //! `error` is everybody's.
@@ -35,6 +36,7 @@ pub mod model;
 pub mod modulation;
 pub mod numeric;
 pub mod optimizer;
+pub mod reserve;
 mod run;
 
 pub use error::{Error, Result};

@@ -1,6 +1,6 @@
 //! After preparation a step with one thread allocates nothing, the very first one included; with more threads it
 //! allocates nothing that grows with the tensors or the parameters.
-#![allow(unsafe_code, reason = "an allocator that counts, and the C ABI without a wrapper that allocates itself")]
+#![allow(unsafe_code, reason = "the C ABI without a wrapper that allocates itself")]
 
 mod common;
 
@@ -8,55 +8,35 @@ use common::handle::{checked, options, param_group, step_options, step_report, t
 use common::tensor::Tensor;
 use common::toy::Random;
 use metaadamw::ffi::*;
-use std::alloc::{GlobalAlloc, Layout, System};
+use metaadamw::reserve::watch::{self, Event};
 use std::cell::Cell;
 use std::ffi::{CString, c_void};
 use std::ptr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /* --------------------------------------------------------------- counting ---- */
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 thread_local! {
     static OF_THIS_THREAD: Cell<u64> = const { Cell::new(0) };
 }
 static OF_ALL_THREADS: AtomicU64 = AtomicU64::new(0);
 
-fn count_one() {
-    // A thread that is ending has no such variable any more.
-    let _ = OF_THIS_THREAD.try_with(|count| count.set(count.get() + 1));
-    OF_ALL_THREADS.fetch_add(1, Ordering::Relaxed);
+/// Sees what the library's allocator, which is this program's, is asked for.
+fn count(event: Event) -> bool {
+    if matches!(event, Event::Allocated(_) | Event::Moved(..) | Event::Reserve(_)) {
+        // A thread that is ending has no such variable any more.
+        let _ = OF_THIS_THREAD.try_with(|count| count.set(count.get() + 1));
+        OF_ALL_THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    true
 }
 
-// SAFETY: everything is passed on to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count_one();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count_one();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count_one();
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
+/// One test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    watch::set(count);
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Allocations of the calling thread, exactly.
@@ -76,12 +56,9 @@ fn everywhere(mut work: impl FnMut()) -> u64 {
     (0..5).map(once).min().expect("counted five times")
 }
 
-/// One test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 #[test]
 fn allocations_are_counted() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     let allocate = || drop(std::hint::black_box(Box::new(1)));
     assert_eq!(here(allocate), 1);
     assert!(everywhere(allocate) >= 1);
@@ -223,7 +200,7 @@ fn kinds() -> Vec<(String, maw_options)> {
 
 #[test]
 fn no_step_allocates_with_one_thread() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     for (name, options) in kinds() {
         let mut model = Model::new(&options, 8, 500);
         assert_eq!(here(|| model.steps(1)), 0, "the first step: {name}");
@@ -234,7 +211,7 @@ fn no_step_allocates_with_one_thread() {
 
 #[test]
 fn a_step_with_no_gradient_at_all_allocates_nothing() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     let mut model = Model::new(&with_threads(1), 8, 500);
     model.grad_pointers.fill(ptr::null());
     assert_eq!(here(|| model.steps(10)), 0);
@@ -242,7 +219,7 @@ fn a_step_with_no_gradient_at_all_allocates_nothing() {
 
 #[test]
 fn buffers_at_new_addresses_cost_no_allocation() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     let mut model = Model::new(&maw_options { verify_params: 0, ..with_threads(1) }, 8, 500);
     model.options.flags = MAW_STEP_PARAMS_CHANGED;
     model.steps(1);
@@ -258,7 +235,7 @@ fn buffers_at_new_addresses_cost_no_allocation() {
 
 #[test]
 fn a_skipped_step_without_a_log_callback_allocates_nothing() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     let mut model = Model::new(&with_threads(1), 8, 500);
     model.grads[3].set(17, f64::NAN);
     assert_eq!(here(|| (0..100).for_each(|_| model.step())), 0);
@@ -267,7 +244,7 @@ fn a_skipped_step_without_a_log_callback_allocates_nothing() {
 
 #[test]
 fn observed_gradients_and_getters_allocate_nothing() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     let mut model = Model::new(&with_threads(1), 8, 500);
     model.steps(1);
     let (mut groups, mut dim, mut name, mut factors) = (0, 0, ptr::null(), [0.0; 64]);
@@ -308,7 +285,7 @@ fn with_three_threads(tensors: usize, elements: usize) -> u64 {
 
 #[test]
 fn with_several_threads_allocations_do_not_grow_with_tensors_or_parameters() {
-    let _alone = ALONE.lock();
+    let _alone = alone();
     // Large enough that the threads have something to do.
     let usual = with_three_threads(4, 75_000);
     for (tensors, elements) in [(4, 250), (4, 1_000_000), (400, 750), (400, 10_000)] {

@@ -11,7 +11,7 @@ mod emulator;
 mod statuses;
 
 use c_program::{Build, folder, passes, passes_in, passes_with, program, started, started_with};
-use compile::{compiler, header, header_functions, run};
+use compile::{compiler, header, header_functions, root, run};
 use metaadamw::error::Status;
 use metaadamw::ffi::*;
 use std::ffi::CStr;
@@ -237,6 +237,39 @@ fn without_a_suitable_cuda_driver_a_program_gets_the_reason_and_nothing_else_is_
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(printed.starts_with("available: 1\n") && printed.matches("MAW_OK").count() == 4, "{printed}");
     }
+}
+
+/// The exported functions, as `WANTED("function")` lines.
+fn wanted_functions() -> String {
+    let exports = fs::read_to_string(root().join("tests/exports.txt")).expect("the list of exports");
+    exports.lines().map(|function| format!("WANTED(\"{function}\")\n")).collect()
+}
+
+const OUT_OF_MEMORY: [&str; 3] = ["out_of_memory", "failing_memory", "misuse_fixture"];
+
+#[cfg(feature = "allocator")]
+#[test]
+fn whichever_allocation_fails_a_call_reports_it_and_changes_prints_and_leaks_nothing() {
+    let folder = folder("out_of_memory", Build::Plain);
+    fs::write(folder.join(WANTED), wanted_functions()).expect("the scratch folder can be written");
+    let output = started(&program(&folder, &OUT_OF_MEMORY, Build::Plain), &[]);
+    let (printed, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && complaints.is_empty(), "{}\n{printed}{complaints}", output.status);
+    assert!(printed.starts_with("out_of_memory: ") && printed.lines().count() == 1, "{printed}");
+    print!("{printed}");
+}
+
+#[test]
+fn a_function_without_a_row_in_the_test_of_memory_is_reported() {
+    let folder = folder("out_of_memory_incomplete", Build::Plain);
+    let new = "WANTED(\"maw_new_function\")\n";
+    fs::write(folder.join(WANTED), wanted_functions() + new).expect("the scratch folder can be written");
+    let output = started(&program(&folder, &OUT_OF_MEMORY, Build::Plain), &[]);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && complaints.contains("maw_new_function: there is no row for it"),
+        "{complaints}"
+    );
 }
 
 #[test]

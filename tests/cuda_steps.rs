@@ -510,7 +510,7 @@ fn moments_that_decay_become_zero_as_on_the_cpu() {
             .collect();
         on_cpu.step(&mut params, &grads.iter().cloned().map(Some).collect::<Vec<_>>()).expect("a step");
         on_device.launch(&device_params, &OnDevice::new(&grads), &step_options()).expect("a step");
-        if step < 40 || step > 170 {
+        if !(40..=170).contains(&step) {
             for (i, spec) in specs().iter().enumerate() {
                 let [a, b] = [&mut on_cpu, &mut on_device].map(|h| h.tensor_state(i, spec).expect("a tensor"));
                 for (m, n) in [(&a.exp_avg, &b.exp_avg), (&a.exp_avg_sq, &b.exp_avg_sq)] {

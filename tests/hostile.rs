@@ -2,7 +2,6 @@
 //! file's own size and what the optimizer itself needs.
 //!
 //! The last group is the safetensors project's list of attacks and ours, each with the status that it must have.
-#![allow(unsafe_code, reason = "an allocator that counts")]
 
 mod common;
 
@@ -11,18 +10,13 @@ use common::handle::{Handle, Spec, param_group};
 use common::tensor::Tensor;
 use common::toy::{Toy, small_options};
 use metaadamw::ffi::*;
+use metaadamw::reserve::watch::{self, Event};
 use serde_json::{Value, json};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
 /* --------------------------------------------------------------- counting ---- */
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Of this thread.
 #[derive(Clone, Copy, Default)]
@@ -51,38 +45,26 @@ fn gave(size: usize) {
     });
 }
 
-// SAFETY: everything is passed on to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        took(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
+/// Sees what the library's allocator, which is this program's, is asked for.
+fn count(event: Event) -> bool {
+    match event {
+        Event::Allocated(size) => took(size),
+        Event::Moved(old, new) => {
+            // Old and new may be there at once.
+            took(new);
+            gave(old);
+        }
+        Event::Freed(size) => gave(size),
+        // Nothing in a reserve is touched as long as there is memory.
+        Event::Reserve(_) | Event::Returned { .. } => {}
     }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        took(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Old and new may be there at once.
-        took(size);
-        gave(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        gave(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
+    true
 }
 
 /// The largest allocation, and the peak, beyond what was allocated before.
 fn counted<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
     const START: usize = 1 << 40;
+    watch::set(count);
     COUNT.set(Count { live: START, peak: START, largest: 0 });
     let result = work();
     let Count { peak, largest, .. } = COUNT.get();

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Each may use itself and those before it; every one may use `error`.
-const LAYERS: [&str; 9] =
-    ["numeric", "model", "modulation", "backend", "run", "meta", "checkpoint", "optimizer", "ffi"];
+const LAYERS: [&str; 10] =
+    ["reserve", "numeric", "model", "modulation", "backend", "run", "meta", "checkpoint", "optimizer", "ffi"];
 
 fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -6,6 +6,8 @@
 #![allow(unsafe_code, reason = "calls pthread's functions, and lends what a mutex guards")]
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
 /// A value that one thread at a time can reach. It is not moved while a guard or a waiting thread exists: both borrow it.
@@ -31,19 +33,30 @@ impl<T> Mutex<T> {
         // SAFETY: initialized by `new`.
         let status = unsafe { libc::pthread_mutex_lock(self.raw.get()) };
         assert_eq!(status, 0, "a mutex of the default kind refuses nobody");
-        Guard(self)
+        Guard(self, PhantomData)
     }
 
     /// `None` while another thread has it.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         // SAFETY: initialized by `new`.
         let status = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
-        (status == 0).then_some(Guard(self))
+        (status == 0).then_some(Guard(self, PhantomData))
     }
 
     /// The value, without locking: nobody else borrows the mutex.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
+    }
+
+    /// The same, without the mutex.
+    pub fn into_inner(self) -> T {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: initialized by `new`, and not locked: a guard would borrow it. The value is taken once, as `this` is not
+        // dropped.
+        unsafe {
+            libc::pthread_mutex_destroy(this.raw.get());
+            this.value.get().read()
+        }
     }
 
     /// The guard of another thread does not exist in a process that was forked meanwhile, and what it left may be half
@@ -73,8 +86,8 @@ impl<T> std::fmt::Debug for Mutex<T> {
     }
 }
 
-/// The right to reach the value.
-pub struct Guard<'a, T>(&'a Mutex<T>);
+/// The right to reach the value. It does not leave its thread.
+pub struct Guard<'a, T>(&'a Mutex<T>, PhantomData<*const ()>);
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;

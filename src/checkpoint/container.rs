@@ -22,6 +22,9 @@ pub const MAX_HEADER: u64 = 100_000_000;
 /// Bytes on their way at a time: they stay in the second-level cache.
 const BUFFER: usize = 1 << 18;
 
+/// What is allocated at most to read or write the data of a checkpoint, whatever its size.
+pub const MEMORY_OF_DATA: usize = 4 * BUFFER;
+
 /// A tensor of a checkpoint and where its bytes are.
 #[derive(Debug)]
 pub struct Entry<S> {
@@ -113,6 +116,22 @@ impl Summed<'_> {
         self.crc.update(bytes);
         self.inner.write_all(bytes).map_err(|e| Error::io("writing", &e))
     }
+}
+
+/// The length that a container's header has, as far as there can be one: 0 for what is none.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn header_length(source: &mut dyn Source) -> Result<usize> {
+    let size = source.seek(SeekFrom::End(0)).map_err(|e| Error::io("reading", &e))?;
+    source.rewind().map_err(|e| Error::io("reading", &e))?;
+    let mut length = [0; 8];
+    if size < 8 {
+        return Ok(0);
+    }
+    read_exact(source, &mut length)?;
+    let length = u64::from_le_bytes(length);
+    Ok(if length > MAX_HEADER.min(size - 8) { 0 } else { length as usize })
 }
 
 /// What a container is read from.

@@ -8,7 +8,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde_json::json;
 
-use super::container::{Container, Entry};
+use super::container::{self, Container, Entry};
 use super::description::{self, Description, TensorRecord};
 use super::settings::{self, OnConflict};
 use super::small_tensors::SmallTensors;
@@ -27,6 +27,7 @@ use crate::model::registration::Registration;
 use crate::model::report::Counters;
 use crate::model::stats::GradientSums;
 use crate::modulation::Factors;
+use crate::reserve::{self, sum, times};
 use crate::run::Run;
 
 /// Tensors and groups of a file that are read beyond the optimizer's own number, to name differences.
@@ -102,6 +103,17 @@ impl Target<'_> {
     }
 
     fn load_from(
+        &mut self,
+        source: &mut dyn Source,
+        contents: Contents,
+        on_conflict: OnConflict,
+    ) -> Result<Vec<String>> {
+        let own = times(32, self.run.memory(self.registration));
+        let memory = sum([own, times(24, container::header_length(source)?), container::MEMORY_OF_DATA]);
+        reserve::with(memory, || self.load_within(source, contents, on_conflict))
+    }
+
+    fn load_within(
         &mut self,
         source: &mut dyn Source,
         contents: Contents,

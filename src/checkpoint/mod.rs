@@ -43,6 +43,7 @@ use crate::model::name::Name;
 use crate::model::registration::Registration;
 use crate::model::report::{Counters, MAX_STEPS};
 use crate::modulation::Modulation;
+use crate::reserve::{self, fallible, sum, times};
 use crate::run::Run;
 
 /// Number of the format. A reader refuses others.
@@ -89,7 +90,9 @@ pub(crate) fn save_file(
     path: &Path,
     contents: Contents,
 ) -> Result<()> {
-    atomic_file::replace(path, |out| Saved { registration, run, meta }.write(out, contents, read_source))
+    reserve::with(memory_to_save(registration, run), || {
+        atomic_file::replace(path, |out| Saved { registration, run, meta }.write(out, contents, read_source))
+    })
 }
 
 /// The same as bytes.
@@ -97,14 +100,20 @@ pub(crate) fn save_file(
 /// # Errors
 /// No memory; the device's.
 pub(crate) fn save_bytes(registration: &Registration, run: &Run, meta: &Meta, contents: Contents) -> Result<Vec<u8>> {
-    let saved = Saved { registration, run, meta };
-    let mut size = Counting(0);
-    saved.write(&mut size, contents, |_, _, _, _| {})?;
-    let mut bytes = Vec::new();
-    // One more, so that a NUL can be put behind them without moving them.
-    bytes.try_reserve_exact(size.0 + 1)?;
-    saved.write(&mut bytes, contents, read_source)?;
-    Ok(bytes)
+    reserve::with(memory_to_save(registration, run), || {
+        let saved = Saved { registration, run, meta };
+        let mut size = Counting(0);
+        saved.write(&mut size, contents, |_, _, _, _| {})?;
+        let mut bytes = Vec::new();
+        // One more, so that a NUL can be put behind them without moving them.
+        fallible(|| bytes.try_reserve_exact(size.0 + 1))?;
+        saved.write(&mut bytes, contents, read_source)?;
+        Ok(bytes)
+    })
+}
+
+fn memory_to_save(registration: &Registration, run: &Run) -> usize {
+    sum([times(64, run.memory(registration)), container::MEMORY_OF_DATA])
 }
 
 /// Checks that every state of the run can be saved: names may be too long and too many for a file's header.
@@ -117,7 +126,14 @@ pub(crate) fn check_header(registration: &Registration, run: &Run, meta: &Meta) 
     if registration.tensors.iter().map(bytes).sum::<usize>() as u64 <= container::MAX_HEADER {
         return Ok(());
     }
-    let saved = Saved { registration, run, meta };
+    let memory = times(32, run.memory(registration));
+    reserve::with(memory, || make_longest_header(&Saved { registration, run, meta }))
+}
+
+/// # Errors
+/// [`crate::Error::Unsupported`].
+fn make_longest_header(saved: &Saved) -> Result<()> {
+    let Saved { registration, run, .. } = *saved;
     let (words, option_floats) = settings::split(&registration.options);
     let counters = Counters {
         steps: MAX_STEPS,

@@ -35,7 +35,7 @@ pub unsafe extern "C" fn maw_bytes_free(bytes: *mut maw_bytes) {
     }
 }
 
-/// Gives bytes to the caller, with a NUL behind them.
+/// Gives bytes to the caller, with a NUL behind them, for which they have room.
 ///
 /// # Safety
 /// `out` is valid for a write.

@@ -8,6 +8,10 @@ use super::pointers::{check, slice};
 use super::types::{MAW_OK, maw_status};
 use crate::backend::cuda::{Buffer, is_available};
 use crate::error::{Error, Result};
+use crate::reserve;
+
+/// What a call here allocates at most, but to open a device.
+const MEMORY_OF_A_CALL: usize = 64 << 10;
 
 /// Device memory allocated by the library, for hosts that do not use CUDA themselves. Opaque: created by
 /// `maw_device_buffer_create`, freed by `maw_device_buffer_free`. Not thread-safe: one call at a time.
@@ -16,7 +20,7 @@ pub struct maw_device_buffer(Buffer);
 /// 1 if there is a CUDA device on which an optimizer can be created, else 0. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn maw_cuda_available() -> u32 {
-    quietly(|| Ok(is_available())).unwrap_or(false).into()
+    reserve::with(MEMORY_OF_A_CALL, || quietly(|| Ok(is_available()))).unwrap_or(false).into()
 }
 
 /// Runs `work` and turns its result into a status.
@@ -27,7 +31,8 @@ unsafe fn answer(error: *mut *mut maw_error, work: impl FnOnce() -> Result<()>) 
     // SAFETY: `error` is NULL or valid for a write.
     unsafe {
         clear(error);
-        quietly(work).map_or_else(|e| fail("maw_cuda_available", error, &e), |()| MAW_OK)
+        reserve::with(MEMORY_OF_A_CALL, || quietly(work))
+            .map_or_else(|e| fail("maw_cuda_available", error, &e), |()| MAW_OK)
     }
 }
 

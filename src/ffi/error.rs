@@ -1,9 +1,11 @@
 //! Errors as objects that the caller owns.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
+use std::fmt::Write;
 
 use super::types::*;
 use crate::error::{Error, Remedy, StateError, Status};
+use crate::reserve::fallible;
 
 /// Why a call failed: a status, and a message that names the argument, what was expected and what was given.
 ///
@@ -15,11 +17,35 @@ pub struct maw_error {
 }
 
 enum Text {
-    Owned(CString),
+    Owned(Vec<u8>),
     Static(&'static CStr),
 }
 
-static OUT_OF_MEMORY: maw_error = maw_error { status: Status::OutOfMemory, message: Text::Static(c"out of memory") };
+/// The errors of a status that there is no memory to explain.
+static WITHOUT_MEMORY: [maw_error; 13] = {
+    const fn of(status: Status) -> maw_error {
+        let text = match status {
+            Status::OutOfMemory => c"out of memory",
+            _ => c"(no memory for the message of this error)",
+        };
+        maw_error { status, message: Text::Static(text) }
+    }
+    [
+        of(Status::InvalidArgument),
+        of(Status::InvalidState),
+        of(Status::Unsupported),
+        of(Status::Busy),
+        of(Status::NotFinite),
+        of(Status::OutOfMemory),
+        of(Status::Panic),
+        of(Status::NotFound),
+        of(Status::ParamsChanged),
+        of(Status::Io),
+        of(Status::Corrupt),
+        of(Status::Mismatch),
+        of(Status::Cuda),
+    ]
+};
 
 /// Stores the error, if the caller wants it, and returns the status.
 ///
@@ -29,37 +55,79 @@ pub(super) unsafe fn fail(call: &str, slot: *mut *mut maw_error, error: &Error) 
     let status = error.status();
     if !slot.is_null() {
         let object = match error {
-            Error::OutOfMemory => std::ptr::from_ref(&OUT_OF_MEMORY).cast_mut(),
-            error => {
-                let text = message(call, error).replace('\0', " ");
-                let message = CString::new(text).expect("NULs were replaced");
-                Box::into_raw(Box::new(maw_error { status, message: Text::Owned(message) }))
-            }
+            Error::OutOfMemory => None,
+            error => fallible(|| object(call, error)),
+        };
+        let without_memory = || {
+            let known = WITHOUT_MEMORY.iter().find(|known| known.status == status).expect("all are there");
+            std::ptr::from_ref(known).cast_mut()
         };
         // SAFETY: `slot` is not NULL here, and valid for a write.
-        unsafe { slot.write(object) };
+        unsafe { slot.write(object.unwrap_or_else(without_memory)) };
     }
     status as maw_status
 }
 
-/// The message for a user of C, with the header's names of functions and constants.
-fn message(call: &str, error: &Error) -> String {
+/// An object for the caller; `None` without memory.
+fn object(call: &str, error: &Error) -> Option<*mut maw_error> {
+    let mut length = Length(0);
+    write_message(&mut length, call, error).ok()?;
+    let mut text = Vec::new();
+    text.try_reserve_exact(length.0 + 1).ok()?;
+    let mut text = Bytes(text);
+    write_message(&mut text, call, error).ok()?;
+    let mut text = text.0;
+    text.iter_mut().filter(|byte| **byte == 0).for_each(|nul| *nul = b' ');
+    text.push(0);
+    let mut object = Vec::new();
+    object.try_reserve_exact(1).ok()?;
+    object.push(maw_error { status: error.status(), message: Text::Owned(text) });
+    Some(Box::into_raw(object.into_boxed_slice()).cast())
+}
+
+/// Takes text and counts its bytes.
+struct Length(usize);
+
+impl Write for Length {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+/// Takes text for which there is room.
+struct Bytes(Vec<u8>);
+
+impl Write for Bytes {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// The message for a user of C, with the header's names of functions and constants. Allocates nothing.
+fn write_message(out: &mut dyn Write, call: &str, error: &Error) -> std::fmt::Result {
     match error {
         Error::State(state) => match (state, call) {
             (StateError::RegistrationEnded, _) => {
-                format!(
+                write!(
+                    out,
                     "{call}: registration ended with maw_prepare or the first step; register all tensors before, or move the run \
                      to a new optimizer with maw_tensor_state_get and maw_tensor_state_set"
                 )
             }
-            (StateError::NoTensors, _) => format!("{call}: no tensors are registered; call maw_add_param_group first"),
-            (StateError::NotPrepared, _) => format!("{call}: call maw_prepare (or make a step) first"),
-            (StateError::MetaUpdateOpen, _) => {
-                format!("{call}: a meta-update is open; answer its requests or call maw_meta_abort first")
+            (StateError::NoTensors, _) => {
+                write!(out, "{call}: no tensors are registered; call maw_add_param_group first")
             }
-            (StateError::NoMetaUpdateOpen, "maw_meta_abort") => format!("{call}: no meta-update is open"),
-            (StateError::NoMetaUpdateOpen, _) => format!("{call}: no meta-update is open; call maw_meta_begin first"),
-            _ => format!("{call}: {state}"),
+            (StateError::NotPrepared, _) => write!(out, "{call}: call maw_prepare (or make a step) first"),
+            (StateError::MetaUpdateOpen, _) => {
+                write!(out, "{call}: a meta-update is open; answer its requests or call maw_meta_abort first")
+            }
+            (StateError::NoMetaUpdateOpen, "maw_meta_abort") => write!(out, "{call}: no meta-update is open"),
+            (StateError::NoMetaUpdateOpen, _) => {
+                write!(out, "{call}: no meta-update is open; call maw_meta_begin first")
+            }
+            _ => write!(out, "{call}: {state}"),
         },
         Error::Mismatch { what, remedy } => {
             let remedy = match remedy {
@@ -69,21 +137,25 @@ fn message(call: &str, error: &Error) -> String {
                 Remedy::Register => "register the tensors, groups and options of the file in a new optimizer",
                 Remedy::AttentionAlone => "load it with MAW_ATTENTION_ONLY",
             };
-            format!("the checkpoint does not fit: {what}; {remedy}")
+            write!(out, "the checkpoint does not fit: {what}; {remedy}")
         }
-        Error::AnnouncedGradientMissing { .. } => format!("{error} by maw_observe_gradient"),
+        Error::AnnouncedGradientMissing { .. } => write!(out, "{error} by maw_observe_gradient"),
         Error::ParamsChanged { name } => {
-            format!("tensor '{name}' changed since the last step without MAW_STEP_PARAMS_CHANGED (verify_params is on)")
+            write!(
+                out,
+                "tensor '{name}' changed since the last step without MAW_STEP_PARAMS_CHANGED (verify_params is on)"
+            )
         }
         Error::OtherHalves { name } => {
-            format!(
+            write!(
+                out,
                 "tensor '{name}' is not the parameter that the loaded checkpoint has the remainder of: load the model's weights \
                  of that checkpoint, or make a step with MAW_STEP_PARAMS_CHANGED, which makes the masters from the new values"
             )
         }
-        Error::CapturingBeside => format!("{error} (an optimizer's until maw_set_stream)"),
-        Error::CapturedOtherwise => format!("{error} (MAW_LOAD_OWN_WINS)"),
-        _ => error.to_string(),
+        Error::CapturingBeside => write!(out, "{error} (an optimizer's until maw_set_stream)"),
+        Error::CapturedOtherwise => write!(out, "{error} (MAW_LOAD_OWN_WINS)"),
+        _ => write!(out, "{error}"),
     }
 }
 
@@ -116,7 +188,7 @@ pub unsafe extern "C" fn maw_error_code(error: *const maw_error) -> maw_status {
 pub unsafe extern "C" fn maw_error_message(error: *const maw_error) -> *const c_char {
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { error.as_ref() }.map_or(c"".as_ptr(), |e| match &e.message {
-        Text::Owned(text) => text.as_ptr(),
+        Text::Owned(text) => text.as_ptr().cast(),
         Text::Static(text) => text.as_ptr(),
     })
 }
@@ -127,8 +199,8 @@ pub unsafe extern "C" fn maw_error_message(error: *const maw_error) -> *const c_
 /// `error` is NULL or a live error object, which is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_error_free(error: *mut maw_error) {
-    if !error.is_null() && !std::ptr::eq(error, &raw const OUT_OF_MEMORY) {
-        // SAFETY: every other error came from `Box::into_raw` in `fail`, and the caller frees it once.
+    if !error.is_null() && !WITHOUT_MEMORY.as_ptr_range().contains(&error.cast_const()) {
+        // SAFETY: every other error came from `Box::into_raw` in `object`, and the caller frees it once.
         drop(unsafe { Box::from_raw(error) });
     }
 }

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::error::{clear, fail, maw_error};
 use super::types::{MAW_OK, maw_status};
-use crate::backend::cpu::generation;
+use crate::backend::cpu::{generation, is_pool_thread};
 use crate::backend::sync::Mutex;
 use crate::error::{Error, Result};
 use crate::numeric::float_mode;
 use crate::optimizer::Optimizer;
+use crate::reserve::{Reserve, for_the_process};
 
 /// An optimizer. Opaque: created by `maw_optimizer_create`, freed by `maw_optimizer_free`.
 ///
@@ -26,7 +27,13 @@ pub struct maw_optimizer {
     inside: AtomicU64,
     #[cfg(feature = "fault-injection")]
     panic_next: AtomicBool,
-    inner: Mutex<Optimizer>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    optimizer: Optimizer,
+    /// For what a call allocates while the system has no memory.
+    reserve: Reserve,
 }
 
 const ALIVE: u64 = u64::from_ne_bytes(*b"MetaAdmW");
@@ -34,15 +41,18 @@ const NOBODY: u64 = 0;
 const FREED: u64 = u64::from_ne_bytes(*b"freed---");
 
 impl maw_optimizer {
-    pub(super) fn boxed(optimizer: Optimizer) -> *mut Self {
-        Box::into_raw(Box::new(Self {
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn boxed(optimizer: Optimizer) -> Result<*mut Self> {
+        let reserve = Reserve::new(optimizer.memory_of_a_call())?;
+        Ok(Box::into_raw(Box::new(Self {
             magic: AtomicU64::new(ALIVE),
             poisoned: AtomicBool::new(false),
             inside: AtomicU64::new(NOBODY),
             #[cfg(feature = "fault-injection")]
             panic_next: AtomicBool::new(false),
-            inner: Mutex::new(optimizer),
-        }))
+            inner: Mutex::new(Inner { optimizer, reserve }),
+        })))
     }
 
     /// Makes the calling thread the one that is inside, until the answer is dropped.
@@ -58,14 +68,17 @@ impl maw_optimizer {
 
     fn run<T>(&self, work: impl FnOnce(&mut Optimizer) -> Result<T>) -> Result<T> {
         let _entry = self.enter()?;
-        let mut optimizer = self.inner.try_lock().ok_or(Error::Busy)?;
+        let mut inner = self.inner.try_lock().ok_or(Error::Busy)?;
         if self.poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned);
         }
+        let Inner { optimizer, reserve } = &mut *inner;
+        reserve.refill(optimizer.memory_of_a_call())?;
+        let _reserve = reserve.enter();
         quietly(|| {
             #[cfg(feature = "fault-injection")]
             assert!(!self.panic_next.swap(false, Ordering::AcqRel), "injected by a test");
-            work(&mut optimizer)
+            work(optimizer)
         })
         .inspect_err(|error| {
             if matches!(error, Error::Panic { .. }) {
@@ -180,8 +193,10 @@ pub(super) unsafe fn free(optimizer: *mut maw_optimizer) -> maw_status {
     }
     // SAFETY: it came from `Box::into_raw` in `boxed`, no call is inside it, and none will come.
     let handle = unsafe { Box::from_raw(optimizer) };
+    let Inner { optimizer, reserve } = handle.inner.into_inner();
+    let _reserve = reserve.enter();
     match quietly(|| {
-        drop(handle);
+        drop(optimizer);
         Ok(())
     }) {
         Ok(()) => MAW_OK,
@@ -198,11 +213,10 @@ thread_local! {
 pub(super) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
+        let _reserve = for_the_process();
         let others = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let ours = INSIDE.get()
-                || std::thread::current().name().is_some_and(|n| n.starts_with(crate::backend::cpu::THREAD_NAME));
-            if !ours {
+            if !INSIDE.get() && !is_pool_thread() {
                 others(info);
             }
         }));

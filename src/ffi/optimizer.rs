@@ -1,6 +1,6 @@
 //! Creating and freeing, registering, stepping, setters.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_char, c_void};
 
 use super::error::{clear, fail, maw_error};
 use super::handle::{call, free, maw_optimizer, quietly};
@@ -16,6 +16,10 @@ use crate::model::name::Name;
 use crate::model::options::{LayerKind, Options, ParamGroup};
 use crate::model::report::{Skip, StepOptions, StepReport};
 use crate::optimizer::{Log, LogLevel, Optimizer};
+use crate::reserve;
+
+/// What creating a handle allocates at most, without what a device needs.
+const MEMORY_OF_CREATION: usize = 64 << 10;
 
 /// Creates an optimizer without tensors.
 ///
@@ -34,16 +38,14 @@ pub unsafe extern "C" fn maw_optimizer_create(
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         clear(error);
-        let created = quietly(|| {
+        let create = || {
             check(optimizer, "optimizer")?;
             let options = if options.is_null() { Options::default() } else { to_options(&read(options, "options")?)? };
-            Optimizer::new(options)
-        });
-        match created {
-            Ok(created) => {
-                optimizer.write(maw_optimizer::boxed(created));
-                MAW_OK
-            }
+            optimizer.write(maw_optimizer::boxed(Optimizer::new(options)?)?);
+            Ok(())
+        };
+        match reserve::with(MEMORY_OF_CREATION, || quietly(create)) {
+            Ok(()) => MAW_OK,
             Err(e) => fail("maw_optimizer_create", error, &e),
         }
     }
@@ -100,6 +102,16 @@ fn param_group(group: &maw_param_group) -> Result<ParamGroup> {
         precision: choose("group.precision", group.precision, &precisions)?,
         moment_dtype: if group.moment_dtype == 0 { None } else { Some(moments(group.moment_dtype)?) },
     })
+}
+
+/// What [`tensor_spec`] allocates at most, but for a message, for which the call has memory.
+///
+/// # Safety
+/// The tensor's pointers are NULL or valid as described at [`maw_tensor`].
+unsafe fn memory_of(tensor: &maw_tensor) -> usize {
+    // SAFETY: the tensor's strings are NULL or NUL-terminated.
+    let length = |pointer| unsafe { text(pointer, "") }.map_or(0, <[u8]>::len);
+    1024 + 16 * length(tensor.name) + 16 * length(tensor.modulation_group) + 16 * tensor.ndim.min(64) as usize
 }
 
 /// # Safety
@@ -160,11 +172,17 @@ pub unsafe extern "C" fn maw_add_param_group(
             if !index.is_null() {
                 check(index, "index")?;
             }
-            let specs = read_array(tensors, count, "tensors")?
-                .iter()
-                .enumerate()
-                .map(|(i, tensor)| tensor_spec(i, tensor))
-                .collect::<Result<Vec<_>>>()?;
+            let described = || read_array(tensors, count, "tensors");
+            let memory = described()?.map(|tensor| tensor.map(|tensor| memory_of(&tensor)));
+            let memory = memory.sum::<Result<usize>>()?;
+            let mut specs = Vec::new();
+            reserve::fallible(|| specs.try_reserve_exact(count))?;
+            let specs = reserve::with(memory, || {
+                for (i, tensor) in described()?.enumerate() {
+                    specs.push(tensor_spec(i, &tensor?)?);
+                }
+                Ok(specs)
+            })?;
             let group = param_group(&group)?;
             let added = optimizer.add_param_group(group, specs)?;
             if !index.is_null() {
@@ -464,7 +482,7 @@ pub unsafe extern "C" fn maw_set_log(
     // SAFETY: the caller promises that it may be used from the threads that call.
     unsafe impl Send for UserData {}
     let user_data = UserData(user_data);
-    let log = callback.map(|callback| -> Log {
+    let log = |callback: unsafe extern "C" fn(i32, *const c_char, *mut c_void)| -> Log {
         Box::new(move |level, message| {
             let user_data = &user_data;
             let level = match level {
@@ -476,7 +494,7 @@ pub unsafe extern "C" fn maw_set_log(
             // SAFETY: the caller's promise about callback and user_data.
             unsafe { callback(level, text.as_ptr(), user_data.0) };
         })
-    });
+    };
     // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe { call("maw_set_log", optimizer, error, |optimizer| optimizer.set_log(log)) }
+    unsafe { call("maw_set_log", optimizer, error, |optimizer| optimizer.set_log(callback.map(log))) }
 }

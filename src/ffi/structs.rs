@@ -72,7 +72,7 @@ unsafe fn read_sized<T: Versioned>(pointer: *const T, size: usize, argument: &st
     }
 }
 
-/// Reads an array of structs with the stride of element 0's size.
+/// Reads an array of structs, one by one, with the stride of element 0's size.
 ///
 /// # Safety
 /// `pointer` is NULL or readable for `count` elements of that stride.
@@ -80,29 +80,29 @@ pub(super) unsafe fn read_array<T: Versioned>(
     pointer: *const T,
     count: usize,
     argument: &'static str,
-) -> Result<Vec<T>> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    if pointer.is_null() {
+) -> Result<impl Iterator<Item = Result<T>>> {
+    if count > 0 && pointer.is_null() {
         return Err(Error::Null { argument });
     }
-    // SAFETY: `pointer` is NULL or readable for `count` elements of that stride.
-    unsafe {
-        let stride = size_of_caller(pointer);
+    // SAFETY: `pointer` is NULL or readable for `count` elements of that stride, which begins with it.
+    let stride = if count == 0 { 0 } else { unsafe { size_of_caller(pointer) } };
+    if count > 0 {
         check_size::<T>(&format!("{argument}[0]"), stride)?;
-        (0..count)
-            .map(|i| {
-                let element = pointer.cast::<u8>().add(i * stride).cast::<T>();
-                let name = format!("{argument}[{i}]");
-                let size = size_of_caller(element);
-                if size == stride {
-                    return read_sized(element, size, &name);
-                }
-                Err(Error::StructSize { argument: name, got: size, expected: format!("{stride}, as in {argument}[0]") })
-            })
-            .collect()
     }
+    Ok((0..count).map(move |i| {
+        let name = format!("{argument}[{i}]");
+        // SAFETY: as above; `i` is below `count`.
+        let (element, size) = unsafe {
+            let element = pointer.cast::<u8>().add(i * stride).cast::<T>();
+            (element, size_of_caller(element))
+        };
+        if size != stride {
+            let expected = format!("{stride}, as in {argument}[0]");
+            return Err(Error::StructSize { argument: name, got: size, expected });
+        }
+        // SAFETY: as above.
+        unsafe { read_sized(element, size, &name) }
+    }))
 }
 
 /// A struct that the library fills; it is checked before the work is done.

@@ -7,6 +7,7 @@ use crate::model::groups::{Tensor, TensorSpec};
 use crate::model::name::Name;
 use crate::model::options::{Grouping, Options, ParamGroup};
 use crate::numeric::stochastic_rounding::tensor_key;
+use crate::reserve::{sum, times};
 
 /// Options, param groups and tensors, as they are now.
 #[derive(Debug)]
@@ -16,6 +17,12 @@ pub(crate) struct Registration {
     /// In registration order.
     pub tensors: Vec<Tensor>,
     by_name: HashMap<Name, usize>,
+}
+
+/// Names, dimensions, and the rest of a tensor.
+fn outline(spec: &TensorSpec) -> usize {
+    let group = spec.modulation_group.as_ref().map_or(0, |name| name.as_str().len());
+    sum([spec.name.as_str().len(), group, times(spec.shape.len(), 24), 256])
 }
 
 impl Registration {
@@ -67,6 +74,23 @@ impl Registration {
     /// [`Error::NotFound`].
     pub fn tensor(&self, index: usize) -> Result<&Tensor> {
         self.tensors.get(index).ok_or_else(|| Error::no_index("tensor", index, self.tensors.len()))
+    }
+
+    /// Bytes in which all that is registered can be described once: the unit of what calls allocate.
+    pub fn outline(&self) -> usize {
+        let tensors = self.tensors.iter().map(|tensor| outline(&tensor.spec)).fold(0, usize::saturating_add);
+        sum([tensors, times(self.param_groups.len(), 256), 4 << 10])
+    }
+
+    /// What [`Self::add`] allocates at most, lists that grow with those of before.
+    pub fn memory_to_add(&self, specs: &[TensorSpec]) -> usize {
+        let added = specs.iter().map(outline).fold(0, usize::saturating_add);
+        sum([
+            times(2, added),
+            times(self.tensors.len() + specs.len(), 1 << 10),
+            times(self.param_groups.len(), 256),
+            8 << 10,
+        ])
     }
 
     /// Keys of the tensors' stochastic rounding under a seed.

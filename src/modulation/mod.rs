@@ -15,6 +15,7 @@ use crate::model::options::Options;
 use crate::model::stats::Statistics;
 use crate::modulation::attention::{Attention, Entry, OUTPUTS, Shape, Workspace};
 use crate::numeric::math;
+use crate::reserve::{self, sum, times};
 
 /// One number a modulation group for each of the module's outputs: the factors, or derivatives by them.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,13 +124,16 @@ impl Modulation {
             gates: options.use_feature_gating,
             log_vars: options.has_log_vars(),
         };
-        // An allocation that fails ends the process, so ask first.
-        Vec::<f64>::new().try_reserve_exact(shape.numbers())?;
+        reserve::with(memory(&shape), || Ok(Self::of_shape(options, features, shape)))
+    }
+
+    fn of_shape(options: &Options, features: Features, shape: Shape) -> Self {
+        let Shape { groups: count, dim, .. } = shape;
         let matrix = |columns| Array2::zeros((count, columns));
         let evaluation = || Evaluation { features: matrix(dim), factors: Factors::constant(count, 1.0) };
         let attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
         let name = |entry: &Entry| Name::new("attention", entry.name.as_bytes()).expect("short ASCII");
-        Ok(Self {
+        Self {
             features,
             workspace: Workspace::new(&shape),
             names: attention.entries().iter().map(name).collect(),
@@ -141,10 +145,15 @@ impl Modulation {
             standardised: matrix(dim),
             tokens: matrix(dim),
             raw: matrix(OUTPUTS),
-        })
+        }
     }
 
-    /// Φ as the seed made it.
+    /// What its parts take, and what a copy of all of them allocates at most.
+    pub(crate) fn memory(&self) -> usize {
+        memory(self.attention.shape())
+    }
+
+    /// Φ as the seed made it. Allocates no more than [`Self::memory`].
     pub fn reset_attention(&mut self, options: &Options) {
         let shape = *self.attention.shape();
         self.attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
@@ -282,6 +291,13 @@ impl Modulation {
             }
         }
     }
+}
+
+/// What a module of this shape, its names and what feeds it allocate at most.
+fn memory(shape: &Shape) -> usize {
+    let entries = times(shape.layers, 12 * 400);
+    let matrices = times(shape.groups, 5 * 8 * (shape.dim + 2 * OUTPUTS));
+    times(3, sum([times(shape.numbers(), 8), entries, matrices, 16 << 10]))
 }
 
 /// Widths of the factors' ranges.

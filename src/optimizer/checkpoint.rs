@@ -31,7 +31,11 @@ impl Optimizer {
     pub fn load_file(&mut self, path: &Path, contents: Contents, on_conflict: OnConflict) -> Result<()> {
         self.between_steps(|p| {
             let taken = checkpoint::load_file(p.registration, p.run, p.meta, path, contents, on_conflict)?;
-            p.log.taken_from_file(&taken);
+            // What was loaded is loaded: without memory it is not told.
+            let _ = p.within(8, |p| {
+                p.log.taken_from_file(&taken);
+                Ok(())
+            });
             Ok(())
         })
     }
@@ -44,17 +48,21 @@ impl Optimizer {
     pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, on_conflict: OnConflict) -> Result<()> {
         self.between_steps(|p| {
             let taken = checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, on_conflict)?;
-            p.log.taken_from_file(&taken);
+            // What was loaded is loaded: without memory it is not told.
+            let _ = p.within(8, |p| {
+                p.log.taken_from_file(&taken);
+                Ok(())
+            });
             Ok(())
         })
     }
 
     /// Work on a prepared optimizer without an open meta-update.
-    fn between_steps<T>(&mut self, work: impl FnOnce(Prepared) -> Result<T>) -> Result<T> {
+    fn between_steps<T>(&mut self, work: impl FnOnce(&mut Prepared) -> Result<T>) -> Result<T> {
         self.with_prepared(|mut p| {
             p.between_meta_updates()?;
             p.sync()?;
-            work(p)
+            work(&mut p)
         })
     }
 }

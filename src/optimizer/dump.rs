@@ -70,9 +70,13 @@ impl Optimizer {
     pub fn dump_state(&mut self) -> crate::Result<String> {
         self.with_prepared(|mut p| {
             p.sync()?;
-            let Prepared { registration, run, meta, .. } = p;
-            run.backend.first_moment_sums(&mut run.state.state_sums);
-            Ok(format!("{:#}", Dump { registration, run, meta }.state()))
+            p.within(80, |p| {
+                let Prepared { registration, run, meta, .. } = p;
+                run.backend.first_moment_sums(&mut run.state.state_sums);
+                let mut json = format!("{:#}", Dump { registration, run, meta }.state());
+                json.reserve(1); // for C's NUL
+                Ok(json)
+            })
         })
     }
 }

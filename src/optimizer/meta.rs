@@ -6,12 +6,13 @@ use crate::error::{Result, StateError};
 use crate::meta::gradient::MetaGradient;
 use crate::meta::{Answer, MetaResult, Request};
 use crate::model::host_buffers::{Grads, Params};
+use crate::reserve::{Reserve, times};
 
 impl Optimizer {
     /// Whether a meta-update should be made now: after the warm-up, every `meta_interval` steps, once a step.
     #[must_use]
     pub fn meta_due(&self) -> bool {
-        self.ready.as_ref().is_some_and(|Ready { run, meta }| meta.is_due(&self.registration, run))
+        self.ready.as_ref().is_some_and(|Ready { run, meta, .. }| meta.is_due(&self.registration, run))
     }
 
     /// [`Self::meta_due`] after waiting for a device, if the answer can be yes: between two meta-updates it cannot for long.
@@ -34,8 +35,9 @@ impl Optimizer {
     pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
         self.with_prepared(|mut p| {
             p.sync()?;
-            let begun = p.meta.begin(p.registration, p.run, params);
-            p.log_abandoned();
+            let mut reserve = None;
+            let begun = p.in_reserve(&mut reserve, |p| p.meta.begin(p.registration, p.run, params));
+            p.keep(reserve);
             begun
         })
     }
@@ -46,8 +48,9 @@ impl Optimizer {
     /// None is open; another request's id; unusable pointers or scale. The request stays open then.
     pub fn meta_tell(&mut self, answer: &Answer, params: &Params, grads: Option<&Grads>) -> Result<Option<Request>> {
         let mut p = self.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
-        let next = p.meta.tell(p.registration, p.run, answer, (params, grads));
-        p.log_abandoned();
+        let mut reserve = p.reserve.take();
+        let next = p.in_reserve(&mut reserve, |p| p.meta.tell(p.registration, p.run, answer, (params, grads)));
+        p.keep(reserve);
         next
     }
 
@@ -56,8 +59,11 @@ impl Optimizer {
     /// # Errors
     /// None is open; unusable pointers.
     pub fn meta_abort(&mut self, params: &Params) -> Result<()> {
-        let p = self.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
-        p.meta.abort(p.registration, p.run, params)
+        let mut p = self.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
+        let aborted = p.meta.abort(p.registration, p.run, params);
+        let reserve = p.reserve.take();
+        p.keep(reserve);
+        aborted
     }
 
     /// How the last meta-update ended.
@@ -79,6 +85,26 @@ impl Optimizer {
 }
 
 impl Prepared<'_> {
+    /// Work of a meta-update, in its reserve, which is made if it is not there: to map it for each call would take a tenth of
+    /// a small model's meta-update.
+    fn in_reserve<T>(&mut self, reserve: &mut Option<Reserve>, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let memory = times(16, self.run.memory(self.registration));
+        let reserve = match reserve {
+            Some(reserve) => reserve,
+            None => reserve.insert(Reserve::new(memory)?),
+        };
+        reserve.refill(memory)?;
+        let _entered = reserve.enter();
+        let done = work(self);
+        self.log_abandoned();
+        done
+    }
+
+    /// Keeps the reserve for as long as a meta-update is open.
+    fn keep(&mut self, reserve: Option<Reserve>) {
+        *self.reserve = reserve.filter(|_| self.meta.open_request().is_some());
+    }
+
     fn log_abandoned(&mut self) {
         if let Some(outcome) = self.meta.take_abandoned() {
             self.log.abandoned(outcome);

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use self::log::Logger;
 pub use self::log::{Log, LogLevel};
 use self::prepared::{Prepared, Ready};
+use crate::backend::cpu;
 use crate::backend::cuda::Device;
 use crate::error::{Error, Result, StateError, readable};
 use crate::model::groups::{Groups, Tensor, TensorSpec};
@@ -29,6 +30,7 @@ use crate::model::options::{Options, ParamGroup, Place, not_negative, validate_p
 use crate::model::registration::Registration;
 pub use crate::model::report::Counters;
 use crate::modulation::{Factors, Modulation};
+use crate::reserve::{self, sum, times};
 use crate::run::Stream;
 
 /// All of MetaAdamW for one model. One call at a time; may move between threads.
@@ -39,7 +41,11 @@ pub struct Optimizer {
     /// Opened at creation, so that its errors come there.
     cuda: Option<Arc<Device>>,
     stream: Stream,
+    memory_of_a_call: usize,
 }
+
+/// Messages and small things.
+const MEMORY_OF_A_CALL: usize = 32 << 10;
 
 impl std::fmt::Debug for Optimizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,7 +67,21 @@ impl Optimizer {
             Place::Cpu => None,
             Place::Cuda(index) => Some(Device::open("options.device_index", index)?),
         };
-        Ok(Self { registration, ready: None, log: Logger::default(), cuda, stream: Stream::default() })
+        let of_threads = if cuda.is_some() { 0 } else { times(cpu::threads(&registration.options), 1 << 10) };
+        Ok(Self {
+            registration,
+            ready: None,
+            log: Logger::default(),
+            cuda,
+            stream: Stream::default(),
+            memory_of_a_call: sum([MEMORY_OF_A_CALL, of_threads]),
+        })
+    }
+
+    /// What a call allocates at most that takes no reserve of its own: a message; beside several threads their queues; on
+    /// a device what its passes take.
+    pub(crate) fn memory_of_a_call(&self) -> usize {
+        self.memory_of_a_call
     }
 
     /// Registers tensors that share hyper-parameters and returns the group's index.
@@ -72,7 +92,8 @@ impl Optimizer {
         if self.ready.is_some() {
             return Err(StateError::RegistrationEnded.into());
         }
-        self.registration.add(group, specs)
+        let memory = self.registration.memory_to_add(&specs);
+        reserve::with(memory, || self.registration.add(group, specs))
     }
 
     /// Back to the start: moments and step counts, Φ, or both.
@@ -83,7 +104,10 @@ impl Optimizer {
         let mut p = self.changeable()?.ok_or(StateError::NotPrepared)?;
         p.sync()?;
         if attention && let Some(modulation) = &mut p.run.state.modulation {
-            modulation.reset_attention(&p.registration.options);
+            reserve::with(modulation.memory(), || {
+                modulation.reset_attention(&p.registration.options);
+                Ok(())
+            })?;
         }
         if moments {
             p.run.reset_moments();
@@ -276,7 +300,10 @@ impl Optimizer {
     /// Before preparation, or before the first step.
     pub fn factors(&self) -> Result<Cow<'_, Factors>> {
         match self.modulation()? {
-            None => Ok(Cow::Owned(Factors::constant(self.groups()?.groups.len(), 1.0))),
+            None => {
+                let groups = self.groups()?.groups.len();
+                reserve::with(sum([times(groups, 128), 256]), || Ok(Cow::Owned(Factors::constant(groups, 1.0))))
+            }
             Some(m) => m.last().map(|(_, factors)| Cow::Borrowed(factors)).ok_or(StateError::NoFactors.into()),
         }
     }

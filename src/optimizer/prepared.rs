@@ -1,18 +1,21 @@
 //! A prepared optimizer taken apart, so that a call can borrow each part of it.
 
-use super::Optimizer;
 use super::log::Logger;
+use super::{MEMORY_OF_A_CALL, Optimizer};
 use crate::checkpoint;
 use crate::error::{Result, StateError};
 use crate::meta::Meta;
 use crate::model::options::Objective;
 use crate::model::registration::Registration;
+use crate::reserve::{self, Reserve, sum, times};
 use crate::run::Run;
 
 /// What exists from the end of registration on.
 pub(super) struct Ready {
     pub run: Run,
     pub meta: Meta,
+    /// Of the open meta-update.
+    pub reserve: Option<Reserve>,
 }
 
 /// All parts of a prepared optimizer.
@@ -21,6 +24,7 @@ pub(super) struct Prepared<'a> {
     pub run: &'a mut Run,
     pub meta: &'a mut Meta,
     pub log: &'a mut Logger,
+    pub reserve: &'a mut Option<Reserve>,
 }
 
 impl Optimizer {
@@ -36,7 +40,7 @@ impl Optimizer {
     /// The parts; `None` before preparation.
     pub(super) fn prepared(&mut self) -> Option<Prepared<'_>> {
         let Self { registration, ready, log, .. } = self;
-        ready.as_mut().map(|Ready { run, meta }| Prepared { registration, run, meta, log })
+        ready.as_mut().map(|Ready { run, meta, reserve }| Prepared { registration, run, meta, log, reserve })
     }
 
     /// Prepares if that was not done yet; if the work is then refused, registration is open as before.
@@ -47,8 +51,8 @@ impl Optimizer {
         if first {
             *ready = fresh;
         }
-        let Ready { run, meta } = ready.as_mut().expect("made above if it was not there");
-        let done = work(Prepared { registration, run, meta, log });
+        let Ready { run, meta, reserve } = ready.as_mut().expect("made above if it was not there");
+        let done = work(Prepared { registration, run, meta, log, reserve });
         if first && done.is_err() {
             self.ready = None;
         }
@@ -59,8 +63,11 @@ impl Optimizer {
         if self.registration.tensors.is_empty() {
             return Err(StateError::NoTensors.into());
         }
-        let (run, meta) = (Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?, Meta::default());
-        checkpoint::check_header(&self.registration, &run, &meta)?;
+        let (run, meta) = reserve::with(Run::memory_to_prepare(&self.registration), || {
+            let (run, meta) = (Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?, Meta::default());
+            checkpoint::check_header(&self.registration, &run, &meta)?;
+            Ok((run, meta))
+        })?;
         if let Some(refused) = run.backend.refused_threads() {
             self.log.warn(|| refused);
         }
@@ -72,7 +79,10 @@ impl Optimizer {
                     .to_owned()
             });
         }
-        Ok(Ready { run, meta })
+        if self.cuda.is_some() {
+            self.memory_of_a_call = sum([MEMORY_OF_A_CALL, times(4, run.memory(&self.registration))]);
+        }
+        Ok(Ready { run, meta, reserve: None })
     }
 }
 
@@ -99,6 +109,15 @@ impl Prepared<'_> {
         if let Some(tensor) = self.run.backend.take_overwritten() {
             self.log.overwritten(&self.registration.tensors[tensor]);
         }
+    }
+
+    /// Work that allocates at most so many times what describes the run.
+    ///
+    /// # Errors
+    /// No memory; the work's.
+    pub fn within<T>(&mut self, factor: usize, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let memory = times(factor, self.run.memory(self.registration));
+        reserve::with(memory, || work(self))
     }
 
     /// Sends what the host changed to a device.

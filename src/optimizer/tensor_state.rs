@@ -10,6 +10,7 @@ use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
 use crate::model::report::{Counters, MAX_STEPS};
 use crate::numeric::half::{BF16, F16, Half};
+use crate::reserve;
 
 impl Optimizer {
     /// The step count of a tensor.
@@ -37,7 +38,7 @@ impl Optimizer {
         let backend = &self.ready()?.run.backend;
         let known = self.check_moment(tensor, out.len())?;
         if known.moment_dtype == DType::BF16 {
-            let mut halves = vec![0_u16; known.numel];
+            let mut halves: Vec<u16> = reserve::defaults(known.numel)?;
             backend.read(moment, tensor, 0, bytemuck::cast_slice_mut(&mut halves));
             for (out, half) in out.as_chunks_mut().0.iter_mut().zip(halves) {
                 *out = BF16::widen(half).to_ne_bytes();
@@ -73,7 +74,7 @@ impl Optimizer {
             return backend.health();
         }
         // Reading from a device can fail in the middle.
-        let mut copy = vec![0.0; out.len()];
+        let mut copy: Vec<f32> = reserve::defaults(out.len())?;
         backend.read_masters(tensor, model_param, &mut copy);
         backend.health()?;
         out.copy_from_slice(&copy);
@@ -148,11 +149,12 @@ impl Optimizer {
                 return Err(Error::range(format!("{name}[{i}] of tensor '{}'", known.name()), readable(x), expected));
             }
         }
+        let mut rounded: Vec<u16> = reserve::defaults(if half { known.numel } else { 0 })?;
         self.with_prepared(|mut p| {
             p.sync()?;
             for (part, bytes) in [(Part::ExpAvg, exp_avg), (Part::ExpAvgSq, exp_avg_sq)] {
                 if half {
-                    let rounded: Vec<u16> = dtype.values(bytes).map(|x| BF16::round(x as f32)).collect();
+                    rounded.iter_mut().zip(dtype.values(bytes)).for_each(|(half, x)| *half = BF16::round(x as f32));
                     p.run.backend.write(part, tensor, 0, bytemuck::cast_slice(&rounded));
                 } else {
                     p.run.backend.write(part, tensor, 0, bytes);
@@ -206,7 +208,7 @@ impl Optimizer {
     /// Memory that is not the device's; a capture under way; the driver's.
     pub(crate) fn copy_of(&self, param: *const c_void, count: usize) -> Result<Option<Vec<u16>>> {
         let Some(device) = &self.cuda else { return Ok(None) };
-        let mut copy = vec![0; count];
+        let mut copy = reserve::defaults(count)?;
         device.peek(self.stream.0, param, bytemuck::cast_slice_mut(&mut copy))?;
         Ok(Some(copy))
     }

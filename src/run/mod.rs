@@ -8,7 +8,7 @@ mod step;
 use std::sync::Arc;
 
 pub(crate) use self::device_sync::Stream;
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{self, CHUNK, Cpu};
 use crate::backend::cuda::{Cuda, Device};
 use crate::backend::{Backend, MasterSum, RunState};
 use crate::error::{Error, Result};
@@ -20,6 +20,7 @@ use crate::model::registration::Registration;
 use crate::model::report::{Skip, StepReport, Times};
 use crate::model::stats::{GradientSums, StateSums, Statistics};
 use crate::modulation::Modulation;
+use crate::reserve::{sum, times};
 
 /// State, groups, backend and workspaces of a prepared optimizer.
 pub(crate) struct Run {
@@ -45,6 +46,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What [`Self::new`] allocates at most, the attention module not included.
+    pub fn memory_to_prepare(registration: &Registration) -> usize {
+        let chunks = registration.tensors.iter().map(|tensor| tensor.numel / CHUNK).fold(0, usize::saturating_add);
+        let threads = times(cpu::threads(&registration.options), 16 << 10);
+        sum([times(16, registration.outline()), times(chunks, 512), threads])
+    }
+
     /// Forms the groups, draws Φ, allocates everything.
     ///
     /// # Errors
@@ -78,6 +86,11 @@ impl Run {
         };
         run.push(registration)?;
         Ok(run)
+    }
+
+    /// Bytes in which the run, without what is as large as the parameters, can be described once.
+    pub fn memory(&self, registration: &Registration) -> usize {
+        sum([registration.outline(), self.state.modulation.as_ref().map_or(0, Modulation::memory)])
     }
 
     /// Checks the buffers of a call against the registered tensors, and that they lie in the backend's memory.

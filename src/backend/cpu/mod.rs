@@ -26,9 +26,10 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
+use crate::model::options::Options;
 
 pub use self::chunks::CHUNK;
-pub use self::pool::THREAD_NAME;
+pub use self::pool::is_pool_thread;
 pub use self::process::generation;
 
 /// Models with fewer elements are handled by the caller's thread alone: a fork and a join would cost more than they save.
@@ -36,6 +37,14 @@ const SMALL: usize = 1 << 18;
 
 /// In place of a tensor's index.
 const NO_TENSOR: usize = usize::MAX;
+
+/// Threads that a model under these options may have at most.
+pub fn threads(options: &Options) -> usize {
+    match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
+}
 
 /// Moments and passes on host memory.
 #[derive(Debug)]

@@ -5,18 +5,21 @@
 //! did take part, and begins without them: so callers share the threads, and never wait for each other.
 
 use std::any::Any;
+use std::cell::Cell;
+use std::ffi::{CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{io, ptr};
 
 use super::process::generation;
 use super::signals::Blocked;
 use crate::backend::sync::{Condvar, Mutex};
+use crate::reserve;
 
 /// Prefix of the names of the pools' threads.
-pub const THREAD_NAME: &str = "metaadamw-";
+const THREAD_NAME: &str = "metaadamw-";
 
 /// How long a thread spins before it sleeps, a caller that waits for its pass's end and an idle one that waits for the next
 /// pass: about an item's time, less than falling asleep and waking.
@@ -29,7 +32,7 @@ static POOLS: Mutex<Vec<Arc<Pool>>> = Mutex::new(Vec::new());
 pub struct Pool {
     /// Threads that were asked for.
     wanted: usize,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
     /// Why there are fewer.
     refusal: Option<String>,
     shared: Arc<Shared>,
@@ -125,10 +128,72 @@ fn spin_while(condition: impl Fn() -> bool) {
     }
 }
 
+thread_local! {
+    static IS_OF_A_POOL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is of a pool.
+pub fn is_pool_thread() -> bool {
+    IS_OF_A_POOL.get()
+}
+
+/// A thread of a pool. Not one of std's, which ends the process where there is no memory for its handle.
+struct Thread(libc::pthread_t);
+
+/// What a thread begins with.
+struct Beginning {
+    number: usize,
+    name: CString,
+    shared: Arc<Shared>,
+}
+
+impl Thread {
+    fn start(number: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let name = CString::new(format!("{THREAD_NAME}{number}")).expect("no NUL");
+        let argument = Box::into_raw(Box::new(Beginning { number, name, shared }));
+        let mut thread = 0 as libc::pthread_t;
+        // SAFETY: the default attributes; `begin` takes the argument, which nobody else uses.
+        let status = unsafe { libc::pthread_create(&raw mut thread, ptr::null(), begin, argument.cast()) };
+        if status == 0 {
+            return Ok(Self(thread));
+        }
+        // SAFETY: it came from `Box::into_raw`, and there is no thread that has taken it.
+        drop(unsafe { Box::from_raw(argument) });
+        Err(io::Error::from_raw_os_error(status))
+    }
+
+    /// Waits for its end.
+    fn join(self) {
+        // SAFETY: it was started, and this is the only place that joins it.
+        let status = unsafe { libc::pthread_join(self.0, ptr::null_mut()) };
+        assert_eq!(status, 0, "no thread joins itself");
+    }
+}
+
+extern "C" fn begin(argument: *mut c_void) -> *mut c_void {
+    // SAFETY: `Thread::start` made it for this thread alone.
+    let Beginning { number, name, shared } = *unsafe { Box::from_raw(argument.cast()) };
+    // SAFETY: the calling thread exists; the name ends with a NUL. One that is too long is refused, which does no harm.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::pthread_setname_np(libc::pthread_self(), name.as_ptr())
+    };
+    // SAFETY: as above; there only the calling thread can be named.
+    #[cfg(target_os = "macos")]
+    unsafe {
+        libc::pthread_setname_np(name.as_ptr())
+    };
+    drop(name);
+    IS_OF_A_POOL.set(true);
+    shared.work(number);
+    ptr::null_mut()
+}
+
 impl Pool {
     /// The pool of this process with `wanted` threads, or with as many as the system allows.
     pub fn shared(wanted: usize) -> Arc<Self> {
         generation(); // a fork from here on is noticed
+        let _reserve = reserve::for_the_process(); // the table outlives the call
         let mut pools = POOLS.lock();
         if let Some(pool) = pools.iter().find(|pool| pool.wanted == wanted) {
             return Arc::clone(pool);
@@ -159,10 +224,8 @@ impl Pool {
         let _signals = Blocked::new();
         let (mut threads, mut refusal) = (Vec::with_capacity(wanted), None);
         while threads.len() < wanted && refusal.is_none() {
-            let (thread, shared) = (threads.len(), Arc::clone(&shared));
-            let builder = std::thread::Builder::new().name(format!("{THREAD_NAME}{thread}"));
-            match builder.spawn(move || shared.work(thread)) {
-                Ok(handle) => threads.push(handle),
+            match Thread::start(threads.len(), Arc::clone(&shared)) {
+                Ok(thread) => threads.push(thread),
                 Err(error) => refusal = Some(error.to_string()),
             }
         }
@@ -235,7 +298,7 @@ impl Drop for Pool {
         self.shared.open.lock().ends = true;
         self.shared.opened.notify_all();
         for thread in self.threads.drain(..) {
-            thread.join().expect("panics of the work are caught");
+            thread.join();
         }
     }
 }

@@ -16,10 +16,14 @@ use super::driver::{Address, Driver, call, named};
 use super::queue::{Queue, Stream};
 use crate::backend::sync::Mutex;
 use crate::error::{Error, Result};
+use crate::reserve;
 
 /// The kernels as every driver can compile them for its device: text that `scripts/ptx.sh` makes of `kernels.cu`,
 /// compressed by `build.rs`.
 const COMPRESSED_PTX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.ptx.zlib"));
+
+/// What opening a device allocates at most: the kernels as text, a few times.
+const MEMORY_TO_OPEN: usize = 64 * COMPRESSED_PTX.len();
 
 /// The oldest generation that the kernels' PTX is for: Volta.
 const OLDEST_CAPABILITY: c_int = 7;
@@ -58,7 +62,8 @@ impl Device {
         if let Some(device) = opened.get(&ordinal).and_then(Weak::upgrade) {
             return Ok(device);
         }
-        let device = Arc::new(Self::new(driver, ordinal)?);
+        let device = reserve::with(MEMORY_TO_OPEN, || Ok(Arc::new(Self::new(driver, ordinal)?)))?;
+        let _reserve = reserve::for_the_process();
         opened.insert(ordinal, Arc::downgrade(&device));
         Ok(device)
     }

@@ -127,9 +127,13 @@ impl Driver {
     /// # Errors
     /// [`Error::NoCuda`] says what is missing or too old.
     pub fn get() -> Result<&'static Self> {
-        static DRIVER: OnceLock<std::result::Result<Driver, String>> = OnceLock::new();
-        let driver = DRIVER.get_or_init(|| Self::load().and_then(Self::initialised));
-        driver.as_ref().map_err(|why| Error::NoCuda { why: why.clone() })
+        static DRIVER: OnceLock<Driver> = OnceLock::new();
+        if let Some(driver) = DRIVER.get() {
+            return Ok(driver);
+        }
+        // A failure is not kept: the loader may have had no memory.
+        let driver = Self::load().and_then(Self::initialised).map_err(|why| Error::NoCuda { why })?;
+        Ok(DRIVER.get_or_init(|| driver))
     }
 
     fn initialised(self) -> std::result::Result<Self, String> {

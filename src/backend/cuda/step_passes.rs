@@ -22,6 +22,9 @@ const NO_GRADIENT_SUMS: GradientSums = GradientSums { square: f64::NAN, with_mom
 const NO_STATE_SUMS: StateSums =
     StateSums { param: f64::NAN, exp_avg: f64::NAN, exp_avg_sq: f64::NAN, exp_avg_zeros: f64::NAN };
 
+/// Elements of remainders that are copied at a time.
+const PIECE: usize = 16 << 10;
+
 impl Cuda {
     /// Runs `work`, unless something failed before, and remembers what fails.
     pub(super) fn attempt<T>(&mut self, work: impl FnOnce(&mut Self, &Queue) -> Result<T>) -> Option<T> {
@@ -207,10 +210,13 @@ impl StepPasses for Cuda {
             self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(out));
             return;
         }
-        let mut low = vec![0_u16; out.len()];
-        self.read(Part::Master, tensor, 0, bytemuck::cast_slice_mut(&mut low));
-        for ((out, copy), low) in out.iter_mut().zip(model_param).zip(low) {
-            *out = half::join(*copy, low);
+        let mut low = [0_u16; PIECE];
+        for (i, (out, model_param)) in out.chunks_mut(PIECE).zip(model_param.chunks(PIECE)).enumerate() {
+            let low = &mut low[..out.len()];
+            self.read(Part::Master, tensor, i * size_of::<[u16; PIECE]>(), bytemuck::cast_slice_mut(low));
+            for ((out, copy), low) in out.iter_mut().zip(model_param).zip(low) {
+                *out = half::join(*copy, *low);
+            }
         }
     }
 
@@ -221,11 +227,14 @@ impl StepPasses for Cuda {
             model_param.iter_mut().zip(values).for_each(|(copy, value)| *copy = round(*value));
             return;
         }
-        let mut low = vec![0_u16; values.len()];
-        for ((low, copy), value) in low.iter_mut().zip(model_param).zip(values) {
-            (*copy, *low) = half::split(*value);
+        let mut low = [0_u16; PIECE];
+        for (i, (values, model_param)) in values.chunks(PIECE).zip(model_param.chunks_mut(PIECE)).enumerate() {
+            let low = &mut low[..values.len()];
+            for ((low, copy), value) in low.iter_mut().zip(model_param).zip(values) {
+                (*copy, *low) = half::split(*value);
+            }
+            self.write(Part::Master, tensor, i * size_of::<[u16; PIECE]>(), bytemuck::cast_slice(low));
         }
-        self.write(Part::Master, tensor, 0, bytemuck::cast_slice(&low));
     }
 
     fn update(
