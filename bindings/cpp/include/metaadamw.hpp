@@ -10,22 +10,31 @@
 /// metaadamw::Options options;                       // the library's defaults, then your changes
 /// options.meta_interval = 200;
 /// metaadamw::Optimizer optimizer{options};
+/// auto const f32 = metaadamw::DType::float32;
 /// optimizer.add_param_group(metaadamw::ParamGroup{}.lr(5e-4).weight_decay(1e-2),
-///                           {{"layers.0.weight", w, grad_w, {64, 96}}, {"layers.0.bias", b, grad_b, {64}}});
+///                           {{"layers.0.weight", f32, {64, 96}}, {"layers.0.bias", f32, {64}}});
+/// auto const buffers = [&]() -> std::vector<metaadamw::Buffer> {     // in the order of registration
+///     return {{model.weight(), model.weight_gradient()}, {model.bias(), model.bias_gradient()}};
+/// };
 /// for (auto const& batch : batches) {
-///     model.backward(batch);                        // yours: fills grad_w and grad_b
-///     optimizer.step();
+///     model.backward(batch);                        // yours; gradients may be elsewhere each time
+///     optimizer.step(buffers());
 ///     if (optimizer.meta_due())
 ///         optimizer.meta_update([&](metaadamw::Request const& request) {
 ///             auto const& wanted = batch_for(request.batch(), request.replay());
-///             return request.wants_gradient() ? model.backward(wanted) : model.loss(wanted);
+///             double const loss = request.wants_gradient() ? model.backward(wanted) : model.loss(wanted);
+///             optimizer.rebind(buffers());
+///             return loss;
 ///         });
 /// }
 /// optimizer.save("run.safetensors");
 /// ```
 ///
-/// - **Buffers** stay yours. Their pointers are passed once, with the tensor, and stored in the `Optimizer` object;
-///   `rebind` passes new ones, `set_gradient(tensor, nullptr)` says that there is no gradient in the next steps.
+/// - **Buffers** stay yours. Each step is given the addresses, and keeps none of a gradient.
+/// - **Buffers that never move** may be told once: with `Tensor{"layers.0.weight", w, grad_w, {64, 96}}`, or `rebind`
+///   before the first step, the object keeps the addresses, and `optimizer.step()` reads and writes there. You then see
+///   to it that they stay valid until `rebind` or `set_gradient` gives others. Where gradients are freed or allocated
+///   anew between steps, as in libtorch, do not keep them.
 /// - **Errors** are thrown as `metaadamw::Error`, which carries the status. Each such call has a form that begins with
 ///   `try_` and returns a `Result` instead; `std::bad_alloc`, and what your closures throw, are exceptions there too.
 /// - **Ownership**: an `Optimizer` can be moved, not copied. One that was moved from can be assigned to and destroyed;
@@ -34,6 +43,7 @@
 #ifndef METAADAMW_HPP
 #define METAADAMW_HPP
 
+#include "metaadamw/buffer.hpp"
 #include "metaadamw/call.hpp"
 #include "metaadamw/constants.hpp"
 #include "metaadamw/device.hpp"
