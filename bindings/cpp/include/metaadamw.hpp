@@ -4,7 +4,8 @@
 ///
 /// C++17 or later. Include this file; it includes the folder metaadamw/, and needs only metaadamw.h and the library.
 /// There is no arithmetic here: types, ownership, exceptions and closures only. What a call means, which units it takes
-/// and how it can fail is documented in metaadamw.h, at the C function of the same name.
+/// and how it can fail is documented in metaadamw.h, at the C function of the same name. This file, unlike those of the
+/// folder, also compiles after <X11/Xlib.h>, whose macro `Status` it sets aside; write `metaadamw::StatusCode` there.
 ///
 /// ```cpp
 /// metaadamw::Options options;                       // the library's defaults, then your changes
@@ -37,11 +38,17 @@
 ///   anew between steps, as in libtorch, do not keep them.
 /// - **Errors** are thrown as `metaadamw::Error`, which carries the status. Each such call has a form that begins with
 ///   `try_` and returns a `Result` instead; `std::bad_alloc`, and what your closures throw, are exceptions there too.
+///   With -fno-exceptions the calls that would throw print the message and abort; the `try_` forms are as ever. Compile
+///   all parts of a program that include this file with the same choice.
 /// - **Ownership**: an `Optimizer` can be moved, not copied. One that was moved from can be assigned to and destroyed;
 ///   its other calls fail.
 /// - **Threads**: use an object from one thread at a time. Its pointers are not protected by the C handle's lock.
 #ifndef METAADAMW_HPP
 #define METAADAMW_HPP
+
+// <X11/Xlib.h> makes this name a macro.
+#pragma push_macro("Status")
+#undef Status
 
 #include "metaadamw/buffer.hpp"
 #include "metaadamw/call.hpp"
@@ -61,5 +68,7 @@
 #include "metaadamw/step.hpp"
 #include "metaadamw/tensor.hpp"
 #include "metaadamw/version.hpp"
+
+#pragma pop_macro("Status")
 
 #endif
