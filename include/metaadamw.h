@@ -8,6 +8,9 @@
 /// on buffers of parameters and gradients, and on losses; it does not need the model. The program that uses the library
 /// is called the host.
 ///
+/// C99 or later. The header is also C++, for which the headers around metaadamw.hpp are made. Every type can be declared
+/// without this header, as `struct maw_options;`, `struct maw_optimizer;` and so on.
+///
 /// # Example
 ///
 /// ```c
@@ -451,7 +454,7 @@ typedef struct maw_optimizer maw_optimizer;
 typedef int32_t maw_status;
 
 /// Options of an optimizer, fixed at creation unless there is a setter. `maw_options_init` sets the defaults.
-typedef struct {
+typedef struct maw_options {
     /// `sizeof(maw_options)` of the caller; set by `maw_options_init`.
     size_t struct_size;
     /// Seed of the attention module's initial values and of stochastic rounding; the same on every platform. Default 0.
@@ -535,7 +538,7 @@ typedef struct {
 } maw_options;
 
 /// Hyper-parameters that tensors share. `maw_param_group_init` sets the defaults.
-typedef struct {
+typedef struct maw_param_group {
     /// `sizeof(maw_param_group)` of the caller; set by `maw_param_group_init`.
     size_t struct_size;
     /// Learning rate, ≥ 0. Default 5e-4 (the paper's).
@@ -557,7 +560,7 @@ typedef struct {
 } maw_param_group;
 
 /// A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to `MAW_FLOAT32`.
-typedef struct {
+typedef struct maw_tensor {
     /// `sizeof(maw_tensor)` of the caller; set by `maw_tensor_init`.
     size_t struct_size;
     /// Unique in the optimizer: 1 to 1,024 bytes of UTF-8 without control characters, "layers.0.attn.weight". Copied.
@@ -577,7 +580,7 @@ typedef struct {
 } maw_tensor;
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.
-typedef struct {
+typedef struct maw_step_options {
     /// `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
     size_t struct_size;
     /// Loss scale: the gradients are divided by it; > 0. Default 1. A CUDA graph has the value of the capture; use
@@ -598,7 +601,7 @@ typedef struct {
 } maw_step_options;
 
 /// Report of a step. `maw_step_report_init` sets `struct_size`.
-typedef struct {
+typedef struct maw_step_report {
     /// `sizeof(maw_step_report)` of the caller; set by `maw_step_report_init`.
     size_t struct_size;
     /// Number of applied steps, this one included.
@@ -630,7 +633,7 @@ typedef struct {
 ///
 /// While a request is open, do not write to the parameters, and do not let the evaluations change anything that later
 /// steps depend on (running statistics of a batch norm). `maw_meta_request_init` sets `struct_size`.
-typedef struct {
+typedef struct maw_meta_request {
     /// `sizeof(maw_meta_request)` of the caller; set by `maw_meta_request_init`.
     size_t struct_size;
     /// Number of this request, counted from 1 over the handle's lifetime. 0 at `MAW_META_DONE`.
@@ -644,7 +647,7 @@ typedef struct {
 } maw_meta_request;
 
 /// The host's answer to a request. `maw_meta_answer_init` sets the defaults.
-typedef struct {
+typedef struct maw_meta_answer {
     /// `sizeof(maw_meta_answer)` of the caller; set by `maw_meta_answer_init`.
     size_t struct_size;
     /// `maw_meta_request.id` of the request being answered.
@@ -657,7 +660,7 @@ typedef struct {
 
 /// Result of the last meta-update. Terms and losses that the objective does not need are NaN.
 /// `maw_meta_result_init` sets `struct_size`.
-typedef struct {
+typedef struct maw_meta_result {
     /// `sizeof(maw_meta_result)` of the caller; set by `maw_meta_result_init`.
     size_t struct_size;
     /// Number of applied steps when it began.
@@ -692,7 +695,7 @@ typedef struct {
 
 /// The optimizer's own counts, so that a run can move here from another optimizer: what `maw_tensor_state_get` and
 /// `maw_tensor_state_set` do not say. `maw_counters_init` sets `struct_size` and the counts of a run that has not begun.
-typedef struct {
+typedef struct maw_counters {
     /// `sizeof(maw_counters)` of the caller; set by `maw_counters_init`.
     size_t struct_size;
     /// Applied steps: at least those of every tensor, at most 2^53 - 1.

@@ -10,6 +10,7 @@ mod emulator;
 use compile::{compiler, header_functions, root, run, scratch};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -83,6 +84,108 @@ fn every_header_of_the_wrapper_compiles_alone_and_in_any_order() {
 }
 
 #[test]
+fn every_header_of_the_wrapper_says_first_that_it_needs_cpp17() {
+    let all = root().join("bindings/cpp/include/metaadamw.hpp");
+    for header in headers().into_iter().chain([all]) {
+        let mut check = compiler("c++14");
+        check.arg("-I").arg(root().join("bindings/cpp/include"));
+        let output = check.args(["-fsyntax-only", "-x", "c++"]).arg(&header).output().expect("the compiler runs");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let first = printed.lines().find(|line| line.contains("error:")).unwrap_or("no error");
+        assert!(first.contains("metaadamw.hpp needs C++17"), "{}: {first}", header.display());
+    }
+}
+
+#[test]
+fn the_wrapper_compiles_after_the_macros_of_xlib_and_leaves_them_as_they_are() {
+    // Those of <X11/X.h> and <X11/Xlib.h> that are common words.
+    let macros = [
+        ("Status", "int"),
+        ("Bool", "int"),
+        ("True", "1"),
+        ("False", "0"),
+        ("None", "0L"),
+        ("Success", "0"),
+        ("Always", "2"),
+        ("Above", "0"),
+        ("Below", "1"),
+        ("Complex", "0"),
+        ("Convex", "2"),
+        ("Nonconvex", "1"),
+        ("Unsorted", "0"),
+        ("CurrentTime", "0L"),
+        ("CursorShape", "0"),
+        ("DestroyAll", "0"),
+        ("Expose", "12"),
+        ("FocusIn", "9"),
+        ("GrayScale", "1"),
+        ("KeyPress", "2"),
+        ("NoSymbol", "0L"),
+        ("ParentRelative", "1L"),
+        ("StaticGray", "0"),
+    ];
+    let defined: String = macros.map(|(name, value)| format!("#define {name} {value}\n")).concat();
+    let checked: String = macros
+        .map(|(name, value)| match value {
+            "int" => format!("static_assert(std::is_same_v<{name}, int>);\n"),
+            number => format!("static_assert({name} == {number});\n"),
+        })
+        .concat();
+    let source = defined
+        + "#include <metaadamw.hpp>\n"
+        + &checked
+        + "bool stepped(metaadamw::Optimizer& o) { return o.try_step().status() == metaadamw::StatusCode::ok; }\n";
+    let path = scratch("xlib").join("xlib.cpp");
+    fs::write(&path, source).expect("in a folder of ours");
+    for standard in ["c++17", "c++20"] {
+        syntax_check(standard, &path);
+    }
+}
+
+/// Without exceptions: `argument` given, a call without `try_` fails; else those with `try_` say what is wrong.
+const WITHOUT_EXCEPTIONS: &str = r#"
+#include <metaadamw.hpp>
+
+#include <cstdio>
+
+int main(int count, char**) {
+    float w = 1, g = 1;
+    metaadamw::Options options;
+    options.meta_interval = 0;
+    auto const refused = metaadamw::Optimizer::try_create(options);
+    if (refused || refused.status() != metaadamw::Status::invalid_argument)
+        return 1;
+    auto made = metaadamw::Optimizer::try_create();
+    auto& optimizer = *made;
+    optimizer.set_log([](metaadamw::LogLevel, std::string_view) {});
+    if (!optimizer.try_add_param_group({}, {{"w", metaadamw::DType::float32, {1}}}) || !optimizer.try_step({{&w, &g}}))
+        return 2;
+    if (!optimizer.try_meta_update([&](metaadamw::Request const&) { return optimizer.rebind({{&w, &g}}), 0.5; }))
+        return 3;
+    std::puts("stepped");
+    std::fflush(stdout);
+    if (count > 1)
+        optimizer.set_lr(7, 0.1);
+}
+"#;
+
+#[test]
+fn without_exceptions_try_forms_answer_and_the_others_end_the_program_with_the_message() {
+    let folder = scratch("no-exceptions");
+    fs::write(folder.join("program.cpp"), WITHOUT_EXCEPTIONS).expect("in a folder of ours");
+    for standard in ["c++17", "c++20"] {
+        let program = linked(&folder, standard, &["-fno-exceptions"]);
+        let output = run(&mut Command::new(&program));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "stepped\n");
+        let output = Command::new(&program).arg("fail").output().expect("it runs");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "stepped\n");
+        assert_eq!(output.status.signal(), Some(6), "it ends by abort: {printed}");
+        assert!(printed.starts_with("MAW_NOT_FOUND: "), "{printed}");
+    }
+}
+
+#[test]
 fn the_wrapper_reaches_every_function_of_the_header() {
     let texts: Vec<String> = headers().iter().map(|path| fs::read_to_string(path).expect("it was listed")).collect();
     let code = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with("//"));
@@ -91,6 +194,16 @@ fn the_wrapper_reaches_every_function_of_the_header() {
     // The status of an error is also what the call returned.
     missing.retain(|name| name != "maw_error_code" && !words.contains(name.as_str()));
     assert!(missing.is_empty(), "the C++ headers do not call {missing:?}");
+}
+
+/// The program that the folder's `program.cpp` makes with the wrapper and the shared library.
+fn linked(folder: &Path, standard: &str, options: &[&str]) -> PathBuf {
+    let library = built("tests/cpp", "cpp").join("metaadamw/lib");
+    let mut compile = compiler(standard);
+    compile.arg("-I").arg(root().join("bindings/cpp/include")).args(options).args(["program.cpp", "-o", "program"]);
+    compile.arg(format!("-L{}", library.display())).arg("-lmetaadamw");
+    run(compile.arg(format!("-Wl,-rpath,{}", library.display())).current_dir(folder));
+    folder.join("program")
 }
 
 /// The README's first block in this language.
@@ -108,13 +221,7 @@ fn the_readmes_program_is_short_and_prints_what_the_readme_says() {
     assert!(lines <= 32, "{lines} lines are no first screen");
     let folder = scratch("readme");
     fs::write(folder.join("program.cpp"), source).expect("in a folder of ours");
-    let library = built("tests/cpp", "cpp").join("metaadamw/lib");
-    let mut compile = compiler("c++17");
-    compile.arg("-I").arg(root().join("bindings/cpp/include")).arg("program.cpp").args(["-o", "program"]);
-    compile.arg(format!("-L{}", library.display())).arg("-lmetaadamw");
-    compile.arg(format!("-Wl,-rpath,{}", library.display())).current_dir(&folder);
-    run(&mut compile);
-    let output = run(&mut Command::new(folder.join("program")));
+    let output = run(&mut Command::new(linked(&folder, "c++17", &[])));
     assert_eq!(String::from_utf8_lossy(&output.stdout), block("text"));
 }
 

@@ -42,7 +42,7 @@ fn generated() -> String {
     let mut text = Vec::new();
     builder.generate().expect("cbindgen reads src/ffi").write(&mut text);
     let text = String::from_utf8(text).expect("the sources are UTF-8");
-    without_safety_sections(&text).lines().map(|line| parenthesised(line) + "\n").collect()
+    tagged(&without_safety_sections(&text)).lines().map(|line| parenthesised(line) + "\n").collect()
 }
 
 /// Leaves out Rust's `# Safety` sections: the header's chapter "Ownership" says it once for all functions.
@@ -61,6 +61,16 @@ fn without_safety_sections(text: &str) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// Gives structs tags, `typedef struct maw_options {`, so that they can be declared without the header. cbindgen can do
+/// so, but then writes `struct` before every use of the type as well.
+fn tagged(text: &str) -> String {
+    let untagged = "typedef struct {\n";
+    let Some((before, after)) = text.split_once(untagged) else { return text.to_owned() };
+    let (_, name) = after.split_once("\n} ").expect("a struct ends");
+    let (name, _) = name.split_once(';').expect("its name is after it");
+    format!("{before}typedef struct {name} {{\n{}", tagged(after))
 }
 
 /// Puts negative numbers in parentheses, so that `x -MAW_BUSY` is an expression; cbindgen does not.
@@ -162,6 +172,25 @@ fn the_header_compiles_alone_and_twice_as_c_and_as_cpp() {
     }
 }
 
+#[test]
+fn every_type_can_be_declared_without_the_header() {
+    let header = header();
+    let typedefs = header.lines().filter_map(|line| line.strip_prefix("typedef struct "));
+    let names: Vec<&str> = typedefs.filter_map(|text| text.split([' ', ';']).next()).collect();
+    assert_eq!(names.len(), layouts().len() + 4, "structs and opaque types: {names:?}");
+    let before: String =
+        names.iter().map(|name| format!("struct {name};\nvoid use_{name}(struct {name} *);\n")).collect();
+    let after: String = names.iter().map(|name| format!("void use_{name}({name} *);\n")).collect();
+    let folder = scratch("header_tags");
+    for standard in ["c99", "c++17"] {
+        // In C++ these would be overloads of one name if the types differed, of which C linkage allows one.
+        let c_linkage = if standard == "c++17" { "extern \"C\" {\n" } else { "" };
+        let end = if standard == "c++17" { "}\n" } else { "" };
+        let source = format!("{c_linkage}{before}{end}#include <metaadamw.h>\n{c_linkage}{after}{end}");
+        compile_as(standard, &folder, &source);
+    }
+}
+
 /// Name, size, and name, offset and size of each field.
 type Layout = (&'static str, usize, Vec<(&'static str, usize, usize)>);
 
@@ -222,7 +251,7 @@ fn every_struct_has_the_same_layout_in_c_as_in_rust() {
         }
     }
     compile_as("c11", &scratch("header_layout"), &source);
-    let in_header = header().lines().filter(|line| *line == "typedef struct {").count();
+    let in_header = header().lines().filter(|line| line.starts_with("typedef struct ") && line.ends_with('{')).count();
     assert_eq!(in_header, layouts().len(), "layouts() lists every struct of the header");
 }
 

@@ -101,7 +101,7 @@ function generate(header::AbstractString)
         elseif (m = match(r"^typedef void \(\*(\w+)\)\(.*\);$", line)) !== nothing
             print(out, docstring([doc; ""; "    $line"]), "const $(m[1]) = Ptr{Cvoid}\n\n")
             push!(known, m[1])
-        elseif line == "typedef struct {"
+        elseif occursin(r"^typedef struct \w+ \{$", line)
             fields = IOBuffer()
             field_doc = String[]
             while (m = match(r"^\} (\w+);$", lines[at])) === nothing

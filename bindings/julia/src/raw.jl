@@ -78,7 +78,8 @@ No tensor or group has that name or index.
 const MAW_NOT_FOUND = -8
 
 """
-Under `verify_params`: parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`.
+Parameters changed since the last step without `MAW_STEP_PARAMS_CHANGED`: under `verify_params`, or after a load if they
+are not those that the file has the remainders of.
 """
 const MAW_PARAMS_CHANGED = -9
 
@@ -1006,7 +1007,8 @@ Optional: the first call that needs it does the same. A second call does nothing
 `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 has them, and less than 1 % more for large models.
 `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
-`feature_dim` below the features' length; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
+`feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
+checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
 
     maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
 """
@@ -1024,6 +1026,7 @@ tensor's `dtype` and `grad_dtype`, aligned to their size. `count`: the number of
 gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
 have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
 to call.
+A moment that would be subnormal becomes 0: subnormal moments never decay to 0 and make a step slow.
 On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
 handle's stream; with a report, the call waits for it. A pointer is checked only when it is new to its tensor: if
 its memory was freed in between, the kernel fails or accesses whatever is there now. A CUDA graph has the pointers
@@ -1031,7 +1034,9 @@ of the capture.
 `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 `MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
 `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
-after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`. On failure nothing is changed, but gradients that
+after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`, and in the first step after a load if a
+parameter is not the one that the file has the remainder of (`MAW_PRECISION_REMAINDER`), unless `options` say that it
+changed; `MAW_UNSUPPORTED` for a field of a newer header. On failure nothing is changed, but gradients that
 were announced are discarded.
 
     maw_status maw_step(
@@ -1160,8 +1165,8 @@ Sets the CUDA stream on which all later calls of this handle enqueue their work,
 default) is the legacy default stream. On the CPU it must be NULL. The call waits for this handle's work on the
 previous stream. Setters, getters and `MAW_FETCH_WAIT` are ordered after the work on this stream only: replay graphs
 with steps of this handle on it, or order the streams by events.
-`MAW_OK`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` while this handle has work in a capture of the
-previous stream; `MAW_CUDA_ERROR` if it is not a stream.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for a stream on the CPU; `MAW_INVALID_STATE` while this handle has
+work in a capture of the previous stream; `MAW_CUDA_ERROR` if it is not a stream.
 
     maw_status maw_set_stream(maw_optimizer *optimizer, void *stream, maw_error **error);
 """
@@ -1172,12 +1177,12 @@ maw_set_stream(optimizer, stream, error) =
 
 const POINTER_maw_set_log = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Sets the callback that receives this handle's messages: skipped steps, abandoned meta-updates, options that are
-probably unintended.
+Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
+abandoned meta-updates, options that are probably unintended.
 
 `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.
-`MAW_OK`; `MAW_INVALID_STATE` while a meta-update is open.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
 
     maw_status maw_set_log(
         maw_optimizer *optimizer,
@@ -1214,8 +1219,8 @@ Memory during a meta-update: a copy of the parameters and up to two copies of th
 uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
 reclaimed).
 `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
-`MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`;
-`MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
+`MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
+for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 
     maw_status maw_meta_begin(
         maw_optimizer *optimizer,
@@ -1238,7 +1243,7 @@ read. `grads`: as in `maw_step`; may be NULL if the request was for the loss onl
 If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
 attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
 `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
-nothing is written; `MAW_INVALID_STATE` if none is open.
+nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open.
 
     maw_status maw_meta_tell(
         maw_optimizer *optimizer,
@@ -1354,7 +1359,7 @@ const POINTER_maw_step_count = Ref{Ptr{Cvoid}}(C_NULL)
 The number of applied steps; skipped steps do not count.
 
 `steps`: out.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while the stream is being captured.
 
     maw_status maw_step_count(const maw_optimizer *optimizer, uint64_t *steps, maw_error **error);
 """
@@ -1656,7 +1661,7 @@ const POINTER_maw_save_bytes = Ref{Ptr{Cvoid}}(C_NULL)
 As `maw_save_file`, to memory.
 
 `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open; `MAW_OUT_OF_MEMORY`.
 
     maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **bytes, maw_error **error);
 """
@@ -1681,7 +1686,9 @@ priorities: a schedule may have changed them) are taken from the file, and the l
 - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
   feature columns, heads, the shapes of its tensors; with embeddings the groups.
 
-`device`, `device_index`, `threads` and `verify_params` are not saved. The file must not change during the call. The
+Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
+compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
+are not saved. The file must not change during the call. The
 whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
 kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag
@@ -1830,7 +1837,8 @@ const POINTER_maw_counters_get = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The optimizer's own counts, of steps, meta-updates and skipped steps.
 
-`counters`: out. `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_CUDA_ERROR`. Before preparation all are 0.
+`counters`: out. Before preparation all are 0.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while the stream is being captured; `MAW_CUDA_ERROR`.
 
     maw_status maw_counters_get(const maw_optimizer *optimizer, maw_counters *counters, maw_error **error);
 """
@@ -1842,7 +1850,7 @@ maw_counters_get(optimizer, counters, error) =
 const POINTER_maw_counters_set = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Sets the optimizer's own counts, after the state of its tensors was set (`maw_tensor_state_set`): a run that moves here
-then goes on as it would have there. Prepares an optimizer that is not. What the last meta-update was is forgotten.
+then goes on as it would have there. Prepares the optimizer if needed. What the last meta-update was is forgotten.
 
 `counters`: every field is taken.
 `MAW_OK`; `MAW_INVALID_ARGUMENT` names the count; `MAW_INVALID_STATE` while a meta-update is open, without tensors or
@@ -1871,8 +1879,8 @@ Allocates device memory, filled with zeros.
 
 `device_index`: index of the CUDA device. `bytes`: size of the buffer; may be 0. `buffer`: out, freed with
 `maw_device_buffer_free`; untouched on failure.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device;
-`MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device; `MAW_INVALID_STATE` while a
+stream that the default stream waits for is being captured; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
 
     maw_status maw_device_buffer_create(
         int32_t device_index,

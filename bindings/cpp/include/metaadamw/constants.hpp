@@ -1,7 +1,11 @@
 /// @file
-/// The constants of metaadamw.h as scoped enums.
+/// The constants of metaadamw.h as scoped enums. Every header of the folder includes this one before its own code.
 #ifndef METAADAMW_CONSTANTS_HPP
 #define METAADAMW_CONSTANTS_HPP
+
+#if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) < 201703L
+#error "metaadamw.hpp needs C++17 or later: compile with -std=c++17 (MSVC: /std:c++17)"
+#endif
 
 #include <metaadamw.h>
 
@@ -26,6 +30,9 @@ enum class Status : maw_status {
     mismatch = MAW_MISMATCH,
     cuda_error = MAW_CUDA_ERROR,
 };
+
+/// The same under a name for code in which `Status` is a macro (after <X11/Xlib.h>).
+using StatusCode = Status;
 
 /// `MAW_CPU`, `MAW_CUDA`.
 enum class Device : std::int32_t { cpu = MAW_CPU, cuda = MAW_CUDA };

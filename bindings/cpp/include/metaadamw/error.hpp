@@ -1,10 +1,13 @@
 /// @file
-/// How a call fails: the exception `Error`, and `Result`, which `try_` forms return instead.
+/// How a call fails: the exception `Error`, and `Result`, which `try_` forms return instead. In a program without
+/// exceptions (-fno-exceptions) the calls that would throw end it, with the error's text on stderr.
 #ifndef METAADAMW_ERROR_HPP
 #define METAADAMW_ERROR_HPP
 
 #include <metaadamw.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -27,6 +30,20 @@ class Error : public std::runtime_error {
   private:
     Status status_;
 };
+
+namespace detail {
+
+/// Does what a call without `try_` does when it fails.
+[[noreturn]] inline void fail(Error const& error) {
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+    throw error;
+#else
+    std::fprintf(stderr, "%s\n", error.what());
+    std::abort();
+#endif
+}
+
+}  // namespace detail
 
 /// What a `try_` form returns: a value or an `Error`, like std::expected, which C++17 does not have.
 template <class T>
@@ -65,7 +82,7 @@ class [[nodiscard]] Result {
   private:
     void require() const {
         if (!ok())
-            throw error();
+            detail::fail(error());
     }
 
     std::variant<T, Error> content_;
@@ -85,14 +102,14 @@ class [[nodiscard]] Result<void> {
     /// Throws the error if there is one.
     void value() const {
         if (error_)
-            throw *error_;
+            detail::fail(*error_);
     }
 
     /// The error; only if not `ok()`, else std::bad_optional_access.
     [[nodiscard]] Error const& error() const { return error_.value(); }
 
   private:
-    std::optional<Error> error_;
+    std::optional<Error> error_{};
 };
 
 }  // namespace metaadamw

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "buffer.hpp"
 #include "call.hpp"
 #include "constants.hpp"
 #include "element.hpp"
@@ -34,7 +36,7 @@ namespace metaadamw {
 /// Receives log messages. Exceptions that it throws are dropped.
 using Log = std::function<void(LogLevel, std::string_view)>;
 
-/// An optimizer: `maw_optimizer`, and the pointers to the host's buffers.
+/// An optimizer: `maw_optimizer`, and addresses of the host's buffers.
 class Optimizer {
   public:
     explicit Optimizer(Options const& options = Options()) : Optimizer(try_create(options).value()) {}
@@ -76,7 +78,7 @@ class Optimizer {
         return handle_.release();
     }
 
-    /// The pointers as the C functions want them, in the order of registration.
+    /// The addresses as the C functions want them, in the order of registration. NULL where there is none.
     [[nodiscard]] std::vector<void*> const& params() const noexcept { return tensors_.params; }
     [[nodiscard]] std::vector<void const*> const& gradients() const noexcept { return tensors_.gradients; }
 
@@ -94,10 +96,40 @@ class Optimizer {
     Result<void> try_prepare();
 
     // ---- buffers (optimizer_tensors.hpp)
+    //
+    // `step(buffers)` is given the addresses. The calls of this section, and tensors registered with addresses, have
+    // them kept: every later call reads and writes there, so the buffers must stay where they are until other addresses
+    // are set. That suits buffers allocated once for the whole run. In a host whose gradients move between steps kept
+    // addresses are those of freed memory (libtorch's `zero_grad` frees the gradients).
 
     /// The number of the tensor of that name, in the order of registration.
     [[nodiscard]] std::size_t tensor_index(std::string_view name) const { return try_tensor_index(name).value(); }
     [[nodiscard]] Result<std::size_t> try_tensor_index(std::string_view name) const;
+
+    /// Sets the addresses of all tensors: a vector, array or list of one `Buffer` a tensor, in the order of
+    /// registration. Number and types are checked; on failure all stay as they were. For the closure of a meta-update,
+    /// and before `observe_gradient` and `launch`.
+    template <class List, detail::if_buffers<List> = 0>
+    void rebind(List const& buffers) {
+        try_rebind(buffers).value();
+    }
+    template <std::size_t N>
+    void rebind(Buffer const (&buffers)[N]) {
+        try_rebind(buffers).value();
+    }
+    template <class List, detail::if_buffers<List> = 0>
+    Result<void> try_rebind(List const& buffers) {
+        return rebind_all(std::data(buffers), std::size(buffers));
+    }
+    template <std::size_t N>
+    Result<void> try_rebind(Buffer const (&buffers)[N]) {
+        return rebind_all(buffers, N);
+    }
+
+    /// Sets the addresses of one tensor.
+    void rebind(std::string_view name, Buffer const& buffer) { rebind(tensor_index(name), buffer); }
+    void rebind(std::size_t tensor, Buffer const& buffer) { try_rebind(tensor, buffer).value(); }
+    Result<void> try_rebind(std::size_t tensor, Buffer const& buffer);
 
     /// Sets the addresses of the tensor's values and gradient; `nullptr` means no gradient.
     template <class T, detail::if_element<T> = 0>
@@ -158,11 +190,34 @@ class Optimizer {
 
     // ---- training (optimizer_training.hpp)
 
-    /// `maw_step`: updates every parameter that has a gradient, in place. On CUDA it waits for the step.
+    /// `maw_step` at these addresses, given as to `rebind`. It updates every parameter that has a gradient, in place.
+    /// On CUDA it waits for the step.
+    ///
+    /// The gradients' addresses are for this step only; a later call that needs them fails with `Status::invalid_state`
+    /// unless it is given new ones. The parameters' are also used by `meta_update`, `masters` and `set_masters`.
+    template <class List, detail::if_buffers<List> = 0>
+    StepReport step(List const& buffers, StepOptions const& options = StepOptions()) {
+        return try_step(buffers, options).value();
+    }
+    template <std::size_t N>
+    StepReport step(Buffer const (&buffers)[N], StepOptions const& options = StepOptions()) {
+        return try_step(buffers, options).value();
+    }
+    template <class List, detail::if_buffers<List> = 0>
+    [[nodiscard]] Result<StepReport> try_step(List const& buffers, StepOptions const& options = StepOptions()) {
+        return step_at(std::data(buffers), std::size(buffers), options);
+    }
+    template <std::size_t N>
+    [[nodiscard]] Result<StepReport> try_step(Buffer const (&buffers)[N],
+                                              StepOptions const& options = StepOptions()) {
+        return step_at(buffers, N, options);
+    }
+
+    /// The same at the addresses that are kept.
     StepReport step(StepOptions const& options = StepOptions()) { return try_step(options).value(); }
     [[nodiscard]] Result<StepReport> try_step(StepOptions const& options = StepOptions());
 
-    /// `maw_step` without a report: on CUDA the step is enqueued and not waited for.
+    /// `maw_step` without a report, at the addresses that are kept: on CUDA the step is enqueued and not waited for.
     void launch(StepOptions const& options = StepOptions()) { try_launch(options).value(); }
     Result<void> try_launch(StepOptions const& options = StepOptions());
 
@@ -179,7 +234,8 @@ class Optimizer {
     [[nodiscard]] bool meta_due() const noexcept { return maw_meta_due(capi()) != 0; }
 
     /// A complete meta-update. `evaluate(Request const&)` returns the loss (or an `Answer`) at the parameters that are
-    /// in your buffers when it is called, and writes the gradients to theirs if `request.wants_gradient()`.
+    /// in your buffers when it is called, and writes the gradients to theirs if `request.wants_gradient()`. Where
+    /// addresses are not kept, it calls `rebind` after each backward pass; they are forgotten again after the request.
     ///
     /// However it ends, the parameters have the same bits afterwards as before. An exception of `evaluate` aborts the
     /// meta-update and reaches you unchanged, through `try_meta_update` too. A value that is not finite is no failure:
@@ -339,15 +395,17 @@ class Optimizer {
     struct Kind {
         std::int32_t dtype, grad_dtype;
         std::optional<std::uint64_t> elements;
+        bool knows_gradient;  // an address, or that there is none; else no call may read the gradient
     };
     /// All tensors in the order of registration.
     struct Tensors {
-        std::vector<void*> params;
-        std::vector<void const*> gradients;
-        std::vector<Kind> kinds;
-        std::unordered_map<std::string, std::size_t> numbers;
+        std::vector<void*> params{};
+        std::vector<void const*> gradients{};
+        std::vector<Kind> kinds{};
+        std::unordered_map<std::string, std::size_t> numbers{};
     };
     struct AbortUnlessDone;
+    struct ForgetGradients;
 
     explicit Optimizer(maw_optimizer* handle) noexcept : handle_(handle) {}
 
@@ -360,14 +418,13 @@ class Optimizer {
     Result<void> fits(std::size_t tensor, std::optional<std::int32_t> dtype,
                       std::optional<std::pair<std::size_t, std::size_t>> lengths) const;
     Result<void> fits_gradient(std::size_t tensor, std::int32_t dtype) const;
-    Result<void> rebind_to(std::size_t tensor, void* param, void const* gradient, std::int32_t dtype,
-                           std::int32_t grad_dtype);
-#ifdef __cpp_lib_span
-    template <class T>
-    Result<void> rebind_spans(std::size_t tensor, std::span<T> param, std::span<T const> gradient);
-#endif
+    Result<void> fits_buffer(std::size_t tensor, Buffer const& buffer) const;
+    Result<void> rebind_all(Buffer const* buffers, std::size_t count);
+    Result<void> knows_gradients() const;
+    void set_addresses(std::size_t tensor, void* param, void const* gradient);
 
     // ---- optimizer_training.hpp
+    Result<StepReport> step_at(Buffer const* buffers, std::size_t count, StepOptions const& options);
     Result<void> step_with(StepOptions const& options, maw_step_report* report);
     static StepReport to_report(maw_step_report const& report);
     Result<void> tell(Request& request, Answer const& answer);
@@ -390,9 +447,9 @@ class Optimizer {
     template <class Fill>
     [[nodiscard]] static Result<Matrix> filled(Matrix matrix, Fill&& fill);
 
-    std::unique_ptr<Log> log_;  // before the handle, which is destroyed first: the library may still know the log
+    std::unique_ptr<Log> log_{};  // before the handle, which is destroyed first: the library may still know the log
     std::unique_ptr<maw_optimizer, detail::Free> handle_;
-    Tensors tensors_;
+    Tensors tensors_{};
 };
 
 }  // namespace metaadamw

@@ -130,7 +130,7 @@ inline Result<Matrix> Optimizer::attention_shape(std::string const& name) const 
     });
     if (!called)
         return called.error();
-    return Matrix{static_cast<std::size_t>(rows), static_cast<std::size_t>(columns), {}};
+    return Matrix{rows, columns, {}};
 }
 
 inline Result<Matrix> Optimizer::try_attention(std::string const& name) const {

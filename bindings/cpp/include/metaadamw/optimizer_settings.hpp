@@ -63,10 +63,15 @@ inline Result<void> Optimizer::try_set_log(Log log) {
 
 /// The C callback; `log` is the `Log`.
 inline void Optimizer::on_message(std::int32_t level, char const* message, void* log) noexcept {
+    auto const& receive = *static_cast<Log const*>(log);
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
     try {
-        (*static_cast<Log const*>(log))(static_cast<LogLevel>(level), message);
+        receive(static_cast<LogLevel>(level), message);
     } catch (...) {  // must not unwind through the library
     }
+#else
+    receive(static_cast<LogLevel>(level), message);
+#endif
 }
 
 }  // namespace metaadamw

@@ -65,7 +65,7 @@ Result<TensorState<T>> Optimizer::try_tensor_state(std::size_t tensor) {
     auto const known = fits_state(tensor, detail::dtype<T>, std::nullopt);
     if (!known)
         return known.error();
-    auto const length = static_cast<std::size_t>(tensors_.kinds[tensor].elements.value_or(0));
+    std::size_t const length = tensors_.kinds[tensor].elements.value_or(0);
     TensorState<T> state{std::vector<T>(length), std::vector<T>(length), 0};
     auto const called = detail::call([&](maw_error** error) {
         return maw_tensor_state_get(capi(), tensor, state.exp_avg.data(), state.exp_avg_sq.data(), length, &state.step,
@@ -137,7 +137,7 @@ inline Result<std::vector<float>> Optimizer::try_masters(std::size_t tensor) {
     auto const known = fits(tensor, std::nullopt, std::nullopt);
     if (!known)
         return known.error();
-    std::vector<float> values(static_cast<std::size_t>(tensors_.kinds[tensor].elements.value_or(0)));
+    std::vector<float> values(tensors_.kinds[tensor].elements.value_or(0));
     auto const called = detail::call([&](maw_error** error) {
         return maw_master_get(capi(), tensor, tensors_.params[tensor], values.data(), values.size(), error);
     });

@@ -34,14 +34,15 @@ inline Result<std::uint32_t> Optimizer::try_add_param_group(ParamGroup const& gr
         c[t].name = tensor.name_.c_str();
         c[t].shape = tensor.shape_.data();
         c[t].ndim = static_cast<std::uint32_t>(std::min<std::size_t>(tensor.shape_.size(), UINT32_MAX));
-        c[t].dtype = tensor.dtype_;
-        c[t].grad_dtype = tensor.grad_dtype_;
+        Buffer const& buffer = tensor.buffer_;
+        c[t].dtype = buffer.dtype_;
+        c[t].grad_dtype = buffer.grad_dtype_;
         c[t].layer_kind = static_cast<std::int32_t>(tensor.layer_kind_);
         c[t].modulation_group = tensor.modulation_group_ ? tensor.modulation_group_->c_str() : nullptr;
         all.numbers.emplace(tensor.name_, all.params.size());
-        all.params.push_back(tensor.param_);
-        all.gradients.push_back(tensor.gradient_);
-        all.kinds.push_back({tensor.dtype_, tensor.grad_dtype_, elements(tensor.shape_)});
+        all.params.push_back(buffer.param_);
+        all.gradients.push_back(buffer.gradient_);
+        all.kinds.push_back({buffer.dtype_, buffer.grad_dtype_, elements(tensor.shape_), tensor.addressed_});
     }
     auto added = detail::value<std::uint32_t>(0, [&](std::uint32_t* index, maw_error** error) {
         return maw_add_param_group(capi(), &group.capi(), c.data(), c.size(), index, error);
@@ -64,62 +65,67 @@ inline Result<std::size_t> Optimizer::try_tensor_index(std::string_view name) co
     return found->second;
 }
 
-template <class T, detail::if_element<T>>
-Result<void> Optimizer::try_rebind(std::size_t tensor, T* param, detail::same_t<T> const* gradient) {
-    return rebind_to(tensor, param, gradient, detail::dtype<T>, gradient == nullptr ? 0 : detail::dtype<T>);
+inline Result<void> Optimizer::try_rebind(std::size_t tensor, Buffer const& buffer) {
+    auto checked = fits_buffer(tensor, buffer);
+    if (checked)
+        set_addresses(tensor, buffer.param_, buffer.gradient_);
+    return checked;
 }
 
+inline Result<void> Optimizer::rebind_all(Buffer const* buffers, std::size_t count) {
+    if (count != tensors_.kinds.size())
+        return Error(Status::invalid_argument, std::to_string(count) + " buffers for " +
+                                                   std::to_string(tensors_.kinds.size()) + " tensors");
+    for (std::size_t t = 0; t < count; t++)
+        if (auto checked = fits_buffer(t, buffers[t]); !checked)
+            return checked;
+    for (std::size_t t = 0; t < count; t++)
+        set_addresses(t, buffers[t].param_, buffers[t].gradient_);
+    return {};
+}
+
+template <class T, detail::if_element<T>>
+Result<void> Optimizer::try_rebind(std::size_t tensor, T* param, detail::same_t<T> const* gradient) {
+    return try_rebind(tensor, Buffer(param, gradient));
+}
+
+/// The type of a null pointer is checked too.
 template <class T, class G, detail::if_elements<T, G>>
 Result<void> Optimizer::try_rebind(std::size_t tensor, T* param, G const* gradient) {
-    return rebind_to(tensor, param, gradient, detail::dtype<T>, detail::dtype<G>);
+    auto checked = fits_gradient(tensor, detail::dtype<G>);
+    return checked ? try_rebind(tensor, Buffer(param, gradient)) : checked;
 }
 
 template <class T, detail::if_element<std::remove_const_t<T>>>
 Result<void> Optimizer::try_set_gradient(std::size_t tensor, T* gradient) {
     auto checked = fits_gradient(tensor, detail::dtype<std::remove_const_t<T>>);
     if (checked)
-        tensors_.gradients[tensor] = gradient;
+        set_addresses(tensor, tensors_.params[tensor], gradient);
     return checked;
 }
 
 inline Result<void> Optimizer::try_set_gradient(std::size_t tensor, std::nullptr_t) {
     auto checked = fits(tensor, std::nullopt, std::nullopt);
     if (checked)
-        tensors_.gradients[tensor] = nullptr;
+        set_addresses(tensor, tensors_.params[tensor], nullptr);
     return checked;
 }
 
-/// `grad_dtype` 0: there is no gradient whose type could be wrong.
-inline Result<void> Optimizer::rebind_to(std::size_t tensor, void* param, void const* gradient, std::int32_t dtype,
-                                         std::int32_t grad_dtype) {
-    auto checked = fits(tensor, dtype, std::nullopt);
-    if (checked && grad_dtype != 0)
-        checked = fits_gradient(tensor, grad_dtype);
-    if (checked) {
-        tensors_.params[tensor] = param;
-        tensors_.gradients[tensor] = gradient;
-    }
-    return checked;
+inline void Optimizer::set_addresses(std::size_t tensor, void* param, void const* gradient) {
+    tensors_.params[tensor] = param;
+    tensors_.gradients[tensor] = gradient;
+    tensors_.kinds[tensor].knows_gradient = true;
 }
 
 #ifdef __cpp_lib_span
 inline Result<void> Optimizer::try_rebind(std::size_t tensor, std::span<float> param,
                                           std::span<float const> gradient) {
-    return rebind_spans(tensor, param, gradient);
+    return try_rebind(tensor, Buffer(param, gradient));
 }
 
 inline Result<void> Optimizer::try_rebind(std::size_t tensor, std::span<double> param,
                                           std::span<double const> gradient) {
-    return rebind_spans(tensor, param, gradient);
-}
-
-template <class T>
-Result<void> Optimizer::rebind_spans(std::size_t tensor, std::span<T> param, std::span<T const> gradient) {
-    std::size_t const length = gradient.empty() ? param.size() : gradient.size();
-    auto checked = fits(tensor, detail::dtype<T>, std::pair(param.size(), length));
-    if (!checked)
-        return checked;
-    return try_rebind(tensor, param.data(), gradient.empty() ? nullptr : gradient.data());
+    return try_rebind(tensor, Buffer(param, gradient));
 }
 #endif
 
@@ -144,9 +150,9 @@ inline std::optional<Error> Optimizer::unusable(Tensor const& tensor) {
     if (cut(tensor.name_) || (tensor.modulation_group_ && cut(*tensor.modulation_group_)))
         return Error(Status::invalid_argument,
                      "a name of tensor '" + std::string(tensor.name_.c_str()) + "…' has a NUL inside");
-    if (!tensor.lengths_)
+    if (!tensor.buffer_.lengths_)
         return std::nullopt;
-    return wrong_length("tensor '" + tensor.name_ + "'", elements(tensor.shape_), *tensor.lengths_);
+    return wrong_length("tensor '" + tensor.name_ + "'", elements(tensor.shape_), *tensor.buffer_.lengths_);
 }
 
 inline std::optional<Error> Optimizer::wrong_length(std::string const& whose, std::optional<std::uint64_t> wanted,
@@ -175,6 +181,23 @@ inline Result<void> Optimizer::fits(std::size_t tensor, std::optional<std::int32
     if (lengths)
         if (auto error = wrong_length("tensor " + std::to_string(tensor), kind.elements, *lengths))
             return *std::move(error);
+    return {};
+}
+
+/// Checks that the tensor exists, and the types and lengths of its buffer.
+inline Result<void> Optimizer::fits_buffer(std::size_t tensor, Buffer const& buffer) const {
+    auto checked = fits(tensor, buffer.dtype_, buffer.lengths_);
+    if (!checked || buffer.gradient_ == nullptr)
+        return checked;
+    return fits_gradient(tensor, buffer.grad_dtype_);
+}
+
+/// Fails if a tensor was registered without addresses, or those of its last step were for that step only.
+inline Result<void> Optimizer::knows_gradients() const {
+    for (std::size_t t = 0; t < tensors_.kinds.size(); t++)
+        if (!tensors_.kinds[t].knows_gradient)
+            return Error(Status::invalid_state, "the address of the gradient of tensor " + std::to_string(t) +
+                                                    " is not known now: pass buffers to step, or call rebind before");
     return {};
 }
 

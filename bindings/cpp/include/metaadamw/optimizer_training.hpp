@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <utility>
 
 #include "call.hpp"
 #include "optimizer.hpp"
@@ -14,6 +15,29 @@
 namespace metaadamw {
 
 // ---------------------------------------------------------------------------------------------------- steps ----
+
+/// Forgets the gradients' addresses at the end of the scope, if `armed`.
+struct Optimizer::ForgetGradients {
+    Optimizer& optimizer;
+    bool armed;
+
+    void now() const noexcept {
+        Tensors& tensors = optimizer.tensors_;
+        for (std::size_t t = 0; armed && t < tensors.kinds.size(); t++) {
+            tensors.gradients[t] = nullptr;
+            tensors.kinds[t].knows_gradient = false;
+        }
+    }
+    ~ForgetGradients() { now(); }
+};
+
+inline Result<StepReport> Optimizer::step_at(Buffer const* buffers, std::size_t count, StepOptions const& options) {
+    auto const rebound = rebind_all(buffers, count);
+    if (!rebound)
+        return rebound.error();
+    ForgetGradients const forget{*this, true};
+    return try_step(options);
+}
 
 inline Result<StepReport> Optimizer::try_step(StepOptions const& options) {
     maw_step_report report;
@@ -27,6 +51,9 @@ inline Result<StepReport> Optimizer::try_step(StepOptions const& options) {
 inline Result<void> Optimizer::try_launch(StepOptions const& options) { return step_with(options, nullptr); }
 
 inline Result<void> Optimizer::step_with(StepOptions const& options, maw_step_report* report) {
+    auto const known = knows_gradients();
+    if (!known)
+        return known;
     maw_step_options c;
     maw_step_options_init(&c, sizeof c);
     c.grad_scale = options.grad_scale;
@@ -62,6 +89,8 @@ inline Result<void> Optimizer::try_observe_gradient(std::size_t tensor) {
     auto const known = fits(tensor, std::nullopt, std::nullopt);
     if (!known)
         return known;
+    if (!tensors_.kinds[tensor].knows_gradient)
+        return knows_gradients();
     return detail::call([&](maw_error** error) {
         return maw_observe_gradient(capi(), tensor, tensors_.gradients[tensor], error);
     });
@@ -89,10 +118,12 @@ Result<MetaResult> Optimizer::try_meta_update(Evaluate&& evaluate) {
     });
     if (!called)
         return called.error();
-    AbortUnlessDone open{*this, request.request_};
+    ForgetGradients const forget{*this, !knows_gradients()};
+    AbortUnlessDone const open{*this, request.request_};
     while (request.request_.kind != MAW_META_DONE) {
-        Answer const answer = evaluate(static_cast<Request const&>(request));
+        Answer const answer = evaluate(std::as_const(request));
         called = tell(request, answer);
+        forget.now();
         if (!called)
             return called.error();
     }
@@ -100,6 +131,9 @@ Result<MetaResult> Optimizer::try_meta_update(Evaluate&& evaluate) {
 }
 
 inline Result<void> Optimizer::tell(Request& request, Answer const& answer) {
+    if (request.wants_gradient())
+        if (auto known = knows_gradients(); !known)
+            return known;
     maw_meta_answer c;
     maw_meta_answer_init(&c, sizeof c);
     c.request_id = request.request_.id;

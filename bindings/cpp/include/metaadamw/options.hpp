@@ -16,25 +16,25 @@ namespace metaadamw {
 
 /// `maw_options`: fields of the same names, with the defaults of the library that is loaded.
 struct Options {
-    std::uint64_t seed, total_steps, meta_interval, meta_warmup;
-    double alpha_range, beta_range;
-    double meta_lr, meta_weight_decay, feature_gating_sparsity;
-    std::array<double, 3> priorities, fixed_weights;
-    double huw_initial_log_var, log_var_limit, difference_scale, max_grad_norm;
-    Semantics semantics;
-    FeatureVersion feature_version;
-    Grouping grouping;
-    Init init;
-    Objective objective;
-    Weighting weighting;
-    std::array<TermKind, 3> huw_kinds;
-    Difference difference;
-    Nonfinite nonfinite;
-    Device device;
-    std::int32_t device_index;
-    bool modulation, use_v_norms, include_time_step, use_feature_gating;
-    std::uint32_t group_embed_dim, feature_dim, attn_heads, attn_layers, attn_hidden_dim, threads;
-    bool verify_params;
+    std::uint64_t seed{}, total_steps{}, meta_interval{}, meta_warmup{};
+    double alpha_range{}, beta_range{};
+    double meta_lr{}, meta_weight_decay{}, feature_gating_sparsity{};
+    std::array<double, 3> priorities{}, fixed_weights{};
+    double huw_initial_log_var{}, log_var_limit{}, difference_scale{}, max_grad_norm{};
+    Semantics semantics{};
+    FeatureVersion feature_version{};
+    Grouping grouping{};
+    Init init{};
+    Objective objective{};
+    Weighting weighting{};
+    std::array<TermKind, 3> huw_kinds{};
+    Difference difference{};
+    Nonfinite nonfinite{};
+    Device device{};
+    std::int32_t device_index{};
+    bool modulation{}, use_v_norms{}, include_time_step{}, use_feature_gating{};
+    std::uint32_t group_embed_dim{}, feature_dim{}, attn_heads{}, attn_layers{}, attn_hidden_dim{}, threads{};
+    bool verify_params{};
 
     Options() {
         maw_options from;

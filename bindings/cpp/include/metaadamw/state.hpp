@@ -19,7 +19,7 @@ namespace metaadamw {
 /// Moments of one tensor, and the number of its updates.
 template <class T>
 struct TensorState {
-    std::vector<T> exp_avg, exp_avg_sq;
+    std::vector<T> exp_avg{}, exp_avg_sq{};
     std::uint64_t step = 0;
 };
 
@@ -27,7 +27,7 @@ struct TensorState {
 struct Counters {
     std::uint64_t step = 0, meta_updates = 0;
     /// The step at which the last meta-update was done or abandoned, if there was one.
-    std::optional<std::uint64_t> meta_done_at;
+    std::optional<std::uint64_t> meta_done_at{};
     /// Skipped steps, by what was not finite.
     std::uint64_t skipped_gradient = 0, skipped_parameter = 0, skipped_moment = 0, skipped_feature = 0,
                   skipped_factor = 0;
@@ -43,7 +43,7 @@ struct Factors {
 /// Row-major; a vector has one column.
 struct Matrix {
     std::size_t rows = 0, columns = 0;
-    std::vector<double> values;
+    std::vector<double> values{};
 
     [[nodiscard]] double operator()(std::size_t row, std::size_t column) const {
         return values.at(row * columns + column);

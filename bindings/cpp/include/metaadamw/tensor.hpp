@@ -5,19 +5,13 @@
 
 #include <metaadamw.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#if __cplusplus >= 202002L && defined(__has_include)
-#if __has_include(<span>)
-#include <span>
-#endif
-#endif
-
+#include "buffer.hpp"
 #include "constants.hpp"
 #include "element.hpp"
 
@@ -61,35 +55,47 @@ class ParamGroup {
     maw_param_group group_{};
 };
 
-/// A parameter tensor: its name, where its values and gradient are, its shape. Elements are float, double, `bfloat16`,
-/// `float16`, or a type that `Element` is specialized for; a gradient's may be of another type than the parameter's.
+/// A parameter tensor: its name, its shape, the types of its elements and its gradient's, and, if they are to be kept,
+/// their addresses. `{}` is the shape of a scalar.
 ///
-/// `Tensor{"layers.0.weight", w, grad_w, {64, 96}}`; `{}` is the shape of a scalar. Pass `nullptr` if there
-/// is no gradient.
+/// - `Tensor{"layers.0.weight", metaadamw::DType::float32, {64, 96}}`: no address. They are passed to each step.
+/// - `Tensor{"layers.0.weight", w, grad_w, {64, 96}}`: the optimizer reads and writes at these addresses in every later
+///   call, until others are set. For buffers that stay where they are; `nullptr` if there is no gradient.
 class Tensor {
   public:
+    Tensor(std::string name, DType dtype, std::vector<std::uint64_t> shape)
+        : Tensor(std::move(name), dtype, dtype, std::move(shape)) {}
+    Tensor(std::string name, DType dtype, DType grad_dtype, std::vector<std::uint64_t> shape)
+        : Tensor(std::move(name), Buffer(nullptr, dtype, nullptr, grad_dtype), std::move(shape)) {
+        addressed_ = false;
+    }
+
+    Tensor(std::string name, Buffer const& buffer, std::vector<std::uint64_t> shape)
+        : name_(std::move(name)), shape_(std::move(shape)), buffer_(buffer) {}
+
     template <class T, detail::if_element<T> = 0>
     Tensor(std::string name, T* param, detail::same_t<T> const* gradient, std::vector<std::uint64_t> shape)
-        : Tensor(std::move(name), param, gradient, std::move(shape), detail::dtype<T>) {}
+        : Tensor(std::move(name), Buffer(param, gradient), std::move(shape)) {}
 
     /// With a gradient of another type. If there is none, pass a null pointer of that type.
     template <class T, class G, detail::if_elements<T, G> = 0>
     Tensor(std::string name, T* param, G const* gradient, std::vector<std::uint64_t> shape)
-        : Tensor(std::move(name), param, gradient, std::move(shape), detail::dtype<T>) {
-        grad_dtype_ = detail::dtype<G>;
-    }
+        : Tensor(std::move(name), Buffer(param, gradient), std::move(shape)) {}
+
+    /// With types that are known at run time only.
+    Tensor(std::string name, void* param, void const* gradient, DType dtype, std::vector<std::uint64_t> shape)
+        : Tensor(std::move(name), Buffer(param, gradient, dtype), std::move(shape)) {}
+    Tensor(std::string name, void* param, DType dtype, void const* gradient, DType grad_dtype,
+           std::vector<std::uint64_t> shape)
+        : Tensor(std::move(name), Buffer(param, dtype, gradient, grad_dtype), std::move(shape)) {}
 
 #ifdef __cpp_lib_span
     /// The spans' lengths are compared with the shape when the tensor is registered. An empty span means no gradient.
     Tensor(std::string name, std::span<float> param, std::span<float const> gradient, std::vector<std::uint64_t> shape)
-        : Tensor(std::move(name), param.data(), gradient.empty() ? nullptr : gradient.data(), std::move(shape)) {
-        lengths_ = {param.size(), gradient.empty() ? param.size() : gradient.size()};
-    }
+        : Tensor(std::move(name), Buffer(param, gradient), std::move(shape)) {}
     Tensor(std::string name, std::span<double> param, std::span<double const> gradient,
            std::vector<std::uint64_t> shape)
-        : Tensor(std::move(name), param.data(), gradient.empty() ? nullptr : gradient.data(), std::move(shape)) {
-        lengths_ = {param.size(), gradient.empty() ? param.size() : gradient.size()};
-    }
+        : Tensor(std::move(name), Buffer(param, gradient), std::move(shape)) {}
 #endif
 
     /// The kind of layer that the tensor belongs to, used if its name does not say it.
@@ -112,18 +118,12 @@ class Tensor {
   private:
     friend class Optimizer;
 
-    Tensor(std::string name, void* param, void const* gradient, std::vector<std::uint64_t> shape, std::int32_t dtype)
-        : name_(std::move(name)), shape_(std::move(shape)), param_(param), gradient_(gradient), dtype_(dtype),
-          grad_dtype_(dtype) {}
-
     std::string name_;
     std::vector<std::uint64_t> shape_;
-    void* param_;
-    void const* gradient_;
-    std::int32_t dtype_, grad_dtype_;
+    Buffer buffer_;
+    bool addressed_ = true;  // whether the buffer has the addresses
     LayerKind layer_kind_ = LayerKind::unknown;
-    std::optional<std::string> modulation_group_;
-    std::optional<std::pair<std::size_t, std::size_t>> lengths_;  // of values and gradient, where known
+    std::optional<std::string> modulation_group_{};
 };
 
 }  // namespace metaadamw

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <string>
 
+#include "constants.hpp"
+
 namespace metaadamw {
 
 /// The library's version as text.
