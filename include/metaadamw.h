@@ -86,8 +86,9 @@
 ///
 /// # Floating-point mode
 ///
-/// Every call computes in the default mode of IEEE 754 (round to nearest, subnormal numbers kept, no traps) on all its
-/// threads, whatever the mode of the calling thread is, and restores that. The log callback runs in the default mode.
+/// On x86-64 and aarch64 every call computes in the default mode of IEEE 754 (round to nearest, subnormal numbers kept, no
+/// traps) on all its threads, whatever the mode of the calling thread is, and restores that. The log callback runs in the
+/// default mode. On other processors call with the default mode.
 ///
 /// # Errors
 ///
