@@ -56,9 +56,9 @@
 // # Goroutines
 //
 // Any goroutine may call an optimizer, one at a time: a second call meanwhile returns [ErrBusy] at once and does
-// nothing. Different optimizers are independent. While a MetaUpdate's closure runs, getters work, but the optimizer
-// cannot be stepped, changed, saved or closed. A step may use several threads of the library (Options.Threads); any
-// number gives the same bits.
+// nothing; only [Optimizer.MetaDue], which returns no error, waits. Different optimizers are independent. While a
+// MetaUpdate's closure runs, getters work, but the optimizer cannot be stepped, changed, saved or closed. A step may use
+// several threads of the library (Options.Threads); any number gives the same bits.
 //
 // # Memory
 //
