@@ -3,6 +3,10 @@ package metaadamw
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
 	"testing"
 )
 
@@ -43,6 +47,66 @@ func TestNamesOfNumbers(t *testing.T) {
 		"meta-gradient not finite": OutcomeMetaGradientNotFinite, "unknown -1": Outcome(-1),
 		"train 1": Train1, "validation": Validation,
 		"info": LogInfo, "warning": LogWarning, "unknown level": LogLevel(0),
+	} {
+		if got.String() != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// Every exported type that has constants prints their names.
+func TestEnumerationsHaveNames(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	must(t, err)
+	constants, named := map[string]int{}, map[string]bool{}
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		must(t, err)
+		for _, d := range file.Decls {
+			switch d := d.(type) {
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					if value, ok := spec.(*ast.ValueSpec); ok && d.Tok == token.CONST {
+						if of, ok := value.Type.(*ast.Ident); ok && of.IsExported() {
+							constants[of.Name]++
+						}
+					}
+				}
+			case *ast.FuncDecl:
+				if d.Recv != nil && (d.Name.Name == "String" || d.Name.Name == "Error") {
+					if of, ok := d.Recv.List[0].Type.(*ast.Ident); ok {
+						named[of.Name] = true
+					}
+				}
+			}
+		}
+	}
+	if constants["Semantics"] != 2 {
+		t.Errorf("found %v", constants)
+	}
+	for name := range constants {
+		if !named[name] {
+			t.Errorf("%s has no String", name)
+		}
+	}
+
+	for _, last := range []struct {
+		value fmt.Stringer
+		count string
+	}{
+		{Device(2), "2"}, {LayerKind(5), "5"}, {Semantics(2), "2"}, {FeatureVersion(5), "5"}, {Grouping(3), "3"}, {Init(2), "2"},
+		{Objective(4), "4"}, {Weighting(3), "3"}, {TermKind(2), "2"}, {Difference(3), "3"}, {Nonfinite(3), "3"}, {Precision(4), "4"},
+	} {
+		if got := last.value.String(); got != "unknown "+last.count {
+			t.Errorf("%T: %s", last.value, got)
+		}
+	}
+	for want, got := range map[string]fmt.Stringer{
+		"CUDA": CUDA, "layernorm": LayerLayerNorm, "reference": Reference, "normalized basic plus": FeaturesNormBasicPlus,
+		"custom": GroupingCustom, "identity": InitIdentity, "generalization gap": ObjectiveGenGap, "sum": WeightingSum,
+		"classification": KindClassification, "first order": DifferenceFirstOrder, "propagate": NonfinitePropagate,
+		"stochastic": PrecisionStochastic, "attention only|strict": AttentionOnly | Strict, "0x0": Flag(0),
+		"file wins|own wins|0x40000000": FileWins | OwnWins | 1<<30,
 	} {
 		if got.String() != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -45,6 +45,10 @@ const (
 	LayerLayerNorm LayerKind = C.MAW_LAYER_LAYERNORM // part of a layer norm
 )
 
+func (k LayerKind) String() string {
+	return nameOf(int(k), "unknown", "linear", "embedding", "attention", "layernorm")
+}
+
 // A Tensor describes a parameter tensor to register. Its elements are passed to each call.
 type Tensor struct {
 	// Name is unique in the optimizer, as in "layers.0.attn.weight": 1 to 1,024 bytes without control characters.
