@@ -51,7 +51,8 @@
 //
 // An error is an [*Error], with a [Status] and a message that names the argument or tensor; errors.Is compares with
 // [ErrBusy] and the other statuses, errors.As gets the [*Error]. On failure nothing has changed. After Close the error
-// is [ErrClosed]. An error that the closure of a MetaUpdate returns comes back wrapped.
+// is [ErrClosed]. After [ErrIO] errors.Is finds the system's error, such as os.ErrNotExist; after [ErrAborted], the error
+// that the closure of a MetaUpdate returned.
 //
 // # Goroutines
 //

@@ -6,7 +6,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -27,9 +29,47 @@ func TestErrorsCanBeComparedAndOpened(t *testing.T) {
 	}
 }
 
+func TestASystemsErrorIsTheCause(t *testing.T) {
+	o, m := newToyOptimizer(t, small()), newToy()
+	m.step(t, o)
+	missing := filepath.Join(t.TempDir(), "(os error 13)", "run.safetensors")
+	file := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+	for _, c := range []struct{ err, want error }{
+		{o.Load(missing), os.ErrNotExist},
+		{o.Save(missing), os.ErrNotExist},
+		{o.Load(filepath.Join(file, "below")), syscall.ENOTDIR},
+	} {
+		wants(t, c.err, c.want)
+		wants(t, c.err, ErrIO)
+		if errors.Is(c.err, os.ErrPermission) {
+			t.Errorf("%v is not about permission", c.err)
+		}
+	}
+	for _, message := range []string{"", "(os error 2", "os error 2)", "(os error x)", "(os error -1)", "(os error 99999999999)"} {
+		if err := systemError(message); err != nil {
+			t.Errorf("%q: %v", message, err)
+		}
+	}
+}
+
+func TestErrClosedHasAStatus(t *testing.T) {
+	o, err := New(Options{})
+	must(t, err)
+	must(t, o.Close())
+	wants(t, o.Prepare(), ErrInvalidState)
+	says(t, o.Prepare(), ErrInvalidState, "the optimizer is closed")
+	if errors.Is(&Error{Status: ErrInvalidState}, ErrClosed) {
+		t.Error("every invalid state is closed")
+	}
+}
+
 func TestEveryStatusHasAText(t *testing.T) {
 	seen := map[string]bool{}
-	for s := ErrCUDA; s <= ErrInvalidArgument; s++ {
+	for s := ErrCUDA; s <= ErrAborted; s++ {
+		if s == 0 {
+			continue
+		}
 		if _, ok := statusTexts[s]; !ok || seen[s.Error()] {
 			t.Errorf("%d: %q", s, s.Error())
 		}

@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
 	"unsafe"
 )
@@ -107,7 +106,7 @@ func (o *Optimizer) MetaDue() bool {
 // updates the attention module.
 //
 // If evaluate returns an error, the meta-update is aborted: the parameters are restored, the attention module is
-// unchanged, and the error comes back wrapped. The same happens if it panics or ends the goroutine. A loss or gradient
+// unchanged, and the error comes back as the cause of [ErrAborted]. The same happens if it panics or ends the goroutine. A loss or gradient
 // that is not finite abandons the meta-update without an error: the result gives the reason.
 //
 // evaluate may replace the slices in grads, and may call getters; other calls return [ErrInvalidState], Close and a
@@ -168,7 +167,7 @@ func (o *Optimizer) MetaUpdateWith(params, grads Slices, evaluate func(Request) 
 		asked := toRequest(&request)
 		answer, failed := evaluate(asked)
 		if failed != nil {
-			return Result{}, fmt.Errorf("metaadamw: meta-update aborted: %w", failed)
+			return Result{}, &Error{ErrAborted, "meta-update aborted: " + failed.Error(), failed}
 		}
 		if answer.RequestID == 0 {
 			answer.RequestID = asked.ID

@@ -133,6 +133,7 @@ func TestAClosureThatFailsAborts(t *testing.T) {
 			func(t *testing.T, update func() error) {
 				err := update()
 				wants(t, err, errOfHost)
+				wants(t, err, ErrAborted)
 				if err.Error() != "metaadamw: meta-update aborted: no data" {
 					t.Error(err)
 				}
