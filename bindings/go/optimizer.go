@@ -33,7 +33,7 @@ type Optimizer struct {
 	log      func(LogLevel, string)
 
 	// Workspace of a call; empty outside of one.
-	pinner        runtime.Pinner
+	pinner        pins
 	params, grads []unsafe.Pointer
 }
 
