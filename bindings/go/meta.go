@@ -109,6 +109,10 @@ func (o *Optimizer) MetaDue() bool {
 // unchanged, and the error comes back as the cause of [ErrAborted]. The same happens if it panics or ends the goroutine. A loss or gradient
 // that is not finite abandons the meta-update without an error: the result gives the reason.
 //
+// An aborted meta-update counts as done: [Optimizer.MetaDue] is true again an interval later, and so it is in a run that is
+// saved now and resumed. To do it again, here or after the resume, with the same bits as without the interruption, call
+// [Optimizer.SetCounters] with the counters from before it.
+//
 // evaluate may replace the slices in grads, and may call getters; other calls return [ErrInvalidState], Close and a
 // second MetaUpdate [ErrBusy]. grads may be nil if the objective needs losses only.
 func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (loss float64, err error)) (Result, error) {
