@@ -68,10 +68,12 @@
 //
 // # Where the library is found
 //
-// By default pkg-config finds it under the name metaadamw. With the build tag metaadamw_dir its folders come from the
+// By default pkg-config finds it under the name metaadamw. With the build tag metaadamw_dir its folder comes from the
 // environment:
 //
-//	CGO_CFLAGS="-I…/include" CGO_LDFLAGS="-L…/lib -Wl,-rpath,…/lib" go build -tags metaadamw_dir
+//	CGO_LDFLAGS="-L…/lib -Wl,-rpath,…/lib" go build -tags metaadamw_dir
+//
+// The header is in the module. The README has static linking.
 //
 // # CUDA
 //
