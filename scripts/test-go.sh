@@ -1,5 +1,6 @@
 #!/bin/sh
-# Everything that is checked of bindings/go and examples/go; the first failure ends it. Needs Go 1.26 and no network.
+# Everything that is checked of bindings/go and examples/go; the first failure ends it. Needs Go 1.26.
+# What needs the network is named as not run without it.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -74,6 +75,16 @@ if [ "$(uname -s)" = Linux ]; then
     echo "CUDA, on the emulator"
     emulator=$("$root/scripts/build-cuda-emulator.sh")
     by_pkg_config env LD_LIBRARY_PATH="$emulator" METAADAMW_TEST_CUDA=1 go test -run CUDA -count=1 ./...
+fi
+
+# A module of its own, with modules of others: the network is needed once.
+cd "$root/bindings/go/gorgonia"
+if GOPROXY=$proxy go mod download; then
+    by_pkg_config go vet ./...
+    [ ! -x "$lint" ] || by_pkg_config "$lint" ./...
+    by_pkg_config go test -race -count=1 ./...
+else
+    echo "test-go: NOT RUN: the solver for gorgonia, whose modules could not be fetched"
 fi
 
 cd "$root/examples/go/forecast"
