@@ -12,7 +12,7 @@ help:
 	@echo "make test-cuda  the tests that run on any backend, on CUDA, whose driver is an emulator; part of make test"
 	@echo "make bench   time the parts, and the step against PyTorch, which it installs into target/peers"
 	@echo "make bench-gpu  on a machine with an NVIDIA device: the CUDA tests, then the step against PyTorch"
-	@echo "make header  refresh include/metaadamw.h and tests/exports.txt from the sources"
+	@echo "make header  refresh include/metaadamw.h, its copy in bindings/go and tests/exports.txt from the sources"
 	@echo "make ptx     compile the CUDA kernels with a compiler that it downloads"
 
 demo:
@@ -42,6 +42,7 @@ bench-gpu:
 
 header:
 	METAADAMW_BLESS=1 cargo test --locked --test header the_committed_header
+	cp include/metaadamw.h bindings/go/metaadamw.h
 	METAADAMW_BLESS=1 cargo test --locked --test exports the_committed_list
 
 ptx:

@@ -2,7 +2,7 @@
 
 package metaadamw
 
-// Folders come from the environment: CGO_CFLAGS="-I…/include" CGO_LDFLAGS="-L…/lib -Wl,-rpath,…/lib".
+// The folder comes from the environment: CGO_LDFLAGS="-L…/lib -Wl,-rpath,…/lib".
 
 // #cgo LDFLAGS: -lmetaadamw
 import "C"

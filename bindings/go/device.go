@@ -4,7 +4,6 @@ package metaadamw
 import "C"
 
 import (
-	"fmt"
 	"math"
 	"runtime"
 	"unsafe"
@@ -17,6 +16,8 @@ const (
 	CPU  Device = C.MAW_CPU
 	CUDA Device = C.MAW_CUDA // memory of an NVIDIA device: DeviceArrays, or pointers of the host's own CUDA
 )
+
+func (d Device) String() string { return nameOf(int(d), "CPU", "CUDA") }
 
 // CUDAAvailable reports whether there is a CUDA device on which an optimizer can be created.
 func CUDAAvailable() bool { return C.maw_cuda_available() != 0 }
@@ -34,7 +35,7 @@ type DeviceArray struct {
 func NewDeviceArray(deviceIndex int, dtype DType, length int) (*DeviceArray, error) {
 	size := dtype.size()
 	if size == 0 {
-		return nil, invalid("dtype %d is unknown", dtype)
+		return nil, invalid("dtype %d is unknown", int32(dtype))
 	}
 	if length < 0 || length > math.MaxInt/size {
 		return nil, invalid("length = %d: expected 0 to %d", length, math.MaxInt/size)
@@ -92,7 +93,7 @@ func (a *DeviceArray) Download(into Slice) error {
 
 func (a *DeviceArray) copy(what string, slice Slice, f func(host unsafe.Pointer, bytes C.size_t, failure **C.maw_error) C.maw_status) error {
 	if a.native == nil {
-		return &Error{ErrInvalidState, "the device array is closed"}
+		return &Error{Status: ErrInvalidState, Message: "the device array is closed"}
 	}
 	var host buffer
 	if slice != nil {
@@ -134,7 +135,7 @@ func (d DType) size() int {
 
 func deviceNumber(index int) (C.int32_t, error) {
 	if index < 0 || index > math.MaxInt32 {
-		return 0, &Error{ErrInvalidArgument, fmt.Sprintf("device index = %d: expected 0 to %d", index, math.MaxInt32)}
+		return 0, invalid("device index = %d: expected 0 to %d", index, math.MaxInt32)
 	}
 	return C.int32_t(index), nil
 }

@@ -51,14 +51,15 @@
 //
 // An error is an [*Error], with a [Status] and a message that names the argument or tensor; errors.Is compares with
 // [ErrBusy] and the other statuses, errors.As gets the [*Error]. On failure nothing has changed. After Close the error
-// is [ErrClosed]. An error that the closure of a MetaUpdate returns comes back wrapped.
+// is [ErrClosed]. After [ErrIO] errors.Is finds the system's error, such as os.ErrNotExist; after [ErrAborted], the error
+// that the closure of a MetaUpdate returned.
 //
 // # Goroutines
 //
 // Any goroutine may call an optimizer, one at a time: a second call meanwhile returns [ErrBusy] at once and does
-// nothing. Different optimizers are independent. While a MetaUpdate's closure runs, getters work, but the optimizer
-// cannot be stepped, changed, saved or closed. A step may use several threads of the library (Options.Threads); any
-// number gives the same bits.
+// nothing; only [Optimizer.MetaDue], which returns no error, waits. Different optimizers are independent. While a
+// MetaUpdate's closure runs, getters work, but the optimizer cannot be stepped, changed, saved or closed. A step may use
+// several threads of the library (Options.Threads); any number gives the same bits.
 //
 // # Memory
 //
@@ -67,10 +68,12 @@
 //
 // # Where the library is found
 //
-// By default pkg-config finds it under the name metaadamw. With the build tag metaadamw_dir its folders come from the
+// By default pkg-config finds it under the name metaadamw. With the build tag metaadamw_dir its folder comes from the
 // environment:
 //
-//	CGO_CFLAGS="-I…/include" CGO_LDFLAGS="-L…/lib -Wl,-rpath,…/lib" go build -tags metaadamw_dir
+//	CGO_LDFLAGS="-L…/lib -Wl,-rpath,…/lib" go build -tags metaadamw_dir
+//
+// The header is in the module. The README has static linking.
 //
 // # CUDA
 //

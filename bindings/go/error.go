@@ -4,8 +4,10 @@ package metaadamw
 import "C"
 
 import (
-	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
 )
 
 // A Status says why a call failed. Statuses are errors that can be compared:
@@ -43,8 +45,13 @@ const (
 	ErrCUDA Status = C.MAW_CUDA_ERROR
 )
 
-// ErrClosed is returned by every method of an [Optimizer] after Close, except by Close itself.
-var ErrClosed = errors.New("metaadamw: the optimizer is closed")
+// ErrAborted: the closure of a MetaUpdate returned an error, which errors.Is and errors.As find, too. The library's own
+// statuses are negative.
+const ErrAborted Status = 1
+
+// ErrClosed is returned by every method of an [Optimizer] after Close, except by Close itself. Its status is
+// [ErrInvalidState].
+var ErrClosed error = &Error{Status: ErrInvalidState, Message: "the optimizer is closed"}
 
 var statusTexts = map[Status]string{
 	ErrInvalidArgument: "invalid argument",
@@ -60,6 +67,7 @@ var statusTexts = map[Status]string{
 	ErrCorrupt:         "corrupt checkpoint",
 	ErrMismatch:        "checkpoint of another run",
 	ErrCUDA:            "CUDA failed",
+	ErrAborted:         "meta-update aborted",
 }
 
 func (s Status) Error() string {
@@ -69,23 +77,30 @@ func (s Status) Error() string {
 	return fmt.Sprintf("metaadamw: status %d", int32(s))
 }
 
-// An Error is returned by a failed call. It unwraps to its status, so errors.Is finds [ErrBusy] and the others.
+// An Error is returned by a failed call. It unwraps to its status and its cause: errors.Is finds [ErrBusy] and the
+// others, and after [ErrIO] also [os.ErrNotExist] and the like.
 type Error struct {
 	Status  Status
 	Message string // names the argument, tensor or group, what was expected and what was given
+	Cause   error  // the system's error after ErrIO, a syscall.Errno; the closure's after ErrAborted; else nil
 }
 
 func (e *Error) Error() string { return "metaadamw: " + e.Message }
 
-// Unwrap returns the status.
-func (e *Error) Unwrap() error { return e.Status }
+// Unwrap returns the status, and the cause if there is one.
+func (e *Error) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{e.Status}
+	}
+	return []error{e.Status, e.Cause}
+}
 
 func invalid(format string, values ...any) error {
-	return &Error{ErrInvalidArgument, fmt.Sprintf(format, values...)}
+	return &Error{Status: ErrInvalidArgument, Message: fmt.Sprintf(format, values...)}
 }
 
 func busy(what string) error {
-	return &Error{ErrBusy, what + " on this optimizer is running"}
+	return &Error{Status: ErrBusy, Message: what + " on this optimizer is running"}
 }
 
 // toError converts the library's error object and frees it.
@@ -94,9 +109,28 @@ func toError(status C.maw_status, failure *C.maw_error) error {
 		return nil
 	}
 	defer C.maw_error_free(failure)
-	e := &Error{Status(status), C.GoString(C.maw_error_message(failure))}
+	e := &Error{Status: Status(status), Message: C.GoString(C.maw_error_message(failure))}
 	if e.Message == "" {
 		e.Message = C.GoString(C.maw_status_name(status))
 	}
+	if e.Status == ErrIO {
+		e.Cause = systemError(e.Message)
+	}
 	return e
+}
+
+// systemError is the error whose number a message of the library has: "… (os error 2)"; nil if there is none. A path in
+// the message may look like that, too: the last counts.
+func systemError(message string) error {
+	const before = "(os error "
+	at := strings.LastIndex(message, before)
+	if at < 0 {
+		return nil
+	}
+	number, _, closed := strings.Cut(message[at+len(before):], ")")
+	errno, err := strconv.ParseUint(number, 10, 31)
+	if !closed || err != nil {
+		return nil
+	}
+	return syscall.Errno(errno)
 }

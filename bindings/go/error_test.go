@@ -3,6 +3,12 @@ package metaadamw
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -23,9 +29,47 @@ func TestErrorsCanBeComparedAndOpened(t *testing.T) {
 	}
 }
 
+func TestASystemsErrorIsTheCause(t *testing.T) {
+	o, m := newToyOptimizer(t, small()), newToy()
+	m.step(t, o)
+	missing := filepath.Join(t.TempDir(), "(os error 13)", "run.safetensors")
+	file := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+	for _, c := range []struct{ err, want error }{
+		{o.Load(missing), os.ErrNotExist},
+		{o.Save(missing), os.ErrNotExist},
+		{o.Load(filepath.Join(file, "below")), syscall.ENOTDIR},
+	} {
+		wants(t, c.err, c.want)
+		wants(t, c.err, ErrIO)
+		if errors.Is(c.err, os.ErrPermission) {
+			t.Errorf("%v is not about permission", c.err)
+		}
+	}
+	for _, message := range []string{"", "(os error 2", "os error 2)", "(os error x)", "(os error -1)", "(os error 99999999999)"} {
+		if err := systemError(message); err != nil {
+			t.Errorf("%q: %v", message, err)
+		}
+	}
+}
+
+func TestErrClosedHasAStatus(t *testing.T) {
+	o, err := New(Options{})
+	must(t, err)
+	must(t, o.Close())
+	wants(t, o.Prepare(), ErrInvalidState)
+	says(t, o.Prepare(), ErrInvalidState, "the optimizer is closed")
+	if errors.Is(&Error{Status: ErrInvalidState}, ErrClosed) {
+		t.Error("every invalid state is closed")
+	}
+}
+
 func TestEveryStatusHasAText(t *testing.T) {
 	seen := map[string]bool{}
-	for s := ErrCUDA; s <= ErrInvalidArgument; s++ {
+	for s := ErrCUDA; s <= ErrAborted; s++ {
+		if s == 0 {
+			continue
+		}
 		if _, ok := statusTexts[s]; !ok || seen[s.Error()] {
 			t.Errorf("%d: %q", s, s.Error())
 		}
@@ -43,6 +87,66 @@ func TestNamesOfNumbers(t *testing.T) {
 		"meta-gradient not finite": OutcomeMetaGradientNotFinite, "unknown -1": Outcome(-1),
 		"train 1": Train1, "validation": Validation,
 		"info": LogInfo, "warning": LogWarning, "unknown level": LogLevel(0),
+	} {
+		if got.String() != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// Every exported type that has constants prints their names.
+func TestEnumerationsHaveNames(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	must(t, err)
+	constants, named := map[string]int{}, map[string]bool{}
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		must(t, err)
+		for _, d := range file.Decls {
+			switch d := d.(type) {
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					if value, ok := spec.(*ast.ValueSpec); ok && d.Tok == token.CONST {
+						if of, ok := value.Type.(*ast.Ident); ok && of.IsExported() {
+							constants[of.Name]++
+						}
+					}
+				}
+			case *ast.FuncDecl:
+				if d.Recv != nil && (d.Name.Name == "String" || d.Name.Name == "Error") {
+					if of, ok := d.Recv.List[0].Type.(*ast.Ident); ok {
+						named[of.Name] = true
+					}
+				}
+			}
+		}
+	}
+	if constants["Semantics"] != 2 {
+		t.Errorf("found %v", constants)
+	}
+	for name := range constants {
+		if !named[name] {
+			t.Errorf("%s has no String", name)
+		}
+	}
+
+	for _, last := range []struct {
+		value fmt.Stringer
+		count string
+	}{
+		{Device(2), "2"}, {LayerKind(5), "5"}, {Semantics(2), "2"}, {FeatureVersion(5), "5"}, {Grouping(3), "3"}, {Init(2), "2"},
+		{Objective(4), "4"}, {Weighting(3), "3"}, {TermKind(2), "2"}, {Difference(3), "3"}, {Nonfinite(3), "3"}, {Precision(4), "4"},
+	} {
+		if got := last.value.String(); got != "unknown "+last.count {
+			t.Errorf("%T: %s", last.value, got)
+		}
+	}
+	for want, got := range map[string]fmt.Stringer{
+		"CUDA": CUDA, "layernorm": LayerLayerNorm, "reference": Reference, "normalized basic plus": FeaturesNormBasicPlus,
+		"custom": GroupingCustom, "identity": InitIdentity, "generalization gap": ObjectiveGenGap, "sum": WeightingSum,
+		"classification": KindClassification, "first order": DifferenceFirstOrder, "propagate": NonfinitePropagate,
+		"stochastic": PrecisionStochastic, "attention only|strict": AttentionOnly | Strict, "0x0": Flag(0),
+		"file wins|own wins|0x40000000": FileWins | OwnWins | 1<<30,
 	} {
 		if got.String() != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
 	"unsafe"
 )
@@ -90,10 +89,12 @@ func (o Outcome) String() string {
 		"direction not finite", "meta-gradient not finite")
 }
 
-// MetaDue reports whether a meta-update is due; false while another call runs, and after Close.
+// MetaDue reports whether a meta-update is due; false after Close. While another goroutine is inside a call it waits, as a
+// false "no" would lose the meta-update: the question is about this step only.
 func (o *Optimizer) MetaDue() bool {
+	o.mu.Lock() // not for long: no code of the host runs under it
 	due := false
-	err := o.call(func(handle *C.maw_optimizer, _ **C.maw_error) C.maw_status {
+	err := o.locked(func(handle *C.maw_optimizer, _ **C.maw_error) C.maw_status {
 		due = C.maw_meta_due(handle) != 0
 		return C.MAW_OK
 	})
@@ -105,12 +106,25 @@ func (o *Optimizer) MetaDue() bool {
 // updates the attention module.
 //
 // If evaluate returns an error, the meta-update is aborted: the parameters are restored, the attention module is
-// unchanged, and the error comes back wrapped. The same happens if it panics or ends the goroutine. A loss or gradient
+// unchanged, and the error comes back as the cause of [ErrAborted]. The same happens if it panics or ends the goroutine. A loss or gradient
 // that is not finite abandons the meta-update without an error: the result gives the reason.
+//
+// An aborted meta-update counts as done: [Optimizer.MetaDue] is true again an interval later, and so it is in a run that is
+// saved now and resumed. To do it again, here or after the resume, with the same bits as without the interruption, call
+// [Optimizer.SetCounters] with the counters from before it.
 //
 // evaluate may replace the slices in grads, and may call getters; other calls return [ErrInvalidState], Close and a
 // second MetaUpdate [ErrBusy]. grads may be nil if the objective needs losses only.
-func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (loss float64, err error)) (result Result, err error) {
+func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (loss float64, err error)) (Result, error) {
+	return o.MetaUpdateWith(params, grads, func(r Request) (Answer, error) {
+		loss, err := evaluate(r)
+		return Answer{Loss: loss}, err
+	})
+}
+
+// MetaUpdateWith is [Optimizer.MetaUpdate] with a closure that gives the whole answer, for gradients with a loss scale:
+// Answer{Loss: loss, GradScale: 1024}. A RequestID of 0 is the request's.
+func (o *Optimizer) MetaUpdateWith(params, grads Slices, evaluate func(Request) (Answer, error)) (result Result, err error) {
 	var pinner runtime.Pinner // of the parameters, until the end
 	defer pinner.Unpin()
 	var pointers []unsafe.Pointer
@@ -155,14 +169,17 @@ func (o *Optimizer) MetaUpdate(params, grads Slices, evaluate func(Request) (los
 	})
 	for err == nil && open {
 		asked := toRequest(&request)
-		loss, failed := evaluate(asked)
+		answer, failed := evaluate(asked)
 		if failed != nil {
-			return Result{}, fmt.Errorf("metaadamw: meta-update aborted: %w", failed)
+			return Result{}, &Error{ErrAborted, "meta-update aborted: " + failed.Error(), failed}
+		}
+		if answer.RequestID == 0 {
+			answer.RequestID = asked.ID
 		}
 		o.mu.Lock() // waits, so that a getter meanwhile does not end the meta-update
 		var wrong error
 		err = o.locked(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
-			status, wrong = o.tell(handle, Answer{RequestID: asked.ID, Loss: loss}, asked.WantsGradient, pointers, grads, &request, failure)
+			status, wrong = o.tell(handle, answer, asked.WantsGradient, pointers, grads, &request, failure)
 			if wrong != nil || status != C.MAW_OK {
 				return status
 			}

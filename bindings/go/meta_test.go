@@ -133,6 +133,7 @@ func TestAClosureThatFailsAborts(t *testing.T) {
 			func(t *testing.T, update func() error) {
 				err := update()
 				wants(t, err, errOfHost)
+				wants(t, err, ErrAborted)
 				if err.Error() != "metaadamw: meta-update aborted: no data" {
 					t.Error(err)
 				}
@@ -329,6 +330,49 @@ func TestReadersDuringMetaUpdates(t *testing.T) {
 	readers.Wait()
 	same(t, m.bits(), n.bits())
 	same(t, attention(t, o), attention(t, other))
+}
+
+// A "no" because of a reader would lose the meta-update.
+func TestMetaDueWaitsForAReader(t *testing.T) {
+	o, _ := trained(t, small())
+	o.mu.Lock() // as a reader does
+	time.AfterFunc(20*time.Millisecond, o.mu.Unlock)
+	if !o.MetaDue() {
+		t.Error("not due")
+	}
+	must(t, o.Close())
+	if o.MetaDue() {
+		t.Error("due after Close")
+	}
+}
+
+func TestGradientsOfAClosureMayBeScaled(t *testing.T) {
+	o, m := trained(t, small())
+	want, err := o.MetaUpdate(Float32s(m.params), Float32s(m.grads), m.answer)
+	must(t, err)
+	other, n := trained(t, small())
+	scaled := func(r Request) (Answer, error) {
+		loss := n.loss(int(r.Batch))
+		for _, grad := range n.grads {
+			for i := range grad {
+				grad[i] *= 256
+			}
+		}
+		return Answer{Loss: loss, GradScale: 256}, nil
+	}
+	result, err := other.MetaUpdateWith(Float32s(n.params), Float32s(n.grads), scaled)
+	must(t, err)
+	if result != want {
+		t.Errorf("%+v\n%+v", result, want)
+	}
+	same(t, attention(t, other), attention(t, o))
+
+	before := n.bits()
+	_, err = other.MetaUpdateWith(Float32s(n.params), Float32s(n.grads), func(r Request) (Answer, error) {
+		return Answer{RequestID: r.ID + 1}, nil
+	})
+	wants(t, err, ErrInvalidArgument)
+	same(t, n.bits(), before)
 }
 
 // An abort that failed would leave trial values in the parameters.

@@ -33,7 +33,7 @@ type Optimizer struct {
 	log      func(LogLevel, string)
 
 	// Workspace of a call; empty outside of one.
-	pinner        runtime.Pinner
+	pinner        pins
 	params, grads []unsafe.Pointer
 }
 
@@ -55,7 +55,7 @@ func (n *native) free() C.maw_status {
 // New creates an optimizer without tensors.
 func New(options Options) (*Optimizer, error) {
 	if abi := C.maw_abi_version(); abi != C.MAW_ABI_VERSION {
-		return nil, &Error{ErrUnsupported, fmt.Sprintf("the library that is loaded has ABI %d, this program was built for %d", abi, C.MAW_ABI_VERSION)}
+		return nil, &Error{Status: ErrUnsupported, Message: fmt.Sprintf("the library that is loaded has ABI %d, this program was built for %d", abi, C.MAW_ABI_VERSION)}
 	}
 	c, err := options.toC()
 	if err != nil {
@@ -105,7 +105,7 @@ func (o *Optimizer) call(f func(handle *C.maw_optimizer, failure **C.maw_error) 
 
 // locked is call for a caller that holds the lock; it unlocks.
 func (o *Optimizer) locked(f func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status) error {
-	err, heard, log := o.enter(f)
+	heard, log, err := o.enter(f)
 	if log != nil {
 		for _, m := range heard {
 			log(m.level, m.text)
@@ -114,10 +114,10 @@ func (o *Optimizer) locked(f func(handle *C.maw_optimizer, failure **C.maw_error
 	return err
 }
 
-func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) (err error, heard []message, log func(LogLevel, string)) {
+func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) (heard []message, log func(LogLevel, string), err error) {
 	defer o.mu.Unlock() // also keeps o, and so the handle, alive until f returns
 	if o.native == nil {
-		return ErrClosed, nil, nil
+		return nil, nil, ErrClosed
 	}
 	var failure *C.maw_error
 	status := f(o.native.handle, &failure)
@@ -125,7 +125,7 @@ func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) 
 	if o.native.mail != nil {
 		heard = o.native.mail.take()
 	}
-	return err, heard, o.log
+	return heard, o.log, err
 }
 
 // AddParamGroup registers tensors that share hyper-parameters and returns the group's index, from 0. Later calls take
@@ -214,7 +214,7 @@ func groupNumber(group int, all bool) (C.uint32_t, error) {
 		return C.MAW_ALL_GROUPS, nil
 	}
 	if group < 0 || group >= math.MaxUint32 {
-		return 0, &Error{ErrNotFound, fmt.Sprintf("no param group %d", group)}
+		return 0, &Error{Status: ErrNotFound, Message: fmt.Sprintf("no param group %d", group)}
 	}
 	return C.uint32_t(group), nil
 }

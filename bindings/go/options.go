@@ -3,7 +3,12 @@ package metaadamw
 // #include <metaadamw.h>
 import "C"
 
-import "math"
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+)
 
 // Options of an optimizer, fixed at creation except where a setter exists. The zero value is the library's defaults.
 //
@@ -94,6 +99,8 @@ const (
 	Reference Semantics = C.MAW_REFERENCE // the authors' published program
 )
 
+func (s Semantics) String() string { return nameOf(int(s), "paper", "reference") }
+
 // FeatureVersion selects the features of each modulation group.
 type FeatureVersion int32
 
@@ -105,6 +112,10 @@ const (
 	FeaturesNormBasicPlus FeatureVersion = C.MAW_FEATURES_NORM_BASIC_PLUS // basic plus, standardized over the groups
 )
 
+func (f FeatureVersion) String() string {
+	return nameOf(int(f), "basic", "basic plus", "enhanced", "normalized basic", "normalized basic plus")
+}
+
 // Grouping selects the modulation groups.
 type Grouping int32
 
@@ -114,6 +125,8 @@ const (
 	GroupingCustom       Grouping = C.MAW_GROUPING_CUSTOM         // Tensor.ModulationGroup names each tensor's
 )
 
+func (g Grouping) String() string { return nameOf(int(g), "fine-grained", "by param group", "custom") }
+
 // Init selects the initial values of the attention module.
 type Init int32
 
@@ -121,6 +134,8 @@ const (
 	InitXavier   Init = C.MAW_INIT_XAVIER   // weight matrices are Xavier-uniform
 	InitIdentity Init = C.MAW_INIT_IDENTITY // alpha = beta = 1 (AdamW) until the first meta-update
 )
+
+func (i Init) String() string { return nameOf(int(i), "Xavier", "identity") }
 
 // Objective of the meta-update.
 type Objective int32
@@ -132,6 +147,10 @@ const (
 	ObjectiveGenGap       Objective = C.MAW_OBJECTIVE_GEN_GAP       // generalization gap alone (eq. 12); only the regularization trains the attention module
 )
 
+func (o Objective) String() string {
+	return nameOf(int(o), "combined", "gradient", "loss decrease", "generalization gap")
+}
+
 // Weighting of the three terms of ObjectiveCombined.
 type Weighting int32
 
@@ -141,6 +160,8 @@ const (
 	WeightingSum   Weighting = C.MAW_WEIGHTING_SUM   // the plain sum
 )
 
+func (w Weighting) String() string { return nameOf(int(w), "HUW", "fixed", "sum") }
+
 // TermKind selects HUW's weight of a term with log-variance s.
 type TermKind int32
 
@@ -148,6 +169,8 @@ const (
 	KindRegression     TermKind = C.MAW_KIND_REGRESSION     // exp(−s)/2
 	KindClassification TermKind = C.MAW_KIND_CLASSIFICATION // exp(−s)
 )
+
+func (t TermKind) String() string { return nameOf(int(t), "regression", "classification") }
 
 // Difference selects how the Hessian-vector product of the gradient alignment is computed.
 type Difference int32
@@ -157,6 +180,8 @@ const (
 	DifferenceForward    Difference = C.MAW_DIFFERENCE_FORWARD     // one more gradient
 	DifferenceFirstOrder Difference = C.MAW_DIFFERENCE_FIRST_ORDER // taken as 0: no more gradients
 )
+
+func (d Difference) String() string { return nameOf(int(d), "central", "forward", "first order") }
 
 // Nonfinite selects what a step with an infinity or a NaN does.
 type Nonfinite int32
@@ -168,6 +193,8 @@ const (
 	NonfinitePropagate Nonfinite = C.MAW_NONFINITE_PROPAGATE
 )
 
+func (n Nonfinite) String() string { return nameOf(int(n), "skip", "error", "propagate") }
+
 // Precision selects how 16-bit parameters are updated.
 type Precision int32
 
@@ -177,6 +204,10 @@ const (
 	PrecisionRemainder  Precision = C.MAW_PRECISION_REMAINDER  // the same in 2 + 2 bytes, beside bfloat16
 	PrecisionStochastic Precision = C.MAW_PRECISION_STOCHASTIC // stochastic rounding of each new value
 )
+
+func (p Precision) String() string {
+	return nameOf(int(p), "nearest", "master", "remainder", "stochastic")
+}
 
 // A ParamGroup has the hyper-parameters that tensors share. As in [Options], the zero value is the defaults, and fields
 // in which 0 differs from the default are pointers: ParamGroup{LR: new(1e-3), WeightDecay: new(0.0)}.
@@ -196,6 +227,24 @@ type ParamGroup struct {
 	// MomentDType of both moments: 0, required for Float64 tensors, = Float64 for Float64 tensors, else Float32; or
 	// BFloat16, with stochastic rounding.
 	MomentDType DType
+}
+
+// String lists the fields that differ from the zero value: "{TotalSteps: 1000, AlphaRange: 0.5, Semantics: reference}".
+func (o Options) String() string { return given(o) }
+
+// String lists the fields that differ from the zero value.
+func (g ParamGroup) String() string { return given(g) }
+
+// given lists the fields of a struct that are not zero, and what pointers point to.
+func given(options any) string {
+	var fields []string
+	v := reflect.ValueOf(options)
+	for i := range v.NumField() {
+		if value := v.Field(i); !value.IsZero() {
+			fields = append(fields, fmt.Sprintf("%s: %v", v.Type().Field(i).Name, reflect.Indirect(value)))
+		}
+	}
+	return "{" + strings.Join(fields, ", ") + "}"
 }
 
 // toC starts from the library's defaults, so that they are defined in one place.

@@ -120,3 +120,17 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	_, err = New(Options{MaxGradNorm: math.NaN()})
 	wants(t, err, ErrInvalidArgument)
 }
+
+func TestOptionsPrintWhatWasGiven(t *testing.T) {
+	options := Options{TotalSteps: 1000, AlphaRange: new(0.0), Priorities: &[3]float64{1, 2, 0}, Semantics: Reference, DisableVNorms: true}
+	group := ParamGroup{LR: new(1e-3), MomentDType: BFloat16}
+	for want, got := range map[string]string{
+		"{TotalSteps: 1000, AlphaRange: 0, Priorities: [1 2 0], Semantics: reference, DisableVNorms: true}": fmt.Sprint(options),
+		"{LR: 0.001, MomentDType: bfloat16}": fmt.Sprintf("%+v", &group),
+		"{}":                                 fmt.Sprint(Options{}),
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

@@ -5,7 +5,9 @@ import "C"
 
 import (
 	"bytes"
+	"fmt"
 	"runtime"
+	"strings"
 	"unsafe"
 )
 
@@ -22,6 +24,24 @@ const (
 	// Strict: loading: nothing may differ, not even what has a setter.
 	Strict Flag = C.MAW_LOAD_STRICT
 )
+
+// String names each bit: "attention only|strict".
+func (f Flag) String() string {
+	var names []string
+	for _, flag := range []struct {
+		bit  Flag
+		name string
+	}{{AttentionOnly, "attention only"}, {FileWins, "file wins"}, {OwnWins, "own wins"}, {Strict, "strict"}} {
+		if f&flag.bit != 0 {
+			names = append(names, flag.name)
+			f &^= flag.bit
+		}
+	}
+	if f != 0 || names == nil {
+		names = append(names, fmt.Sprintf("%#x", uint32(f)))
+	}
+	return strings.Join(names, "|")
+}
 
 func bitsOf(flags []Flag) (bits C.uint32_t) {
 	for _, flag := range flags {

@@ -160,7 +160,7 @@ func (o *Optimizer) withTensor(tensor int, f func(handle *C.maw_optimizer, t *re
 // tensor finds a registered tensor by its number.
 func (o *Optimizer) tensor(i int) (*registered, error) {
 	if i < 0 || i >= len(o.tensors) {
-		return nil, &Error{ErrNotFound, fmt.Sprintf("no tensor %d: %d are registered", i, len(o.tensors))}
+		return nil, &Error{Status: ErrNotFound, Message: fmt.Sprintf("no tensor %d: %d are registered", i, len(o.tensors))}
 	}
 	return &o.tensors[i], nil
 }

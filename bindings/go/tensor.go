@@ -45,6 +45,10 @@ const (
 	LayerLayerNorm LayerKind = C.MAW_LAYER_LAYERNORM // part of a layer norm
 )
 
+func (k LayerKind) String() string {
+	return nameOf(int(k), "unknown", "linear", "embedding", "attention", "layernorm")
+}
+
 // A Tensor describes a parameter tensor to register. Its elements are passed to each call.
 type Tensor struct {
 	// Name is unique in the optimizer, as in "layers.0.attn.weight": 1 to 1,024 bytes without control characters.
@@ -158,8 +162,37 @@ func (s F16) buffer() buffer {
 // noElements is the address of the gradient of a tensor without elements; nil would mean "no gradient".
 var noElements float64
 
+// pinner is a [runtime.Pinner] or pins.
+type pinner interface{ Pin(pointer any) }
+
+// pins are Pinners that are used again: each Pinner has room for a few pointers, and what it allocates for more it drops
+// when it is unpinned, in every step.
+type pins struct {
+	pinners []runtime.Pinner
+	count   int
+}
+
+// room of a Pinner; a wrong number would only be slower.
+const room = 5
+
+func (p *pins) Pin(pointer any) {
+	i := p.count / room
+	if i == len(p.pinners) {
+		p.pinners = append(p.pinners, runtime.Pinner{})
+	}
+	p.pinners[i].Pin(pointer)
+	p.count++
+}
+
+func (p *pins) Unpin() {
+	for i := 0; i*room < p.count; i++ {
+		p.pinners[i].Unpin()
+	}
+	p.count = 0
+}
+
 // pin checks a buffer against its tensor and pins it.
-func (t *registered) pin(pinner *runtime.Pinner, what string, i int, b buffer, dtype DType) (unsafe.Pointer, error) {
+func (t *registered) pin(pinner pinner, what string, i int, b buffer, dtype DType) (unsafe.Pointer, error) {
 	if b.dtype != dtype {
 		return nil, invalid("%s[%d] ('%s') is %v, expected %v", what, i, t.name, b.dtype, dtype)
 	}
@@ -174,7 +207,7 @@ func (t *registered) pin(pinner *runtime.Pinner, what string, i int, b buffer, d
 }
 
 // pinParams pins every parameter and appends the addresses to pointers.
-func pinParams(pinner *runtime.Pinner, tensors []registered, params Slices, pointers []unsafe.Pointer) ([]unsafe.Pointer, error) {
+func pinParams(pinner pinner, tensors []registered, params Slices, pointers []unsafe.Pointer) ([]unsafe.Pointer, error) {
 	if err := checkCount("params", params, len(tensors)); err != nil {
 		return pointers, err
 	}
@@ -197,7 +230,7 @@ func pinParams(pinner *runtime.Pinner, tensors []registered, params Slices, poin
 }
 
 // pinGrads pins every gradient that is there and appends the addresses, nil for none, to pointers.
-func pinGrads(pinner *runtime.Pinner, tensors []registered, grads Slices, pointers []unsafe.Pointer) ([]unsafe.Pointer, error) {
+func pinGrads(pinner pinner, tensors []registered, grads Slices, pointers []unsafe.Pointer) ([]unsafe.Pointer, error) {
 	if err := checkCount("grads", grads, len(tensors)); err != nil {
 		return pointers, err
 	}
