@@ -77,7 +77,8 @@ Options and hyper-parameters. The keywords, all optional, are
 
 Enumerations are Symbols, the C constants in lower case without their prefix: `feature_version = :basic_plus`,
 `init = :identity`. An unknown keyword is an error. The library checks values in [`setup`](@ref). For the meaning, range and
-default of each see `?MetaAdamW.Raw.maw_options` and include/metaadamw.h.
+default of each see `?MetaAdamW.Raw.maw_options` and `?MetaAdamW.Raw.maw_param_group`, for one of them
+`?MetaAdamW.Raw.maw_options.meta_interval`.
 
 ```jldoctest
 julia> MetaAdamW.Rule(lr = 1e-3, meta_interval = 100, init = :identity)
