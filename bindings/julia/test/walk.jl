@@ -14,6 +14,11 @@ mutable struct Norm
 end
 MetaAdamW.trainable(norm::Norm) = (scale = norm.scale,)
 
+struct Positions
+    table::Vector{Float32}
+end
+MetaAdamW.trainable(::Positions) = (;)
+
 mutable struct Half
     done::Vector{Float32}
     missing_part::Vector{Float32}
@@ -37,6 +42,7 @@ end
     model = (dense = Dense(ones(2, 3), zeros(2), tanh), norm = Norm(3), count = 3, text = "x", nothing_here = nothing,
              steps = [1, 2, 3], grid = 0.0:0.1:1.0, half = Half(), flags = trues(3), closure = x -> x + 1)
     @test names_of(model) == ["dense.weight", "dense.bias", "norm.scale", "half.done"]
+    @test names_of((encoding = Positions([1, 2]), w = Float32[1])) == ["w"]
     @test names_of((rng = MetaAdamW.Random.MersenneTwister(1), w = Float32[1])) == ["w"]
     @test names_of(model; trainable = x -> x isa Norm ? (mean = x.mean,) : x)[3] == "norm.mean"
     gradient = (dense = (weight = ones(Float32, 2, 3), bias = nothing, activation = nothing),
