@@ -20,6 +20,7 @@ module MetaAdamW
 import LinearAlgebra
 import Libdl
 import Random
+import Serialization
 
 include("raw.jl")
 include("errors.jl")

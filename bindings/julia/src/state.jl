@@ -91,6 +91,11 @@ end
 Base.deepcopy_internal(::State, ::IdDict) =
     throw(ArgumentError("a MetaAdamW.State cannot be copied; set up a second one and load! what the first one saved"))
 
+# The handle is an address in this process; what is read back elsewhere would be a closed state.
+Serialization.serialize(::Serialization.AbstractSerializer, ::State) = throw(ArgumentError(
+    "a MetaAdamW.State cannot be serialized; write it with MetaAdamW.save(io, state), and read it with load! into a state " *
+    "that setup made for the same model"))
+
 function Base.show(io::IO, state::State)
     isopen(state) || return print(io, "MetaAdamW.State(closed)")
     parameters = sum(prod, state.sizes)
