@@ -46,6 +46,15 @@ end
 "Names of the tensors, in the order of registration."
 tensor_names(state::State) = copy(state.names)
 
+"""
+    param_groups(state)
+
+The param groups in the order of their numbers, as pairs of what named them in `setup(…; groups)` (`:rest`: the tensors that
+no group named) and the names of the tensors in them.
+"""
+param_groups(state::State) =
+    Pair{Any, Vector{String}}[what => state.names[state.group_of .== number] for (number, what) in enumerate(state.groups)]
+
 group_names(state::State) =
     [text(Raw.maw_group_name, state, group - 1) for group in 1:counted(Raw.maw_group_count, state)]
 

@@ -23,13 +23,15 @@ mutable struct State
     sizes::Vector{Any}
     entries::Vector{Int}            # tensor -> number of the array in a walk
     lookup::Dict{String, Int}       # every name, further places of shared arrays included -> tensor
+    groups::Vector{Any}             # what named each param group; `:rest` for the tensors that no group named
+    group_of::Vector{Int}           # tensor -> number of its param group
     tied::BitArray{1}
     frozen::BitArray{1}
     report::Union{Raw.maw_step_report, Nothing} # of the last step; nothing: to be fetched
 
     function State(handle::Ptr{Raw.maw_optimizer}, log)
         state = new(handle, Threads.Atomic{Bool}(false), false, log, LogQueue([]), trainable, 1, [], [], identity, [], [],
-                    Dict{String, Int}(), falses(0), falses(0), defaults(Raw.maw_step_report, Raw.maw_step_report_init))
+                    Dict{String, Int}(), [], [], falses(0), falses(0), defaults(Raw.maw_step_report, Raw.maw_step_report_init))
         return finalizer(free, state)
     end
 end
@@ -125,8 +127,8 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
 - `first_index = 1`: number of a tuple's or array's first element in names; 0 as in other languages.
 - `rename = identity`: function from the path to the name.
 - `groups = []`: param groups with hyper-parameters of their own, as `what => (weight_decay = 0, …)`; what is not named
-  comes from `rule`. `what` is a path, a Regex or a function of the name; the first that fits counts. The rest of
-  the tensors are group 1, those given here follow (a group without tensors is left out).
+  comes from `rule`. `what` is a path, a Regex or a function of the name; the first that fits counts. Each must get a
+  tensor. The rest of the tensors, if any, are param group 1, those given here follow; see [`param_groups`](@ref).
 - `modulation_group = nothing`: function from the name to a modulation group's name; with `Rule(grouping = :custom)`.
 - `layer_kind = nothing`: function from the name to `:linear`, `:embedding`, `:attention`, `:layernorm` or `:unknown`.
 - `gradient_type = identity`: function from the type of a parameter's elements to that of its gradients: `T -> Float32`.
@@ -146,6 +148,7 @@ function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, g
     end
 
     group_of = map(its_name -> group_index(groups, its_name), names)
+    check_groups(groups, group_of, names)
     entries = sortperm(group_of)            # stable: walk order within a group
     state = State(create(rule.options), log)
     try
@@ -175,6 +178,8 @@ function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, g
             isempty(members) && continue
             settings = group == 0 ? rule.group : hyperparameters(rule.group, last(groups[group]))
             register(state, settings, members, modulation_group, layer_kind)
+            push!(state.groups, group == 0 ? :rest : first(groups[group]))
+            append!(state.group_of, fill(length(state.groups), length(members)))
         end
         locked(handle -> call(Raw.maw_prepare, handle), state)
     catch
@@ -187,6 +192,17 @@ end
 setup(rule, model; keywords...) = throw(ArgumentError("setup expects a MetaAdamW.Rule first, not a $(typeof(rule))"))
 
 group_index(groups, name) = something(findfirst(group -> chosen(first(group), name), collect(groups)), 0)
+
+"An error for the first group that gets no tensor: its settings would be lost, and the numbers of the others shifted."
+function check_groups(groups, group_of, names)
+    for (number, (what, _)) in enumerate(groups)
+        number in group_of && continue
+        taken = filter(name -> chosen(what, name), names)
+        throw(ArgumentError(
+            "groups[$number], $(repr(what)), gets no tensor: " *
+            (isempty(taken) ? "there are $(join(names, ", "))" : "groups before it have $(join(taken, ", "))")))
+    end
+end
 
 function create(options::Raw.maw_options)
     optimizer = Ref{Ptr{Raw.maw_optimizer}}(C_NULL)

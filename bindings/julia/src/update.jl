@@ -121,7 +121,8 @@ end
     adjust!(state; lr, weight_decay, priorities, group = nothing)
 
 Changes the learning rate, the weight decay, the priorities of the meta-objective's three terms; what is not given
-stays. `group`: number of a param group, from 1 on; by default all. An unknown keyword is an error.
+stays. `group`: what named a param group in `setup(…; groups)`, `:rest` for the tensors that no group named, or its number,
+from 1 on (see [`param_groups`](@ref)); by default all. An unknown keyword is an error.
 """
 adjust!(state::State, lr::Real; group = nothing) = adjust!(state; lr = lr, group = group)
 
@@ -133,9 +134,7 @@ function adjust!(state::State; keywords...)
     any(name -> haskey(keywords, name), known[1:3]) ||
         throw(ArgumentError("adjust! must be given something to change: $(join(known[1:3], ", "))"))
     group = get(keywords, :group, nothing)
-    groups = 1:length(learning_rates(state))
-    group === nothing || group in groups ||
-        throw(MetaAdamWError(:not_found, "no param group $group; there are $(length(groups))"))
+    numbers = group === nothing ? (1:length(state.groups)) : [param_group_number(state, group)]
 
     # All changes or none: each undoes the previous ones if it fails.
     undo = Function[]
@@ -145,7 +144,7 @@ function adjust!(state::State; keywords...)
             haskey(keywords, name) || continue
             before = getter(state)
             value = as_field(Float64, name, keywords[name])
-            for number in (group === nothing ? groups : group:group)
+            for number in numbers
                 locked(handle -> call(setter, handle, number - 1, value), state)
                 push!(undo, () -> locked(handle -> call(setter, handle, number - 1, before[number]), state))
             end
@@ -159,6 +158,17 @@ function adjust!(state::State; keywords...)
         rethrow()
     end
     return nothing
+end
+
+param_group_number(state::State, number::Integer) = number in eachindex(state.groups) ? Int(number) : throw(
+    MetaAdamWError(:not_found, "no param group $number; there are $(length(state.groups))"))
+
+function param_group_number(state::State, what)
+    same(known) = known == what || known isa Name && what isa Name && string(known) == string(what)
+    number = findfirst(same, state.groups)
+    number === nothing && throw(MetaAdamWError(
+        :not_found, "no param group was named by $(repr(what)); there are $(join(repr.(state.groups), ", "))"))
+    return number
 end
 
 """

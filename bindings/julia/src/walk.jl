@@ -22,6 +22,9 @@ const Plain = Union{Nothing, Missing, Number, AbstractString, AbstractChar, Symb
 
 const DEEPEST = 1_000
 
+"What names a tensor, a group or a tensor of the attention module."
+const Name = Union{AbstractString, Symbol}
+
 "The path of a node. The name is built only when it is needed."
 struct Path
     parent::Union{Path, Nothing}
