@@ -53,8 +53,15 @@ end
 const OPTION_NAMES = filter(!=(:struct_size), fieldnames(Raw.maw_options))
 const HYPERPARAMETER_NAMES = filter(!=(:struct_size), fieldnames(Raw.maw_param_group))
 
-unknown_keyword(what, name, known) =
-    throw(ArgumentError("$what has no keyword `$name`; it knows $(join(known, ", "))"))
+"Names of the same in Optimisers.jl and elsewhere."
+const OTHER_NAMES = Dict(
+    :eta => "lr", :η => "lr", :learning_rate => "lr", :beta => "beta1 and beta2", :betas => "beta1 and beta2",
+    :epsilon => "eps", :ϵ => "eps", :lambda => "weight_decay", :decay => "weight_decay", :wd => "weight_decay")
+
+function unknown_keyword(what, name, known)
+    hint = haskey(OTHER_NAMES, name) ? " (here it is $(OTHER_NAMES[name]))" : ""
+    throw(ArgumentError("$what has no keyword `$name`$hint; it knows $(join(known, ", "))"))
+end
 
 "A param group's hyper-parameters with some changed by keyword."
 function hyperparameters(group::Raw.maw_param_group, keywords; what = "a param group")
