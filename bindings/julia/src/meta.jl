@@ -34,7 +34,7 @@ meta_due(state::State) = locked(handle -> Raw.maw_meta_due(handle) == 1, state)
 
 Trains the attention module. `f(request)` is called several times, each time with other values in the arrays of
 `model`; it evaluates the batch that the [`Request`](@ref) names and returns the loss, or `(loss, gradient)` if the request
-wants a gradient (both are always allowed). It must not write to the parameters nor change anything else that later steps
+wants a gradient (both are always allowed, and so is what Zygote.withgradient returns). It must not write to the parameters nor change anything else that later steps
 depend on, such as running statistics.
 
     meta_update!(state, model) do request
@@ -85,6 +85,7 @@ end
 loss_and_gradient(loss::Real, asked::Request) = asked.wants_gradient ? throw(ArgumentError(
     "the function given to meta_update! answered a loss; request $(asked.id) wants (loss, gradient)")) : (loss, nothing)
 loss_and_gradient(answer::Tuple{Real, Any}, asked::Request) = answer
+loss_and_gradient(answer::NamedTuple{(:val, :grad), <:Tuple{Real, Any}}, asked::Request) = (answer.val, answer.grad)
 loss_and_gradient(answer, asked::Request) = throw(ArgumentError(
     "the function given to meta_update! answered a $(typeof(answer)); a loss or (loss, gradient) is expected"))
 

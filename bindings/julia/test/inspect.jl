@@ -55,6 +55,28 @@ end
     @test fails(() -> MetaAdamW.meta_gradient(state, "unknown"), :not_found)
 end
 
+@testset "names may be Symbols" begin
+    model = new_model()
+    state = new_state(model; groups = [:head => (lr = 1e-3,)], rename = path -> Symbol(path), modulation_group = Symbol,
+                      rule = MetaAdamW.Rule(grouping = :custom, attn_layers = 2, threads = 1))
+    gradient = last(quadratic(model, 1))
+    MetaAdamW.observe_gradient!(state, :head, gradient.head)
+    MetaAdamW.update!(state, model, gradient)
+    @test MetaAdamW.tensor_state(state, :head) == MetaAdamW.tensor_state(state, "head")
+    MetaAdamW.set_tensor_state!(state, :head; exp_avg = ones(4), exp_avg_sq = ones(4), step = 1)
+    @test MetaAdamW.tensor_state(state, :head).exp_avg == ones(4)
+    bias = Symbol("output_proj.bias")
+    MetaAdamW.set_attention!(state, bias, 2 .* MetaAdamW.attention(state, bias))
+    MetaAdamW.meta_update!(r -> answer(model, r), state, model)
+    @test MetaAdamW.meta_gradient(state, bias) == MetaAdamW.meta_gradient(state, "output_proj.bias")
+    @test MetaAdamW.meta_gradient(state, :alpha) == MetaAdamW.meta_gradient(state, "alpha")
+    @test fails(() -> MetaAdamW.tensor_state(state, :tail), :not_found, ":tail")
+    half = (w = Float16[1, 2],)
+    half_state = new_state(half; rule = MetaAdamW.Rule(precision = :master))
+    MetaAdamW.set_masters!(half_state, :w, half.w, [1, 0.1])
+    @test MetaAdamW.masters(half_state, :w, half.w) == Float32[1, 0.1]
+end
+
 @testset "an error shows status and message" begin
     e = MetaAdamW.MetaAdamWError(:busy, "later")
     @test sprint(showerror, e) == "MetaAdamWError (busy): later" && e isa Exception

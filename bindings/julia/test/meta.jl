@@ -43,6 +43,16 @@ end
     @test attention_bits(state) == attention_bits(other)
 end
 
+@testset "an answer of Zygote.withgradient" begin
+    (state, model), (other, other_model) = before_meta(), before_meta()
+    MetaAdamW.meta_update!(r -> answer(model, r), state, model)
+    MetaAdamW.meta_update!(other, other_model) do r
+        loss, gradient = answer(other_model, r)
+        (val = loss, grad = (gradient,))
+    end
+    @test attention_bits(state) == attention_bits(other)
+end
+
 @testset "an exception at request $at aborts, arrives, and leaves everything as before" for at in 1:6
     state, model = before_meta()
     before, attention = snapshot(model), attention_bits(state)

@@ -155,6 +155,30 @@ end
     @test snapshot(model) == before && MetaAdamW.step_count(state) == 0
 end
 
+@testset "what Zygote.gradient and Zygote.withgradient return" begin
+    expected, model = new_model(), new_model()
+    gradient = last(quadratic(model, 1))
+    MetaAdamW.update!(new_state(expected), expected, gradient)
+    for given in ((gradient,), (val = 0.5, grad = (gradient,)))
+        model = new_model()
+        MetaAdamW.update!(new_state(model), model, given)
+        @test arrays(model) == arrays(expected)
+    end
+    state, before = new_state(model), snapshot(model)
+    for given in ((0.5, gradient), (gradient, nothing), (val = 0.5, grad = (gradient, nothing)))
+        @test throws(() -> MetaAdamW.update!(state, model, given), ArgumentError, "pass the one of the model: gradients[1]")
+    end
+    @test snapshot(model) == before
+    # Models of the same form.
+    for model in ((Float32[1],), (val = Float32[1], grad = Float32[1]), [Float32[1]])
+        MetaAdamW.update!(new_state(model), model, map(x -> ones(Float32, 1), model))
+        @test all(x -> x[1] < 1, Tuple(model))
+    end
+    pair = (Float32[1], Float32[1])
+    MetaAdamW.update!(new_state(pair), pair, (([1.0], nothing),))
+    @test pair[1][1] < 1 && pair[2] == [1]
+end
+
 @testset "another model than the one of setup is refused" begin
     state = new_state(new_model())
     other = (layers = [(weight = ones(Float32, 3, 4), bias = ones(Float32, 4))], head = ones(Float32, 4))
