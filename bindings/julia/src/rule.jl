@@ -55,11 +55,12 @@ const HYPERPARAMETER_NAMES = filter(!=(:struct_size), fieldnames(Raw.maw_param_g
 
 "Names of the same in Optimisers.jl and elsewhere."
 const OTHER_NAMES = Dict(
-    :eta => "lr", :η => "lr", :learning_rate => "lr", :beta => "beta1 and beta2", :betas => "beta1 and beta2",
-    :epsilon => "eps", :ϵ => "eps", :lambda => "weight_decay", :decay => "weight_decay", :wd => "weight_decay")
+    :eta => (:lr,), :η => (:lr,), :learning_rate => (:lr,), :beta => (:beta1, :beta2), :betas => (:beta1, :beta2),
+    :epsilon => (:eps,), :ϵ => (:eps,), :lambda => (:weight_decay,), :decay => (:weight_decay,), :wd => (:weight_decay,))
 
 function unknown_keyword(what, name, known)
-    hint = haskey(OTHER_NAMES, name) ? " (here it is $(OTHER_NAMES[name]))" : ""
+    ours = get(OTHER_NAMES, name, ())
+    hint = !isempty(ours) && all(in(known), ours) ? " (here it is $(join(ours, " and ")))" : ""
     throw(ArgumentError("$what has no keyword `$name`$hint; it knows $(join(known, ", "))"))
 end
 

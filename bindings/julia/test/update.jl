@@ -146,7 +146,7 @@ end
     MetaAdamW.adjust!(state; weight_decay = 0.125, priorities = (2, 5, 1))
     @test MetaAdamW.learning_rates(state) == [0.25, 0.5] && MetaAdamW.weight_decays(state) == [0.125, 0.125]
     @test MetaAdamW.priorities(state) == (2.0, 5.0, 1.0)
-    @test throws(() -> MetaAdamW.adjust!(state; lambda = 1), ArgumentError, "no keyword `lambda`; it knows lr")
+    @test throws(() -> MetaAdamW.adjust!(state; lambda = 1), ArgumentError, "no keyword `lambda` (here it is weight_decay); it knows lr")
     @test throws(() -> MetaAdamW.adjust!(state), ArgumentError, "something to change")
     @test fails(() -> MetaAdamW.adjust!(state, 1; group = 3), :not_found, "no param group 3")
     # All or nothing: the learning rate is put back.
