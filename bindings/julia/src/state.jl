@@ -103,7 +103,40 @@ function Base.show(io::IO, state::State)
     parameters = sum(prod, state.sizes)
     print(io, "MetaAdamW.State(", length(state.names), " tensors, ", parameters, " parameters")
     any(state.frozen) && print(io, ", ", count(state.frozen), " tensors frozen")
+    known = shown(state)
+    known === nothing ? print(io, ", in use") :
+        print(io, ", step ", known.step, ", lr ", join(unique(known.lr), ", "), ", ", length(known.groups), " modulation groups")
     print(io, ")")
+end
+
+"The same, and a line for each param group and each modulation group."
+function Base.show(io::IO, ::MIME"text/plain", state::State)
+    show(io, state)
+    known = isopen(state) ? shown(state) : nothing
+    known === nothing && return
+    for (number, (what, names)) in enumerate(param_groups(state))
+        print(io, "\n  param group ", number, ", ", repr(what), ": lr ", known.lr[number], ", weight decay ",
+              known.weight_decay[number], ", ", of_tensors(names))
+    end
+    for (name, names) in known.groups
+        print(io, "\n  modulation group ", repr(name), ": ", of_tensors(names))
+        factor = get(known.factors, name, nothing)
+        factor === nothing || print(io, ", alpha ", round(factor.alpha, digits = 3), ", beta ", round(factor.beta, digits = 3))
+    end
+end
+
+of_tensors(names) = length(names) == 1 ? "1 tensor" : "$(length(names)) tensors"
+
+"What `show` asks the library, or nothing while another call runs: showing must not fail."
+function shown(state::State)
+    try
+        step = step_count(state)
+        return (step = step, lr = learning_rates(state), weight_decay = weight_decays(state), groups = groups(state),
+                factors = step == 0 ? Dict{String, Any}() : factors(state))
+    catch e
+        e isa MetaAdamWError || rethrow()
+        return nothing
+    end
 end
 
 # ----------------------------------------------------------------------------------------------------------- setup ----

@@ -13,7 +13,26 @@
     # Basic features begin with a norm for each group: none is negative, and rows are groups.
     @test all(MetaAdamW.features(state)[:, 1] .> 0)
     @test occursin("\"schema\"", MetaAdamW.dump_state(state))
-    @test repr(state) == "MetaAdamW.State(3 tensors, 20 parameters)"
+end
+
+@testset "a state shows its step, learning rates and groups" begin
+    model = new_model()
+    state = new_state(model; groups = [r"bias" => (lr = 0.25, weight_decay = 0)])
+    long() = sprint(show, MIME("text/plain"), state)
+    number = length(MetaAdamW.groups(state))
+    @test repr(state) == "MetaAdamW.State(3 tensors, 20 parameters, step 0, lr 0.0005, 0.25, $number modulation groups)"
+    @test occursin("\n  param group 1, :rest: lr 0.0005, weight decay 0.01, 2 tensors\n", long())
+    @test occursin("\n  param group 2, r\"bias\": lr 0.25, weight decay 0.0, 1 tensor\n", long()) && !occursin("alpha", long())
+    MetaAdamW.update!(state, model, last(quadratic(model, 1)))
+    MetaAdamW.adjust!(state, 0.5)
+    name, names = MetaAdamW.groups(state)[1]
+    alpha = round(MetaAdamW.factors(state)[name].alpha, digits = 3)
+    @test occursin("step 1, lr 0.5, ", repr(state))
+    @test occursin("\n  modulation group $(repr(name)): $(MetaAdamW.of_tensors(names)), alpha $alpha, beta ", long())
+    # While a call runs, for example when a log function prints it.
+    MetaAdamW.locked(_ -> (@test repr(state) == "MetaAdamW.State(3 tensors, 20 parameters, in use)"), state)
+    close(state)
+    @test long() == "MetaAdamW.State(closed)"
 end
 
 @testset "the attention module's tensors are matrices, read and set" begin
