@@ -42,20 +42,26 @@ depend on, such as running statistics.
     end
 
 Afterwards the arrays are restored bit for bit, and the attention module is updated; returns [`meta_result`](@ref). If `f`
-throws, the meta-update is aborted: the arrays are restored, the attention module is unchanged, and the exception is
-rethrown.
+throws, or is interrupted (Ctrl-C), the meta-update is aborted: the arrays are restored, the attention module is unchanged, and
+the exception is rethrown. The library counts it as ended, so that [`meta_due`](@ref) is false until the next interval, also
+after [`save`](@ref) and [`load!`](@ref). To go on as without the interruption, call `meta_update!` again before the next step:
+
+    catch e
+        e isa InterruptException || rethrow()
+        MetaAdamW.save(path, state)     # and the model; after load!: meta_update!(f, state, model), then the next step
 """
 function meta_update!(f, state::State, model; grad_scale::Real = 1)
     arrays, _ = matched(state, model, nothing)
     none = Ptr{Cvoid}[C_NULL for _ in arrays]
     request = Ref(defaults(Raw.maw_meta_request, Raw.maw_meta_request_init))
     empty_answer = change(defaults(Raw.maw_meta_answer, Raw.maw_meta_answer_init); grad_scale = grad_scale)
+    begun = Ref(false)      # of this call: one that is open already is not ours to abort
     GC.@preserve arrays begin
-        locked(state) do handle
-            call(Raw.maw_meta_begin, handle, addresses(state, arrays), length(arrays), request)
-            state.in_meta_update = true
-        end
         try
+            locked(state) do handle
+                call(Raw.maw_meta_begin, handle, addresses(state, arrays), length(arrays), request)
+                begun[] = state.in_meta_update = true
+            end
             while request[].kind != Raw.MAW_META_DONE
                 asked = Request(request[])
                 loss, gradient = loss_and_gradient(f(asked), asked)
@@ -68,6 +74,7 @@ function meta_update!(f, state::State, model; grad_scale::Real = 1)
                 end
             end
         catch
+            begun[] || rethrow()
             try
                 locked(handle -> call(Raw.maw_meta_abort, handle, addresses(state, arrays), length(arrays)), state)
             catch e
@@ -76,7 +83,7 @@ function meta_update!(f, state::State, model; grad_scale::Real = 1)
             end
             rethrow()
         finally
-            state.in_meta_update = false
+            begun[] && (state.in_meta_update = false)
         end
     end
     return meta_result(state)

@@ -63,15 +63,25 @@ Base.isopen(state::State) = state.handle != C_NULL
 
 throw_busy() = throw(MetaAdamWError(:busy, "another task is inside a call on this state"))
 
-"Runs `f(handle)` with exclusive use of the handle, then passes its messages to the log."
+"""
+Runs `f(handle)` with exclusive use of the handle, then passes its messages to the log. An interrupt (Ctrl-C) waits until `f`
+is done: it must not leave the state busy, nor what `f` notes undone.
+"""
 function locked(f, state::State)
-    Threads.atomic_cas!(state.busy, false, true) && throw_busy()
+    taken = Ref(false)
     try
-        state.handle == C_NULL && throw(MetaAdamWError(:invalid_state, "the state is closed"))
-        return GC.@preserve state f(state.handle)
+        return disable_sigint() do
+            Threads.atomic_cas!(state.busy, false, true) && throw_busy()
+            taken[] = true
+            try
+                state.handle == C_NULL && throw(MetaAdamWError(:invalid_state, "the state is closed"))
+                GC.@preserve state f(state.handle)
+            finally
+                state.busy[] = false
+            end
+        end
     finally
-        state.busy[] = false
-        isempty(state.queue.messages) || tell_messages(state)
+        taken[] && !isempty(state.queue.messages) && tell_messages(state)
     end
 end
 
