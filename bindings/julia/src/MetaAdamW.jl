@@ -46,7 +46,7 @@ optimisers_rule(arguments...; keywords...) =
     throw(ArgumentError("optimisers_rule takes a MetaAdamW.Rule; Optimisers.jl must be loaded (Julia 1.9 or later)"))
 
 function __init__()
-    load_library()
+    load_library_or_precompile()
     LOG_TRAMPOLINE[] = @cfunction(receive_log, Cvoid, (Int32, Ptr{UInt8}, Ptr{Cvoid}))
     return nothing
 end
