@@ -55,6 +55,20 @@ end
     @test !ok && occursin("libmetaadamw cannot be loaded", text)
 end
 
+@testset "it is installed into a project, as the README says" begin
+    folder = mktempdir()
+    registry = mkpath(joinpath(folder, "depot", "registries", "Empty"))      # so that Pkg needs no network
+    write(joinpath(registry, "Registry.toml"),
+          "name = \"Empty\"\nuuid = \"c6f3a1de-5d3b-4c68-9f46-0a1b2c3d4e5f\"\nrepo = \"\"\n\n[packages]\n")
+    ok, text = with_library(
+        MetaAdamW.library_path(),
+        "using Pkg; Pkg.activate(raw\"$folder\"); Pkg.develop(path = raw\"$(dirname(@__DIR__))\"); " *
+        "using MetaAdamW; print(MetaAdamW.Rule(lr = 0.25))"; JULIA_DEPOT_PATH = joinpath(folder, "depot"),
+        JULIA_LOAD_PATH = "@:@stdlib")
+    @test ok && occursin("Rule(lr = 0.25)", text)
+    @test occursin("MetaAdamW", read(joinpath(folder, "Manifest.toml"), String))
+end
+
 @testset "the loader's path is the last resort" begin
     names = withenv(() -> MetaAdamW.library_candidates()[2], "METAADAMW_LIBRARY" => nothing)
     @test length(names) == 2 && occursin("libmetaadamw", names[1]) && names[2] == "libmetaadamw"
