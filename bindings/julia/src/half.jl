@@ -4,8 +4,8 @@
     BFloat16
 
 The upper half of a Float32: `reinterpret(MetaAdamW.BFloat16, bits)` makes such parameters or gradients of an array of UInt16
-without a copy. It has conversions, comparison, hash, the four operations and the usual functions, computed in Float32. Core.BFloat16 and, by a method of
-[`element_dtype`](@ref), another package's type can be used instead.
+without a copy. It has conversions, comparison, hash, the four operations and the usual functions, computed in Float32.
+Core.BFloat16 and, by a method of [`element_dtype`](@ref), another package's type can be used instead.
 """
 primitive type BFloat16 <: AbstractFloat 16 end
 

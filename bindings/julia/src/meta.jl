@@ -33,9 +33,9 @@ meta_due(state::State) = locked(handle -> Raw.maw_meta_due(handle) == 1, state)
     meta_update!(f, state, model; grad_scale = 1)
 
 Trains the attention module. `f(request)` is called several times, each time with other values in the arrays of
-`model`; it evaluates the batch that the [`Request`](@ref) names and returns the loss, or `(loss, gradient)` if the request
-wants a gradient (both are always allowed, and so is what Zygote.withgradient returns). It must not write to the parameters nor change anything else that later steps
-depend on, such as running statistics.
+`model`; it evaluates the batch that the [`Request`](@ref) names and returns the loss, or `(loss, gradient)` if the
+request wants a gradient (both are always allowed, and so is what Zygote.withgradient returns). It must not write to the
+parameters nor change anything else that later steps depend on, such as running statistics.
 
     meta_update!(state, model) do request
         loss_and_gradient(model, batch_for(request))
