@@ -5,8 +5,8 @@
 #     Flux.update!(opt, model, gradients[1])
 #     MetaAdamW.meta_due(opt) && MetaAdamW.meta_update!(opt, model) do request … end
 #
-# Not run with Optimisers.jl itself, which needs Julia 1.10: this file follows the sources of Optimisers.jl 0.4.8, and the
-# package's tests, which run with Julia 1.5, use a stand-in with the same function names.
+# Optimisers.jl 0.4 needs Julia 1.10. The package's tests, which run with Julia 1.5, use a stand-in with the same function names;
+# where the real packages can be loaded, they run with those too (so far with Optimisers.jl 0.3.0).
 module MetaAdamWOptimisersExt
 
 import ChainRulesCore
@@ -23,10 +23,21 @@ MetaAdamW.optimisers_rule(rule::MetaAdamW.Rule; keywords...) = OptRule(rule, (; 
 
 Base.show(io::IO, rule::OptRule) = print(io, "MetaAdamW.optimisers_rule(", rule.rule, ")")
 
-"Optimisers' own hook says which fields are trained; what it knows nothing of is walked whole."
+"""
+Optimisers' own hook says which fields are trained: none where it answers `(;)` or `()`. A method of MetaAdamW.trainable for
+the type goes first.
+"""
 function trainable(x)
+    own = MetaAdamW.trainable(x)
+    own === x || return own
     part = Optimisers.trainable(x)
-    return part isa Union{NamedTuple, Tuple, AbstractDict} && !isempty(part) ? part : MetaAdamW.trainable(x)
+    return part isa Tuple && !(x isa Tuple) ? named_fields(x, part) : part
+end
+
+"A tuple of fields' values, as Flux had it in former times, with their names."
+function named_fields(x, values)
+    names = filter(name -> isdefined(x, name) && any(value -> value === getfield(x, name), values), fieldnames(typeof(x)))
+    return NamedTuple{names}(map(name -> getfield(x, name), names))
 end
 
 # The tree is a MetaAdamW.State: one handle for all, whose finalizer frees it.

@@ -103,6 +103,7 @@ function generate(header::AbstractString)
             push!(known, m[1])
         elseif occursin(r"^typedef struct \w+ \{$", line)
             fields = IOBuffer()
+            list = String[]                      # what `?` shows for the struct; for a field it shows the field's own
             field_doc = String[]
             while (m = match(r"^\} (\w+);$", lines[at])) === nothing
                 field = strip(lines[at])
@@ -111,17 +112,15 @@ function generate(header::AbstractString)
                     push!(field_doc, chopped(field))
                 else
                     name, type = declaration(chop(field), known)
-                    for text in field_doc
-                        println(fields, "    # ", text)
-                    end
-                    println(fields, "    ", name, "::", type)
+                    isempty(field_doc) || push!(list, "- `$name`: " * join(field_doc, "\n  "))
+                    print(fields, replace(docstring(field_doc), r"^(?=.)"m => "    "), "    ", name, "::", type, "\n")
                     empty!(field_doc)
                 end
             end
             at += 1
             push!(known, m[1])
             push!(structs, m[1])
-            print(out, docstring(doc), "struct $(m[1])\n", String(take!(fields)), "end\n\n")
+            print(out, docstring(isempty(list) ? doc : [doc; ""; list]), "struct $(m[1])\n", String(take!(fields)), "end\n\n")
         else
             prototype = line
             while !endswith(prototype, ";")

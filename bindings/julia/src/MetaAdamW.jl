@@ -20,6 +20,7 @@ module MetaAdamW
 import LinearAlgebra
 import Libdl
 import Random
+import Serialization
 
 include("raw.jl")
 include("errors.jl")
@@ -45,7 +46,7 @@ optimisers_rule(arguments...; keywords...) =
     throw(ArgumentError("optimisers_rule takes a MetaAdamW.Rule; Optimisers.jl must be loaded (Julia 1.9 or later)"))
 
 function __init__()
-    load_library()
+    load_library_or_precompile()
     LOG_TRAMPOLINE[] = @cfunction(receive_log, Cvoid, (Int32, Ptr{UInt8}, Ptr{Cvoid}))
     return nothing
 end
@@ -53,7 +54,7 @@ end
 @static if VERSION >= v"1.11.0-DEV.469"
     eval(Expr(:public, :Rule, :setup, :State, :update!, :adjust!, :freeze!, :thaw!, :meta_due, :meta_update!, :Request,
               :meta_result, :report, :save, :load!, :dump_state, :factors, :features, :attention, :set_attention!,
-              :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :tensor_state,
+              :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :param_groups, :tensor_state,
               :set_tensor_state!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count, :learning_rates, :weight_decays, :priorities, :trainable, :unwrap,
               :optimisers_rule, :DeviceArray, :cuda_available, :set_stream!, :library_path, :library_version, :MetaAdamWError, :Raw))
 end

@@ -43,6 +43,9 @@ address(x::DeviceArray) = Raw.maw_device_buffer_pointer(open_buffer(x))
 open_buffer(x::DeviceArray) =
     x.buffer == C_NULL ? throw(MetaAdamWError(:invalid_state, "the device array is closed")) : x.buffer
 
+Serialization.serialize(::Serialization.AbstractSerializer, ::DeviceArray) =
+    throw(ArgumentError("a DeviceArray cannot be serialized, only a copy on the host: serialize(io, Array(x))"))
+
 function Base.copyto!(x::DeviceArray{T}, from::AbstractArray) where {T}
     same_size(x, from)
     values = convert(Array{T}, from)

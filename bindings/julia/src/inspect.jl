@@ -46,6 +46,15 @@ end
 "Names of the tensors, in the order of registration."
 tensor_names(state::State) = copy(state.names)
 
+"""
+    param_groups(state)
+
+The param groups in the order of their numbers, as pairs of what named them in `setup(…; groups)` (`:rest`: the tensors that
+no group named) and the names of the tensors in them.
+"""
+param_groups(state::State) =
+    Pair{Any, Vector{String}}[what => state.names[state.group_of .== number] for (number, what) in enumerate(state.groups)]
+
 group_names(state::State) =
     [text(Raw.maw_group_name, state, group - 1) for group in 1:counted(Raw.maw_group_count, state)]
 
@@ -99,6 +108,7 @@ function attention_shapes(state::State)
 end
 
 function attention_shape(state::State, name)
+    name = string(name)
     for (known, shape) in attention_shapes(state)
         known == name && return shape
     end
@@ -114,11 +124,11 @@ outputs); a vector has one column. The names are those of torch's TransformerEnc
 """
 attention(state::State) =
     Dict(name => attention_values(state, name, shape) for (name, shape) in attention_shapes(state))
-attention(state::State, name::AbstractString) = attention_values(state, name, attention_shape(state, name))
+attention(state::State, name::Name) = attention_values(state, name, attention_shape(state, name))
 
 function attention_values(state::State, name, (rows, columns))
     values = Vector{Float64}(undef, rows * columns)
-    locked(handle -> call(Raw.maw_attention_get, handle, name, values, length(values)), state)
+    locked(handle -> call(Raw.maw_attention_get, handle, string(name), values, length(values)), state)
     return from_rows(values, rows, columns)
 end
 
@@ -127,12 +137,12 @@ end
 
 Sets a tensor of the attention module, from the next step on; `values` has the size that [`attention`](@ref) returns.
 """
-function set_attention!(state::State, name::AbstractString, values::AbstractVecOrMat{<:Real})
+function set_attention!(state::State, name::Name, values::AbstractVecOrMat{<:Real})
     rows, columns = attention_shape(state, name)
     (size(values, 1), size(values, 2)) == (rows, columns) || throw(DimensionMismatch(
         "$name has size $((rows, columns)); given were values of size $(size(values))"))
     in_rows = vec(permutedims(convert(Matrix{Float64}, reshape(values, rows, columns))))
-    locked(handle -> call(Raw.maw_attention_set, handle, name, in_rows, length(in_rows)), state)
+    locked(handle -> call(Raw.maw_attention_set, handle, string(name), in_rows, length(in_rows)), state)
     return nothing
 end
 
@@ -143,7 +153,8 @@ The gradient of the meta-objective in the last completed meta-update: with respe
 matrix as from [`attention`](@ref)), or to `"alpha"`, `"beta"`, `"lambda1"`, `"lambda2"` (a vector, in the
 order of [`groups`](@ref)).
 """
-function meta_gradient(state::State, name::AbstractString)
+function meta_gradient(state::State, name::Name)
+    name = string(name)
     of_factor = name in ("alpha", "beta", "lambda1", "lambda2")
     rows, columns = of_factor ? (counted(Raw.maw_group_count, state), 1) : attention_shape(state, name)
     values = Vector{Float64}(undef, rows * columns)
@@ -157,7 +168,7 @@ end
 The moments of one tensor as arrays of its size, of Float64 for a tensor of Float64 and else of Float32, and the number of
 its updates: `(exp_avg, exp_avg_sq, step)`.
 """
-function tensor_state(state::State, name::AbstractString)
+function tensor_state(state::State, name::Name)
     tensor = tensor_number(state, name)
     exp_avg, exp_avg_sq = (Array{state_type(state.types[tensor])}(undef, state.sizes[tensor]) for _ in 1:2)
     step = Ref{UInt64}()
@@ -172,7 +183,7 @@ end
 
 Sets what [`tensor_state`](@ref) returns, to continue a run of another Adam implementation.
 """
-function set_tensor_state!(state::State, name::AbstractString; exp_avg::AbstractArray, exp_avg_sq::AbstractArray,
+function set_tensor_state!(state::State, name::Name; exp_avg::AbstractArray, exp_avg_sq::AbstractArray,
                            step::Integer)
     tensor = tensor_number(state, name)
     size(exp_avg) == size(exp_avg_sq) == state.sizes[tensor] || throw(DimensionMismatch(
@@ -222,7 +233,7 @@ end
 The Float32 masters of a 16-bit tensor under `precision = :master` or `:remainder`; `parameter` is its array in the model,
 which under `:remainder` is half of each master.
 """
-function masters(state::State, name::AbstractString, parameter::AbstractArray)
+function masters(state::State, name::Name, parameter::AbstractArray)
     tensor = checked_parameter(state, name, parameter)
     values = Array{Float32}(undef, state.sizes[tensor])
     locked(state) do handle
@@ -237,7 +248,7 @@ end
 
 Sets the masters, to start from Float32 weights, and writes them, rounded, to `parameter`.
 """
-function set_masters!(state::State, name::AbstractString, parameter::AbstractArray, values::AbstractArray)
+function set_masters!(state::State, name::Name, parameter::AbstractArray, values::AbstractArray)
     tensor = checked_parameter(state, name, parameter)
     size(values) == state.sizes[tensor] ||
         throw(DimensionMismatch("the masters have size $(size(values)), $name $(state.sizes[tensor])"))

@@ -58,6 +58,25 @@ function load_library()
     return nothing
 end
 
+"Whether this process only precompiles a package, one that depends on this one for example."
+precompiling() = ccall(:jl_generating_output, Cint, ()) == 1
+
+"What every function of the library is while a package is precompiled without it."
+not_loaded() = error("MetaAdamW: libmetaadamw could not be loaded for the precompilation of a package that calls it. ",
+                     LIBRARY_HINT)
+
+"Loads the library. To precompile a package it isn't needed: if it cannot be loaded then, only calls of it are errors."
+function load_library_or_precompile()
+    try
+        load_library()
+    catch
+        precompiling() || rethrow()
+        thrower = @cfunction(not_loaded, Cvoid, ())
+        Raw.load!(name -> thrower)
+    end
+    return nothing
+end
+
 "Path of the library that is loaded."
 library_path() = Libdl.dlpath(LIBRARY[])
 

@@ -33,29 +33,35 @@ meta_due(state::State) = locked(handle -> Raw.maw_meta_due(handle) == 1, state)
     meta_update!(f, state, model; grad_scale = 1)
 
 Trains the attention module. `f(request)` is called several times, each time with other values in the arrays of
-`model`; it evaluates the batch that the [`Request`](@ref) names and returns the loss, or `(loss, gradient)` if the request
-wants a gradient (both are always allowed). It must not write to the parameters nor change anything else that later steps
-depend on, such as running statistics.
+`model`; it evaluates the batch that the [`Request`](@ref) names and returns the loss, or `(loss, gradient)` if the
+request wants a gradient (both are always allowed, and so is what Zygote.withgradient returns). It must not write to the
+parameters nor change anything else that later steps depend on, such as running statistics.
 
     meta_update!(state, model) do request
         loss_and_gradient(model, batch_for(request))
     end
 
 Afterwards the arrays are restored bit for bit, and the attention module is updated; returns [`meta_result`](@ref). If `f`
-throws, the meta-update is aborted: the arrays are restored, the attention module is unchanged, and the exception is
-rethrown.
+throws, or is interrupted (Ctrl-C), the meta-update is aborted: the arrays are restored, the attention module is unchanged, and
+the exception is rethrown. The library counts it as ended, so that [`meta_due`](@ref) is false until the next interval, also
+after [`save`](@ref) and [`load!`](@ref). To go on as without the interruption, call `meta_update!` again before the next step:
+
+    catch e
+        e isa InterruptException || rethrow()
+        MetaAdamW.save(path, state)     # and the model; after load!: meta_update!(f, state, model), then the next step
 """
 function meta_update!(f, state::State, model; grad_scale::Real = 1)
     arrays, _ = matched(state, model, nothing)
     none = Ptr{Cvoid}[C_NULL for _ in arrays]
     request = Ref(defaults(Raw.maw_meta_request, Raw.maw_meta_request_init))
     empty_answer = change(defaults(Raw.maw_meta_answer, Raw.maw_meta_answer_init); grad_scale = grad_scale)
+    begun = Ref(false)      # of this call: one that is open already is not ours to abort
     GC.@preserve arrays begin
-        locked(state) do handle
-            call(Raw.maw_meta_begin, handle, addresses(state, arrays), length(arrays), request)
-            state.in_meta_update = true
-        end
         try
+            locked(state) do handle
+                call(Raw.maw_meta_begin, handle, addresses(state, arrays), length(arrays), request)
+                begun[] = state.in_meta_update = true
+            end
             while request[].kind != Raw.MAW_META_DONE
                 asked = Request(request[])
                 loss, gradient = loss_and_gradient(f(asked), asked)
@@ -68,6 +74,7 @@ function meta_update!(f, state::State, model; grad_scale::Real = 1)
                 end
             end
         catch
+            begun[] || rethrow()
             try
                 locked(handle -> call(Raw.maw_meta_abort, handle, addresses(state, arrays), length(arrays)), state)
             catch e
@@ -76,7 +83,7 @@ function meta_update!(f, state::State, model; grad_scale::Real = 1)
             end
             rethrow()
         finally
-            state.in_meta_update = false
+            begun[] && (state.in_meta_update = false)
         end
     end
     return meta_result(state)
@@ -85,6 +92,7 @@ end
 loss_and_gradient(loss::Real, asked::Request) = asked.wants_gradient ? throw(ArgumentError(
     "the function given to meta_update! answered a loss; request $(asked.id) wants (loss, gradient)")) : (loss, nothing)
 loss_and_gradient(answer::Tuple{Real, Any}, asked::Request) = answer
+loss_and_gradient(answer::NamedTuple{(:val, :grad), <:Tuple{Real, Any}}, asked::Request) = (answer.val, answer.grad)
 loss_and_gradient(answer, asked::Request) = throw(ArgumentError(
     "the function given to meta_update! answered a $(typeof(answer)); a loss or (loss, gradient) is expected"))
 

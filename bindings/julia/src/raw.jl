@@ -521,178 +521,398 @@ const maw_status = Int32
 
 """
 Options of an optimizer, fixed at creation unless there is a setter. `maw_options_init` sets the defaults.
+
+- `struct_size`: `sizeof(maw_options)` of the caller; set by `maw_options_init`.
+- `seed`: Seed of the attention module's initial values and of stochastic rounding; the same on every platform. Default 0.
+- `total_steps`: Steps of the whole run: the time feature is step/total_steps. 0 (default) = unknown: the time feature is
+  2·sigmoid(step/1000) − 1.
+- `meta_interval`: Steps between two meta-updates, at least 1. Default 200.
+- `meta_warmup`: First step at which a meta-update can be due. Default 0.
+- `alpha_range`: Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
+- `beta_range`: Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
+- `meta_lr`: Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+- `meta_weight_decay`: Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
+- `feature_gating_sparsity`: Weight of Σ|gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
+- `priorities`: HUW's priorities p of gradient alignment, loss decrease and generalization gap, each ≥ 0. Default 1, 1, 1.
+- `fixed_weights`: Weights of the three terms under `MAW_WEIGHTING_FIXED`. Default 1, 1, 1.
+- `huw_initial_log_var`: Initial value of HUW's three log-variances s. Default 0.
+- `log_var_limit`: s is clamped to ±log_var_limit after each meta-update, ≥ 0; 0 = no limit, as in the paper. Default 10.
+- `difference_scale`: Relative step size of the differences for the Hessian-vector product, ≥ 0; 0 (default) = 6e-6 for float64
+  (forward: 1.5e-8), 3e-3 for float32, 3e-2 for 16-bit parameters.
+- `max_grad_norm`: Gradients are clipped to this global norm, as by PyTorch's clip_grad_norm_; 0 (default) = no clipping.
+- `semantics`: `MAW_PAPER` (default) or `MAW_REFERENCE`.
+- `feature_version`: `MAW_FEATURES_…`. Default `MAW_FEATURES_BASIC`.
+- `grouping`: `MAW_GROUPING_…`. Default `MAW_GROUPING_FINE_GRAINED`.
+- `init`: `MAW_INIT_…`. Default `MAW_INIT_XAVIER`.
+- `objective`: `MAW_OBJECTIVE_…`. Default `MAW_OBJECTIVE_COMBINED`.
+- `weighting`: `MAW_WEIGHTING_…` of the combined objective. Default `MAW_WEIGHTING_HUW`.
+- `huw_kinds`: `MAW_KIND_…` of the three terms under HUW. Default `MAW_KIND_REGRESSION`.
+- `difference`: `MAW_DIFFERENCE_…`. Default `MAW_DIFFERENCE_CENTRAL`.
+- `nonfinite`: `MAW_NONFINITE_…`. Default `MAW_NONFINITE_SKIP`.
+- `device`: `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments are.
+- `device_index`: Index of the CUDA device; 0 on the CPU.
+- `modulation`: 1 (default): MetaAdamW. 0: plain AdamW; alpha = beta = 1, no features, no meta-updates.
+- `use_v_norms`: 1 (default): the norm of the second moment is a feature. `MAW_FEATURES_ENHANCED` never has it.
+- `include_time_step`: 1 (default): the time step is a feature.
+- `use_feature_gating`: 1: each feature column is multiplied by the sigmoid of a learned gate. Default 0.
+- `group_embed_dim`: Columns of the learned group embedding, 1 to 4,096; `MAW_FEATURES_ENHANCED` only. Default 4.
+- `feature_dim`: Width D of a token, up to 65,536; 0 (default) = the number of features. Rounded up to a multiple of
+  `attn_heads`.
+- `attn_heads`: Attention heads of the encoder, 1 to 1,024. Default 6.
+- `attn_layers`: Layers of the encoder, 1 to 4,096. Default 8.
+- `attn_hidden_dim`: Width of the encoder's feed-forward layers, 1 to 65,536. Default 16.
+- `threads`: Threads of a step on the CPU, up to 1,024; 0 (default) = one per available core; 1 = the caller's thread only. A
+  model with fewer than 262,144 elements uses the caller's thread only. Any number gives the same bits.
+- `verify_params`: 1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
 """
 struct maw_options
-    # `sizeof(maw_options)` of the caller; set by `maw_options_init`.
+    """
+    `sizeof(maw_options)` of the caller; set by `maw_options_init`.
+    """
     struct_size::Csize_t
-    # Seed of the attention module's initial values and of stochastic rounding; the same on every platform. Default 0.
+    """
+    Seed of the attention module's initial values and of stochastic rounding; the same on every platform. Default 0.
+    """
     seed::UInt64
-    # Steps of the whole run: the time feature is step/total_steps. 0 (default) = unknown: the time feature is
-    # 2·sigmoid(step/1000) − 1.
+    """
+    Steps of the whole run: the time feature is step/total_steps. 0 (default) = unknown: the time feature is
+    2·sigmoid(step/1000) − 1.
+    """
     total_steps::UInt64
-    # Steps between two meta-updates, at least 1. Default 200.
+    """
+    Steps between two meta-updates, at least 1. Default 200.
+    """
     meta_interval::UInt64
-    # First step at which a meta-update can be due. Default 0.
+    """
+    First step at which a meta-update can be due. Default 0.
+    """
     meta_warmup::UInt64
-    # Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
+    """
+    Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
+    """
     alpha_range::Cdouble
-    # Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
+    """
+    Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
+    """
     beta_range::Cdouble
-    # Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+    """
+    Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+    """
     meta_lr::Cdouble
-    # Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
+    """
+    Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
+    """
     meta_weight_decay::Cdouble
-    # Weight of Σ|gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
+    """
+    Weight of Σ|gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
+    """
     feature_gating_sparsity::Cdouble
-    # HUW's priorities p of gradient alignment, loss decrease and generalization gap, each ≥ 0. Default 1, 1, 1.
+    """
+    HUW's priorities p of gradient alignment, loss decrease and generalization gap, each ≥ 0. Default 1, 1, 1.
+    """
     priorities::NTuple{3, Cdouble}
-    # Weights of the three terms under `MAW_WEIGHTING_FIXED`. Default 1, 1, 1.
+    """
+    Weights of the three terms under `MAW_WEIGHTING_FIXED`. Default 1, 1, 1.
+    """
     fixed_weights::NTuple{3, Cdouble}
-    # Initial value of HUW's three log-variances s. Default 0.
+    """
+    Initial value of HUW's three log-variances s. Default 0.
+    """
     huw_initial_log_var::Cdouble
-    # s is clamped to ±log_var_limit after each meta-update, ≥ 0; 0 = no limit, as in the paper. Default 10.
+    """
+    s is clamped to ±log_var_limit after each meta-update, ≥ 0; 0 = no limit, as in the paper. Default 10.
+    """
     log_var_limit::Cdouble
-    # Relative step size of the differences for the Hessian-vector product, ≥ 0; 0 (default) = 6e-6 for float64
-    # (forward: 1.5e-8), 3e-3 for float32, 3e-2 for 16-bit parameters.
+    """
+    Relative step size of the differences for the Hessian-vector product, ≥ 0; 0 (default) = 6e-6 for float64
+    (forward: 1.5e-8), 3e-3 for float32, 3e-2 for 16-bit parameters.
+    """
     difference_scale::Cdouble
-    # Gradients are clipped to this global norm, as by PyTorch's clip_grad_norm_; 0 (default) = no clipping.
+    """
+    Gradients are clipped to this global norm, as by PyTorch's clip_grad_norm_; 0 (default) = no clipping.
+    """
     max_grad_norm::Cdouble
-    # `MAW_PAPER` (default) or `MAW_REFERENCE`.
+    """
+    `MAW_PAPER` (default) or `MAW_REFERENCE`.
+    """
     semantics::Int32
-    # `MAW_FEATURES_…`. Default `MAW_FEATURES_BASIC`.
+    """
+    `MAW_FEATURES_…`. Default `MAW_FEATURES_BASIC`.
+    """
     feature_version::Int32
-    # `MAW_GROUPING_…`. Default `MAW_GROUPING_FINE_GRAINED`.
+    """
+    `MAW_GROUPING_…`. Default `MAW_GROUPING_FINE_GRAINED`.
+    """
     grouping::Int32
-    # `MAW_INIT_…`. Default `MAW_INIT_XAVIER`.
+    """
+    `MAW_INIT_…`. Default `MAW_INIT_XAVIER`.
+    """
     init::Int32
-    # `MAW_OBJECTIVE_…`. Default `MAW_OBJECTIVE_COMBINED`.
+    """
+    `MAW_OBJECTIVE_…`. Default `MAW_OBJECTIVE_COMBINED`.
+    """
     objective::Int32
-    # `MAW_WEIGHTING_…` of the combined objective. Default `MAW_WEIGHTING_HUW`.
+    """
+    `MAW_WEIGHTING_…` of the combined objective. Default `MAW_WEIGHTING_HUW`.
+    """
     weighting::Int32
-    # `MAW_KIND_…` of the three terms under HUW. Default `MAW_KIND_REGRESSION`.
+    """
+    `MAW_KIND_…` of the three terms under HUW. Default `MAW_KIND_REGRESSION`.
+    """
     huw_kinds::NTuple{3, Int32}
-    # `MAW_DIFFERENCE_…`. Default `MAW_DIFFERENCE_CENTRAL`.
+    """
+    `MAW_DIFFERENCE_…`. Default `MAW_DIFFERENCE_CENTRAL`.
+    """
     difference::Int32
-    # `MAW_NONFINITE_…`. Default `MAW_NONFINITE_SKIP`.
+    """
+    `MAW_NONFINITE_…`. Default `MAW_NONFINITE_SKIP`.
+    """
     nonfinite::Int32
-    # `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments are.
+    """
+    `MAW_CPU` (default) or `MAW_CUDA`: where parameters, gradients and moments are.
+    """
     device::Int32
-    # Index of the CUDA device; 0 on the CPU.
+    """
+    Index of the CUDA device; 0 on the CPU.
+    """
     device_index::Int32
-    # 1 (default): MetaAdamW. 0: plain AdamW; alpha = beta = 1, no features, no meta-updates.
+    """
+    1 (default): MetaAdamW. 0: plain AdamW; alpha = beta = 1, no features, no meta-updates.
+    """
     modulation::UInt32
-    # 1 (default): the norm of the second moment is a feature. `MAW_FEATURES_ENHANCED` never has it.
+    """
+    1 (default): the norm of the second moment is a feature. `MAW_FEATURES_ENHANCED` never has it.
+    """
     use_v_norms::UInt32
-    # 1 (default): the time step is a feature.
+    """
+    1 (default): the time step is a feature.
+    """
     include_time_step::UInt32
-    # 1: each feature column is multiplied by the sigmoid of a learned gate. Default 0.
+    """
+    1: each feature column is multiplied by the sigmoid of a learned gate. Default 0.
+    """
     use_feature_gating::UInt32
-    # Columns of the learned group embedding, 1 to 4,096; `MAW_FEATURES_ENHANCED` only. Default 4.
+    """
+    Columns of the learned group embedding, 1 to 4,096; `MAW_FEATURES_ENHANCED` only. Default 4.
+    """
     group_embed_dim::UInt32
-    # Width D of a token, up to 65,536; 0 (default) = the number of features. Rounded up to a multiple of
-    # `attn_heads`.
+    """
+    Width D of a token, up to 65,536; 0 (default) = the number of features. Rounded up to a multiple of
+    `attn_heads`.
+    """
     feature_dim::UInt32
-    # Attention heads of the encoder, 1 to 1,024. Default 6.
+    """
+    Attention heads of the encoder, 1 to 1,024. Default 6.
+    """
     attn_heads::UInt32
-    # Layers of the encoder, 1 to 4,096. Default 8.
+    """
+    Layers of the encoder, 1 to 4,096. Default 8.
+    """
     attn_layers::UInt32
-    # Width of the encoder's feed-forward layers, 1 to 65,536. Default 16.
+    """
+    Width of the encoder's feed-forward layers, 1 to 65,536. Default 16.
+    """
     attn_hidden_dim::UInt32
-    # Threads of a step on the CPU, up to 1,024; 0 (default) = one per available core; 1 = the caller's thread only. A
-    # model with fewer than 262,144 elements uses the caller's thread only. Any number gives the same bits.
+    """
+    Threads of a step on the CPU, up to 1,024; 0 (default) = one per available core; 1 = the caller's thread only. A
+    model with fewer than 262,144 elements uses the caller's thread only. Any number gives the same bits.
+    """
     threads::UInt32
-    # 1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
+    """
+    1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
+    """
     verify_params::UInt32
 end
 
 """
 Hyper-parameters that tensors share. `maw_param_group_init` sets the defaults.
+
+- `struct_size`: `sizeof(maw_param_group)` of the caller; set by `maw_param_group_init`.
+- `lr`: Learning rate, ≥ 0. Default 5e-4 (the paper's).
+- `beta1`: Decay rate of the first moment, 0 ≤ beta1 < 1. Default 0.9.
+- `beta2`: Decay rate of the second moment, 0 ≤ beta2 < 1. Default 0.999.
+- `eps`: Added to the square root of the second moment; > 0 in the precision of the computation. Default 1e-8.
+- `weight_decay`: Decoupled weight decay, ≥ 0. Default 1e-2.
+- `precision`: `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
+  have.
+- `moment_dtype`: dtype of both moments: 0 (default, and required for float64 tensors) = float64 for float64 tensors, else
+  float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, with stochastic rounding.
 """
 struct maw_param_group
-    # `sizeof(maw_param_group)` of the caller; set by `maw_param_group_init`.
+    """
+    `sizeof(maw_param_group)` of the caller; set by `maw_param_group_init`.
+    """
     struct_size::Csize_t
-    # Learning rate, ≥ 0. Default 5e-4 (the paper's).
+    """
+    Learning rate, ≥ 0. Default 5e-4 (the paper's).
+    """
     lr::Cdouble
-    # Decay rate of the first moment, 0 ≤ beta1 < 1. Default 0.9.
+    """
+    Decay rate of the first moment, 0 ≤ beta1 < 1. Default 0.9.
+    """
     beta1::Cdouble
-    # Decay rate of the second moment, 0 ≤ beta2 < 1. Default 0.999.
+    """
+    Decay rate of the second moment, 0 ≤ beta2 < 1. Default 0.999.
+    """
     beta2::Cdouble
-    # Added to the square root of the second moment; > 0 in the precision of the computation. Default 1e-8.
+    """
+    Added to the square root of the second moment; > 0 in the precision of the computation. Default 1e-8.
+    """
     eps::Cdouble
-    # Decoupled weight decay, ≥ 0. Default 1e-2.
+    """
+    Decoupled weight decay, ≥ 0. Default 1e-2.
+    """
     weight_decay::Cdouble
-    # `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
-    # have.
+    """
+    `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
+    have.
+    """
     precision::Int32
-    # dtype of both moments: 0 (default, and required for float64 tensors) = float64 for float64 tensors, else
-    # float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, with stochastic rounding.
+    """
+    dtype of both moments: 0 (default, and required for float64 tensors) = float64 for float64 tensors, else
+    float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, with stochastic rounding.
+    """
     moment_dtype::Int32
 end
 
 """
 A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to `MAW_FLOAT32`.
+
+- `struct_size`: `sizeof(maw_tensor)` of the caller; set by `maw_tensor_init`.
+- `name`: Unique in the optimizer: 1 to 1,024 bytes of UTF-8 without control characters, "layers.0.attn.weight". Copied.
+- `shape`: `ndim` lengths; may be NULL if `ndim` is 0 (a scalar, which has one element). A length may be 0. Copied.
+- `modulation_group`: Under `MAW_GROUPING_CUSTOM`: the name of the tensor's modulation group, same rules as `name`. Else NULL. Copied.
+- `ndim`: Number of dimensions, at most 64.
+- `dtype`: The parameter's dtype, `MAW_FLOAT32` …. A float64 tensor is computed in float64, any other in float32.
+- `grad_dtype`: The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
+- `layer_kind`: `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
 """
 struct maw_tensor
-    # `sizeof(maw_tensor)` of the caller; set by `maw_tensor_init`.
+    """
+    `sizeof(maw_tensor)` of the caller; set by `maw_tensor_init`.
+    """
     struct_size::Csize_t
-    # Unique in the optimizer: 1 to 1,024 bytes of UTF-8 without control characters, "layers.0.attn.weight". Copied.
+    """
+    Unique in the optimizer: 1 to 1,024 bytes of UTF-8 without control characters, "layers.0.attn.weight". Copied.
+    """
     name::Cstring
-    # `ndim` lengths; may be NULL if `ndim` is 0 (a scalar, which has one element). A length may be 0. Copied.
+    """
+    `ndim` lengths; may be NULL if `ndim` is 0 (a scalar, which has one element). A length may be 0. Copied.
+    """
     shape::Ptr{UInt64}
-    # Under `MAW_GROUPING_CUSTOM`: the name of the tensor's modulation group, same rules as `name`. Else NULL. Copied.
+    """
+    Under `MAW_GROUPING_CUSTOM`: the name of the tensor's modulation group, same rules as `name`. Else NULL. Copied.
+    """
     modulation_group::Cstring
-    # Number of dimensions, at most 64.
+    """
+    Number of dimensions, at most 64.
+    """
     ndim::UInt32
-    # The parameter's dtype, `MAW_FLOAT32` …. A float64 tensor is computed in float64, any other in float32.
+    """
+    The parameter's dtype, `MAW_FLOAT32` …. A float64 tensor is computed in float64, any other in float32.
+    """
     dtype::Int32
-    # The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
+    """
+    The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
+    """
     grad_dtype::Int32
-    # `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+    """
+    `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+    """
     layer_kind::Int32
 end
 
 """
 Options of a single step. `maw_step_options_init` sets the defaults.
+
+- `struct_size`: `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
+- `grad_scale`: Loss scale: the gradients are divided by it; > 0. Default 1. A CUDA graph has the value of the capture; use
+  `device_grad_scale` there.
+- `flags`: 0 or `MAW_STEP_PARAMS_CHANGED`. A CUDA graph has the value of the capture.
+- `reserved`: Must be 0.
+- `device_grad_scale`: CUDA: a float in device memory that replaces `grad_scale`, read when the step runs. The step is skipped
+  (`MAW_SKIP_GRADIENT`) unless it is finite and > 0, whatever `nonfinite` is. Must be NULL on the CPU, with
+  `verify_params` and under `MAW_NONFINITE_ERROR`. Default NULL.
+- `found_inf`: CUDA: a float in device memory, read when the step runs. The step is skipped (`MAW_SKIP_GRADIENT`) unless it is
+  0, whatever `nonfinite` is. Must be NULL where `device_grad_scale` must. Default NULL: only the library's own
+  check.
 """
 struct maw_step_options
-    # `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
+    """
+    `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
+    """
     struct_size::Csize_t
-    # Loss scale: the gradients are divided by it; > 0. Default 1. A CUDA graph has the value of the capture; use
-    # `device_grad_scale` there.
+    """
+    Loss scale: the gradients are divided by it; > 0. Default 1. A CUDA graph has the value of the capture; use
+    `device_grad_scale` there.
+    """
     grad_scale::Cdouble
-    # 0 or `MAW_STEP_PARAMS_CHANGED`. A CUDA graph has the value of the capture.
+    """
+    0 or `MAW_STEP_PARAMS_CHANGED`. A CUDA graph has the value of the capture.
+    """
     flags::UInt32
-    # Must be 0.
+    """
+    Must be 0.
+    """
     reserved::UInt32
-    # CUDA: a float in device memory that replaces `grad_scale`, read when the step runs. The step is skipped
-    # (`MAW_SKIP_GRADIENT`) unless it is finite and > 0, whatever `nonfinite` is. Must be NULL on the CPU, with
-    # `verify_params` and under `MAW_NONFINITE_ERROR`. Default NULL.
+    """
+    CUDA: a float in device memory that replaces `grad_scale`, read when the step runs. The step is skipped
+    (`MAW_SKIP_GRADIENT`) unless it is finite and > 0, whatever `nonfinite` is. Must be NULL on the CPU, with
+    `verify_params` and under `MAW_NONFINITE_ERROR`. Default NULL.
+    """
     device_grad_scale::Ptr{Cfloat}
-    # CUDA: a float in device memory, read when the step runs. The step is skipped (`MAW_SKIP_GRADIENT`) unless it is
-    # 0, whatever `nonfinite` is. Must be NULL where `device_grad_scale` must. Default NULL: only the library's own
-    # check.
+    """
+    CUDA: a float in device memory, read when the step runs. The step is skipped (`MAW_SKIP_GRADIENT`) unless it is
+    0, whatever `nonfinite` is. Must be NULL where `device_grad_scale` must. Default NULL: only the library's own
+    check.
+    """
     found_inf::Ptr{Cfloat}
 end
 
 """
 Report of a step. `maw_step_report_init` sets `struct_size`.
+
+- `struct_size`: `sizeof(maw_step_report)` of the caller; set by `maw_step_report_init`.
+- `step`: Number of applied steps, this one included.
+- `skipped_steps`: Number of skipped steps, this one included.
+- `grad_norm`: Euclidean norm of all gradients, after division by `grad_scale` and before clipping.
+- `clip_factor`: The factor by which clipping multiplied the gradients; 1 without clipping.
+- `nonfinite_tensor`: Index, in registration order, of the first tensor that is not finite, or `MAW_NO_TENSOR`.
+- `skipped`: 1 if the step was skipped, else 0.
+- `skip_reason`: `MAW_SKIP_…`.
 """
 struct maw_step_report
-    # `sizeof(maw_step_report)` of the caller; set by `maw_step_report_init`.
+    """
+    `sizeof(maw_step_report)` of the caller; set by `maw_step_report_init`.
+    """
     struct_size::Csize_t
-    # Number of applied steps, this one included.
+    """
+    Number of applied steps, this one included.
+    """
     step::UInt64
-    # Number of skipped steps, this one included.
+    """
+    Number of skipped steps, this one included.
+    """
     skipped_steps::UInt64
-    # Euclidean norm of all gradients, after division by `grad_scale` and before clipping.
+    """
+    Euclidean norm of all gradients, after division by `grad_scale` and before clipping.
+    """
     grad_norm::Cdouble
-    # The factor by which clipping multiplied the gradients; 1 without clipping.
+    """
+    The factor by which clipping multiplied the gradients; 1 without clipping.
+    """
     clip_factor::Cdouble
-    # Index, in registration order, of the first tensor that is not finite, or `MAW_NO_TENSOR`.
+    """
+    Index, in registration order, of the first tensor that is not finite, or `MAW_NO_TENSOR`.
+    """
     nonfinite_tensor::UInt64
-    # 1 if the step was skipped, else 0.
+    """
+    1 if the step was skipped, else 0.
+    """
     skipped::UInt32
-    # `MAW_SKIP_…`.
+    """
+    `MAW_SKIP_…`.
+    """
     skip_reason::Int32
 end
 
@@ -710,94 +930,198 @@ while (request.kind != MAW_META_DONE) {
 
 While a request is open, do not write to the parameters, and do not let the evaluations change anything that later
 steps depend on (running statistics of a batch norm). `maw_meta_request_init` sets `struct_size`.
+
+- `struct_size`: `sizeof(maw_meta_request)` of the caller; set by `maw_meta_request_init`.
+- `id`: Number of this request, counted from 1 over the handle's lifetime. 0 at `MAW_META_DONE`.
+- `replay`: Number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
+- `kind`: `MAW_META_…`.
+- `batch`: `MAW_BATCH_…`; 0 at `MAW_META_DONE`.
 """
 struct maw_meta_request
-    # `sizeof(maw_meta_request)` of the caller; set by `maw_meta_request_init`.
+    """
+    `sizeof(maw_meta_request)` of the caller; set by `maw_meta_request_init`.
+    """
     struct_size::Csize_t
-    # Number of this request, counted from 1 over the handle's lifetime. 0 at `MAW_META_DONE`.
+    """
+    Number of this request, counted from 1 over the handle's lifetime. 0 at `MAW_META_DONE`.
+    """
     id::UInt64
-    # Number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
+    """
+    Number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
+    """
     replay::UInt64
-    # `MAW_META_…`.
+    """
+    `MAW_META_…`.
+    """
     kind::Int32
-    # `MAW_BATCH_…`; 0 at `MAW_META_DONE`.
+    """
+    `MAW_BATCH_…`; 0 at `MAW_META_DONE`.
+    """
     batch::Int32
 end
 
 """
 The host's answer to a request. `maw_meta_answer_init` sets the defaults.
+
+- `struct_size`: `sizeof(maw_meta_answer)` of the caller; set by `maw_meta_answer_init`.
+- `request_id`: `maw_meta_request.id` of the request being answered.
+- `loss`: The loss, without loss scaling.
+- `grad_scale`: Loss scale of the gradients, which are divided by it; > 0. Default 1.
 """
 struct maw_meta_answer
-    # `sizeof(maw_meta_answer)` of the caller; set by `maw_meta_answer_init`.
+    """
+    `sizeof(maw_meta_answer)` of the caller; set by `maw_meta_answer_init`.
+    """
     struct_size::Csize_t
-    # `maw_meta_request.id` of the request being answered.
+    """
+    `maw_meta_request.id` of the request being answered.
+    """
     request_id::UInt64
-    # The loss, without loss scaling.
+    """
+    The loss, without loss scaling.
+    """
     loss::Cdouble
-    # Loss scale of the gradients, which are divided by it; > 0. Default 1.
+    """
+    Loss scale of the gradients, which are divided by it; > 0. Default 1.
+    """
     grad_scale::Cdouble
 end
 
 """
 Result of the last meta-update. Terms and losses that the objective does not need are NaN.
 `maw_meta_result_init` sets `struct_size`.
+
+- `struct_size`: `sizeof(maw_meta_result)` of the caller; set by `maw_meta_result_init`.
+- `step`: Number of applied steps when it began.
+- `updates`: Number of meta-updates that ended with `MAW_OUTCOME_UPDATED`.
+- `loss_train`: Loss on B1, before the trial step.
+- `loss_validation`: Loss on the validation batch, before the trial step.
+- `loss_train_moved`: Loss on B2, after the trial step.
+- `loss_validation_moved`: Loss on the validation batch, after the trial step.
+- `term_gradient`: Gradient alignment (eq. 10).
+- `term_loss_decrease`: Loss decrease (eq. 11).
+- `term_gen_gap`: Generalization gap (eq. 12).
+- `loss_meta`: The objective, regularization included.
+- `evaluations`: Number of the host's evaluations.
+- `idle_groups`: Number of modulation groups whose gradient norm on B2 is below 1e-5 of the largest.
+- `outcome`: `MAW_OUTCOME_…`.
+- `reserved`: 0.
 """
 struct maw_meta_result
-    # `sizeof(maw_meta_result)` of the caller; set by `maw_meta_result_init`.
+    """
+    `sizeof(maw_meta_result)` of the caller; set by `maw_meta_result_init`.
+    """
     struct_size::Csize_t
-    # Number of applied steps when it began.
+    """
+    Number of applied steps when it began.
+    """
     step::UInt64
-    # Number of meta-updates that ended with `MAW_OUTCOME_UPDATED`.
+    """
+    Number of meta-updates that ended with `MAW_OUTCOME_UPDATED`.
+    """
     updates::UInt64
-    # Loss on B1, before the trial step.
+    """
+    Loss on B1, before the trial step.
+    """
     loss_train::Cdouble
-    # Loss on the validation batch, before the trial step.
+    """
+    Loss on the validation batch, before the trial step.
+    """
     loss_validation::Cdouble
-    # Loss on B2, after the trial step.
+    """
+    Loss on B2, after the trial step.
+    """
     loss_train_moved::Cdouble
-    # Loss on the validation batch, after the trial step.
+    """
+    Loss on the validation batch, after the trial step.
+    """
     loss_validation_moved::Cdouble
-    # Gradient alignment (eq. 10).
+    """
+    Gradient alignment (eq. 10).
+    """
     term_gradient::Cdouble
-    # Loss decrease (eq. 11).
+    """
+    Loss decrease (eq. 11).
+    """
     term_loss_decrease::Cdouble
-    # Generalization gap (eq. 12).
+    """
+    Generalization gap (eq. 12).
+    """
     term_gen_gap::Cdouble
-    # The objective, regularization included.
+    """
+    The objective, regularization included.
+    """
     loss_meta::Cdouble
-    # Number of the host's evaluations.
+    """
+    Number of the host's evaluations.
+    """
     evaluations::UInt32
-    # Number of modulation groups whose gradient norm on B2 is below 1e-5 of the largest.
+    """
+    Number of modulation groups whose gradient norm on B2 is below 1e-5 of the largest.
+    """
     idle_groups::UInt32
-    # `MAW_OUTCOME_…`.
+    """
+    `MAW_OUTCOME_…`.
+    """
     outcome::Int32
-    # 0.
+    """
+    0.
+    """
     reserved::UInt32
 end
 
 """
 The optimizer's own counts, so that a run can move here from another optimizer: what `maw_tensor_state_get` and
 `maw_tensor_state_set` do not say. `maw_counters_init` sets `struct_size` and the counts of a run that has not begun.
+
+- `struct_size`: `sizeof(maw_counters)` of the caller; set by `maw_counters_init`.
+- `step`: Applied steps: at least those of every tensor, at most 2^53 - 1.
+- `meta_updates`: Meta-updates that changed the attention module; at most 2^53 - 1.
+- `meta_done_at`: The step at which the last meta-update was done or abandoned, at most `step`; `MAW_NO_STEP` if there was none.
+- `skipped_gradient`: Steps skipped because a gradient, or the moment that it would make, was not finite; at most 2^53 - 1, as the
+  following.
+- `skipped_parameter`: Steps skipped because a parameter was not finite.
+- `skipped_moment`: Steps skipped because a moment was not finite.
+- `skipped_feature`: Steps skipped because a feature was not finite.
+- `skipped_factor`: Steps skipped because a factor was not finite.
 """
 struct maw_counters
-    # `sizeof(maw_counters)` of the caller; set by `maw_counters_init`.
+    """
+    `sizeof(maw_counters)` of the caller; set by `maw_counters_init`.
+    """
     struct_size::Csize_t
-    # Applied steps: at least those of every tensor, at most 2^53 - 1.
+    """
+    Applied steps: at least those of every tensor, at most 2^53 - 1.
+    """
     step::UInt64
-    # Meta-updates that changed the attention module; at most 2^53 - 1.
+    """
+    Meta-updates that changed the attention module; at most 2^53 - 1.
+    """
     meta_updates::UInt64
-    # The step at which the last meta-update was done or abandoned, at most `step`; `MAW_NO_STEP` if there was none.
+    """
+    The step at which the last meta-update was done or abandoned, at most `step`; `MAW_NO_STEP` if there was none.
+    """
     meta_done_at::UInt64
-    # Steps skipped because a gradient, or the moment that it would make, was not finite; at most 2^53 - 1, as the
-    # following.
+    """
+    Steps skipped because a gradient, or the moment that it would make, was not finite; at most 2^53 - 1, as the
+    following.
+    """
     skipped_gradient::UInt64
-    # Steps skipped because a parameter was not finite.
+    """
+    Steps skipped because a parameter was not finite.
+    """
     skipped_parameter::UInt64
-    # Steps skipped because a moment was not finite.
+    """
+    Steps skipped because a moment was not finite.
+    """
     skipped_moment::UInt64
-    # Steps skipped because a feature was not finite.
+    """
+    Steps skipped because a feature was not finite.
+    """
     skipped_feature::UInt64
-    # Steps skipped because a factor was not finite.
+    """
+    Steps skipped because a factor was not finite.
+    """
     skipped_factor::UInt64
 end
 

@@ -53,8 +53,16 @@ end
 const OPTION_NAMES = filter(!=(:struct_size), fieldnames(Raw.maw_options))
 const HYPERPARAMETER_NAMES = filter(!=(:struct_size), fieldnames(Raw.maw_param_group))
 
-unknown_keyword(what, name, known) =
-    throw(ArgumentError("$what has no keyword `$name`; it knows $(join(known, ", "))"))
+"Names of the same in Optimisers.jl and elsewhere."
+const OTHER_NAMES = Dict(
+    :eta => (:lr,), :η => (:lr,), :learning_rate => (:lr,), :beta => (:beta1, :beta2), :betas => (:beta1, :beta2),
+    :epsilon => (:eps,), :ϵ => (:eps,), :lambda => (:weight_decay,), :decay => (:weight_decay,), :wd => (:weight_decay,))
+
+function unknown_keyword(what, name, known)
+    ours = get(OTHER_NAMES, name, ())
+    hint = !isempty(ours) && all(in(known), ours) ? " (here it is $(join(ours, " and ")))" : ""
+    throw(ArgumentError("$what has no keyword `$name`$hint; it knows $(join(known, ", "))"))
+end
 
 "A param group's hyper-parameters with some changed by keyword."
 function hyperparameters(group::Raw.maw_param_group, keywords; what = "a param group")
@@ -77,7 +85,8 @@ Options and hyper-parameters. The keywords, all optional, are
 
 Enumerations are Symbols, the C constants in lower case without their prefix: `feature_version = :basic_plus`,
 `init = :identity`. An unknown keyword is an error. The library checks values in [`setup`](@ref). For the meaning, range and
-default of each see `?MetaAdamW.Raw.maw_options` and include/metaadamw.h.
+default of each see `?MetaAdamW.Raw.maw_options` and `?MetaAdamW.Raw.maw_param_group`, for one of them
+`?MetaAdamW.Raw.maw_options.meta_interval`.
 
 ```jldoctest
 julia> MetaAdamW.Rule(lr = 1e-3, meta_interval = 100, init = :identity)

@@ -23,13 +23,15 @@ mutable struct State
     sizes::Vector{Any}
     entries::Vector{Int}            # tensor -> number of the array in a walk
     lookup::Dict{String, Int}       # every name, further places of shared arrays included -> tensor
+    groups::Vector{Any}             # what named each param group; `:rest` for the tensors that no group named
+    group_of::Vector{Int}           # tensor -> number of its param group
     tied::BitArray{1}
     frozen::BitArray{1}
     report::Union{Raw.maw_step_report, Nothing} # of the last step; nothing: to be fetched
 
     function State(handle::Ptr{Raw.maw_optimizer}, log)
         state = new(handle, Threads.Atomic{Bool}(false), false, log, LogQueue([]), trainable, 1, [], [], identity, [], [],
-                    Dict{String, Int}(), falses(0), falses(0), defaults(Raw.maw_step_report, Raw.maw_step_report_init))
+                    Dict{String, Int}(), [], [], falses(0), falses(0), defaults(Raw.maw_step_report, Raw.maw_step_report_init))
         return finalizer(free, state)
     end
 end
@@ -61,15 +63,25 @@ Base.isopen(state::State) = state.handle != C_NULL
 
 throw_busy() = throw(MetaAdamWError(:busy, "another task is inside a call on this state"))
 
-"Runs `f(handle)` with exclusive use of the handle, then passes its messages to the log."
+"""
+Runs `f(handle)` with exclusive use of the handle, then passes its messages to the log. An interrupt (Ctrl-C) waits until `f`
+is done: it must not leave the state busy, nor what `f` notes undone.
+"""
 function locked(f, state::State)
-    Threads.atomic_cas!(state.busy, false, true) && throw_busy()
+    taken = Ref(false)
     try
-        state.handle == C_NULL && throw(MetaAdamWError(:invalid_state, "the state is closed"))
-        return GC.@preserve state f(state.handle)
+        return disable_sigint() do
+            Threads.atomic_cas!(state.busy, false, true) && throw_busy()
+            taken[] = true
+            try
+                state.handle == C_NULL && throw(MetaAdamWError(:invalid_state, "the state is closed"))
+                GC.@preserve state f(state.handle)
+            finally
+                state.busy[] = false
+            end
+        end
     finally
-        state.busy[] = false
-        isempty(state.queue.messages) || tell_messages(state)
+        taken[] && !isempty(state.queue.messages) && tell_messages(state)
     end
 end
 
@@ -91,12 +103,50 @@ end
 Base.deepcopy_internal(::State, ::IdDict) =
     throw(ArgumentError("a MetaAdamW.State cannot be copied; set up a second one and load! what the first one saved"))
 
+# The handle is an address in this process; what is read back elsewhere would be a closed state.
+Serialization.serialize(::Serialization.AbstractSerializer, ::State) = throw(ArgumentError(
+    "a MetaAdamW.State cannot be serialized; write it with MetaAdamW.save(io, state), and read it with load! into a state " *
+    "that setup made for the same model"))
+
 function Base.show(io::IO, state::State)
     isopen(state) || return print(io, "MetaAdamW.State(closed)")
     parameters = sum(prod, state.sizes)
     print(io, "MetaAdamW.State(", length(state.names), " tensors, ", parameters, " parameters")
     any(state.frozen) && print(io, ", ", count(state.frozen), " tensors frozen")
+    known = shown(state)
+    known === nothing ? print(io, ", in use") :
+        print(io, ", step ", known.step, ", lr ", join(unique(known.lr), ", "), ", ", length(known.groups), " modulation groups")
     print(io, ")")
+end
+
+"The same, and a line for each param group and each modulation group."
+function Base.show(io::IO, ::MIME"text/plain", state::State)
+    show(io, state)
+    known = isopen(state) ? shown(state) : nothing
+    known === nothing && return
+    for (number, (what, names)) in enumerate(param_groups(state))
+        print(io, "\n  param group ", number, ", ", repr(what), ": lr ", known.lr[number], ", weight decay ",
+              known.weight_decay[number], ", ", of_tensors(names))
+    end
+    for (name, names) in known.groups
+        print(io, "\n  modulation group ", repr(name), ": ", of_tensors(names))
+        factor = get(known.factors, name, nothing)
+        factor === nothing || print(io, ", alpha ", round(factor.alpha, digits = 3), ", beta ", round(factor.beta, digits = 3))
+    end
+end
+
+of_tensors(names) = length(names) == 1 ? "1 tensor" : "$(length(names)) tensors"
+
+"What `show` asks the library, or nothing while another call runs: showing must not fail."
+function shown(state::State)
+    try
+        step = step_count(state)
+        return (step = step, lr = learning_rates(state), weight_decay = weight_decays(state), groups = groups(state),
+                factors = step == 0 ? Dict{String, Any}() : factors(state))
+    catch e
+        e isa MetaAdamWError || rethrow()
+        return nothing
+    end
 end
 
 # ----------------------------------------------------------------------------------------------------------- setup ----
@@ -120,8 +170,8 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
 - `first_index = 1`: number of a tuple's or array's first element in names; 0 as in other languages.
 - `rename = identity`: function from the path to the name.
 - `groups = []`: param groups with hyper-parameters of their own, as `what => (weight_decay = 0, …)`; what is not named
-  comes from `rule`. `what` is a path, a Regex or a function of the name; the first that fits counts. The rest of
-  the tensors are group 1, those given here follow (a group without tensors is left out).
+  comes from `rule`. `what` is a path, a Regex or a function of the name; the first that fits counts. Each must get a
+  tensor. The rest of the tensors, if any, are param group 1, those given here follow; see [`param_groups`](@ref).
 - `modulation_group = nothing`: function from the name to a modulation group's name; with `Rule(grouping = :custom)`.
 - `layer_kind = nothing`: function from the name to `:linear`, `:embedding`, `:attention`, `:layernorm` or `:unknown`.
 - `gradient_type = identity`: function from the type of a parameter's elements to that of its gradients: `T -> Float32`.
@@ -141,6 +191,7 @@ function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, g
     end
 
     group_of = map(its_name -> group_index(groups, its_name), names)
+    check_groups(groups, group_of, names)
     entries = sortperm(group_of)            # stable: walk order within a group
     state = State(create(rule.options), log)
     try
@@ -170,6 +221,8 @@ function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, g
             isempty(members) && continue
             settings = group == 0 ? rule.group : hyperparameters(rule.group, last(groups[group]))
             register(state, settings, members, modulation_group, layer_kind)
+            push!(state.groups, group == 0 ? :rest : first(groups[group]))
+            append!(state.group_of, fill(length(state.groups), length(members)))
         end
         locked(handle -> call(Raw.maw_prepare, handle), state)
     catch
@@ -182,6 +235,17 @@ end
 setup(rule, model; keywords...) = throw(ArgumentError("setup expects a MetaAdamW.Rule first, not a $(typeof(rule))"))
 
 group_index(groups, name) = something(findfirst(group -> chosen(first(group), name), collect(groups)), 0)
+
+"An error for the first group that gets no tensor: its settings would be lost, and the numbers of the others shifted."
+function check_groups(groups, group_of, names)
+    for (number, (what, _)) in enumerate(groups)
+        number in group_of && continue
+        taken = filter(name -> chosen(what, name), names)
+        throw(ArgumentError(
+            "groups[$number], $(repr(what)), gets no tensor: " *
+            (isempty(taken) ? "there are $(join(names, ", "))" : "groups before it have $(join(taken, ", "))")))
+    end
+end
 
 function create(options::Raw.maw_options)
     optimizer = Ref{Ptr{Raw.maw_optimizer}}(C_NULL)

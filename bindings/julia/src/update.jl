@@ -2,7 +2,7 @@
 
 "Arrays and gradients of a model in the order of registration, checked against what was registered."
 function matched(state::State, model, gradient)
-    found = walk(model, gradient; trainable = state.trainable, gradient_type = state.gradient_type,
+    found = walk(model, of_model(model, gradient); trainable = state.trainable, gradient_type = state.gradient_type,
                  first_index = state.first_index)
     length(found.arrays) == length(state.names) || throw(ArgumentError(
         "the model has $(length(found.arrays)) arrays; $(length(state.names)) were registered by setup"))
@@ -14,6 +14,22 @@ function matched(state::State, model, gradient)
         state.frozen[tensor] && (gradients[tensor] = nothing)
     end
     return arrays, gradients
+end
+
+"""
+A gradient that mirrors the model, of what Zygote's functions return: `gradient` a tuple with one gradient an argument,
+`withgradient` a NamedTuple of the value and that tuple. A model that has such a form itself counts first.
+"""
+function of_model(model, gradient)
+    if gradient isa NamedTuple{(:val, :grad)} && !(hasproperty(model, :val) && hasproperty(model, :grad))
+        return of_model(model, gradient.grad)
+    elseif gradient isa Tuple && !(model isa Union{Tuple, AbstractArray} && length(model) == length(gradient))
+        length(gradient) == 1 && return only(gradient)
+        throw(ArgumentError(
+            "the gradient is a tuple of $(length(gradient)), which does not mirror the model; of several gradients, or a loss " *
+            "and a gradient, pass the one of the model: gradients[1]"))
+    end
+    return gradient
 end
 
 "Addresses of the parameters; the caller must keep the arrays alive while they are used."
@@ -30,7 +46,8 @@ gradient_addresses(state::State, gradients) =
 
 One step: updates the arrays of `model` in place. `gradient` mirrors the model, as Zygote's does: NamedTuples (also for
 structs), tuples, arrays, Dicts; where it is `nothing` or absent there is no gradient, and the tensors below are not
-updated. A gradient that is a contiguous array of the parameter's type is used in place; any other is converted first.
+updated. What Zygote.gradient and Zygote.withgradient return is understood as well: `(g,)` and `(val = …, grad = (g,))`. A
+gradient that is a contiguous array of the parameter's type is used in place; any other is converted first.
 
 `grad_scale`: loss scale, by which the gradients are divided. `params_changed = true`: the parameters were changed by other
 code since the last step. [`report`](@ref) returns the report of the step, for example that it was skipped.
@@ -93,7 +110,7 @@ end
 Computes the norms of one tensor's gradient as soon as the backward pass has it, while it is still in the cache. The next
 [`update!`](@ref) must get the same values. Optional; the result has the same bits with and without.
 """
-function observe_gradient!(state::State, name::AbstractString, gradient::AbstractArray)
+function observe_gradient!(state::State, name::Name, gradient::AbstractArray)
     tensor = tensor_number(state, name)
     state.tied[tensor] &&
         throw(ArgumentError("$name is shared by several places, so its gradient is known only when they are summed"))
@@ -110,7 +127,7 @@ function observe_gradient!(state::State, name::AbstractString, gradient::Abstrac
     return nothing
 end
 
-tensor_number(state::State, name) = get(state.lookup, name) do
+tensor_number(state::State, name) = get(state.lookup, string(name)) do
     throw(MetaAdamWError(:not_found, "no tensor is named $(repr(name)); there are $(join(state.names, ", "))"))
 end
 
@@ -121,7 +138,8 @@ end
     adjust!(state; lr, weight_decay, priorities, group = nothing)
 
 Changes the learning rate, the weight decay, the priorities of the meta-objective's three terms; what is not given
-stays. `group`: number of a param group, from 1 on; by default all. An unknown keyword is an error.
+stays. `group`: what named a param group in `setup(…; groups)`, `:rest` for the tensors that no group named, or its number,
+from 1 on (see [`param_groups`](@ref)); by default all. An unknown keyword is an error.
 """
 adjust!(state::State, lr::Real; group = nothing) = adjust!(state; lr = lr, group = group)
 
@@ -133,9 +151,7 @@ function adjust!(state::State; keywords...)
     any(name -> haskey(keywords, name), known[1:3]) ||
         throw(ArgumentError("adjust! must be given something to change: $(join(known[1:3], ", "))"))
     group = get(keywords, :group, nothing)
-    groups = 1:length(learning_rates(state))
-    group === nothing || group in groups ||
-        throw(MetaAdamWError(:not_found, "no param group $group; there are $(length(groups))"))
+    numbers = group === nothing ? (1:length(state.groups)) : [param_group_number(state, group)]
 
     # All changes or none: each undoes the previous ones if it fails.
     undo = Function[]
@@ -145,7 +161,7 @@ function adjust!(state::State; keywords...)
             haskey(keywords, name) || continue
             before = getter(state)
             value = as_field(Float64, name, keywords[name])
-            for number in (group === nothing ? groups : group:group)
+            for number in numbers
                 locked(handle -> call(setter, handle, number - 1, value), state)
                 push!(undo, () -> locked(handle -> call(setter, handle, number - 1, before[number]), state))
             end
@@ -159,6 +175,17 @@ function adjust!(state::State; keywords...)
         rethrow()
     end
     return nothing
+end
+
+param_group_number(state::State, number::Integer) = number in eachindex(state.groups) ? Int(number) : throw(
+    MetaAdamWError(:not_found, "no param group $number; there are $(length(state.groups))"))
+
+function param_group_number(state::State, what)
+    same(known) = known == what || known isa Name && what isa Name && string(known) == string(what)
+    number = findfirst(same, state.groups)
+    number === nothing && throw(MetaAdamWError(
+        :not_found, "no param group was named by $(repr(what)); there are $(join(repr.(state.groups), ", "))"))
+    return number
 end
 
 """

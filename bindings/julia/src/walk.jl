@@ -22,6 +22,9 @@ const Plain = Union{Nothing, Missing, Number, AbstractString, AbstractChar, Symb
 
 const DEEPEST = 1_000
 
+"What names a tensor, a group or a tensor of the attention module."
+const Name = Union{AbstractString, Symbol}
+
 "The path of a node. The name is built only when it is needed."
 struct Path
     parent::Union{Path, Nothing}
@@ -42,8 +45,8 @@ spelled(::Nothing, ::Int) = "parameters"     # the model is an array itself
 """
     trainable(x)
 
-The part of `x` that is trained: `x` itself, or a NamedTuple of some of its fields. Overload it for a type with arrays that
-are not trained (running statistics):
+The part of `x` that is trained: `x` itself, or a NamedTuple of some of its fields, `(;)` for none. Overload it for a type with
+arrays that are not trained (running statistics):
 
     MetaAdamW.trainable(layer::BatchNorm) = (scale = layer.scale, bias = layer.bias)
 """
@@ -156,6 +159,7 @@ function branch!(found::Walk, x, dx, path)
     path isa Path && path.depth > DEEPEST &&
         throw(ArgumentError("the model is nested more than $DEEPEST deep; does a $(typeof(x)) in it contain itself?"))
     part = found.trainable(x)
+    part isa Union{Tuple, NamedTuple} && isempty(part) && return
     if x isa AbstractDict
         check_kind(found, x, dx, path, AbstractDict)
         check_keys(found, x, dx, dx === nothing ? () : keys(dx), keys(x), path)

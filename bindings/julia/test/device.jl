@@ -24,6 +24,7 @@ else
         @test throws(() -> copyto!(x, [1]), DimensionMismatch, "(2, 3)")
         @test throws(() -> MetaAdamW.DeviceArray{Int}(1), ArgumentError, "Int64")
         @test fails(() -> MetaAdamW.DeviceArray{Float32}(1; device_index = 1000), :invalid_argument)
+        @test throws(() -> MetaAdamW.Serialization.serialize(IOBuffer(), x), ArgumentError, "Array(x)")
         close(x)
         close(x)
         @test fails(() -> Array(x), :invalid_state)

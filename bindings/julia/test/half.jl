@@ -15,6 +15,25 @@ half_rule(; keywords...) = MetaAdamW.Rule(; meta_interval = 2, attn_layers = 2, 
     @test Float32[1] .+ [BF16(1)] == Float32[2] && sprint(show, BF16(2)) == "BFloat16(2.0)"
 end
 
+@testset "a bfloat16 is a number like others" begin
+    x = BF16(2)
+    @test sqrt(x) === BF16(sqrt(2.0f0)) && exp(x) === BF16(exp(2.0f0)) && tanh(x) === BF16(tanh(2.0f0)) && x^x === BF16(4)
+    @test abs(-x) === x && x^2 === BF16(4) && inv(x) === BF16(0.5) && x <= x && !(x <= BF16(1)) && x >= BF16(1)
+    @test isfinite(x) && isinf(BF16(Inf)) && !isfinite(BF16(NaN)) && signbit(BF16(-0.0)) && !isequal(BF16(-0.0), BF16(0))
+    # Equal numbers have equal hashes, so that they are one key.
+    @test hash(x) == hash(2) && isequal(x, 2.0f0) && Dict(x => 1)[2.0] == 1 && length(unique([x, BF16(2), BF16(3)])) == 2
+    # To and from other types.
+    for T in (Float16, Float32, Float64, BigFloat, Int, UInt8, Rational{Int})
+        @test convert(T, x) === T(2) || T === BigFloat && convert(T, x) == 2
+        @test convert(BF16, T(2)) === x
+    end
+    @test BF16(1//3) === BF16(1 / 3f0) && BF16(π) === BF16(Float32(π)) && BF16(true) === BF16(1)
+    @test x + big(1.0) == 3 && x * 1//2 == 1 && x + 1.0 === 3.0 && round(BF16(2.5)) === x && Int(x) == 2
+    @test eps(BF16) == 2.0^-7 && BF16(1) + eps(BF16) > BF16(1) && [x] ≈ [BF16(2.01)]
+    @test sqrt.(BF16[1, 4]) == BF16[1, 2] && sum(BF16[1, 2]) === BF16(3) && maximum(BF16[1, 2]) === x
+    @test_throws DomainError sqrt(BF16(-1))
+end
+
 @testset "Float16 arrays and reinterpreted UInt16 are parameters" begin
     bits = reinterpret(UInt16, BF16.([1.0 2.0; 3.0 4.0]))
     bits = collect(bits)

@@ -1,11 +1,11 @@
 # Where the library comes from.
 
 "Runs Julia code in a new process with another library; answers whether it succeeded and what it printed."
-function with_library(path, code = "using MetaAdamW")
+function with_library(path, code = "using MetaAdamW"; changes...)
     project = dirname(@__DIR__) # not inside the backticks, where @__DIR__ is another folder
     command = `$(Base.julia_cmd()) --startup-file=no --project=$project -e $code`
     printed = tempname()
-    environment = merge(Dict(ENV), Dict("METAADAMW_LIBRARY" => path))
+    environment = merge(Dict(ENV), Dict("METAADAMW_LIBRARY" => path), Dict(string(name) => value for (name, value) in changes))
     process = run(pipeline(ignorestatus(setenv(command, environment)), stdout = printed, stderr = printed))
     return success(process), read(printed, String)
 end
@@ -21,6 +21,52 @@ end
     ok, text = with_library("/nowhere/libmetaadamw.so")
     @test !ok && occursin("looked for by the environment variable METAADAMW_LIBRARY", text)
     @test occursin("/nowhere/libmetaadamw.so", text) && occursin("cargo build --release", text)
+end
+
+@testset "packages are precompiled without the library" begin
+    folder = mktempdir()
+    symlink(dirname(@__DIR__), joinpath(folder, "MetaAdamW"))
+    mkpath(joinpath(folder, "Downstream", "src"))
+    write(joinpath(folder, "Downstream", "Project.toml"), """
+        name = "Downstream"
+        uuid = "7d9d9a52-2f0c-4a83-9d9c-3a0d3c1b9b57"
+        [deps]
+        MetaAdamW = "fd663f99-fa16-4b5d-8fd4-e78f77672723"
+        """)
+    write(joinpath(folder, "Downstream", "src", "Downstream.jl"), """
+        module Downstream
+        import MetaAdamW
+        const CALLED = try
+            MetaAdamW.Rule()
+        catch e
+            sprint(showerror, e)
+        end
+        rule() = MetaAdamW.Rule(lr = 0.25)
+        end
+        """)
+    environment = (JULIA_DEPOT_PATH = joinpath(folder, "depot"), JULIA_LOAD_PATH = "$folder:@stdlib")
+    ok, text = with_library("/nowhere/libmetaadamw.so", "Base.compilecache(Base.identify_package(\"Downstream\"))";
+                            environment...)
+    @test ok
+    ok, text = with_library(MetaAdamW.library_path(), "import Downstream; print(Downstream.CALLED, Downstream.rule())";
+                            environment...)
+    @test ok && occursin("could not be loaded for the precompilation", text) && occursin("Rule(lr = 0.25)", text)
+    ok, text = with_library("/nowhere/libmetaadamw.so", "import Downstream"; environment...)
+    @test !ok && occursin("libmetaadamw cannot be loaded", text)
+end
+
+@testset "it is installed into a project, as the README says" begin
+    folder = mktempdir()
+    registry = mkpath(joinpath(folder, "depot", "registries", "Empty"))      # so that Pkg needs no network
+    write(joinpath(registry, "Registry.toml"),
+          "name = \"Empty\"\nuuid = \"c6f3a1de-5d3b-4c68-9f46-0a1b2c3d4e5f\"\nrepo = \"\"\n\n[packages]\n")
+    ok, text = with_library(
+        MetaAdamW.library_path(),
+        "using Pkg; Pkg.activate(raw\"$folder\"); Pkg.develop(path = raw\"$(dirname(@__DIR__))\"); " *
+        "using MetaAdamW; print(MetaAdamW.Rule(lr = 0.25))"; JULIA_DEPOT_PATH = joinpath(folder, "depot"),
+        JULIA_LOAD_PATH = "@:@stdlib")
+    @test ok && occursin("Rule(lr = 0.25)", text)
+    @test occursin("MetaAdamW", read(joinpath(folder, "Manifest.toml"), String))
 end
 
 @testset "the loader's path is the last resort" begin

@@ -25,6 +25,17 @@ end
     @test throws(() -> deepcopy((state = state,)), ArgumentError, "cannot be copied")
 end
 
+@testset "a handle is not serialized" begin
+    state = new_state(new_model())
+    serialize(x) = MetaAdamW.Serialization.serialize(IOBuffer(), x)
+    @test throws(() -> serialize(state), ArgumentError, "MetaAdamW.save(io, state)")
+    @test throws(() -> serialize((model = [1], state = [state])), ArgumentError, "cannot be serialized")
+    # A rule is plain data.
+    io = IOBuffer()
+    MetaAdamW.Serialization.serialize(io, MetaAdamW.Rule(lr = 0.25, seed = 3))
+    @test MetaAdamW.Serialization.deserialize(seekstart(io)) === MetaAdamW.Rule(lr = 0.25, seed = 3)
+end
+
 @testset "handles that are dropped are freed" begin
     for _ in 1:500
         new_state(new_model())

@@ -43,6 +43,16 @@ end
     @test attention_bits(state) == attention_bits(other)
 end
 
+@testset "an answer of Zygote.withgradient" begin
+    (state, model), (other, other_model) = before_meta(), before_meta()
+    MetaAdamW.meta_update!(r -> answer(model, r), state, model)
+    MetaAdamW.meta_update!(other, other_model) do r
+        loss, gradient = answer(other_model, r)
+        (val = loss, grad = (gradient,))
+    end
+    @test attention_bits(state) == attention_bits(other)
+end
+
 @testset "an exception at request $at aborts, arrives, and leaves everything as before" for at in 1:6
     state, model = before_meta()
     before, attention = snapshot(model), attention_bits(state)
@@ -58,6 +68,65 @@ end
     # Training continues as before.
     MetaAdamW.update!(state, model, last(quadratic(model, 3)))
     @test MetaAdamW.meta_update!(r -> answer(model, r), state, model).outcome === :updated
+end
+
+"A real Ctrl-C, which arrives while the caller's code runs."
+function interrupt()
+    Base.exit_on_sigint(false)
+    ccall(:kill, Cint, (Cint, Cint), getpid(), 2)
+    for _ in 1:1000
+        sleep(0.01)
+    end
+    error("no interrupt came")
+end
+
+@testset "after $what, and a save, meta_update! makes it the uninterrupted run" for (what, fail) in (
+    "an error" => () -> error("from the user"), "an interrupt" => () -> throw(InterruptException()),
+    "a signal" => interrupt)
+    whole_state, whole = before_meta()
+    MetaAdamW.meta_update!(r -> answer(whole, r), whole_state, whole)
+    foreach(step -> MetaAdamW.update!(whole_state, whole, last(quadratic(whole, step))), 3:5)
+
+    state, model = before_meta()
+    e = thrown(() -> MetaAdamW.meta_update!(r -> r.id == 3 ? fail() : answer(model, r), state, model))
+    @test e isa (what == "an error" ? ErrorException : InterruptException)
+    @test MetaAdamW.meta_result(state).outcome === :aborted && !MetaAdamW.meta_due(state)
+    io = IOBuffer()
+    MetaAdamW.save(io, state)
+    resumed = new_state(model)
+    MetaAdamW.load!(resumed, seekstart(io))
+    @test !MetaAdamW.meta_due(resumed)              # it counts as ended
+    @test MetaAdamW.meta_update!(r -> answer(model, r), resumed, model).outcome === :updated
+    foreach(step -> MetaAdamW.update!(resumed, model, last(quadratic(model, step))), 3:5)
+    @test snapshot(model) == snapshot(whole) && attention_bits(resumed) == attention_bits(whole_state)
+end
+
+@testset "an interrupt waits for the end of a call" begin
+    state, model = before_meta()
+    Base.exit_on_sigint(false)
+    inside = Ref(false)
+    e = thrown() do
+        MetaAdamW.locked(state) do handle
+            ccall(:kill, Cint, (Cint, Cint), getpid(), 2)
+            Libc.systemsleep(0.1)
+            GC.safepoint()                          # where an interrupt would come
+            inside[] = true
+        end
+        sleep(5)
+    end
+    @test e isa InterruptException && inside[]
+    @test MetaAdamW.step_count(state) == 2          # it is not busy for ever
+end
+
+@testset "a meta-update inside another is refused, and the outer one goes on" begin
+    state, model = before_meta()
+    inner = []
+    result = MetaAdamW.meta_update!(state, model) do request
+        push!(inner, thrown(() -> MetaAdamW.meta_update!(r -> answer(model, r), state, model)))
+        @test fails(() -> close(state), :invalid_state, "a meta-update is open")
+        answer(model, request)
+    end
+    @test result.outcome === :updated && all(e -> e isa MetaAdamW.MetaAdamWError, inner)
 end
 
 @testset "answers that do not fit abort as well" begin

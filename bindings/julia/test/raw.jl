@@ -1,5 +1,7 @@
 # The raw layer: fresh, and of the C compiler's layout.
 
+import REPL
+
 const Raw = MetaAdamW.Raw
 const GENERATOR = joinpath(@__DIR__, "..", "gen", "generate.jl")
 
@@ -52,5 +54,10 @@ end
 
 @testset "documentation comes along" begin
     @test occursin("One step", string(@doc MetaAdamW.Raw.maw_step))
-    @test occursin("fixed at creation", string(@doc MetaAdamW.Raw.maw_options))
+    options = string(@doc MetaAdamW.Raw.maw_options)
+    @test occursin("fixed at creation", options)
+    # What `?` shows for the struct, and for a field alone.
+    @test all(field -> occursin("`$field`: ", options) || occursin("<code>$field</code>: ", options), MetaAdamW.OPTION_NAMES)
+    @test occursin("Steps between two meta-updates", string(REPL.fielddoc(MetaAdamW.Raw.maw_options, :meta_interval)))
+    @test occursin("Learning rate", string(REPL.fielddoc(MetaAdamW.Raw.maw_param_group, :lr)))
 end

@@ -6,7 +6,6 @@
     @test length(blocks) >= 3
     cd(mktempdir()) do
         reader = Module()
-        Core.eval(reader, :(using Test))
         for block in blocks
             Base.include_string(reader, block, "README.md")
         end

@@ -32,8 +32,14 @@ end
 end
 
 @testset "mistakes are named" begin
-    @test throws(() -> MetaAdamW.Rule(learning_rate = 1), ArgumentError,
-                 "Rule has no keyword `learning_rate`; it knows lr,")
+    @test throws(() -> MetaAdamW.Rule(rate = 1), ArgumentError, "Rule has no keyword `rate`; it knows lr,")
+    for (name, ours) in (:eta => "lr", :learning_rate => "lr", :beta => "beta1 and beta2", :epsilon => "eps",
+                         :lambda => "weight_decay")
+        @test throws(() -> MetaAdamW.Rule(; name => 1), ArgumentError, "no keyword `$name` (here it is $ours); it")
+    end
+    @test throws(() -> MetaAdamW.adjust!(new_state(new_model()); eta = 1), ArgumentError, "`eta` (here it is lr)")
+    @test throws(() -> MetaAdamW.adjust!(new_state(new_model()); beta = 1), ArgumentError, "`beta`; it knows lr")
+    @test throws(() -> new_state(new_model(); groups = [:head => (eta = 1,)]), ArgumentError, "`eta` (here it is lr)")
     @test throws(() -> MetaAdamW.Rule(struct_size = 1), ArgumentError, "no keyword `struct_size`")
     @test throws(() -> MetaAdamW.Rule(init = :zero), ArgumentError, "init = :zero: it is one of :xavier, :identity")
     @test throws(() -> MetaAdamW.Rule(init = "identity"), ArgumentError, "a Symbol is expected")

@@ -146,7 +146,7 @@ end
     MetaAdamW.adjust!(state; weight_decay = 0.125, priorities = (2, 5, 1))
     @test MetaAdamW.learning_rates(state) == [0.25, 0.5] && MetaAdamW.weight_decays(state) == [0.125, 0.125]
     @test MetaAdamW.priorities(state) == (2.0, 5.0, 1.0)
-    @test throws(() -> MetaAdamW.adjust!(state; lambda = 1), ArgumentError, "no keyword `lambda`; it knows lr")
+    @test throws(() -> MetaAdamW.adjust!(state; lambda = 1), ArgumentError, "no keyword `lambda` (here it is weight_decay); it knows lr")
     @test throws(() -> MetaAdamW.adjust!(state), ArgumentError, "something to change")
     @test fails(() -> MetaAdamW.adjust!(state, 1; group = 3), :not_found, "no param group 3")
     # All or nothing: the learning rate is put back.
@@ -157,7 +157,7 @@ end
 
 @testset "groups: the first that fits, the rest by the rule" begin
     model = new_model()
-    groups = ["layers.1.bias" => (lr = 1,), :layers => (lr = 2,), (name -> name == "unknown") => (lr = 3,)]
+    groups = ["layers.1.bias" => (lr = 1,), :layers => (lr = 2,)]
     state = new_state(model; groups = groups)
     @test MetaAdamW.tensor_names(state) == ["head", "layers.1.bias", "layers.1.weight"]
     @test MetaAdamW.learning_rates(state) == [5e-4, 1, 2]
@@ -166,12 +166,34 @@ end
     @test MetaAdamW.tensor_state(state, "head").exp_avg ≈ 0.1f0 .* gradient.head
     @test MetaAdamW.tensor_state(state, "layers.1.weight").exp_avg ≈ 0.1f0 .* gradient.layers[1].weight
     @test throws(() -> new_state(model; groups = ["head" => (rate = 1,)]), ArgumentError, "no keyword `rate`")
+    # A group that gets no tensor would shift the numbers of the others.
+    @test throws(() -> new_state(model; groups = [r"bais$" => (lr = 1,), :layers => (lr = 2,)]), ArgumentError,
+                 "groups[1], r\"bais\$\", gets no tensor: there are layers.1.weight, layers.1.bias, head")
+    @test throws(() -> new_state(model; groups = [:layers => (lr = 1,), r"bias" => (lr = 2,)]), ArgumentError,
+                 "groups[2], r\"bias\", gets no tensor: groups before it have layers.1.bias")
     custom = new_state(model; rule = MetaAdamW.Rule(grouping = :custom), modulation_group = name -> name[1:4])
     @test Dict(MetaAdamW.groups(custom))["laye"] == ["layers.1.weight", "layers.1.bias"]
     linear = new_state(model; layer_kind = name -> :linear)
     @test all(startswith("linear"), first.(MetaAdamW.groups(linear))) ||
           all(name -> startswith(name, "linear"), first.(MetaAdamW.groups(linear)))
     @test throws(() -> new_state(model; layer_kind = name -> :conv), ArgumentError, "layers.1.weight = :conv")
+end
+
+@testset "param groups go by what named them" begin
+    is_weight(name) = occursin("weight", name)
+    state = new_state(new_model(); groups = ["layers.1.bias" => (lr = 1,), r"head" => (lr = 2,), is_weight => (lr = 3,)])
+    @test MetaAdamW.param_groups(state) ==
+          ["layers.1.bias" => ["layers.1.bias"], r"head" => ["head"], is_weight => ["layers.1.weight"]]
+    MetaAdamW.adjust!(state, 0.25; group = r"head")
+    MetaAdamW.adjust!(state; lr = 0.5, group = is_weight)
+    MetaAdamW.adjust!(state; weight_decay = 0.125, group = Symbol("layers.1.bias"))
+    @test MetaAdamW.learning_rates(state) == [1, 0.25, 0.5] && MetaAdamW.weight_decays(state) == [0.125, 1e-2, 1e-2]
+    @test fails(() -> MetaAdamW.adjust!(state, 1; group = :rest), :not_found, "no param group was named by :rest; there are")
+    rest = new_state(new_model(); groups = [:head => (lr = 2,)])
+    MetaAdamW.adjust!(rest, 0.25; group = :rest)
+    MetaAdamW.adjust!(rest, 0.5; group = "head")
+    @test MetaAdamW.learning_rates(rest) == [0.25, 0.5] && first.(MetaAdamW.param_groups(rest)) == [:rest, :head]
+    @test MetaAdamW.param_groups(new_state((w = Float32[1],))) == [:rest => ["w"]]
 end
 
 @testset "freeze! and thaw!" begin

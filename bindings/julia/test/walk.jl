@@ -14,6 +14,11 @@ mutable struct Norm
 end
 MetaAdamW.trainable(norm::Norm) = (scale = norm.scale,)
 
+struct Positions
+    table::Vector{Float32}
+end
+MetaAdamW.trainable(::Positions) = (;)
+
 mutable struct Half
     done::Vector{Float32}
     missing_part::Vector{Float32}
@@ -37,6 +42,7 @@ end
     model = (dense = Dense(ones(2, 3), zeros(2), tanh), norm = Norm(3), count = 3, text = "x", nothing_here = nothing,
              steps = [1, 2, 3], grid = 0.0:0.1:1.0, half = Half(), flags = trues(3), closure = x -> x + 1)
     @test names_of(model) == ["dense.weight", "dense.bias", "norm.scale", "half.done"]
+    @test names_of((encoding = Positions([1, 2]), w = Float32[1])) == ["w"]
     @test names_of((rng = MetaAdamW.Random.MersenneTwister(1), w = Float32[1])) == ["w"]
     @test names_of(model; trainable = x -> x isa Norm ? (mean = x.mean,) : x)[3] == "norm.mean"
     gradient = (dense = (weight = ones(Float32, 2, 3), bias = nothing, activation = nothing),
@@ -147,6 +153,30 @@ end
     dict = Dict("a" => Float32[1])
     @test throws(() -> MetaAdamW.update!(new_state(dict), dict, Dict("b" => Float32[1])), ArgumentError, "\"b\"")
     @test snapshot(model) == before && MetaAdamW.step_count(state) == 0
+end
+
+@testset "what Zygote.gradient and Zygote.withgradient return" begin
+    expected, model = new_model(), new_model()
+    gradient = last(quadratic(model, 1))
+    MetaAdamW.update!(new_state(expected), expected, gradient)
+    for given in ((gradient,), (val = 0.5, grad = (gradient,)))
+        model = new_model()
+        MetaAdamW.update!(new_state(model), model, given)
+        @test arrays(model) == arrays(expected)
+    end
+    state, before = new_state(model), snapshot(model)
+    for given in ((0.5, gradient), (gradient, nothing), (val = 0.5, grad = (gradient, nothing)))
+        @test throws(() -> MetaAdamW.update!(state, model, given), ArgumentError, "pass the one of the model: gradients[1]")
+    end
+    @test snapshot(model) == before
+    # Models of the same form.
+    for model in ((Float32[1],), (val = Float32[1], grad = Float32[1]), [Float32[1]])
+        MetaAdamW.update!(new_state(model), model, map(x -> ones(Float32, 1), model))
+        @test all(x -> x[1] < 1, Tuple(model))
+    end
+    pair = (Float32[1], Float32[1])
+    MetaAdamW.update!(new_state(pair), pair, (([1.0], nothing),))
+    @test pair[1][1] < 1 && pair[2] == [1]
 end
 
 @testset "another model than the one of setup is refused" begin
