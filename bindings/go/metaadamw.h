@@ -8,6 +8,9 @@
 /// on buffers of parameters and gradients, and on losses; it does not need the model. The program that uses the library
 /// is called the host.
 ///
+/// C99 or later. The header is also C++, for which the headers around metaadamw.hpp are made. Every type can be declared
+/// without this header, as `struct maw_options;`, `struct maw_optimizer;` and so on.
+///
 /// # Example
 ///
 /// ```c
@@ -83,8 +86,9 @@
 ///
 /// # Floating-point mode
 ///
-/// Every call computes in the default mode of IEEE 754 (round to nearest, subnormal numbers kept, no traps) on all its
-/// threads, whatever the mode of the calling thread is, and restores that. The log callback runs in the default mode.
+/// On x86-64 and aarch64 every call computes in the default mode of IEEE 754 (round to nearest, subnormal numbers kept, no
+/// traps) on all its threads, whatever the mode of the calling thread is, and restores that. The log callback runs in the
+/// default mode. On other processors call with the default mode.
 ///
 /// # Errors
 ///
@@ -98,6 +102,15 @@
 /// library (panics are caught, and afterwards the optimizer can only be freed), and with `MAW_CUDA` `MAW_CUDA_ERROR`. With
 /// `MAW_CUDA` a call that must wait for the device returns `MAW_INVALID_STATE` while its stream is being captured
 /// (docs/cuda.md), and so does any call in a child process if another thread was inside a call during `fork`.
+///
+/// Out of memory: any call that has an `error` argument may return `MAW_OUT_OF_MEMORY` where `malloc` or `mmap` fails.
+/// Nothing has changed then, and the call may be repeated. An error object without memory for its message has the status
+/// and a fixed text. Freeing needs no memory. To keep this promise a call first reserves as much memory as its small
+/// allocations can need, and touches it only where `malloc` fails; an optimizer keeps some 100 KiB of this kind. So
+/// `ulimit -v` and strict overcommit count more than what is used. `maw_cuda_available` and `maw_meta_due` return 0
+/// without memory. Not in the library's hands are: memory that the system promises and does not have (Linux ends a
+/// process then); a thread's first call into a library that was loaded by `dlopen`, for which the C library allocates the
+/// thread's variables; the start of an optimizer's threads in `maw_prepare`; loading the CUDA driver, and the driver itself.
 ///
 /// # Versions
 ///
@@ -442,7 +455,7 @@ typedef struct maw_optimizer maw_optimizer;
 typedef int32_t maw_status;
 
 /// Options of an optimizer, fixed at creation unless there is a setter. `maw_options_init` sets the defaults.
-typedef struct {
+typedef struct maw_options {
     /// `sizeof(maw_options)` of the caller; set by `maw_options_init`.
     size_t struct_size;
     /// Seed of the attention module's initial values and of stochastic rounding; the same on every platform. Default 0.
@@ -526,7 +539,7 @@ typedef struct {
 } maw_options;
 
 /// Hyper-parameters that tensors share. `maw_param_group_init` sets the defaults.
-typedef struct {
+typedef struct maw_param_group {
     /// `sizeof(maw_param_group)` of the caller; set by `maw_param_group_init`.
     size_t struct_size;
     /// Learning rate, ≥ 0. Default 5e-4 (the paper's).
@@ -548,7 +561,7 @@ typedef struct {
 } maw_param_group;
 
 /// A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to `MAW_FLOAT32`.
-typedef struct {
+typedef struct maw_tensor {
     /// `sizeof(maw_tensor)` of the caller; set by `maw_tensor_init`.
     size_t struct_size;
     /// Unique in the optimizer: 1 to 1,024 bytes of UTF-8 without control characters, "layers.0.attn.weight". Copied.
@@ -568,7 +581,7 @@ typedef struct {
 } maw_tensor;
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.
-typedef struct {
+typedef struct maw_step_options {
     /// `sizeof(maw_step_options)` of the caller; set by `maw_step_options_init`.
     size_t struct_size;
     /// Loss scale: the gradients are divided by it; > 0. Default 1. A CUDA graph has the value of the capture; use
@@ -589,7 +602,7 @@ typedef struct {
 } maw_step_options;
 
 /// Report of a step. `maw_step_report_init` sets `struct_size`.
-typedef struct {
+typedef struct maw_step_report {
     /// `sizeof(maw_step_report)` of the caller; set by `maw_step_report_init`.
     size_t struct_size;
     /// Number of applied steps, this one included.
@@ -621,7 +634,7 @@ typedef struct {
 ///
 /// While a request is open, do not write to the parameters, and do not let the evaluations change anything that later
 /// steps depend on (running statistics of a batch norm). `maw_meta_request_init` sets `struct_size`.
-typedef struct {
+typedef struct maw_meta_request {
     /// `sizeof(maw_meta_request)` of the caller; set by `maw_meta_request_init`.
     size_t struct_size;
     /// Number of this request, counted from 1 over the handle's lifetime. 0 at `MAW_META_DONE`.
@@ -635,7 +648,7 @@ typedef struct {
 } maw_meta_request;
 
 /// The host's answer to a request. `maw_meta_answer_init` sets the defaults.
-typedef struct {
+typedef struct maw_meta_answer {
     /// `sizeof(maw_meta_answer)` of the caller; set by `maw_meta_answer_init`.
     size_t struct_size;
     /// `maw_meta_request.id` of the request being answered.
@@ -648,7 +661,7 @@ typedef struct {
 
 /// Result of the last meta-update. Terms and losses that the objective does not need are NaN.
 /// `maw_meta_result_init` sets `struct_size`.
-typedef struct {
+typedef struct maw_meta_result {
     /// `sizeof(maw_meta_result)` of the caller; set by `maw_meta_result_init`.
     size_t struct_size;
     /// Number of applied steps when it began.
@@ -683,7 +696,7 @@ typedef struct {
 
 /// The optimizer's own counts, so that a run can move here from another optimizer: what `maw_tensor_state_get` and
 /// `maw_tensor_state_set` do not say. `maw_counters_init` sets `struct_size` and the counts of a run that has not begun.
-typedef struct {
+typedef struct maw_counters {
     /// `sizeof(maw_counters)` of the caller; set by `maw_counters_init`.
     size_t struct_size;
     /// Applied steps: at least those of every tensor, at most 2^53 - 1.
@@ -1259,7 +1272,10 @@ uint32_t maw_cuda_available(void);
 /// `maw_device_buffer_free`; untouched on failure.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` without a suitable CUDA driver or device; `MAW_INVALID_STATE` while a
 /// stream that the default stream waits for is being captured; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. Any thread.
-maw_status maw_device_buffer_create(int32_t device_index, size_t bytes, maw_device_buffer **buffer, maw_error **error);
+maw_status maw_device_buffer_create(int32_t device_index,
+                                    size_t bytes,
+                                    maw_device_buffer **buffer,
+                                    maw_error **error);
 
 /// Copies host memory into a buffer and waits for the copy. It is enqueued on the legacy default stream, which is also
 /// an optimizer's stream unless `maw_set_stream` was called.

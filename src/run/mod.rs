@@ -149,8 +149,9 @@ impl Run {
     /// Forgets the sums of a state that the host is about to change, but for those that tell which parameters its remainders
     /// belong to.
     pub fn forget_sums(&mut self) {
-        let sums: Vec<_> = (0..self.uninitialized.len()).map(|i| self.master_sum(i)).collect();
-        self.state.master_sums = sums;
+        for tensor in 0..self.uninitialized.len() {
+            self.state.master_sums[tensor] = self.master_sum(tensor);
+        }
         self.state.sums_current = false;
     }
 
