@@ -31,7 +31,6 @@ else
     section "CUDA, the PTX is what the kernels compile to" scripts/ptx.sh --check
     section "CUDA, the kernels' registers" scripts/ptxas.sh
 fi
-section "undefined behaviour, by Miri" scripts/miri.sh
 section "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 section "release library" cargo build --release --locked
 section "exports of the release library" \
