@@ -47,6 +47,11 @@ static WITHOUT_MEMORY: [maw_error; 13] = {
     ]
 };
 
+/// That of a status.
+fn without_memory(status: Status) -> &'static maw_error {
+    WITHOUT_MEMORY.iter().find(|known| known.status == status).expect("all are there")
+}
+
 /// Stores the error, if the caller wants it, and returns the status.
 ///
 /// # Safety
@@ -58,12 +63,9 @@ pub(super) unsafe fn fail(call: &str, slot: *mut *mut maw_error, error: &Error) 
             Error::OutOfMemory => None,
             error => fallible(|| object(call, error)),
         };
-        let without_memory = || {
-            let known = WITHOUT_MEMORY.iter().find(|known| known.status == status).expect("all are there");
-            std::ptr::from_ref(known).cast_mut()
-        };
+        let object = object.unwrap_or_else(|| std::ptr::from_ref(without_memory(status)).cast_mut());
         // SAFETY: `slot` is not NULL here, and valid for a write.
-        unsafe { slot.write(object.unwrap_or_else(without_memory)) };
+        unsafe { slot.write(object) };
     }
     status as maw_status
 }
@@ -202,5 +204,21 @@ pub unsafe extern "C" fn maw_error_free(error: *mut maw_error) {
     if !error.is_null() && !WITHOUT_MEMORY.as_ptr_range().contains(&error.cast_const()) {
         // SAFETY: every other error came from `Box::into_raw` in `object`, and the caller frees it once.
         drop(unsafe { Box::from_raw(error) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::maw_status_name;
+
+    #[test]
+    fn every_status_of_a_failure_has_an_error_without_a_message() {
+        // SAFETY: names of statuses are static.
+        let name = |status| unsafe { CStr::from_ptr(maw_status_name(status)) };
+        let known: Vec<maw_status> = (-100..0).filter(|status| name(*status) != c"unknown status").collect();
+        let mut without: Vec<maw_status> = WITHOUT_MEMORY.iter().map(|error| error.status as maw_status).collect();
+        without.sort_unstable();
+        assert_eq!(without, known);
     }
 }

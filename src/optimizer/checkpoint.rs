@@ -31,11 +31,7 @@ impl Optimizer {
     pub fn load_file(&mut self, path: &Path, contents: Contents, on_conflict: OnConflict) -> Result<()> {
         self.between_steps(|p| {
             let taken = checkpoint::load_file(p.registration, p.run, p.meta, path, contents, on_conflict)?;
-            // What was loaded is loaded: without memory it is not told.
-            let _ = p.within(8, |p| {
-                p.log.taken_from_file(&taken);
-                Ok(())
-            });
+            p.log_taken(&taken);
             Ok(())
         })
     }
@@ -48,11 +44,7 @@ impl Optimizer {
     pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, on_conflict: OnConflict) -> Result<()> {
         self.between_steps(|p| {
             let taken = checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, on_conflict)?;
-            // What was loaded is loaded: without memory it is not told.
-            let _ = p.within(8, |p| {
-                p.log.taken_from_file(&taken);
-                Ok(())
-            });
+            p.log_taken(&taken);
             Ok(())
         })
     }
@@ -64,5 +56,15 @@ impl Optimizer {
             p.sync()?;
             work(&mut p)
         })
+    }
+}
+
+impl Prepared<'_> {
+    /// Tells of settings that a file's took the place of. What was loaded is loaded: without memory it is not told.
+    fn log_taken(&mut self, taken: &[String]) {
+        let _ = self.within(8, |p| {
+            p.log.taken_from_file(taken);
+            Ok(())
+        });
     }
 }

@@ -63,7 +63,7 @@ impl Run {
         let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
         let backend: Box<dyn Backend> = match cuda {
-            None => Box::new(Cpu::new(tensors, options.threads, zeros)?),
+            None => Box::new(Cpu::new(tensors, cpu::threads(options), zeros)?),
             Some(device) => Box::new(Cuda::new(device, stream.0, options, tensors, &groups, modulation.as_ref())?),
         };
         let n = tensors.len();

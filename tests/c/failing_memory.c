@@ -140,8 +140,8 @@ void free(void *block) {
     __libc_free(block);
 }
 
-void *mmap(void *at, size_t size, int protection, int flags, int file, off_t offset) {
-    enum fate own = flags & MAP_ANONYMOUS ? fate(__builtin_return_address(0)) : DRIVERS;
+static void *map(void *caller, void *at, size_t size, int protection, int flags, int file, off_t offset) {
+    enum fate own = flags & MAP_ANONYMOUS ? fate(caller) : DRIVERS;
     if (own == REFUSED) {
         errno = ENOMEM;
         return MAP_FAILED;
@@ -150,15 +150,13 @@ void *mmap(void *at, size_t size, int protection, int flags, int file, off_t off
     return made == MAP_FAILED || own == DRIVERS ? made : enter(made);
 }
 
+void *mmap(void *at, size_t size, int protection, int flags, int file, off_t offset) {
+    return map(__builtin_return_address(0), at, size, protection, flags, file, offset);
+}
+
 void *mmap64(void *at, size_t size, int protection, int flags, int file, off_t offset);
 void *mmap64(void *at, size_t size, int protection, int flags, int file, off_t offset) {
-    enum fate own = flags & MAP_ANONYMOUS ? fate(__builtin_return_address(0)) : DRIVERS;
-    if (own == REFUSED) {
-        errno = ENOMEM;
-        return MAP_FAILED;
-    }
-    void *made = (void *)syscall(SYS_mmap, at, size, protection, flags, file, offset);
-    return made == MAP_FAILED || own == DRIVERS ? made : enter(made);
+    return map(__builtin_return_address(0), at, size, protection, flags, file, offset);
 }
 
 int munmap(void *at, size_t size) {

@@ -2,9 +2,7 @@
  * program fail. c_api.rs generates functions.inc from the header. */
 #include "misuse.h"
 
-#include <stdarg.h>
-
-static size_t rows, failures;
+static size_t rows;
 static struct wanted {
     const char *function, *theme;
     size_t rows;
@@ -16,16 +14,6 @@ static struct wanted {
 enum { WANTED_COUNT = sizeof wanted / sizeof *wanted };
 
 char no_object;
-
-void fail(const char *file, int line, const char *call, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "%s:%d: %s: ", file, line, call);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    failures++;
-}
 
 /* The length of the function's name, which begins at `text`; 0 if none does. */
 static size_t called(const char *text) {

@@ -132,6 +132,8 @@ void row_refused(const struct row *row, maw_status status, maw_status expected, 
 void row_accepted(const struct row *row, struct fixture *w, maw_status status, maw_error **object);
 void row_unchanged(const struct row *row, struct fixture *w);
 void fail(const char *file, int line, const char *call, const char *format, ...);
+/* How often it was called. */
+extern size_t failures;
 /* Records that the call's function has a row of this theme: a parameter that is NULL, "a busy handle" … */
 void covers(const char *call, const char *theme);
 

@@ -1,6 +1,20 @@
 /* The fixture of the rows: a small model, its optimizer in a known state, and everything observable of both. */
 #include "misuse.h"
 
+#include <stdarg.h>
+
+size_t failures;
+
+void fail(const char *file, int line, const char *call, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s:%d: %s: ", file, line, call);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    failures++;
+}
+
 static const char *const NAMES[N] = {"layers.0.attn.weight", "layers.0.attn.bias", "head.weight", "head.empty"};
 
 /* The place of the GIVEN, and the error object of the fixture's own calls. */

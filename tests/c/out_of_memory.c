@@ -7,21 +7,10 @@
 
 #include <dirent.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <time.h>
 #include <unistd.h>
 
-static size_t failures, refusals;
-
-void fail(const char *file, int line, const char *call, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "%s:%d: %s: ", file, line, call);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    failures++;
-}
+static size_t refusals;
 
 /* ------------------------------------------------------------------ rows ---- */
 

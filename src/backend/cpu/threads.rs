@@ -29,13 +29,9 @@ impl std::fmt::Debug for Threads {
 }
 
 impl Threads {
-    /// `count` threads, 0 for the cores at hand, or as many of them as the system allows.
+    /// `count` threads, or as many of them as the system allows.
     #[must_use]
     pub fn new(count: usize) -> Self {
-        let count = match count {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        };
         let pool = (count > 1).then(|| ManuallyDrop::new(Pool::shared(count - 1)));
         Self { pool, generation: generation() }
     }
