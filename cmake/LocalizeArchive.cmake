@@ -1,7 +1,14 @@
 # Makes of cargo's archive FROM one, TO, whose only global symbols are the library's functions. Otherwise a plugin would
 # export all of Rust's, and two Rust archives in one program would define the same ones.
 # cmake -DFROM=… -DTO=… -DLINKER=… -DOBJCOPY=… -DAR=… -DAPPLE=… -P LocalizeArchive.cmake
-if(EXISTS "${TO}" AND NOT "${FROM}" IS_NEWER_THAN "${TO}")
+
+# What TO was made of, by content: another target's archive may be older than TO.
+file(SHA256 "${FROM}" source)
+set(known "")
+if(EXISTS "${TO}" AND EXISTS "${TO}.source")
+  file(READ "${TO}.source" known)
+endif()
+if(known STREQUAL source)
   return()
 endif()
 get_filename_component(folder "${TO}" DIRECTORY)
@@ -26,4 +33,5 @@ else()
 endif()
 run("${AR}" qcs "${new}" "${object}")
 file(RENAME "${new}" "${TO}")
+file(WRITE "${TO}.source" "${source}")
 file(REMOVE "${object}")
