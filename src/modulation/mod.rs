@@ -153,7 +153,7 @@ impl Modulation {
         memory(self.attention.shape())
     }
 
-    /// Φ as the seed made it. Allocates no more than [`Self::memory`].
+    /// Φ as the seed made it. Allocates no more than `memory` says.
     pub fn reset_attention(&mut self, options: &Options) {
         let shape = *self.attention.shape();
         self.attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);

@@ -1,11 +1,11 @@
 //! Memory set aside for allocations that must not fail.
 //!
 //! Rust's collections end the process where there is no memory, and a library must not. So whoever is about to allocate
-//! takes a reserve first, as large as the work can need at most: [`with`] fails where there is no memory for it, and
+//! takes a reserve first, as large as the work can need at most: `with` fails where there is no memory for it, and
 //! nothing has happened then. During the work the library's allocator (`allocator.rs`) serves from the reserve what the
 //! system refuses. What is still allocated when the work is done keeps its reserve (`arena.rs`).
 //!
-//! What is proportional to the number of parameters is not in a reserve: it is asked for in [`fallible`].
+//! What is proportional to the number of parameters is not in a reserve: it is asked for in `fallible`.
 //!
 //! A program in Rust that has an allocator of its own turns the feature `allocator` off. Where memory runs out it ends, as
 //! programs in Rust do.
