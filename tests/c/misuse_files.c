@@ -2,13 +2,15 @@
 #include "misuse.h"
 
 static void flags_and_paths(void) {
-    static const uint32_t no_save[] = {2, 4, 8, UINT32_MAX}, no_load[] = {16, 6, 10, UINT32_MAX};
+    static const uint32_t no_save[] = {2, 4, 8, UINT32_MAX}, no_load[] = {32, 6, 10 | MAW_LOAD_PARTIAL, UINT32_MAX};
     for (size_t i = 0; i < 4; i++)
         GIVEN(STEPPED) {
             REFUSES(maw_save_file(w->o, "by_a_row.safetensors", no_save[i], error), MAW_INVALID_ARGUMENT, "flags");
             REFUSES(maw_save_bytes(w->o, no_save[i], &w->out.bytes, error), MAW_INVALID_ARGUMENT, "flags");
             REFUSES(maw_load_file(w->o, SAVED_FILE, no_load[i], error), MAW_INVALID_ARGUMENT, "flags");
             REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, no_load[i], error), MAW_INVALID_ARGUMENT, "flags");
+            REFUSES(maw_load_report_count(w->o, (uint32_t)(5 * i), &w->out.size, error), MAW_INVALID_ARGUMENT, "which");
+            REFUSES(maw_load_report_name(w->o, (uint32_t)(5 * i), 0, &w->out.text, error), MAW_INVALID_ARGUMENT, "which");
         }
     for (enum state state = REGISTERED; state <= STEPPED; state++)
         GIVEN(state) {
@@ -63,6 +65,9 @@ static void other_models(void) {
     GIVEN(REGISTERED) {
         ACCEPTS(maw_add_param_group(w->o, &w->group, w->tensors, 2, NULL, error));
         REFUSES(maw_load_bytes(w->o, SAVED, SAVED_SIZE, 0, error), MAW_MISMATCH, "tensor 'extra.weight'");
+        ACCEPTS(maw_load_bytes(w->o, SAVED, SAVED_SIZE, MAW_LOAD_PARTIAL, error));
+        NULL_REFUSED(name, maw_load_report_name(w->o, MAW_LOAD_MISSING_TENSORS, 1, NULL, error));
+        REFUSES(maw_load_report_name(w->o, MAW_LOAD_MISSING_TENSORS, 2, &w->out.text, error), MAW_NOT_FOUND, "2");
         w->tensors[0].name = "later.weight";
         ACCEPTS(maw_add_param_group(w->o, &w->group, w->tensors, 1, NULL, error)); /* registration is still open */
     }

@@ -18,13 +18,18 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
 /* The status of a valid call in each state. */
 #define CALLS(X)                                                                                                       \
     /*NEW   REGIS PREPA STEP  UPDA  OPEN: the states */                                                                \
-    X(OK,   OK,   LATE, LATE, LATE, LATE, maw_add_param_group, (w->o, &w->group, w->tensors, 2, NULL, error))          \
+    X(OK,   OK,   OK,   OK,   OK,   LATE, maw_add_param_group, (w->o, &w->group, w->tensors, 2, NULL, error))          \
+    X(NONE, OK,   OK,   OK,   OK,   LATE, maw_add_tensors, (w->o, 0, w->tensors, 2, error))                            \
+    X(NONE, OK,   OK,   OK,   OK,   LATE, maw_remove_tensor, (w->o, 1, error))                                         \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_prepare, (w->o, error))                                                  \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_step, (BY_PARAMS, w->grads, N, &w->step, &w->out.report, error))         \
     X(LATE, LATE, LATE, OK,   OK,   OK,   maw_step_report_fetch, (w->o, 0, &w->out.report, error))                     \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_observe_gradient, (w->o, 0, w->grad.weight, error))                      \
     X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_lr, (w->o, MAW_ALL_GROUPS, 0.1, error))                              \
     X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_weight_decay, (w->o, MAW_ALL_GROUPS, 0.1, error))                    \
+    X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_betas, (w->o, MAW_ALL_GROUPS, 0.8, 0.9, error))                      \
+    X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_eps, (w->o, MAW_ALL_GROUPS, 1e-6, error))                            \
+    X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_max_grad_norm, (w->o, 1.0, error))                                   \
     X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_priorities, (w->o, w->numbers, error))                               \
     X(LATE, LATE, OK,   OK,   OK,   LATE, maw_reset, (w->o, MAW_RESET_MOMENTS, error))                                 \
     X(OK,   OK,   OK,   OK,   OK,   OK,   maw_set_stream, (w->o, NULL, error))                                         \
@@ -36,6 +41,9 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
     X(LATE, LATE, LATE, LATE, OK,   OK,   maw_meta_gradient, (w->o, "alpha", VALUES, GROUPS, error))                   \
     X(NONE, OK,   OK,   OK,   OK,   OK,   maw_get_lr, (w->o, 0, VALUES, error))                                        \
     X(NONE, OK,   OK,   OK,   OK,   OK,   maw_get_weight_decay, (w->o, 0, VALUES, error))                              \
+    X(NONE, OK,   OK,   OK,   OK,   OK,   maw_get_betas, (w->o, 0, VALUES, VALUES + 1, error))                         \
+    X(NONE, OK,   OK,   OK,   OK,   OK,   maw_get_eps, (w->o, 0, VALUES, error))                                       \
+    X(OK,   OK,   OK,   OK,   OK,   OK,   maw_get_max_grad_norm, (w->o, VALUES, error))                                \
     X(OK,   OK,   OK,   OK,   OK,   OK,   maw_get_priorities, (w->o, VALUES, error))                                   \
     X(OK,   OK,   OK,   OK,   OK,   OK,   maw_step_count, (w->o, &w->out.u64, error))                                  \
     X(OK,   OK,   OK,   OK,   OK,   OK,   maw_param_group_count, (w->o, SIZE, error))                                  \
@@ -56,6 +64,8 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_save_bytes, (w->o, 0, &w->out.bytes, error))                             \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_load_file, (w->o, SAVED_FILE, 0, error))                                 \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_load_bytes, (w->o, SAVED, SAVED_SIZE, 0, error))                         \
+    X(OK,   OK,   OK,   OK,   OK,   OK,   maw_load_report_count, (w->o, MAW_LOAD_MISSING_TENSORS, SIZE, error))        \
+    X(NONE, NONE, NONE, NONE, NONE, NONE, maw_load_report_name, (w->o, MAW_LOAD_MISSING_GROUPS, 0, TEXT, error))       \
     X(LATE, OK,   OK,   OK,   OK,   OK,   maw_dump_state, (w->o, &w->out.bytes, error))                                \
     X(LATE, LATE, OK,   OK,   OK,   LATE, maw_tensor_state_get, (w->o, 0, VALUES, w->out.more, 6, &w->out.u64, error)) \
     X(NONE, OK,   OK,   OK,   OK,   LATE, maw_tensor_state_set, (w->o, 0, w->room, w->room, 6, 3, error)) \

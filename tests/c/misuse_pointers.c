@@ -8,6 +8,16 @@ static void null_optimizer(void) {
         maw_optimizer *none = NULL;
         struct outputs *out = &w->out;
         NULL_REFUSED(optimizer, maw_add_param_group(none, &w->group, w->tensors, 2, &out->index, error));
+        NULL_REFUSED(optimizer, maw_add_tensors(none, 0, w->tensors, 2, error));
+        NULL_REFUSED(optimizer, maw_remove_tensor(none, 0, error));
+        NULL_REFUSED(optimizer, maw_set_betas(none, 0, 0.9, 0.9, error));
+        NULL_REFUSED(optimizer, maw_set_eps(none, 0, 1e-8, error));
+        NULL_REFUSED(optimizer, maw_set_max_grad_norm(none, 1.0, error));
+        NULL_REFUSED(optimizer, maw_get_betas(none, 0, out->values, out->values + 1, error));
+        NULL_REFUSED(optimizer, maw_get_eps(none, 0, out->values, error));
+        NULL_REFUSED(optimizer, maw_get_max_grad_norm(none, out->values, error));
+        NULL_REFUSED(optimizer, maw_load_report_count(none, MAW_LOAD_MISSING_TENSORS, &out->size, error));
+        NULL_REFUSED(optimizer, maw_load_report_name(none, MAW_LOAD_MISSING_TENSORS, 0, &out->text, error));
         NULL_REFUSED(optimizer, maw_prepare(none, error));
         NULL_REFUSED(optimizer, maw_step(none, w->params, w->grads, N, &w->step, &out->report, error));
         NULL_REFUSED(optimizer, maw_step_report_fetch(none, 0, &out->report, error));
@@ -77,6 +87,12 @@ static void null_arguments(void) {
         NULL_REFUSED(params, maw_meta_begin(w->o, NULL, N, &w->out.request, error));
         NULL_REFUSED(request, maw_meta_begin(w->o, w->params, N, NULL, error));
         NULL_REFUSED(result, maw_meta_result_get(w->o, NULL, error));
+        NULL_REFUSED(tensors, maw_add_tensors(w->o, 0, NULL, 2, error));
+        NULL_REFUSED(beta1, maw_get_betas(w->o, 0, NULL, w->out.values, error));
+        NULL_REFUSED(beta2, maw_get_betas(w->o, 0, w->out.values, NULL, error));
+        NULL_REFUSED(eps, maw_get_eps(w->o, 0, NULL, error));
+        NULL_REFUSED(max_grad_norm, maw_get_max_grad_norm(w->o, NULL, error));
+        NULL_REFUSED(count, maw_load_report_count(w->o, MAW_LOAD_UNEXPECTED_GROUPS, NULL, error));
         NULL_REFUSED(lr, maw_get_lr(w->o, 0, NULL, error));
         NULL_REFUSED(weight_decay, maw_get_weight_decay(w->o, 0, NULL, error));
         NULL_REFUSED(priorities, maw_get_priorities(w->o, NULL, error));
@@ -389,6 +405,7 @@ static void counts(void) {
     GIVEN(REGISTERED) {
         REFUSES(maw_add_param_group(w->o, &w->group, w->tensors, 0, &w->out.index, error), MAW_INVALID_ARGUMENT, says);
         REFUSES(maw_add_param_group(w->o, &w->group, NULL, 0, &w->out.index, error), MAW_INVALID_ARGUMENT, says);
+        REFUSES(maw_add_tensors(w->o, 0, w->tensors, 0, error), MAW_INVALID_ARGUMENT, says);
     }
 }
 
@@ -410,12 +427,23 @@ static void indices(void) {
                     "no tensor of the attention module");
             REFUSES(maw_attention_shape(w->o, entries[i], &out->rows, &out->columns, error), MAW_NOT_FOUND,
                     "no tensor of the attention module");
+            REFUSES(maw_remove_tensor(w->o, tensors[i], error), MAW_NOT_FOUND, "no tensor");
+            REFUSES(maw_load_report_name(w->o, MAW_LOAD_MISSING_TENSORS, tensors[i], &out->text, error), MAW_NOT_FOUND,
+                    "no name of a load");
+            REFUSES(maw_add_tensors(w->o, group, w->tensors, 2, error), MAW_NOT_FOUND, "no param group");
+            REFUSES(maw_set_betas(w->o, group, 0.9, 0.9, error), MAW_NOT_FOUND, "no param group");
+            REFUSES(maw_set_eps(w->o, group, 1e-8, error), MAW_NOT_FOUND, "no param group");
+            REFUSES(maw_get_betas(w->o, group, out->values, out->values + 1, error), MAW_NOT_FOUND, "no param group");
+            REFUSES(maw_get_eps(w->o, group, out->values, error), MAW_NOT_FOUND, "no param group");
             REFUSES(maw_set_lr(w->o, group, 0.1, error), MAW_NOT_FOUND, "no param group");
             REFUSES(maw_set_weight_decay(w->o, group, 0.1, error), MAW_NOT_FOUND, "no param group");
             REFUSES(maw_get_lr(w->o, group, out->values, error), MAW_NOT_FOUND, "no param group");
             REFUSES(maw_get_weight_decay(w->o, group, out->values, error), MAW_NOT_FOUND, "no param group");
         }
     GIVEN(STEPPED) { /* setting all groups is allowed, getting all is not */
+        REFUSES(maw_add_tensors(w->o, MAW_ALL_GROUPS, w->tensors, 2, error), MAW_NOT_FOUND, "no param group");
+        REFUSES(maw_get_betas(w->o, MAW_ALL_GROUPS, w->out.values, w->out.values, error), MAW_NOT_FOUND, "param group");
+        REFUSES(maw_get_eps(w->o, MAW_ALL_GROUPS, w->out.values, error), MAW_NOT_FOUND, "no param group");
         REFUSES(maw_get_lr(w->o, MAW_ALL_GROUPS, w->out.values, error), MAW_NOT_FOUND, "no param group");
         REFUSES(maw_get_weight_decay(w->o, MAW_ALL_GROUPS, w->out.values, error), MAW_NOT_FOUND, "no param group");
     }

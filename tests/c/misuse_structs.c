@@ -20,6 +20,19 @@ static int all_are(const unsigned char *bytes, size_t count, unsigned char value
     return count == 0;
 }
 
+/* Sizes in version 1, below which nothing is accepted. */
+enum {
+    maw_options_1 = 256,
+    maw_param_group_1 = 56,
+    maw_tensor_1 = 48,
+    maw_step_options_1 = 40,
+    maw_step_report_1 = 56,
+    maw_meta_request_1 = 32,
+    maw_meta_answer_1 = 32,
+    maw_meta_result_1 = 104,
+    maw_counters_1 = 72
+};
+
 /* ------------------------------------------------------------------- in ---- */
 
 /* `call` reads `in.known`, which the library calls `argument`. */
@@ -29,7 +42,7 @@ static int all_are(const unsigned char *bytes, size_t count, unsigned char value
         GIVEN(state) {                                                                                                 \
             memset(in.bytes, 0, sizeof in.bytes);                                                                      \
             in.known = initial;                                                                                        \
-            in.known.struct_size = sizeof(type) - 1;                                                                   \
+            in.known.struct_size = type##_1 - 1;                                                                       \
             REFUSES(call, MAW_INVALID_ARGUMENT, argument ".struct_size is ");                                          \
             for (size_t i = 0; i < NO_SIZES; i++) {                                                                    \
                 in.known.struct_size = NO_SIZE[i];                                                                     \
@@ -68,7 +81,7 @@ static void inputs(void) {
         memset(out.bytes, 0xAA, sizeof out.bytes);                                                                     \
         GIVEN(state) {                                                                                                 \
             for (size_t i = 0; i <= NO_SIZES; i++) {                                                                   \
-                out.known.struct_size = i < NO_SIZES ? NO_SIZE[i] : sizeof(type) - 1;                                  \
+                out.known.struct_size = i < NO_SIZES ? NO_SIZE[i] : type##_1 - 1;                                      \
                 REFUSES(call, MAW_INVALID_ARGUMENT, argument ".struct_size is ");                                      \
                 if (!all_are(out.bytes + sizeof(size_t), sizeof out.bytes - sizeof(size_t), 0xAA))                     \
                     fail(__FILE__, __LINE__, #call, "wrote to a struct of the wrong size");                            \
@@ -114,7 +127,7 @@ static void array(void) {
         }
         in[1].known.struct_size = sizeof(maw_tensor);
         REFUSES(maw_add_param_group(w->o, &w->group, tensors, 2, NULL, error), MAW_INVALID_ARGUMENT,
-                "tensors[1].struct_size is 48, expected 56, as in tensors[0]");
+                "tensors[1].struct_size is 56, expected 64, as in tensors[0]");
         in[1].known.struct_size = 0;
         REFUSES(maw_add_param_group(w->o, &w->group, tensors, 2, NULL, error), MAW_INVALID_ARGUMENT,
                 "tensors[1].struct_size is 0");
@@ -139,7 +152,7 @@ static void array(void) {
             memset(x.bytes, 0xAA, sizeof x.bytes);                                                                     \
             for (size_t i = 0; i < NO_SIZES; i++)                                                                      \
                 ANSWERS(type##_init(&x.known, NO_SIZE[i]) == MAW_INVALID_ARGUMENT);                                    \
-            ANSWERS(type##_init(&x.known, sizeof(type) - 1) == MAW_INVALID_ARGUMENT);                                  \
+            ANSWERS(type##_init(&x.known, type##_1 - 1) == MAW_INVALID_ARGUMENT);                                      \
             if (!all_are(x.bytes, sizeof x.bytes, 0xAA))                                                               \
                 fail(__FILE__, __LINE__, #type "_init", "wrote although it was refused");                              \
             ANSWERS(type##_init(&x.known, sizeof(type)) == MAW_OK && x.known.struct_size == sizeof(type));             \
@@ -156,7 +169,30 @@ static void array(void) {
         }                                                                                                              \
     } while (0)
 
+/* Callers of version 1's header: nothing is read or written behind their structs. */
+static void first_version(void) {
+    GIVEN(REGISTERED) {
+        unsigned char tensor[maw_tensor_1];
+        maw_tensor own = w->tensors[0];
+        own.struct_size = sizeof tensor;
+        memcpy(tensor, &own, sizeof tensor);
+        ACCEPTS(maw_add_param_group(w->o, &w->group, (const maw_tensor *)(const void *)tensor, 1, NULL, error));
+    }
+    GIVEN(STEPPED) {
+        struct {
+            maw_meta_request known;
+            unsigned char behind[8];
+        } request;
+        memset(&request, 0xAA, sizeof request);
+        request.known.struct_size = maw_meta_request_1;
+        ACCEPTS(maw_meta_begin(w->o, w->params, N, &request.known, error));
+        if (!all_are((unsigned char *)&request + maw_meta_request_1, sizeof request - maw_meta_request_1, 0xAA))
+            fail(__FILE__, __LINE__, "maw_meta_begin", "wrote behind a struct of version 1");
+    }
+}
+
 void structs(void) {
+    first_version();
     inputs();
     outputs();
     array();

@@ -171,10 +171,8 @@ static void param_groups(void) {
         GROUP(eps, 0.0);
         GROUP(eps, 1e-40); /* as a float32, the dtype of tensors[0], too small */
         GROUP(precision, -1);
-        GROUP(precision, 4);
-        GROUP(precision, MAW_PRECISION_MASTER); /* of a float32 */
-        GROUP(precision, MAW_PRECISION_REMAINDER);
-        GROUP(precision, MAW_PRECISION_STOCHASTIC);
+        GROUP(precision, 5);
+        GROUP(precision, MAW_PRECISION_TENSOR_NEAREST); /* of tensors only */
         GROUP(moment_dtype, 5);
         GROUP(moment_dtype, MAW_FLOAT16);
         GROUP(moment_dtype, MAW_FLOAT64);
@@ -212,7 +210,8 @@ static void param_groups(void) {
     } while (0)
 
 static void tensors(void) {
-    static const int32_t no_dtype[] = {-1, 0, 5, INT32_MIN, INT32_MAX}, no_kind[] = {-1, 5, INT32_MIN, INT32_MAX};
+    static const int32_t no_dtype[] = {-1, 0, 5, INT32_MIN, INT32_MAX}, no_kind[] = {-1, 5, INT32_MIN, INT32_MAX},
+                         no_precision[] = {-1, 5, MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER};
     GIVEN(REGISTERED) {
         for (size_t i = 0; i < 5; i++) {
             TENSOR(dtype, no_dtype[i], MAW_INVALID_ARGUMENT, "dtype of tensor 'extra.bias'");
@@ -221,6 +220,9 @@ static void tensors(void) {
         }
         for (size_t i = 0; i < 4; i++)
             TENSOR(layer_kind, no_kind[i], MAW_INVALID_ARGUMENT, "layer_kind of tensor 'extra.bias'");
+        for (size_t i = 0; i < 4; i++) /* of a float64 tensor */
+            TENSOR(precision, no_precision[i], MAW_INVALID_ARGUMENT, "precision of tensor 'extra.bias'");
+        TENSOR(reserved, 1, MAW_INVALID_ARGUMENT, "reserved of tensor 'extra.bias'");
         TENSOR(name, NULL, MAW_INVALID_ARGUMENT, "tensors[].name is NULL");
         TENSOR(shape, NULL, MAW_INVALID_ARGUMENT, "tensors[].shape is NULL");
         TENSOR(ndim, 65, MAW_INVALID_ARGUMENT, "ndim of tensor 'extra.bias'");
@@ -382,6 +384,10 @@ static void setters(void) {
             REFUSES(maw_set_lr(w->o, MAW_ALL_GROUPS, wrong, error), MAW_INVALID_ARGUMENT, "lr");
             REFUSES(maw_set_weight_decay(w->o, 1, wrong, error), MAW_INVALID_ARGUMENT, "weight_decay");
             REFUSES(maw_set_weight_decay(w->o, MAW_ALL_GROUPS, wrong, error), MAW_INVALID_ARGUMENT, "weight_decay");
+            REFUSES(maw_set_betas(w->o, 1, wrong, 0.9, error), MAW_INVALID_ARGUMENT, "beta1");
+            REFUSES(maw_set_betas(w->o, MAW_ALL_GROUPS, 0.9, wrong, error), MAW_INVALID_ARGUMENT, "beta2");
+            REFUSES(maw_set_eps(w->o, 1, wrong, error), MAW_INVALID_ARGUMENT, "eps");
+            REFUSES(maw_set_max_grad_norm(w->o, wrong, error), MAW_INVALID_ARGUMENT, "max_grad_norm");
             for (size_t j = 0; j < 3; j++) {
                 w->numbers[j] = wrong;
                 REFUSES(maw_set_priorities(w->o, w->numbers, error), MAW_INVALID_ARGUMENT, priority[j]);
@@ -394,6 +400,8 @@ static void setters(void) {
                 w->numbers[j] = 2.0;
             }
         }
+        REFUSES(maw_set_betas(w->o, 0, 1.0, 0.9, error), MAW_INVALID_ARGUMENT, "beta1");
+        REFUSES(maw_set_eps(w->o, 0, 0.0, error), MAW_INVALID_ARGUMENT, "eps");
         for (size_t i = 0; i < 4; i++)
             REFUSES(maw_reset(w->o, no_reset[i], error), MAW_INVALID_ARGUMENT, "what");
         REFUSES(maw_set_stream(w->o, w, error), MAW_UNSUPPORTED, "stream");

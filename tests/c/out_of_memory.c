@@ -57,6 +57,18 @@ static maw_status free_row(struct fixture *w, maw_error **error) {
 CALL(add, maw_add_param_group(w->o, &w->group, w->tensors, 2, &w->out.index, error))
 CALL(add_twice, (w->tensors[1].name = w->tensors[0].name,
                  maw_add_param_group(w->o, &w->group, w->tensors, 2, &w->out.index, error)))
+CALL(add_tensors, maw_add_tensors(w->o, 1, w->tensors, 2, error))
+CALL(add_tensors_nowhere, maw_add_tensors(w->o, 7, w->tensors, 2, error))
+CALL(remove_tensor, maw_remove_tensor(w->o, 1, error))
+CALL(set_betas, maw_set_betas(w->o, MAW_ALL_GROUPS, 0.5, 0.75, error))
+CALL(set_eps, maw_set_eps(w->o, 0, 1e-5, error))
+CALL(set_max_grad_norm, maw_set_max_grad_norm(w->o, 0.5, error))
+CALL(get_betas, maw_get_betas(w->o, 0, w->out.values, w->out.values + 1, error))
+CALL(get_eps, maw_get_eps(w->o, 0, w->out.values, error))
+CALL(get_max_grad_norm, maw_get_max_grad_norm(w->o, w->out.values, error))
+CALL(load_partial, maw_load_bytes(w->o, SAVED, SAVED_SIZE, MAW_LOAD_PARTIAL, error))
+CALL(load_report_count, maw_load_report_count(w->o, MAW_LOAD_MISSING_TENSORS, &w->out.size, error))
+CALL(load_report_name, maw_load_report_name(w->o, MAW_LOAD_MISSING_TENSORS, 0, &w->out.text, error))
 CALL(prepare, maw_prepare(w->o, error))
 CALL(step_row, maw_step(w->o, w->params, w->grads, N, &w->step, &w->out.report, error))
 CALL(step_misaligned, (w->grads[1] = MISALIGNED(w->grads[1]),
@@ -206,6 +218,26 @@ static const struct row_of_memory {
     {"maw_add_param_group", add, NEW, USUAL, MAW_OK},
     {"maw_add_param_group", add, REGISTERED, CUSTOM, MAW_OK},
     {"maw_add_param_group", add_twice, REGISTERED, USUAL, MAW_INVALID_ARGUMENT},
+    {"maw_add_param_group", add, STEPPED, USUAL, MAW_OK},
+    {"maw_add_param_group", add, UPDATED, CUSTOM, MAW_OK},
+    {"maw_add_param_group", add_twice, UPDATED, USUAL, MAW_INVALID_ARGUMENT},
+    {"maw_add_tensors", add_tensors, REGISTERED, USUAL, MAW_OK},
+    {"maw_add_tensors", add_tensors, UPDATED, USUAL, MAW_OK},
+    {"maw_add_tensors", add_tensors, STEPPED, PLAIN, MAW_OK},
+    {"maw_add_tensors", add_tensors_nowhere, UPDATED, USUAL, MAW_NOT_FOUND},
+    {"maw_remove_tensor", remove_tensor, REGISTERED, USUAL, MAW_OK},
+    {"maw_remove_tensor", remove_tensor, UPDATED, USUAL, MAW_OK},
+    {"maw_set_betas", set_betas, STEPPED, USUAL, MAW_OK},
+    {"maw_set_eps", set_eps, STEPPED, USUAL, MAW_OK},
+    {"maw_set_max_grad_norm", set_max_grad_norm, STEPPED, USUAL, MAW_OK},
+    {"maw_get_betas", get_betas, STEPPED, USUAL, MAW_OK},
+    {"maw_get_eps", get_eps, STEPPED, USUAL, MAW_OK},
+    {"maw_get_max_grad_norm", get_max_grad_norm, STEPPED, USUAL, MAW_OK},
+    {"maw_load_bytes", load_partial, REGISTERED, USUAL, MAW_OK},
+    {"maw_load_bytes", load_partial, UPDATED, USUAL, MAW_OK},
+    {"maw_load_bytes", load_partial, STEPPED, CUSTOM, MAW_MISMATCH},
+    {"maw_load_report_count", load_report_count, UPDATED, USUAL, MAW_OK},
+    {"maw_load_report_name", load_report_name, UPDATED, USUAL, MAW_NOT_FOUND},
     {"maw_prepare", prepare, REGISTERED, USUAL, MAW_OK},
     {"maw_prepare", prepare, REGISTERED, PLAIN, MAW_OK},
     {"maw_prepare", prepare, REGISTERED, CUSTOM, MAW_OK},

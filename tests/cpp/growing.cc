@@ -116,14 +116,14 @@ TEST(HyperParameters, CanBeSetAndRead) {
 }
 
 TEST(Precision, OfATensorIsNotThatOfItsGroup) {
-    std::vector<std::uint16_t> matrix{0x3F80, 0x4000}, gradient{0x3F80, 0x3F80};
-    std::vector<float> norm{1, 2}, norm_gradient{0.5F, 0.5F};
+    std::vector<std::uint16_t> matrix{0x3F80, 0x4000}, of_matrix{0x3F80, 0x3F80};
+    std::vector<float> norm{1, 2}, of_norm{0.5F, 0.5F};
     maw::Optimizer optimizer{maw::Options{}};
     auto const bf16 = [&](std::string name) {
-        return maw::Tensor{std::move(name), matrix.data(), gradient.data(), maw::DType::bfloat16, {2}};
+        return maw::Tensor{std::move(name), matrix.data(), of_matrix.data(), maw::DType::bfloat16, {2}};
     };
     optimizer.add_param_group(maw::ParamGroup{}.precision(maw::Precision::master),
-                              {bf16("matrix"), {"norm", norm.data(), norm_gradient.data(), {2}}});
+                              {bf16("matrix"), {"norm", norm.data(), of_norm.data(), {2}}});
     optimizer.step();
     EXPECT_TRUE(optimizer.try_masters(0));
     EXPECT_FALSE(optimizer.try_masters(1));
