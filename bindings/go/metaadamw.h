@@ -52,6 +52,23 @@
 /// - Pointer arguments must not be NULL unless the function says "may be NULL"; NULL is `MAW_INVALID_ARGUMENT`. Other
 ///   invalid pointers are undefined behavior.
 ///
+/// # Modulation groups
+///
+/// Tensors of the same modulation group have the same alpha and beta. Under `MAW_GROUPING_FINE_GRAINED` (the default) the
+/// groups are named KIND.DEPTH.ROLE, such as "attention.shallow.weight":
+///
+/// - KIND is what `maw_tensor.layer_kind` says: linear, embedding, attention, layernorm, convolution, batchnorm or
+///   recurrent. If it says nothing, words in the tensor's name decide, in lower case, the first that occurs in this order:
+///   `embed` = embedding; `attn`, `attention` = attention; `ffn`, `mlp`, `feed_forward` = ffn; `norm` = layernorm. Without
+///   such a word it is other. With `MAW_REFERENCE` the words come first, and `layer_kind` counts if the name has none.
+/// - DEPTH is shallow, middle or deep: the layer's number is below a third of the largest in the model, between, or above
+///   two thirds. The number is `maw_tensor.layer_index` - 1, or else that in the name: the first whole number between dots
+///   ("layers.3.weight"), or else the last part ("weight.3"). A number at the start does not count ("3.weight"). Without
+///   a number, and if the largest is 0 or 1, DEPTH is middle.
+/// - ROLE is bias for a tensor with one dimension or a name that ends in "bias", else weight.
+///
+/// If three tensors or more are weights and no tensor has a layer's number, the log says so (`MAW_LOG_INFO`).
+///
 /// # Threads
 ///
 /// An optimizer may be used from any thread, by one call at a time: a second call meanwhile, freeing included, returns
@@ -254,7 +271,7 @@
 /// `BASIC_PLUS`, each column of statistics standardized over the groups.
 #define MAW_FEATURES_NORM_BASIC_PLUS 4
 
-/// One modulation group per (layer kind, depth bucket, bias or not), derived from the tensors' names.
+/// One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 #define MAW_GROUPING_FINE_GRAINED 0
 
 /// The modulation groups are the param groups.
@@ -330,6 +347,15 @@
 
 /// Part of a layer norm.
 #define MAW_LAYER_LAYERNORM 4
+
+/// Part of a convolution.
+#define MAW_LAYER_CONVOLUTION 5
+
+/// Part of a batch norm.
+#define MAW_LAYER_BATCHNORM 6
+
+/// Part of a recurrent layer, such as LSTM or GRU.
+#define MAW_LAYER_RECURRENT 7
 
 /// In place of a param group's index: every param group.
 #define MAW_ALL_GROUPS UINT32_MAX
@@ -576,8 +602,11 @@ typedef struct maw_tensor {
     int32_t dtype;
     /// The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
     int32_t grad_dtype;
-    /// `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+    /// `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
     int32_t layer_kind;
+    /// Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
+    /// (default) = the number in the name, if there is one.
+    uint64_t layer_index;
 } maw_tensor;
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.
@@ -898,7 +927,7 @@ maw_status maw_set_stream(maw_optimizer *optimizer,
                           maw_error **error);
 
 /// Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
-/// abandoned meta-updates, options that are probably unintended.
+/// abandoned meta-updates, options that are probably unintended, layers without a number.
 ///
 /// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 /// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

@@ -31,6 +31,7 @@ fn optimizer() -> Optimizer {
         dtype,
         grad_dtype: dtype,
         layer_kind: LayerKind::Unknown,
+        layer: None,
         modulation_group: None,
     };
     let mut optimizer = Optimizer::new(options).expect("valid options");

@@ -20,9 +20,8 @@ use crate::backend::{MasterSum, Part};
 use crate::error::{Error, Remedy, Result};
 use crate::meta::Meta;
 use crate::model::dtype::Precision;
-use crate::model::groups::Groups;
-use crate::model::groups::Tensor;
-use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
+use crate::model::groups::{Groups, Tensor, layer_of_name};
+use crate::model::options::{FeatureVersion, NonFinite, Options, ParamGroup, Semantics};
 use crate::model::registration::Registration;
 use crate::model::report::Counters;
 use crate::model::stats::GradientSums;
@@ -271,6 +270,9 @@ impl Saved<'_> {
             differences.push(format!("{theirs} param groups in the file, {ours} here"));
         }
         differences.extend(settings::structural_differences(&description.options, &self.registration.options));
+        if let Some(kinds) = self.kinds_of_names(&description) {
+            differences.insert(0, kinds);
+        }
         refuse(&differences, Remedy::Register)?;
         refuse(&compare_entries(&expected, container.entries.iter()), Remedy::Register)?;
         let mut loaded = self.decode(small, description, rows.as_deref())?;
@@ -330,11 +332,39 @@ impl Saved<'_> {
             differs("precision", json!(theirs.precision).to_string(), json!(tensor.precision).to_string());
             differs("param group", theirs.param_group.to_string(), tensor.param_group.to_string());
             differs("modulation group", theirs.modulation_group.clone(), group.to_owned());
+            if self.registration.options.feature_version == FeatureVersion::Enhanced {
+                // A feature that nothing else in the file tells.
+                let said = |layer: Option<u64>| layer.map_or("unknown".to_owned(), |layer| layer.to_string());
+                differs("layer", said(theirs.layer.or_else(|| layer_of_name(name))), said(tensor.layer()));
+            }
         }
         let ours: HashSet<&str> = self.registration.tensors.iter().map(Tensor::name).collect();
         let unknown = description.tensors.iter().filter(|t| !ours.contains(t.name.as_str()));
         differences.extend(unknown.map(|t| format!("tensor '{}' is only in the file", t.name)));
         differences
+    }
+
+    /// If the file's groups are those that the names give, before what the host says of some tensors' kinds: versions before
+    /// `layer_kind` came first saved such files. What to do then.
+    fn kinds_of_names(&self, description: &Description) -> Option<String> {
+        let Registration { options, tensors, .. } = self.registration;
+        let by_names = Groups::form(tensors, options.grouping, Semantics::Reference);
+        let name = |groups: &Groups, i: usize| groups.groups[groups.of_tensor[i]].name.to_string();
+        let theirs: HashMap<&str, &str> =
+            description.tensors.iter().map(|t| (t.name.as_str(), t.modulation_group.as_str())).collect();
+        let here = |i: &usize| name(&self.run.groups, *i);
+        let in_file = |i: &usize| theirs.get(tensors[*i].name()).copied().unwrap_or_default();
+        let other: Vec<usize> = (0..tensors.len()).filter(|i| here(i) != in_file(i)).collect();
+        if other.is_empty() || other.iter().any(|i| name(&by_names, *i) != in_file(i)) {
+            return None;
+        }
+        let named: Vec<String> = other.iter().take(SHOWN).map(|i| format!("'{}'", tensors[*i].name())).collect();
+        let more = if other.len() > SHOWN { format!(" and {} more", other.len() - SHOWN) } else { String::new() };
+        Some(format!(
+            "in the file the names decide the kinds of layers, as in earlier versions, where layer_kind came second; it loads if \
+             no layer_kind is given for {}{more}",
+            named.join(", ")
+        ))
     }
 
     /// The file's small tensors as values, checked.
@@ -536,6 +566,7 @@ mod tests {
                 dtype: DType::F32,
                 grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
+                layer: None,
                 modulation_group: None,
             };
             registration.add(ParamGroup::default(), vec![spec]).expect("valid tensors");

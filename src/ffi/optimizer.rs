@@ -18,6 +18,9 @@ use crate::model::report::{Skip, StepOptions, StepReport};
 use crate::optimizer::{Log, LogLevel, Optimizer};
 use crate::reserve;
 
+/// More layers than any model has: a larger number is a mistake, such as a converted -1.
+const MAX_LAYER_INDEX: u64 = 1_000_000;
+
 /// What creating a handle allocates at most, without what a device needs.
 const MEMORY_OF_CREATION: usize = 64 << 10;
 
@@ -140,9 +143,16 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
         ("MAW_LAYER_EMBEDDING", MAW_LAYER_EMBEDDING, LayerKind::Embedding),
         ("MAW_LAYER_ATTENTION", MAW_LAYER_ATTENTION, LayerKind::Attention),
         ("MAW_LAYER_LAYERNORM", MAW_LAYER_LAYERNORM, LayerKind::LayerNorm),
+        ("MAW_LAYER_CONVOLUTION", MAW_LAYER_CONVOLUTION, LayerKind::Convolution),
+        ("MAW_LAYER_BATCHNORM", MAW_LAYER_BATCHNORM, LayerKind::BatchNorm),
+        ("MAW_LAYER_RECURRENT", MAW_LAYER_RECURRENT, LayerKind::Recurrent),
     ];
     let layer_kind = choose(&field("layer_kind"), tensor.layer_kind, &kinds)?;
-    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, modulation_group })
+    if tensor.layer_index > MAX_LAYER_INDEX {
+        return Err(Error::range(field("layer_index"), tensor.layer_index, format!("at most {MAX_LAYER_INDEX}")));
+    }
+    let layer = tensor.layer_index.checked_sub(1);
+    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, layer, modulation_group })
 }
 
 /// Registers tensors that share hyper-parameters.
@@ -463,7 +473,7 @@ pub unsafe extern "C" fn maw_set_stream(
 }
 
 /// Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
-/// abandoned meta-updates, options that are probably unintended.
+/// abandoned meta-updates, options that are probably unintended, layers without a number.
 ///
 /// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 /// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

@@ -364,6 +364,7 @@ mod tests {
             dtype,
             grad_dtype: dtype,
             layer_kind: LayerKind::Unknown,
+            layer: None,
             modulation_group: None,
         }
     }

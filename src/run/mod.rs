@@ -59,7 +59,7 @@ impl Run {
     /// A `feature_dim` below the features' length; no memory; the device's.
     pub fn new(registration: &Registration, cuda: Option<&Arc<Device>>, stream: &Stream) -> Result<Self> {
         let Registration { options, tensors, .. } = registration;
-        let groups = Groups::form(tensors, options.grouping);
+        let groups = Groups::form(tensors, options.grouping, options.semantics);
         let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
         let backend: Box<dyn Backend> = match cuda {

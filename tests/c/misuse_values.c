@@ -212,7 +212,7 @@ static void param_groups(void) {
     } while (0)
 
 static void tensors(void) {
-    static const int32_t no_dtype[] = {-1, 0, 5, INT32_MIN, INT32_MAX}, no_kind[] = {-1, 5, INT32_MIN, INT32_MAX};
+    static const int32_t no_dtype[] = {-1, 0, 5, INT32_MIN, INT32_MAX}, no_kind[] = {-1, 8, INT32_MIN, INT32_MAX};
     GIVEN(REGISTERED) {
         for (size_t i = 0; i < 5; i++) {
             TENSOR(dtype, no_dtype[i], MAW_INVALID_ARGUMENT, "dtype of tensor 'extra.bias'");
@@ -221,6 +221,8 @@ static void tensors(void) {
         }
         for (size_t i = 0; i < 4; i++)
             TENSOR(layer_kind, no_kind[i], MAW_INVALID_ARGUMENT, "layer_kind of tensor 'extra.bias'");
+        TENSOR(layer_index, 1000001, MAW_INVALID_ARGUMENT, "layer_index of tensor 'extra.bias' is 1000001");
+        TENSOR(layer_index, UINT64_MAX, MAW_INVALID_ARGUMENT, "layer_index of tensor 'extra.bias'");
         TENSOR(name, NULL, MAW_INVALID_ARGUMENT, "tensors[].name is NULL");
         TENSOR(shape, NULL, MAW_INVALID_ARGUMENT, "tensors[].shape is NULL");
         TENSOR(ndim, 65, MAW_INVALID_ARGUMENT, "ndim of tensor 'extra.bias'");

@@ -86,13 +86,15 @@ pub struct Spec {
     pub grad_dtype: i32,
     pub modulation_group: Option<String>,
     pub layer_kind: i32,
+    /// The layer's number plus 1; 0 = the name's.
+    pub layer_index: u64,
 }
 
 impl Spec {
     pub fn new(name: &str, shape: &[u64], dtype: i32) -> Self {
         let layer_kind = MAW_LAYER_UNKNOWN;
         let (name, shape) = (name.to_owned(), shape.to_vec());
-        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind }
+        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind, layer_index: 0 }
     }
 
     pub fn in_group(mut self, group: &str) -> Self {
@@ -107,6 +109,11 @@ impl Spec {
 
     pub fn of_kind(mut self, layer_kind: i32) -> Self {
         self.layer_kind = layer_kind;
+        self
+    }
+
+    pub fn of_layer(mut self, layer_index: u64) -> Self {
+        self.layer_index = layer_index;
         self
     }
 
@@ -155,6 +162,7 @@ impl Handle {
             dtype: spec.dtype,
             grad_dtype: spec.grad_dtype,
             layer_kind: spec.layer_kind,
+            layer_index: spec.layer_index,
             ..tensor()
         };
         let tensors: Vec<maw_tensor> = specs.iter().enumerate().map(describe).collect();

@@ -493,6 +493,7 @@ mod tests {
                 dtype: DType::F32,
                 grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
+                layer: None,
                 modulation_group: None,
             };
             let tensors = [Tensor::new(spec, 0, &ParamGroup::default()).expect("a tensor")];

@@ -38,6 +38,7 @@ inline Result<std::uint32_t> Optimizer::try_add_param_group(ParamGroup const& gr
         c[t].dtype = buffer.dtype_;
         c[t].grad_dtype = buffer.grad_dtype_;
         c[t].layer_kind = static_cast<std::int32_t>(tensor.layer_kind_);
+        c[t].layer_index = tensor.layer_index_;
         c[t].modulation_group = tensor.modulation_group_ ? tensor.modulation_group_->c_str() : nullptr;
         all.numbers.emplace(tensor.name_, all.params.size());
         all.params.push_back(buffer.param_);
