@@ -510,7 +510,8 @@ fn shortened(error: Error) -> Error {
             what
         };
         if what.len() > MOST {
-            what.truncate(what.floor_char_boundary(MOST));
+            let end = (0..=MOST).rfind(|at| what.is_char_boundary(*at)).unwrap_or_default();
+            what.truncate(end);
             what.push('…');
         }
         what
