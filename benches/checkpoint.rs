@@ -51,6 +51,7 @@ fn specs(millions: f64) -> Vec<TensorSpec> {
         dtype: DType::F32,
         grad_dtype: DType::F32,
         layer_kind: LayerKind::Unknown,
+        layer: None,
         modulation_group: None,
         precision: None,
     };

@@ -39,6 +39,7 @@ fn step(c: &mut Criterion) {
                     dtype: DType::F32,
                     grad_dtype: DType::F32,
                     layer_kind: LayerKind::Unknown,
+                    layer: None,
                     modulation_group: None,
                     precision: None,
                 });

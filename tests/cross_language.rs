@@ -99,6 +99,7 @@ fn optimizer() -> Optimizer {
         dtype,
         grad_dtype: dtype,
         layer_kind: LayerKind::Unknown,
+        layer: None,
         modulation_group: None,
         precision: None,
     };

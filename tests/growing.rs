@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::handle::{Handle, Spec, param_group};
+use common::handle::{Handle, Outcome, Spec, param_group};
 use common::saved::State;
 use common::tensor::{Tensor, bits};
 use common::toy::{Random, Toy, phi_bits, small_options};
@@ -11,18 +11,20 @@ use metaadamw::ffi::*;
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, BTreeSet};
 
-const FIRST: maw_param_group_of = maw_param_group_of { lr: 0.02, weight_decay: 0.1 };
-const SECOND: maw_param_group_of = maw_param_group_of { lr: 0.01, weight_decay: 0.0 };
+/// A call that is refused.
+type Change = Box<dyn Fn(&mut Handle) -> Outcome<()>>;
+
+const FIRST: Hyper = Hyper { lr: 0.02, weight_decay: 0.1 };
+const SECOND: Hyper = Hyper { lr: 0.01, weight_decay: 0.0 };
 
 /// What the tests' param groups differ in.
-#[allow(non_camel_case_types, reason = "stands for the C struct")]
 #[derive(Clone, Copy)]
-struct maw_param_group_of {
+struct Hyper {
     lr: f64,
     weight_decay: f64,
 }
 
-impl maw_param_group_of {
+impl Hyper {
     fn group(self, precision: i32) -> maw_param_group {
         maw_param_group { lr: self.lr, weight_decay: self.weight_decay, precision, ..param_group() }
     }
@@ -308,26 +310,34 @@ fn a_change_that_is_refused_changes_nothing() {
     model.train(&mut handle, &mut params, 0..3);
     let before = handle.save_bytes(0).expect("saved");
     let group = FIRST.group(0);
-    let refusals: [(i32, &str, Box<dyn Fn(&mut Handle) -> Result<(), common::handle::Failure>>); 7] = [
-        (MAW_INVALID_ARGUMENT, "count is 0", Box::new(|h| h.add_tensors(0, &[]))),
-        (MAW_NOT_FOUND, "no param group 1", Box::new(|h| h.add_tensors(1, &[Spec::new("new", &[1], MAW_FLOAT32)]))),
+    let refusals: [(i32, &str, Change); 7] = [
+        (MAW_INVALID_ARGUMENT, "count is 0", Box::new(move |h| h.add_tensors(0, &[]))),
+        (
+            MAW_NOT_FOUND,
+            "no param group 1",
+            Box::new(move |h| h.add_tensors(1, &[Spec::new("new", &[1], MAW_FLOAT32)])),
+        ),
         (
             MAW_INVALID_ARGUMENT,
             "'embed.weight' of param group 0 is registered already",
-            Box::new(|h| {
+            Box::new(move |h| {
                 h.add_tensors(0, &[Spec::new("new", &[1], MAW_FLOAT32), Spec::new("embed.weight", &[1], MAW_FLOAT32)])
             }),
         ),
         (
             MAW_INVALID_ARGUMENT,
             "group.lr is -1",
-            Box::new(|h| {
+            Box::new(move |h| {
                 h.add(&maw_param_group { lr: -1.0, ..group }, &[Spec::new("new", &[1], MAW_FLOAT32)]).map(drop)
             }),
         ),
-        (MAW_OUT_OF_MEMORY, "out of", Box::new(|h| h.add_tensors(0, &[Spec::new("new", &[1 << 55], MAW_FLOAT32)]))),
-        (MAW_NOT_FOUND, "no tensor 3", Box::new(|h| h.remove_tensor(3))),
-        (MAW_NOT_FOUND, "no tensor 18446744073709551615", Box::new(|h| h.remove_tensor(usize::MAX))),
+        (
+            MAW_OUT_OF_MEMORY,
+            "out of",
+            Box::new(move |h| h.add_tensors(0, &[Spec::new("new", &[1 << 55], MAW_FLOAT32)])),
+        ),
+        (MAW_NOT_FOUND, "no tensor 3", Box::new(move |h| h.remove_tensor(3))),
+        (MAW_NOT_FOUND, "no tensor 18446744073709551615", Box::new(move |h| h.remove_tensor(usize::MAX))),
     ];
     for (status, says, change) in refusals {
         let failure = change(&mut handle).expect_err(says);

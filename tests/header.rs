@@ -223,7 +223,7 @@ fn layouts() -> [Layout; 9] {
             verify_params,
         }
         maw_param_group { struct_size, lr, beta1, beta2, eps, weight_decay, precision, moment_dtype }
-        maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind, precision, reserved }
+        maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind, precision, layer_index }
         maw_step_options { struct_size, grad_scale, flags, reserved, device_grad_scale, found_inf }
         maw_step_report {
             struct_size, step, skipped_steps, grad_norm, clip_factor, nonfinite_tensor, skipped, skip_reason,

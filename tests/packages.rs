@@ -173,3 +173,21 @@ fn the_notices_are_those_of_the_crates_in_the_library() {
         rows.map(|row| row.split('|').map(str::trim).skip(1).take(2).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(listed, expected, "run scripts/third-party.py");
 }
+
+#[test]
+fn the_crate_has_the_sources_and_none_of_the_tests_cases() {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["package", "--list", "--locked", "--offline", "--allow-dirty"]).current_dir(root());
+    let listed = String::from_utf8(run(&mut command).stdout).expect("UTF-8");
+    let listed: BTreeSet<&str> = listed.lines().collect();
+    let mut needed: Vec<String> = files(&root().join("src")).iter().map(|path| format!("src/{path}")).collect();
+    let beside = ["build.rs", "examples/plot.rs", "include/metaadamw.h", "LICENSE-MIT", "LICENSE-APACHE", "README.md"];
+    needed.extend(beside.map(str::to_owned));
+    let missing: Vec<_> = needed.iter().filter(|path| !listed.contains(path.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let size = |path: &&str| fs::metadata(root().join(path)).map_or(0, |file| file.len()); // some are made
+    let all: u64 = listed.iter().map(size).sum();
+    assert!(all < 3 << 20, "{all} bytes: {listed:?}");
+    let needless: Vec<_> = listed.iter().filter(|path| path.starts_with("tests/")).collect();
+    assert!(needless.is_empty(), "{needless:?}");
+}

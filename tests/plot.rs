@@ -59,6 +59,7 @@ fn dumps(modulation: bool, steps: usize) -> Vec<String> {
         dtype: DType::F64,
         grad_dtype: DType::F64,
         layer_kind: LayerKind::Linear,
+        layer: None,
         modulation_group: None,
         precision: None,
     };

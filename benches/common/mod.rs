@@ -121,6 +121,7 @@ pub fn specs(sizes: &Sizes, dtype: DType) -> Vec<TensorSpec> {
         dtype,
         grad_dtype: dtype,
         layer_kind: LayerKind::Unknown,
+        layer: None,
         modulation_group: None,
         precision: None,
     };

@@ -134,7 +134,7 @@ func TestEnumerationsHaveNames(t *testing.T) {
 		value fmt.Stringer
 		count string
 	}{
-		{Device(2), "2"}, {LayerKind(5), "5"}, {Semantics(2), "2"}, {FeatureVersion(5), "5"}, {Grouping(3), "3"}, {Init(2), "2"},
+		{Device(2), "2"}, {LayerKind(8), "8"}, {Semantics(2), "2"}, {FeatureVersion(5), "5"}, {Grouping(3), "3"}, {Init(2), "2"},
 		{Objective(4), "4"}, {Weighting(3), "3"}, {TermKind(2), "2"}, {Difference(3), "3"}, {Nonfinite(3), "3"}, {Precision(4), "4"},
 	} {
 		if got := last.value.String(); got != "unknown "+last.count {

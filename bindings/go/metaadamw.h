@@ -52,6 +52,23 @@
 /// - Pointer arguments must not be NULL unless the function says "may be NULL"; NULL is `MAW_INVALID_ARGUMENT`. Other
 ///   invalid pointers are undefined behavior.
 ///
+/// # Modulation groups
+///
+/// Tensors of the same modulation group have the same alpha and beta. Under `MAW_GROUPING_FINE_GRAINED` (the default) the
+/// groups are named KIND.DEPTH.ROLE, such as "attention.shallow.weight":
+///
+/// - KIND is what `maw_tensor.layer_kind` says: linear, embedding, attention, layernorm, convolution, batchnorm or
+///   recurrent. If it says nothing, words in the tensor's name decide, in lower case, the first that occurs in this order:
+///   `embed` = embedding; `attn`, `attention` = attention; `ffn`, `mlp`, `feed_forward` = ffn; `norm` = layernorm. Without
+///   such a word it is other. With `MAW_REFERENCE` the words come first, and `layer_kind` counts if the name has none.
+/// - DEPTH is shallow, middle or deep: the layer's number is below a third of the largest in the model, between, or above
+///   two thirds. The number is `maw_tensor.layer_index` - 1, or else that in the name: the first whole number between dots
+///   ("layers.3.weight"), or else the last part ("weight.3"). A number at the start does not count ("3.weight"). Without
+///   a number, and if the largest is 0 or 1, DEPTH is middle.
+/// - ROLE is bias for a tensor with one dimension or a name that ends in "bias", else weight.
+///
+/// If three tensors or more are weights and no tensor has a layer's number, the log says so (`MAW_LOG_INFO`).
+///
 /// # Threads
 ///
 /// An optimizer may be used from any thread, by one call at a time: a second call meanwhile, freeing included, returns
@@ -257,7 +274,7 @@
 /// `BASIC_PLUS`, each column of statistics standardized over the groups.
 #define MAW_FEATURES_NORM_BASIC_PLUS 4
 
-/// One modulation group per (layer kind, depth bucket, bias or not), derived from the tensors' names.
+/// One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 #define MAW_GROUPING_FINE_GRAINED 0
 
 /// The modulation groups are the param groups.
@@ -333,6 +350,15 @@
 
 /// Part of a layer norm.
 #define MAW_LAYER_LAYERNORM 4
+
+/// Part of a convolution.
+#define MAW_LAYER_CONVOLUTION 5
+
+/// Part of a batch norm.
+#define MAW_LAYER_BATCHNORM 6
+
+/// Part of a recurrent layer, such as LSTM or GRU.
+#define MAW_LAYER_RECURRENT 7
 
 /// In place of a param group's index: every param group.
 #define MAW_ALL_GROUPS UINT32_MAX
@@ -597,12 +623,13 @@ typedef struct maw_tensor {
     int32_t dtype;
     /// The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
     int32_t grad_dtype;
-    /// `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+    /// `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
     int32_t layer_kind;
     /// `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
     int32_t precision;
-    /// 0.
-    int32_t reserved;
+    /// Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
+    /// (default) = the number in the name, if there is one.
+    uint32_t layer_index;
 } maw_tensor;
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.
@@ -820,9 +847,9 @@ maw_status maw_add_param_group(maw_optimizer *optimizer,
 /// its values, the optimizer its counts; new tensors start at step 0. The modulation groups are formed anew from all
 /// tensors, as if they had been registered together: under `MAW_GROUPING_FINE_GRAINED` a deeper layer can move others to
 /// another third of the model. A group keeps its embedding by its name; that of a new one is drawn from the seed and the
-/// name, so that the order in which groups come does not matter. Features, factors, the last step's report and the last
-/// meta-gradient are unknown until the next; borrowed names of groups become invalid. Takes time and memory in proportion to
-/// the new tensors.
+/// name, so that the order in which groups come does not matter. The last step's report and the last meta-gradient are
+/// unknown until the next, and so are features and factors if there are other groups than before; borrowed names become
+/// invalid. Takes time and memory in proportion to the new tensors.
 /// `MAW_OK`; `MAW_NOT_FOUND`. As `maw_add_param_group`.
 maw_status maw_add_tensors(maw_optimizer *optimizer,
                            uint32_t group,
@@ -945,7 +972,7 @@ maw_status maw_set_stream(maw_optimizer *optimizer,
                           maw_error **error);
 
 /// Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
-/// abandoned meta-updates, options that are probably unintended.
+/// abandoned meta-updates, options that are probably unintended, layers without a number.
 ///
 /// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 /// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

@@ -4,6 +4,7 @@ package metaadamw
 import "C"
 
 import (
+	"math"
 	"math/bits"
 	"runtime"
 	"strings"
@@ -34,19 +35,23 @@ func (d DType) String() string {
 	return "unknown dtype"
 }
 
-// LayerKind is the kind of layer of a tensor, used if its name does not say it.
+// LayerKind is the kind of layer of a tensor. If it is not given, words in the tensor's name decide.
 type LayerKind int32
 
 const (
-	LayerUnknown   LayerKind = C.MAW_LAYER_UNKNOWN   // not given: the tensor's name decides
-	LayerLinear    LayerKind = C.MAW_LAYER_LINEAR    // a linear (fully connected) layer
-	LayerEmbedding LayerKind = C.MAW_LAYER_EMBEDDING // an embedding table
-	LayerAttention LayerKind = C.MAW_LAYER_ATTENTION // part of an attention layer
-	LayerLayerNorm LayerKind = C.MAW_LAYER_LAYERNORM // part of a layer norm
+	LayerUnknown     LayerKind = C.MAW_LAYER_UNKNOWN     // not given: the tensor's name decides
+	LayerLinear      LayerKind = C.MAW_LAYER_LINEAR      // a linear (fully connected) layer
+	LayerEmbedding   LayerKind = C.MAW_LAYER_EMBEDDING   // an embedding table
+	LayerAttention   LayerKind = C.MAW_LAYER_ATTENTION   // part of an attention layer
+	LayerLayerNorm   LayerKind = C.MAW_LAYER_LAYERNORM   // part of a layer norm
+	LayerConvolution LayerKind = C.MAW_LAYER_CONVOLUTION // part of a convolution
+	LayerBatchNorm   LayerKind = C.MAW_LAYER_BATCHNORM   // part of a batch norm
+	LayerRecurrent   LayerKind = C.MAW_LAYER_RECURRENT   // part of a recurrent layer, such as LSTM or GRU
 )
 
 func (k LayerKind) String() string {
-	return nameOf(int(k), "unknown", "linear", "embedding", "attention", "layernorm")
+	return nameOf(int(k), "unknown", "linear", "embedding", "attention", "layernorm", "convolution", "batchnorm",
+		"recurrent")
 }
 
 // A Tensor describes a parameter tensor to register. Its elements are passed to each call.
@@ -59,8 +64,10 @@ type Tensor struct {
 	DType DType
 	// GradDType of the gradients; 0 = DType.
 	GradDType DType
-	// LayerKind, used if Name does not say it.
+	// LayerKind; 0 = what words in Name say.
 	LayerKind LayerKind
+	// LayerIndex is the number of the layer plus 1: 1 for the first, up to 1,000,000; 0 = the number in Name.
+	LayerIndex int
 	// ModulationGroup of the tensor, under GroupingCustom.
 	ModulationGroup string
 }
@@ -302,6 +309,10 @@ func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error
 		c.grad_dtype = C.int32_t(t.GradDType)
 	}
 	c.layer_kind = C.int32_t(t.LayerKind)
+	if t.LayerIndex < 0 {
+		return registered{}, invalid("LayerIndex %d of tensor '%s' is negative", t.LayerIndex, t.Name)
+	}
+	c.layer_index = C.uint32_t(min(uint64(t.LayerIndex), math.MaxUint32))
 	return registered{t.Name, length, DType(c.dtype), gradDType}, nil
 }
 

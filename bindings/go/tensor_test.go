@@ -2,6 +2,7 @@ package metaadamw
 
 import (
 	"math"
+	"slices"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -40,6 +41,7 @@ func TestTensorsThatAreRefused(t *testing.T) {
 	for _, tensor := range []Tensor{
 		{Name: ""}, {Name: "a\x00b"}, {Name: "a\nb"}, {Name: "\xff"}, {Name: "w", ModulationGroup: "g\x00"},
 		{Name: "w", ModulationGroup: "g"}, {Name: "w", Shape: []int{2, -1}}, {Name: "w", DType: 9}, {Name: "w", GradDType: 9}, {Name: "w", LayerKind: 9},
+		{Name: "w", LayerIndex: -1}, {Name: "w", LayerIndex: 1000001},
 		{Name: "w", Shape: []int{math.MaxInt, 2}}, {Name: "w", Shape: []int{math.MaxInt, 3}}, {Name: "w", Shape: make([]int, 65)},
 	} {
 		_, err := o.AddParamGroup(ParamGroup{}, tensor)
@@ -62,6 +64,22 @@ func TestTensorsThatAreRefused(t *testing.T) {
 	must(t, err)
 	if len(names) != 2 || names[0] != "a" || names[1] != "b" || len(o.tensors) != 2 {
 		t.Errorf("got %q", names)
+	}
+}
+
+func TestLayerKindAndIndexComeBeforeTheName(t *testing.T) {
+	shape := []int{2, 2}
+	o := newOptimizer(t, small(),
+		Tensor{Name: "0.attn.norm", Shape: shape, LayerKind: LayerLayerNorm, LayerIndex: 1},
+		Tensor{Name: "3", Shape: shape, LayerKind: LayerConvolution, LayerIndex: 4},
+		Tensor{Name: "norm", Shape: shape, LayerKind: LayerBatchNorm}, Tensor{Name: "x", Shape: shape, LayerKind: LayerRecurrent})
+	must(t, o.Prepare())
+	groups, err := o.Groups()
+	must(t, err)
+	want := []string{
+		"layernorm.shallow.weight", "convolution.deep.weight", "batchnorm.middle.weight", "recurrent.middle.weight"}
+	if !slices.Equal(groups, want) {
+		t.Errorf("got %q, want %q", groups, want)
 	}
 }
 

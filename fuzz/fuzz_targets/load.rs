@@ -31,7 +31,9 @@ fn optimizer() -> Optimizer {
         dtype,
         grad_dtype: dtype,
         layer_kind: LayerKind::Unknown,
+        layer: None,
         modulation_group: None,
+        precision: None,
     };
     let mut optimizer = Optimizer::new(options).expect("valid options");
     let specs = vec![spec("w", &[2], DType::F32), spec("b", &[], DType::F64)];

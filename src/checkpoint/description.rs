@@ -52,6 +52,9 @@ pub struct TensorRecord {
     pub moment_dtype: Option<DType>,
     pub param_group: usize,
     pub modulation_group: String,
+    /// Number of its layer; only if the host said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<u64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]

@@ -21,9 +21,9 @@ use crate::backend::{MasterSum, Part};
 use crate::error::{Error, Remedy, Result};
 use crate::meta::Meta;
 use crate::model::dtype::Precision;
-use crate::model::groups::{Groups, Tensor};
+use crate::model::groups::{Groups, Tensor, layer_of_name};
 use crate::model::name::Name;
-use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
+use crate::model::options::{FeatureVersion, NonFinite, Options, ParamGroup, Semantics};
 use crate::model::registration::Registration;
 use crate::model::report::Counters;
 use crate::model::stats::GradientSums;
@@ -279,8 +279,11 @@ impl Saved<'_> {
         // First what a person would check first; then the file in detail.
         let rows = match_groups(&description, &self.run.groups, self.registration.options.seed);
         let groups_of_file = groups_in(container);
-        let mut differences =
-            if partial { Vec::new() } else { self.differing_sets(&description, groups_of_file, &rows) };
+        let mut differences = Vec::new();
+        if !partial {
+            differences.extend(self.kinds_of_names(&description));
+            differences.extend(self.differing_sets(&description, groups_of_file, &rows));
+        }
         let mut others = self.differing_tensors(&description);
         others.extend(settings::structural_differences(&description.options, &self.registration.options));
         let remedy = if others.is_empty() { Remedy::Partial } else { Remedy::Register };
@@ -370,8 +373,36 @@ impl Saved<'_> {
             let moments = theirs.moment_dtype.unwrap_or(theirs.dtype.compute());
             differs("moments", file_dtype(moments).to_string(), file_dtype(tensor.moment_dtype).to_string());
             differs("precision", json!(theirs.precision).to_string(), json!(tensor.precision).to_string());
+            if self.registration.options.feature_version == FeatureVersion::Enhanced {
+                // A feature that nothing else in the file tells.
+                let said = |layer: Option<u64>| layer.map_or("unknown".to_owned(), |layer| layer.to_string());
+                differs("layer", said(theirs.layer.or_else(|| layer_of_name(tensor.name()))), said(tensor.layer()));
+            }
         }
         differences
+    }
+
+    /// If the file's groups are those that the names give, before what the host says of some tensors' kinds: versions before
+    /// `layer_kind` came first saved such files. What to do then.
+    fn kinds_of_names(&self, description: &Description) -> Option<String> {
+        let Registration { options, tensors, .. } = self.registration;
+        let by_names = Groups::form(tensors, options.grouping, Semantics::Reference);
+        let name = |groups: &Groups, i: usize| groups.groups[groups.of_tensor[i]].name.to_string();
+        let theirs: HashMap<&str, &str> =
+            description.tensors.iter().map(|t| (t.name.as_str(), t.modulation_group.as_str())).collect();
+        let here = |i: &usize| name(&self.run.groups, *i);
+        let in_file = |i: &usize| theirs.get(tensors[*i].name()).copied().unwrap_or_default();
+        let other: Vec<usize> = (0..tensors.len()).filter(|i| here(i) != in_file(i)).collect();
+        if other.is_empty() || other.iter().any(|i| name(&by_names, *i) != in_file(i)) {
+            return None;
+        }
+        let named: Vec<String> = other.iter().take(SHOWN).map(|i| format!("'{}'", tensors[*i].name())).collect();
+        let more = if other.len() > SHOWN { format!(" and {} more", other.len() - SHOWN) } else { String::new() };
+        Some(format!(
+            "in the file the names decide the kinds of layers, as in earlier versions, where layer_kind came second; it loads if \
+             no layer_kind is given for {}{more}",
+            named.join(", ")
+        ))
     }
 
     /// The file's small tensors as values, checked. `groups_of_file`: its number of param groups; where it is another than
@@ -537,7 +568,8 @@ fn shortened(error: Error) -> Error {
             what
         };
         if what.len() > MOST {
-            what.truncate(what.floor_char_boundary(MOST));
+            let end = (0..=MOST).rfind(|at| what.is_char_boundary(*at)).unwrap_or_default();
+            what.truncate(end);
             what.push('…');
         }
         what
@@ -593,6 +625,7 @@ mod tests {
                 dtype: DType::F32,
                 grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
+                layer: None,
                 modulation_group: None,
                 precision: None,
             };
@@ -612,7 +645,7 @@ mod tests {
             let mut own = trained();
             let mut source = Changing { bytes: Cursor::new(bytes.clone()), readings };
             let mut target = Target { registration: &mut own.0, run: &mut own.1, meta: &mut own.2 };
-            (target.load(&mut source, Contents::Run, OnConflict::Strict), own)
+            (target.load(&mut source, Contents::Run, OnConflict::Strict.into()), own)
         };
         load(10).0.expect("it does not change");
         let (outcome, half_loaded) = load(0);

@@ -180,6 +180,7 @@ fn describe(
         moment_dtype: Some(tensor.moment_dtype).filter(|dtype| *dtype != tensor.spec.dtype.compute()),
         param_group: tensor.param_group,
         modulation_group: group_name(groups.of_tensor[i]),
+        layer: tensor.spec.layer,
     });
     Description {
         format_version: FORMAT_VERSION,

@@ -8,6 +8,7 @@ use super::load::{Expected, groups_in};
 use super::settings::OnConflict;
 use super::{Contents, FACTORS, FEATURES, LAST_GRADIENT, REMAINDER_SUM, STEP, Saved, state_part};
 use crate::error::{Error, Result};
+use crate::model::groups::Tensor;
 use crate::model::name::Name;
 
 /// How a file is loaded.
@@ -58,7 +59,7 @@ impl LoadReport {
     /// # Errors
     /// [`Error::Corrupt`]: the file has a name that is none.
     pub(super) fn of(own: Saved, description: &Description, contents: Contents) -> Result<Self> {
-        let tensors = || own.registration.tensors.iter().map(|tensor| tensor.name());
+        let tensors = || own.registration.tensors.iter().map(Tensor::name);
         let of_file = || description.tensors.iter().map(|tensor| tensor.name.as_str());
         let groups = || own.run.groups.groups.iter().map(|group| group.name.as_str());
         let groups_of_file = || description.groups.iter().map(String::as_str);

@@ -273,7 +273,7 @@ pub unsafe extern "C" fn maw_set_stream(
 }
 
 /// Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
-/// abandoned meta-updates, options that are probably unintended.
+/// abandoned meta-updates, options that are probably unintended, layers without a number.
 ///
 /// `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 /// stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

@@ -25,6 +25,9 @@ fn dtype_or(field: &str, number: i32, default: DType) -> Result<DType> {
     if number == 0 { Ok(default) } else { choose(field, number, &DTYPES) }
 }
 
+/// More layers than any model has: a larger number is a mistake, such as a converted -1.
+const MAX_LAYER_INDEX: u32 = 1_000_000;
+
 /// Of a param group: nearest is 0.
 const PRECISIONS: [Known<Precision>; 4] = [
     ("MAW_PRECISION_NEAREST", MAW_PRECISION_NEAREST, Precision::Nearest),
@@ -96,16 +99,20 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
         ("MAW_LAYER_EMBEDDING", MAW_LAYER_EMBEDDING, LayerKind::Embedding),
         ("MAW_LAYER_ATTENTION", MAW_LAYER_ATTENTION, LayerKind::Attention),
         ("MAW_LAYER_LAYERNORM", MAW_LAYER_LAYERNORM, LayerKind::LayerNorm),
+        ("MAW_LAYER_CONVOLUTION", MAW_LAYER_CONVOLUTION, LayerKind::Convolution),
+        ("MAW_LAYER_BATCHNORM", MAW_LAYER_BATCHNORM, LayerKind::BatchNorm),
+        ("MAW_LAYER_RECURRENT", MAW_LAYER_RECURRENT, LayerKind::Recurrent),
     ];
     let layer_kind = choose(&field("layer_kind"), tensor.layer_kind, &kinds)?;
+    if tensor.layer_index > MAX_LAYER_INDEX {
+        return Err(Error::range(field("layer_index"), tensor.layer_index, format!("at most {MAX_LAYER_INDEX}")));
+    }
+    let layer = tensor.layer_index.checked_sub(1).map(u64::from);
     let precision = match tensor.precision {
         0 => None,
         own => Some(choose(&field("precision"), own, &OWN_PRECISIONS)?),
     };
-    if tensor.reserved != 0 {
-        return Err(Error::range(field("reserved"), tensor.reserved, "0"));
-    }
-    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, modulation_group, precision })
+    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, layer, modulation_group, precision })
 }
 
 /// # Safety

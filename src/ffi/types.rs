@@ -84,7 +84,7 @@ pub const MAW_FEATURES_NORM_BASIC: i32 = 3;
 /// `BASIC_PLUS`, each column of statistics standardized over the groups.
 pub const MAW_FEATURES_NORM_BASIC_PLUS: i32 = 4;
 
-/// One modulation group per (layer kind, depth bucket, bias or not), derived from the tensors' names.
+/// One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 pub const MAW_GROUPING_FINE_GRAINED: i32 = 0;
 /// The modulation groups are the param groups.
 pub const MAW_GROUPING_BY_PARAM_GROUP: i32 = 1;
@@ -143,6 +143,12 @@ pub const MAW_LAYER_EMBEDDING: i32 = 2;
 pub const MAW_LAYER_ATTENTION: i32 = 3;
 /// Part of a layer norm.
 pub const MAW_LAYER_LAYERNORM: i32 = 4;
+/// Part of a convolution.
+pub const MAW_LAYER_CONVOLUTION: i32 = 5;
+/// Part of a batch norm.
+pub const MAW_LAYER_BATCHNORM: i32 = 6;
+/// Part of a recurrent layer, such as LSTM or GRU.
+pub const MAW_LAYER_RECURRENT: i32 = 7;
 
 /// In place of a param group's index: every param group.
 pub const MAW_ALL_GROUPS: u32 = u32::MAX;
@@ -369,12 +375,13 @@ pub struct maw_tensor {
     pub dtype: i32,
     /// The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
     pub grad_dtype: i32,
-    /// `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+    /// `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
     pub layer_kind: i32,
     /// `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
     pub precision: i32,
-    /// 0.
-    pub reserved: i32,
+    /// Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
+    /// (default) = the number in the name, if there is one.
+    pub layer_index: u32,
 }
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.

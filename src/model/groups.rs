@@ -1,11 +1,11 @@
-//! Tensors and the modulation groups they form: per param group, fine-grained by name pattern, custom.
+//! Tensors and the modulation groups they form: per param group, fine-grained, custom (docs/groups.md).
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::model::dtype::{DType, Precision};
 use crate::model::name::Name;
-use crate::model::options::{Grouping, LayerKind, ParamGroup};
+use crate::model::options::{FeatureVersion, Grouping, LayerKind, Options, ParamGroup, Semantics};
 
 /// A tensor as the host describes it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct TensorSpec {
     pub grad_dtype: DType,
     /// What the host says of its module.
     pub layer_kind: LayerKind,
+    /// Number of its layer, from 0, if the host says it: it counts as if it stood in the name.
+    pub layer: Option<u64>,
     /// Modulation group under [`Grouping::Custom`].
     pub modulation_group: Option<Name>,
     /// How it keeps precision, if not as its param group says.
@@ -100,33 +102,58 @@ impl Tensor {
         self.spec.shape.len() == 1 || self.name().ends_with("bias")
     }
 
-    /// Its layer: the first whole number between dots (`.3.`), else one that ends the name (`.3`).
-    fn layer(&self) -> Option<u64> {
-        let parts: Vec<&str> = self.name().split('.').collect();
-        let number = |part: &&str| {
-            let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            // Larger numbers than fit are all "very deep".
-            digits.then(|| part.parse().unwrap_or(u64::MAX))
-        };
-        let (last, inner) = parts.split_last()?;
-        inner.iter().skip(1).find_map(number).or_else(|| if inner.is_empty() { None } else { number(last) })
+    /// Number of its layer, from 0: what the host said, else what the name says.
+    #[must_use]
+    pub fn layer(&self) -> Option<u64> {
+        self.spec.layer.or_else(|| layer_of_name(self.name()))
     }
 
-    fn kind(&self) -> &'static str {
-        let name = self.name().to_lowercase();
-        let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-        match self.spec.layer_kind {
-            _ if has(&["embed"]) => "embedding",
-            _ if has(&["attn", "attention"]) => "attention",
-            _ if has(&["ffn", "mlp", "feed_forward"]) => "ffn",
-            _ if has(&["norm"]) => "layernorm",
-            LayerKind::Linear => "linear",
-            LayerKind::Embedding => "embedding",
-            LayerKind::Attention => "attention",
-            LayerKind::LayerNorm => "layernorm",
-            LayerKind::Unknown => "other",
-        }
+    /// The kind of its layer: what the host said, else what the name says; in `reference` the name comes first.
+    #[must_use]
+    pub fn kind(&self, semantics: Semantics) -> &'static str {
+        let (name, host) = (kind_of_name(self.name()), self.spec.layer_kind.word());
+        let kind = match semantics {
+            Semantics::Paper => host.or(name),
+            Semantics::Reference => name.or(host),
+        };
+        kind.unwrap_or("other")
     }
+}
+
+/// The layer's number in a name: the first whole number between dots (`.3.`), else one that ends the name (`.3`).
+#[must_use]
+pub fn layer_of_name(name: &str) -> Option<u64> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let number = |part: &&str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        // Larger numbers than fit are all "very deep".
+        digits.then(|| part.parse().unwrap_or(u64::MAX))
+    };
+    let (last, inner) = parts.split_last()?;
+    inner.iter().skip(1).find_map(number).or_else(|| if inner.is_empty() { None } else { number(last) })
+}
+
+/// Words in names, and the kind of layer that they say; the first that matches counts.
+const WORDS: [(&[&str], &str); 4] = [
+    (&["embed"], "embedding"),
+    (&["attn", "attention"], "attention"),
+    (&["ffn", "mlp", "feed_forward"], "ffn"),
+    (&["norm"], "layernorm"),
+];
+
+fn kind_of_name(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    WORDS.iter().find(|(words, _)| has(words)).map(|(_, kind)| *kind)
+}
+
+/// Whether these tensors are a model of several layers whose depth counts, and none of them has a layer's number. With
+/// fewer than three weights no grouping by depth would differ.
+#[must_use]
+pub fn depth_is_missing(tensors: &[Tensor], options: &Options) -> bool {
+    let counts = options.grouping == Grouping::FineGrained || options.feature_version == FeatureVersion::Enhanced;
+    let weights = tensors.iter().filter(|tensor| !tensor.is_bias()).count();
+    options.modulation && counts && weights > 2 && tensors.iter().all(|tensor| tensor.layer().is_none())
 }
 
 /// How the tensor keeps precision and the dtype of its moments: as it says itself, if its dtype allows it; else as its group
@@ -173,21 +200,21 @@ pub struct ModulationGroup {
     pub tensors: Vec<usize>,
 }
 
-/// Both directions of the partition, and what the features need of each tensor's name.
+/// Both directions of the partition, and each tensor's depth, which is a feature.
 #[derive(Clone, Debug)]
 pub struct Groups {
     /// The groups, by first appearance in registration order.
     pub groups: Vec<ModulationGroup>,
     /// Group of each tensor.
     pub of_tensor: Vec<usize>,
-    /// layer/top of each tensor, 0 without a number.
+    /// layer/top of each tensor, 0 without a layer's number.
     pub depth: Vec<f64>,
 }
 
 impl Groups {
     /// Forms the groups of all registered tensors.
     #[must_use]
-    pub fn form(tensors: &[Tensor], grouping: Grouping) -> Self {
+    pub fn form(tensors: &[Tensor], grouping: Grouping, semantics: Semantics) -> Self {
         let layers: Vec<Option<u64>> = tensors.iter().map(Tensor::layer).collect();
         let top = layers.iter().flatten().copied().max().unwrap_or(0);
         let mut groups: Vec<ModulationGroup> = Vec::new();
@@ -199,7 +226,7 @@ impl Groups {
                 Grouping::Custom => tensor.spec.modulation_group.as_ref().map(ToString::to_string).unwrap_or_default(),
                 Grouping::FineGrained => {
                     let role = if tensor.is_bias() { "bias" } else { "weight" };
-                    format!("{}.{}.{role}", tensor.kind(), bucket(layers[i], top))
+                    format!("{}.{}.{role}", tensor.kind(semantics), bucket(layers[i], top))
                 }
             };
             let name = Name::new("modulation group", name.as_bytes()).expect("made of valid names");

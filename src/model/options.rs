@@ -35,7 +35,7 @@ pub enum FeatureVersion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grouping {
-    /// By layer kind, depth bucket and bias or not, read from the names.
+    /// By layer kind, depth bucket and bias or not.
     FineGrained,
     /// The param groups.
     ByParamGroup,
@@ -113,7 +113,7 @@ pub enum NonFinite {
     Propagate,
 }
 
-/// What the tensor's module is, said by the host.
+/// What the tensor's module is, said by the host; `MAW_LAYER_…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerKind {
@@ -127,6 +127,29 @@ pub enum LayerKind {
     Attention,
     /// Layer norm.
     LayerNorm,
+    /// Convolution.
+    Convolution,
+    /// Batch norm.
+    BatchNorm,
+    /// Recurrent.
+    Recurrent,
+}
+
+impl LayerKind {
+    /// Its word in the name of a modulation group, if the host said anything.
+    #[must_use]
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => None,
+            Self::Linear => Some("linear"),
+            Self::Embedding => Some("embedding"),
+            Self::Attention => Some("attention"),
+            Self::LayerNorm => Some("layernorm"),
+            Self::Convolution => Some("convolution"),
+            Self::BatchNorm => Some("batchnorm"),
+            Self::Recurrent => Some("recurrent"),
+        }
+    }
 }
 
 /// Where parameters, gradients and moments lie.

@@ -267,6 +267,8 @@ impl Dump<'_> {
             "moment_dtype": tensor.moment_dtype,
             "precision": tensor.precision,
             "param_group": tensor.param_group,
+            "layer_kind": tensor.kind(self.registration.options.semantics),
+            "layer": tensor.layer(),
             "step": self.run.state.tensor_steps[i],
             "effective_lr": factors.map(|(alpha, _)| number(group.lr * alpha)),
             "effective_weight_decay": factors.map(|(_, beta)| number(group.weight_decay * beta)),

@@ -57,6 +57,15 @@ impl Logger {
         }
     }
 
+    /// Tells that the depth of layers, which counts, is not known.
+    pub fn depth_is_missing(&mut self) {
+        self.say(LogLevel::Info, || {
+            "all tensors have the same depth: no name has a layer's number, such as the 3 of 'layers.3.weight' (at the start, as \
+             in '3.weight', it does not count), and no layer_index was given"
+                .to_owned()
+        });
+    }
+
     /// Tells of `count` steps that were skipped, and why the last was.
     pub fn skipped(&mut self, count: u64, skips: &Skips, tensors: &[Tensor]) {
         let Some((reason, tensor, _)) = skips.last else { return };

@@ -263,6 +263,7 @@ mod tests {
     use crate::checkpoint::{Contents, OnConflict};
     use crate::meta::{Answer, Kind};
     use crate::model::dtype::{DType, Precision};
+    use crate::model::groups::TensorSpec;
     use crate::model::host_buffers::{Gradient, Grads, Params, Slice, SliceMut};
     use crate::model::name::Name;
     use crate::model::options::LayerKind;
@@ -310,6 +311,7 @@ mod tests {
             dtype,
             grad_dtype: dtype,
             layer_kind: LayerKind::Unknown,
+            layer: None,
             modulation_group: None,
             precision: None,
         }

@@ -5,6 +5,7 @@ use super::{MEMORY_OF_A_CALL, Optimizer};
 use crate::checkpoint;
 use crate::error::{Result, StateError};
 use crate::meta::Meta;
+use crate::model::groups;
 use crate::model::options::Objective;
 use crate::model::registration::Registration;
 use crate::reserve::{self, Reserve, sum, times};
@@ -76,6 +77,9 @@ impl Optimizer {
                  meta-updates will move it by its regularisation only"
                     .to_owned()
             });
+        }
+        if groups::depth_is_missing(&self.registration.tensors, options) {
+            self.log.depth_is_missing();
         }
         Ok(Ready { run, meta: Meta::default(), reserve: None })
     }

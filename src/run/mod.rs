@@ -100,7 +100,7 @@ impl Run {
     /// A `feature_dim` below the features' length; no memory; the device's.
     pub fn new(registration: &Registration, cuda: Option<&Arc<Device>>, stream: &Stream) -> Result<Self> {
         let Registration { options, tensors, .. } = registration;
-        let groups = Groups::form(tensors, options.grouping);
+        let groups = Groups::form(tensors, options.grouping, options.semantics);
         let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
         let backend: Box<dyn Backend> = match cuda {
@@ -128,7 +128,7 @@ impl Run {
     /// As for [`Self::new`].
     pub fn plan_change(&self, registration: &Registration, from: &[Option<usize>]) -> Result<Change> {
         let Registration { options, tensors, .. } = registration;
-        let groups = Groups::form(tensors, options.grouping);
+        let groups = Groups::form(tensors, options.grouping, options.semantics);
         let mut modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         if let (Some(new), Some(old)) = (&mut modulation, &self.state.modulation) {
             new.continue_from(old, &self.groups, &groups, options.seed);

@@ -210,7 +210,7 @@ static void param_groups(void) {
     } while (0)
 
 static void tensors(void) {
-    static const int32_t no_dtype[] = {-1, 0, 5, INT32_MIN, INT32_MAX}, no_kind[] = {-1, 5, INT32_MIN, INT32_MAX},
+    static const int32_t no_dtype[] = {-1, 0, 5, INT32_MIN, INT32_MAX}, no_kind[] = {-1, 8, INT32_MIN, INT32_MAX},
                          no_precision[] = {-1, 5, MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER};
     GIVEN(REGISTERED) {
         for (size_t i = 0; i < 5; i++) {
@@ -222,7 +222,8 @@ static void tensors(void) {
             TENSOR(layer_kind, no_kind[i], MAW_INVALID_ARGUMENT, "layer_kind of tensor 'extra.bias'");
         for (size_t i = 0; i < 4; i++) /* of a float64 tensor */
             TENSOR(precision, no_precision[i], MAW_INVALID_ARGUMENT, "precision of tensor 'extra.bias'");
-        TENSOR(reserved, 1, MAW_INVALID_ARGUMENT, "reserved of tensor 'extra.bias'");
+        TENSOR(layer_index, 1000001, MAW_INVALID_ARGUMENT, "layer_index of tensor 'extra.bias' is 1000001");
+        TENSOR(layer_index, UINT32_MAX, MAW_INVALID_ARGUMENT, "layer_index of tensor 'extra.bias'");
         TENSOR(name, NULL, MAW_INVALID_ARGUMENT, "tensors[].name is NULL");
         TENSOR(shape, NULL, MAW_INVALID_ARGUMENT, "tensors[].shape is NULL");
         TENSOR(ndim, 65, MAW_INVALID_ARGUMENT, "ndim of tensor 'extra.bias'");

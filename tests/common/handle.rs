@@ -88,13 +88,15 @@ pub struct Spec {
     pub layer_kind: i32,
     /// 0 = as the param group.
     pub precision: i32,
+    /// The layer's number plus 1; 0 = the name's.
+    pub layer_index: u32,
 }
 
 impl Spec {
     pub fn new(name: &str, shape: &[u64], dtype: i32) -> Self {
         let layer_kind = MAW_LAYER_UNKNOWN;
         let (name, shape) = (name.to_owned(), shape.to_vec());
-        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind, precision: 0 }
+        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind, layer_index: 0, precision: 0 }
     }
 
     pub fn in_group(mut self, group: &str) -> Self {
@@ -117,6 +119,11 @@ impl Spec {
         self
     }
 
+    pub fn of_layer(mut self, layer_index: u32) -> Self {
+        self.layer_index = layer_index;
+        self
+    }
+
     pub fn len(&self) -> usize {
         self.shape.iter().product::<u64>() as usize
     }
@@ -135,6 +142,7 @@ fn described<T>(specs: &[Spec], call: impl FnOnce(&[maw_tensor]) -> T) -> T {
         dtype: spec.dtype,
         grad_dtype: spec.grad_dtype,
         layer_kind: spec.layer_kind,
+        layer_index: spec.layer_index,
         precision: spec.precision,
         ..tensor()
     };

@@ -116,10 +116,22 @@ TEST(Buffers, CustomGroupsAndLayerKindsReachTheLibrary) {
     EXPECT_EQ(optimizer.tensor_group(1), 1u);
 
     metaadamw::Optimizer fine{Toy::options()};
-    fine.add_param_group({}, {metaadamw::Tensor("x", toy.weight.data(), nullptr, {6})
-                                  .layer_kind(metaadamw::LayerKind::embedding)});
+    auto const tensor = [](char const* name) {
+        return metaadamw::Tensor(name, metaadamw::DType::float32, {2, 3});
+    };
+    auto attn_norm = tensor("0.attn.norm");
+    attn_norm.layer_kind(metaadamw::LayerKind::layernorm).layer_index(1);
+    fine.add_param_group({}, {attn_norm, tensor("3").layer_kind(metaadamw::LayerKind::convolution).layer_index(4),
+                              tensor("norm").layer_kind(metaadamw::LayerKind::batchnorm),
+                              tensor("x").layer_kind(metaadamw::LayerKind::recurrent)});
     fine.prepare();
-    EXPECT_NE(fine.group_name(0).find("embedding"), std::string::npos) << fine.group_name(0);
+    EXPECT_EQ(fine.group_name(0), "layernorm.shallow.weight");
+    EXPECT_EQ(fine.group_name(1), "convolution.deep.weight");
+    EXPECT_EQ(fine.group_name(2), "batchnorm.middle.weight");
+    EXPECT_EQ(fine.group_name(3), "recurrent.middle.weight");
+
+    auto const refused = metaadamw::Optimizer{}.try_add_param_group({}, {tensor("x").layer_index(1000001)});
+    EXPECT_EQ(refused.status(), Status::invalid_argument);
 }
 
 #ifdef __cpp_lib_span

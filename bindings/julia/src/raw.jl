@@ -194,7 +194,7 @@ const MAW_FEATURES_NORM_BASIC = 3
 const MAW_FEATURES_NORM_BASIC_PLUS = 4
 
 """
-One modulation group per (layer kind, depth bucket, bias or not), derived from the tensors' names.
+One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 """
 const MAW_GROUPING_FINE_GRAINED = 0
 
@@ -319,6 +319,21 @@ const MAW_LAYER_ATTENTION = 3
 Part of a layer norm.
 """
 const MAW_LAYER_LAYERNORM = 4
+
+"""
+Part of a convolution.
+"""
+const MAW_LAYER_CONVOLUTION = 5
+
+"""
+Part of a batch norm.
+"""
+const MAW_LAYER_BATCHNORM = 6
+
+"""
+Part of a recurrent layer, such as LSTM or GRU.
+"""
+const MAW_LAYER_RECURRENT = 7
 
 """
 In place of a param group's index: every param group.
@@ -785,7 +800,9 @@ A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to 
 - `ndim`: Number of dimensions, at most 64.
 - `dtype`: The parameter's dtype, `MAW_FLOAT32` …. A float64 tensor is computed in float64, any other in float32.
 - `grad_dtype`: The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
-- `layer_kind`: `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+- `layer_kind`: `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
+- `layer_index`: Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
+  (default) = the number in the name, if there is one.
 """
 struct maw_tensor
     """
@@ -817,9 +834,14 @@ struct maw_tensor
     """
     grad_dtype::Int32
     """
-    `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+    `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
     """
     layer_kind::Int32
+    """
+    Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
+    (default) = the number in the name, if there is one.
+    """
+    layer_index::UInt64
 end
 
 """
@@ -1502,7 +1524,7 @@ maw_set_stream(optimizer, stream, error) =
 const POINTER_maw_set_log = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
-abandoned meta-updates, options that are probably unintended.
+abandoned meta-updates, options that are probably unintended, layers without a number.
 
 `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

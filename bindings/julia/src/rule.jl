@@ -25,7 +25,8 @@ const ENUMERATIONS = Dict{Symbol, NamedTuple}(
 
 const LAYER_KINDS = (unknown = Raw.MAW_LAYER_UNKNOWN, linear = Raw.MAW_LAYER_LINEAR,
                      embedding = Raw.MAW_LAYER_EMBEDDING, attention = Raw.MAW_LAYER_ATTENTION,
-                     layernorm = Raw.MAW_LAYER_LAYERNORM)
+                     layernorm = Raw.MAW_LAYER_LAYERNORM, convolution = Raw.MAW_LAYER_CONVOLUTION,
+                     batchnorm = Raw.MAW_LAYER_BATCHNORM, recurrent = Raw.MAW_LAYER_RECURRENT)
 
 "The number of an enumeration's name; `what` names it in an error."
 function enumerated(what, names::NamedTuple, name::Symbol)

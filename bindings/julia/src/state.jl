@@ -173,14 +173,17 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
   comes from `rule`. `what` is a path, a Regex or a function of the name; the first that fits counts. Each must get a
   tensor. The rest of the tensors, if any, are param group 1, those given here follow; see [`param_groups`](@ref).
 - `modulation_group = nothing`: function from the name to a modulation group's name; with `Rule(grouping = :custom)`.
-- `layer_kind = nothing`: function from the name to `:linear`, `:embedding`, `:attention`, `:layernorm` or `:unknown`.
+- `layer_kind = nothing`: function from the name to `:linear`, `:embedding`, `:attention`, `:layernorm`, `:convolution`,
+  `:batchnorm`, `:recurrent` or `:unknown`: the last is decided by words in the name.
+- `layer_index = nothing`: function from the name to the number of its layer plus 1, 1 for the first; 0: the number in the name.
 - `gradient_type = identity`: function from the type of a parameter's elements to that of its gradients: `T -> Float32`.
 - `log`: function of a level (`:info`, `:warning`) and a message, run after the call that caused the message;
   by default Julia's logging, `nothing` for silence.
 - `trainable = MetaAdamW.trainable`: used instead of that function.
 """
 function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, groups = (), modulation_group = nothing,
-               layer_kind = nothing, gradient_type = identity, log = log_to_julia, trainable = trainable)
+               layer_kind = nothing, layer_index = nothing, gradient_type = identity, log = log_to_julia,
+               trainable = trainable)
     found = walk(model; trainable = trainable, first_index = Int(first_index))
     isempty(found.arrays) &&
         throw(ArgumentError("the model has no array of Float32, Float64, Float16 or bfloat16: there is nothing to train"))
@@ -220,7 +223,7 @@ function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, g
             members = findall(tensor -> group_of[entries[tensor]] == group, 1:length(entries))
             isempty(members) && continue
             settings = group == 0 ? rule.group : hyperparameters(rule.group, last(groups[group]))
-            register(state, settings, members, modulation_group, layer_kind)
+            register(state, settings, members, modulation_group, layer_kind, layer_index)
             push!(state.groups, group == 0 ? :rest : first(groups[group]))
             append!(state.group_of, fill(length(state.groups), length(members)))
         end
@@ -254,7 +257,7 @@ function create(options::Raw.maw_options)
 end
 
 "Registers some of the state's tensors as a param group."
-function register(state::State, settings, members, modulation_group, layer_kind)
+function register(state::State, settings, members, modulation_group, layer_kind, layer_index)
     empty_tensor = defaults(Raw.maw_tensor, Raw.maw_tensor_init)
     names = state.names[members]
     # Julia's first dimension varies fastest, the library's last.
@@ -274,7 +277,9 @@ function register(state::State, settings, members, modulation_group, layer_kind)
                    grad_dtype = element_dtype(state.gradient_type(state.types[tensor])),
                    modulation_group = modulation_group === nothing ? Cstring(C_NULL) : text(modulation_groups[i]),
                    layer_kind = layer_kind === nothing ? Raw.MAW_LAYER_UNKNOWN :
-                                enumerated("layer_kind of $(names[i])", LAYER_KINDS, layer_kind(names[i])))
+                                enumerated("layer_kind of $(names[i])", LAYER_KINDS, layer_kind(names[i])),
+                   layer_index = layer_index === nothing ? UInt32(0) :
+                                 as_field(UInt32, Symbol("layer_index of $(names[i])"), layer_index(names[i])))
         end
         locked(state) do handle
             call(Raw.maw_add_param_group, handle, Ref(settings), tensors, length(tensors), C_NULL)

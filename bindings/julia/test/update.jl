@@ -177,6 +177,14 @@ end
     @test all(startswith("linear"), first.(MetaAdamW.groups(linear))) ||
           all(name -> startswith(name, "linear"), first.(MetaAdamW.groups(linear)))
     @test throws(() -> new_state(model; layer_kind = name -> :conv), ArgumentError, "layers.1.weight = :conv")
+    # What is said comes before the name.
+    sequential = (ones(Float32, 2, 2), (attn = (norm = ones(Float32, 2, 2),),), ones(Float32, 2, 2))
+    kinds = Dict("1" => :convolution, "2.attn.norm" => :batchnorm, "3" => :recurrent)
+    said = new_state(sequential; layer_kind = name -> kinds[name], layer_index = name -> parse(Int, first(name)))
+    @test first.(MetaAdamW.groups(said)) ==
+          ["convolution.shallow.weight", "batchnorm.middle.weight", "recurrent.deep.weight"]
+    @test throws(() -> new_state(model; layer_index = name -> -1), ArgumentError, "layer_index of layers.1.weight = -1")
+    @test fails(() -> new_state(model; layer_index = name -> 1_000_001), :invalid_argument, "layer_index")
 end
 
 @testset "param groups go by what named them" begin

@@ -474,7 +474,7 @@ mod tests {
     use crate::model::groups::TensorSpec;
     use crate::model::host_buffers::{Checker, Grads, Params, Slice, SliceMut};
     use crate::model::name::Name;
-    use crate::model::options::{LayerKind, ParamGroup};
+    use crate::model::options::{LayerKind, Options, ParamGroup};
 
     #[test]
     fn a_perturbed_point_is_one_rounding_away_and_tells_the_step_that_rounding_made() {
@@ -493,11 +493,12 @@ mod tests {
                 dtype: DType::F32,
                 grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
+                layer: None,
                 modulation_group: None,
                 precision: None,
             };
             let tensors = [Tensor::new(spec, 0, &ParamGroup::default()).expect("a tensor")];
-            let mut cpu = Cpu::new(&tensors, 1, false).expect("memory");
+            let mut cpu = Cpu::new(&tensors, &Options { threads: 1, ..Options::default() }, false).expect("memory");
             let (mut host, slots) = (theta.clone(), [GradientSlot::Train1, GradientSlot::Train2]);
             let (all, mut checker) = (Params::new([SliceMut::F32(&mut host)]), Checker::new(1));
             let grads = [&g, &g2].map(|g| Grads::new([Some(Slice::F32(g))]));

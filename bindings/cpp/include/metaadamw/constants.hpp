@@ -111,6 +111,9 @@ enum class LayerKind : std::int32_t {
     embedding = MAW_LAYER_EMBEDDING,
     attention = MAW_LAYER_ATTENTION,
     layernorm = MAW_LAYER_LAYERNORM,
+    convolution = MAW_LAYER_CONVOLUTION,
+    batchnorm = MAW_LAYER_BATCHNORM,
+    recurrent = MAW_LAYER_RECURRENT,
 };
 
 /// `MAW_SKIP_…`: why a step was skipped.

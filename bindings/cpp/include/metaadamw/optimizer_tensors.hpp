@@ -82,6 +82,7 @@ Result<void> Optimizer::with_tensors(std::vector<Tensor> const& tensors, Add&& a
         c[t].dtype = buffer.dtype_;
         c[t].grad_dtype = buffer.grad_dtype_;
         c[t].layer_kind = static_cast<std::int32_t>(tensor.layer_kind_);
+        c[t].layer_index = tensor.layer_index_;
         c[t].precision = tensor.precision_;
         c[t].modulation_group = tensor.modulation_group_ ? tensor.modulation_group_->c_str() : nullptr;
         all.numbers.emplace(tensor.name_, all.params.size());

@@ -98,12 +98,20 @@ class Tensor {
         : Tensor(std::move(name), Buffer(param, gradient), std::move(shape)) {}
 #endif
 
-    /// The kind of layer that the tensor belongs to, used if its name does not say it.
+    /// The kind of layer that the tensor belongs to. Without it words in the name decide (`maw_tensor.layer_kind`).
     Tensor& layer_kind(LayerKind kind) & noexcept {
         layer_kind_ = kind;
         return *this;
     }
     Tensor&& layer_kind(LayerKind kind) && noexcept { return std::move(layer_kind(kind)); }
+
+    /// Number of the layer that the tensor belongs to plus 1: 1 for the first, up to 1,000,000. 0, the default: the number
+    /// in the name.
+    Tensor& layer_index(std::uint32_t index) & noexcept {
+        layer_index_ = index;
+        return *this;
+    }
+    Tensor&& layer_index(std::uint32_t index) && noexcept { return std::move(layer_index(index)); }
 
     /// Under `Grouping::custom`: the name of its modulation group.
     Tensor& modulation_group(std::string group) & {
@@ -130,6 +138,7 @@ class Tensor {
     Buffer buffer_;
     bool addressed_ = true;  // whether the buffer has the addresses
     LayerKind layer_kind_ = LayerKind::unknown;
+    std::uint32_t layer_index_ = 0;
     std::int32_t precision_ = 0;  // as the param group
     std::optional<std::string> modulation_group_{};
 };

@@ -33,8 +33,9 @@ impl<T: Float> Buffer<T> {
             self.elements[self.initialised..len].fill(MaybeUninit::new(T::ZERO));
             self.initialised = len;
         }
+        let elements = &mut self.elements[..len];
         // SAFETY: elements below `initialised` were written here.
-        unsafe { self.elements[..len].assume_init_mut() }
+        unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), elements.len()) }
     }
 }
 
