@@ -63,6 +63,8 @@ type Tensor struct {
 	LayerKind LayerKind
 	// ModulationGroup of the tensor, under GroupingCustom.
 	ModulationGroup string
+	// Precision of this tensor, of 16-bit elements; nil = that of its param group. new(PrecisionNearest) is nearest.
+	Precision *Precision
 }
 
 // registered is what a call's slices are checked against.
@@ -302,6 +304,12 @@ func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error
 		c.grad_dtype = C.int32_t(t.GradDType)
 	}
 	c.layer_kind = C.int32_t(t.LayerKind)
+	if t.Precision != nil {
+		c.precision = C.int32_t(*t.Precision)
+		if *t.Precision == PrecisionNearest { // whose 0 means the group's here
+			c.precision = C.MAW_PRECISION_TENSOR_NEAREST
+		}
+	}
 	return registered{t.Name, length, DType(c.dtype), gradDType}, nil
 }
 
