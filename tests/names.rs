@@ -40,9 +40,9 @@ proptest! {
 
     #[test]
     fn in_paper_what_the_host_says_of_kind_and_layer_wins_over_any_name(
-        tensors in prop::collection::vec(("[a-z.]{1,5}(embed|attn|mlp|norm|conv|[.]7[.])[a-z.0-9]{0,4}", 0..7_usize, 0..9_u64), 1..8)
+        tensors in prop::collection::vec(("[a-z.]{1,5}(embed|attn|mlp|norm|conv|[.]7[.])[a-z.0-9]{0,4}", 0..7_usize, 0..9_u32), 1..8)
     ) {
-        let described: Vec<(String, i32, &str, u64)> = tensors
+        let described: Vec<(String, i32, &str, u32)> = tensors
             .into_iter()
             .enumerate()
             .map(|(i, (name, kind, layer))| (format!("{name}{i}"), KINDS[kind].0, KINDS[kind].1, layer))

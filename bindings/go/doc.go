@@ -47,6 +47,12 @@
 // this call. The order of elements (row-major or not) does not matter: the library treats a tensor as a list of
 // elements.
 //
+// # A model that grows
+//
+// [Optimizer.AddParamGroup], [Optimizer.AddTensors] and [Optimizer.RemoveTensor] also work between two steps. What stays
+// keeps its moments, and the attention module its values. Load with [Partial] takes what a file and the optimizer both
+// have; [Optimizer.LoadReport] names the rest.
+//
 // # Errors
 //
 // An error is an [*Error], with a [Status] and a message that names the argument or tensor; errors.Is compares with

@@ -145,7 +145,7 @@ func TestEnumerationsHaveNames(t *testing.T) {
 		"CUDA": CUDA, "layernorm": LayerLayerNorm, "reference": Reference, "normalized basic plus": FeaturesNormBasicPlus,
 		"custom": GroupingCustom, "identity": InitIdentity, "generalization gap": ObjectiveGenGap, "sum": WeightingSum,
 		"classification": KindClassification, "first order": DifferenceFirstOrder, "propagate": NonfinitePropagate,
-		"stochastic": PrecisionStochastic, "attention only|strict": AttentionOnly | Strict, "0x0": Flag(0),
+		"stochastic": PrecisionStochastic, "attention only|strict|partial": AttentionOnly | Strict | Partial, "0x0": Flag(0),
 		"file wins|own wins|0x40000000": FileWins | OwnWins | 1<<30,
 	} {
 		if got.String() != want {

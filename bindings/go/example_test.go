@@ -243,6 +243,28 @@ func ExampleOptimizer_Save() {
 	// Output: 1 <nil>
 }
 
+// A model gets another head: what stays keeps its moments.
+func ExampleOptimizer_AddTensors() {
+	optimizer, params, grads := optimizerOfTwo()
+	defer optimizer.Close()
+	if _, err := optimizer.Step(params, grads); err != nil {
+		log.Fatal(err)
+	}
+	if err := optimizer.RemoveTensor(1); err != nil {
+		log.Fatal(err)
+	}
+	if err := optimizer.AddTensors(0, metaadamw.Tensor{Name: "head.weight", Shape: []int{3}}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(optimizer.TensorNames())
+	params, grads = metaadamw.Float32s{params[0], {1, 2, 3}}, metaadamw.Float32s{grads[0], {1, 1, 1}}
+	report, err := optimizer.Step(params, grads)
+	fmt.Println("step", report.Step, err)
+	// Output:
+	// [layers.0.weight head.weight] <nil>
+	// step 2 <nil>
+}
+
 // Messages of the library.
 func ExampleOptimizer_SetLog() {
 	optimizer, params, grads := optimizerOfTwo()

@@ -85,12 +85,34 @@ func TestSixteenBitSlicesMustBeOfTheRegisteredType(t *testing.T) {
 	if step != 1 || m[3] == 0 || v[3] == 0 {
 		t.Errorf("step %d, m %v, v %v", step, m, v)
 	}
-	_, err = o.AddParamGroup(ParamGroup{Precision: PrecisionMaster}, Tensor{Name: "norm.weight", Shape: []int{1}})
-	wants(t, err, ErrInvalidState)
-	other, err := New(Options{})
+}
+
+func TestATensorsPrecisionGoesBeforeThatOfItsGroup(t *testing.T) {
+	o, err := New(small())
 	must(t, err)
-	defer other.Close()
-	_, err = other.AddParamGroup(ParamGroup{Precision: PrecisionMaster}, Tensor{Name: "norm.weight", Shape: []int{1}})
-	says(t, err, ErrInvalidArgument,
-		"group.precision is master, expected nearest for other than 16-bit tensors, and tensor 'norm.weight' is float32")
+	defer o.Close()
+	tensor := func(name string, dtype DType, precision *Precision) Tensor {
+		return Tensor{Name: name, Shape: []int{2}, DType: dtype, Precision: precision}
+	}
+	_, err = o.AddParamGroup(ParamGroup{Precision: PrecisionMaster},
+		tensor("as the group", BFloat16, nil),
+		tensor("norm", Float32, nil), // for which the group's has no meaning
+		tensor("nearest", BFloat16, new(PrecisionNearest)),
+		tensor("remainder", BFloat16, new(PrecisionRemainder)))
+	must(t, err)
+	_, err = o.Step(Mixed{BF16{1, 2}, F32{1, 2}, BF16{1, 2}, BF16{1, 2}}, Mixed{BF16{1, 1}, F32{1, 1}, BF16{1, 1}, BF16{1, 1}})
+	must(t, err)
+	masters := make([]float32, 2)
+	must(t, o.Masters(0, BF16{1, 2}, masters))
+	wants(t, o.Masters(1, F32{1, 2}, masters), ErrNotFound)
+	wants(t, o.Masters(2, BF16{1, 2}, masters), ErrNotFound)
+	must(t, o.Masters(3, BF16{1, 2}, masters))
+
+	for _, refused := range []Tensor{
+		tensor("norm.weight", Float32, new(PrecisionMaster)),
+		tensor("half", Float16, new(PrecisionRemainder)),
+		tensor("unknown", BFloat16, new(Precision(9))),
+	} {
+		wants(t, o.AddTensors(0, refused), ErrInvalidArgument)
+	}
 }

@@ -29,6 +29,10 @@ type Request struct {
 	ID uint64
 	// Replay is the ID of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
 	Replay uint64
+	// Seed for the generator of the random numbers (dropout), rand.New(rand.NewPCG(r.Seed, 0)): the same for requests that
+	// replay one another and else another, so that a host which seeds with it need not remember Replay. A resumed run gets
+	// the same.
+	Seed uint64
 	// Batch to evaluate on.
 	Batch Batch
 	// WantsGradient: the gradients are wanted in addition to the loss.
@@ -223,6 +227,7 @@ func toRequest(c *C.maw_meta_request) Request {
 	return Request{
 		ID:            uint64(c.id),
 		Replay:        uint64(c.replay),
+		Seed:          uint64(c.seed),
 		Batch:         Batch(c.batch),
 		WantsGradient: c.kind == C.MAW_META_GRADIENT,
 		Done:          c.kind == C.MAW_META_DONE,

@@ -67,6 +67,22 @@ func TestAMetaUpdateTrainsTheAttentionModule(t *testing.T) {
 			t.Errorf("request %d: %+v", i, r)
 		}
 	}
+	seeds := map[uint64]uint64{} // of what is replayed
+	for _, r := range requests {
+		first := r.ID
+		if r.Replay != 0 {
+			first = r.Replay
+		}
+		for other, seed := range seeds {
+			if (other == first) != (seed == r.Seed) {
+				t.Errorf("requests %d and %d: seeds %d and %d", other, r.ID, seed, r.Seed)
+			}
+		}
+		seeds[first] = r.Seed
+	}
+	if len(seeds) == len(requests) {
+		t.Error("nothing is replayed")
+	}
 	if again, err := o.MetaResult(); err != nil || again != result {
 		t.Errorf("%+v, %v", again, err)
 	}

@@ -5,16 +5,11 @@ import "C"
 
 import (
 	"fmt"
-	"math"
 	"runtime"
 	"runtime/cgo"
-	"slices"
 	"sync"
 	"unsafe"
 )
-
-// AllGroups stands for every param group in SetLR and SetWeightDecay.
-const AllGroups = -1
 
 // Version returns the version of the loaded library, "0.1.0".
 func Version() string { return C.GoString(C.maw_version()) }
@@ -126,113 +121,6 @@ func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) 
 		heard = o.native.mail.take()
 	}
 	return heard, o.log, err
-}
-
-// AddParamGroup registers tensors that share hyper-parameters and returns the group's index, from 0. Later calls take
-// slices in the order of registration over all groups. On failure none of the tensors is registered.
-func (o *Optimizer) AddParamGroup(group ParamGroup, tensors ...Tensor) (int, error) {
-	c := group.toC()
-	descriptions := make([]C.maw_tensor, len(tensors))
-	added := make([]registered, len(tensors))
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
-	for i := range tensors {
-		var err error
-		if added[i], err = tensors[i].toC(&pinner, &descriptions[i]); err != nil {
-			return 0, err
-		}
-	}
-	var index C.uint32_t
-	err := o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		status := C.maw_add_param_group(handle, &c, unsafe.SliceData(descriptions), C.size_t(len(descriptions)), &index, failure)
-		if status == C.MAW_OK {
-			o.tensors = append(slices.Clip(o.tensors), added...)
-		}
-		return status
-	})
-	return int(index), err
-}
-
-// Prepare ends registration: it forms the modulation groups, draws the attention module and allocates all memory.
-// Optional: the first call that needs it does the same. A second call does nothing.
-func (o *Optimizer) Prepare() error {
-	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		return C.maw_prepare(handle, failure)
-	})
-}
-
-// SetLR sets the learning rate of a param group, or of [AllGroups], from the next step on.
-func (o *Optimizer) SetLR(group int, lr float64) error {
-	number, err := groupNumber(group, true)
-	if err != nil {
-		return err
-	}
-	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		return C.maw_set_lr(handle, number, C.double(lr), failure)
-	})
-}
-
-// LR returns the current learning rate of a param group.
-func (o *Optimizer) LR(group int) (float64, error) {
-	number, err := groupNumber(group, false)
-	if err != nil {
-		return 0, err
-	}
-	var lr C.double
-	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		return C.maw_get_lr(handle, number, &lr, failure)
-	})
-	return float64(lr), err
-}
-
-// SetWeightDecay sets the weight decay of a param group, or of [AllGroups], from the next step on.
-func (o *Optimizer) SetWeightDecay(group int, weightDecay float64) error {
-	number, err := groupNumber(group, true)
-	if err != nil {
-		return err
-	}
-	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		return C.maw_set_weight_decay(handle, number, C.double(weightDecay), failure)
-	})
-}
-
-// WeightDecay returns the current weight decay of a param group.
-func (o *Optimizer) WeightDecay(group int) (float64, error) {
-	number, err := groupNumber(group, false)
-	if err != nil {
-		return 0, err
-	}
-	var weightDecay C.double
-	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		return C.maw_get_weight_decay(handle, number, &weightDecay, failure)
-	})
-	return float64(weightDecay), err
-}
-
-func groupNumber(group int, all bool) (C.uint32_t, error) {
-	if all && group == AllGroups {
-		return C.MAW_ALL_GROUPS, nil
-	}
-	if group < 0 || group >= math.MaxUint32 {
-		return 0, &Error{Status: ErrNotFound, Message: fmt.Sprintf("no param group %d", group)}
-	}
-	return C.uint32_t(group), nil
-}
-
-// SetPriorities sets HUW's priorities of gradient alignment, loss decrease and generalization gap, from the next
-// meta-update on.
-func (o *Optimizer) SetPriorities(priorities [3]float64) error {
-	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		return C.maw_set_priorities(handle, (*C.double)(&priorities[0]), failure)
-	})
-}
-
-// Priorities returns HUW's current priorities.
-func (o *Optimizer) Priorities() (priorities [3]float64, err error) {
-	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
-		return C.maw_get_priorities(handle, (*C.double)(&priorities[0]), failure)
-	})
-	return priorities, err
 }
 
 // ResetMoments sets the moments and all step counts back to 0.

@@ -73,6 +73,23 @@ func TestSettersAndGetters(t *testing.T) {
 	must(t, o.SetWeightDecay(AllGroups, 0))
 	must(t, o.SetWeightDecay(0, 0.125))
 	must(t, o.SetPriorities([3]float64{2, 5, 1}))
+	must(t, o.SetBetas(AllGroups, 0.5, 0.75))
+	must(t, o.SetBetas(second, 0, 0.25))
+	must(t, o.SetEps(AllGroups, 0.125))
+	must(t, o.SetEps(0, 0.5))
+	must(t, o.SetMaxGradNorm(2))
+	for group, want := range [][3]float64{{0.5, 0.75, 0.5}, {0, 0.25, 0.125}} {
+		beta1, beta2, err := o.Betas(group)
+		must(t, err)
+		eps, err := o.Eps(group)
+		must(t, err)
+		if got := [3]float64{beta1, beta2, eps}; got != want {
+			t.Errorf("group %d: %v", group, got)
+		}
+	}
+	if norm, err := o.MaxGradNorm(); err != nil || norm != 2 {
+		t.Errorf("%v, %v", norm, err)
+	}
 	for group, want := range [][2]float64{{0.5, 0.125}, {0.25, 0}} {
 		lr, err := o.LR(group)
 		must(t, err)
@@ -97,13 +114,40 @@ func TestSettersAndGetters(t *testing.T) {
 	wants(t, err, ErrNotFound)
 	_, err = o.WeightDecay(AllGroups)
 	wants(t, err, ErrNotFound)
+	_, _, err = o.Betas(2)
+	wants(t, err, ErrNotFound)
+	_, err = o.Eps(AllGroups)
+	wants(t, err, ErrNotFound)
 	wants(t, o.SetLR(0, math.NaN()), ErrInvalidArgument)
+	wants(t, o.SetBetas(0, 0.5, 1), ErrInvalidArgument)
+	wants(t, o.SetEps(AllGroups, 0), ErrInvalidArgument)
+	wants(t, o.SetMaxGradNorm(-1), ErrInvalidArgument)
 	wants(t, o.SetPriorities([3]float64{-1, 0, 0}), ErrInvalidArgument)
 	wants(t, o.ResetMoments(), ErrInvalidState)
 	must(t, o.Prepare())
 	must(t, o.Prepare())
-	_, err = o.AddParamGroup(ParamGroup{}, Tensor{Name: "late"})
-	wants(t, err, ErrInvalidState)
+}
+
+func TestWhatIsSetIsUsedByTheNextStep(t *testing.T) {
+	options := small()
+	options.MaxGradNorm = 0.25
+	created, err := New(options)
+	must(t, err)
+	defer created.Close()
+	_, err = created.AddParamGroup(ParamGroup{LR: new(1e-2), Beta1: new(0.5), Beta2: new(0.75), Eps: 0.125}, toyTensors...)
+	must(t, err)
+	set := newToyOptimizer(t, small())
+	must(t, set.SetBetas(0, 0.5, 0.75))
+	must(t, set.SetEps(0, 0.125))
+	must(t, set.SetMaxGradNorm(0.25))
+	m, n := newToy(), newToy()
+	for range 3 {
+		if report := m.step(t, created); report.ClipFactor >= 1 {
+			t.Errorf("%+v", report)
+		}
+		n.step(t, set)
+	}
+	same(t, n.bits(), m.bits())
 }
 
 func TestResetStartsAnew(t *testing.T) {

@@ -47,7 +47,7 @@ type Options struct {
 	// DifferenceScale is the relative step size of the differences for the Hessian-vector product; 0 = 6e-6 for float64
 	// (forward: 1.5e-8), 3e-3 for float32, 3e-2 for 16-bit parameters.
 	DifferenceScale float64
-	// MaxGradNorm is the global norm to which gradients are clipped; 0 = no clipping.
+	// MaxGradNorm is the global norm to which gradients are clipped; 0 = no clipping. SetMaxGradNorm changes it.
 	MaxGradNorm float64
 
 	Semantics      Semantics
@@ -128,6 +128,9 @@ const (
 func (g Grouping) String() string { return nameOf(int(g), "fine-grained", "by param group", "custom") }
 
 // Init selects the initial values of the attention module.
+//
+// Xavier's start is a random learning rate: after ten steps of a small Transformer the mean alpha over seeds 1…20 lies
+// between 0.50 and 1.49, and a quarter of all factors is at a bound. Identity starts as AdamW.
 type Init int32
 
 const (
@@ -222,7 +225,8 @@ type ParamGroup struct {
 	Eps float64
 	// WeightDecay is decoupled, ≥ 0. Default 1e-2.
 	WeightDecay *float64
-	// Precision of 16-bit parameters.
+	// Precision of 16-bit parameters that do not have one of their own; without meaning for others, which may be in the same
+	// group.
 	Precision Precision
 	// MomentDType of both moments: 0, required for Float64 tensors, = Float64 for Float64 tensors, else Float32; or
 	// BFloat16, with stochastic rounding.

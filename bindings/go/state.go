@@ -23,6 +23,8 @@ const (
 	OwnWins Flag = C.MAW_LOAD_OWN_WINS
 	// Strict: loading: nothing may differ, not even what has a setter.
 	Strict Flag = C.MAW_LOAD_STRICT
+	// Partial: loading: the file may have more or fewer tensors and groups; [Optimizer.LoadReport] tells which.
+	Partial Flag = C.MAW_LOAD_PARTIAL
 )
 
 // String names each bit: "attention only|strict".
@@ -31,7 +33,7 @@ func (f Flag) String() string {
 	for _, flag := range []struct {
 		bit  Flag
 		name string
-	}{{AttentionOnly, "attention only"}, {FileWins, "file wins"}, {OwnWins, "own wins"}, {Strict, "strict"}} {
+	}{{AttentionOnly, "attention only"}, {FileWins, "file wins"}, {OwnWins, "own wins"}, {Strict, "strict"}, {Partial, "partial"}} {
 		if f&flag.bit != 0 {
 			names = append(names, flag.name)
 			f &^= flag.bit
@@ -76,11 +78,15 @@ func (o *Optimizer) SaveBytes(flags ...Flag) ([]byte, error) {
 // in the same order, training continues with the same bits as without the interruption.
 //
 // Names, shapes, dtypes, groups and options must be equal, else [ErrMismatch] lists the differences; but options that
-// have a setter (learning rate, weight decay, priorities: a schedule may have changed them) are taken from the file, and
-// the log lists those that differed. With [Strict] all must be equal. With [FileWins] or [OwnWins] options that affect
-// only later steps may differ: hyper-parameters of param groups, ranges, intervals, weights, clipping. With
+// have a setter (those of param groups, clipping, priorities: a schedule may have changed them) are taken from the file,
+// and the log lists those that differed. With [Strict] all must be equal. With [FileWins] or [OwnWins] options that affect
+// only later steps may differ: those, and ranges, intervals, weights of the meta-objective. With
 // [AttentionOnly] only the attention module is loaded, from either kind of file. Device, DeviceIndex, Threads and
 // VerifyParams are not saved. The whole file is checked before anything is changed.
+//
+// [Partial], with or without the others, is for a model that has gained or lost tensors. What the file and the optimizer
+// both have is loaded; tensors that the file does not have start at step 0, and the optimizer's counts are the file's.
+// Where the numbers of param groups differ, the optimizer's hyper-parameters of param groups stay.
 func (o *Optimizer) Load(path string, flags ...Flag) error {
 	c, err := text("path", path)
 	if err != nil {
@@ -103,6 +109,47 @@ func (o *Optimizer) LoadBytes(data []byte, flags ...Flag) error {
 	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 		return C.maw_load_bytes(handle, first, C.size_t(len(data)), bitsOf(flags), failure)
 	})
+}
+
+// A LoadReport has the names that only the file or only the optimizer had.
+type LoadReport struct {
+	// MissingTensors are registered, but not in the file. They start at step 0.
+	MissingTensors []string
+	// UnexpectedTensors are in the file, but not registered.
+	UnexpectedTensors []string
+	// MissingGroups are modulation groups that the file does not have.
+	MissingGroups []string
+	// UnexpectedGroups are modulation groups that only the file has.
+	UnexpectedGroups []string
+}
+
+// LoadReport returns the report of the last load with [Partial]; it is empty after another load, and before one.
+func (o *Optimizer) LoadReport() (report LoadReport, err error) {
+	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+		for _, list := range []struct {
+			which C.uint32_t
+			names *[]string
+		}{
+			{C.MAW_LOAD_MISSING_TENSORS, &report.MissingTensors},
+			{C.MAW_LOAD_UNEXPECTED_TENSORS, &report.UnexpectedTensors},
+			{C.MAW_LOAD_MISSING_GROUPS, &report.MissingGroups},
+			{C.MAW_LOAD_UNEXPECTED_GROUPS, &report.UnexpectedGroups},
+		} {
+			var count C.size_t
+			if status := C.maw_load_report_count(handle, list.which, &count, failure); status != C.MAW_OK {
+				return status
+			}
+			for i := range count {
+				var name *C.char
+				if status := C.maw_load_report_name(handle, list.which, i, &name, failure); status != C.MAW_OK {
+					return status
+				}
+				*list.names = append(*list.names, C.GoString(name))
+			}
+		}
+		return C.MAW_OK
+	})
+	return report, err
 }
 
 // Dump returns the state of the optimizer as JSON, for people, plots and logs. The schema is docs/state.md.

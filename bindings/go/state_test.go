@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -91,7 +92,27 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%d steps", steps)
 		}
 	}
+	other := newOptimizer(t, small(), toyTensors[0], Tensor{Name: "head", Shape: []int{2}})
+	must(t, other.SetBetas(0, 0.5, 0.5))
+	must(t, other.LoadBytes(run, Partial))
+	report, err := other.LoadReport()
+	must(t, err)
+	if want := (LoadReport{
+		MissingTensors: []string{"head"}, UnexpectedTensors: []string{"layers.0.bias", "layers.9.weight"},
+		MissingGroups:    []string{"other.middle.weight", "other.middle.bias"}, // without numbers of other layers there is no depth
+		UnexpectedGroups: []string{"other.shallow.weight", "other.shallow.bias", "other.deep.weight"},
+	}); !reflect.DeepEqual(report, want) {
+		t.Errorf("%+v", report)
+	}
+	if beta1, beta2, _ := other.Betas(0); beta1 != 0.9 || beta2 != 0.999 {
+		t.Errorf("the betas are %v and %v", beta1, beta2)
+	}
+	must(t, other.LoadBytes(run, Partial, AttentionOnly))
 	wants(t, o.LoadBytes(module), ErrMismatch)
+	must(t, o.LoadBytes(run))
+	if report, err := o.LoadReport(); err != nil || !reflect.DeepEqual(report, LoadReport{}) {
+		t.Errorf("%+v, %v", report, err)
+	}
 	wants(t, o.LoadBytes(run, FileWins, OwnWins), ErrInvalidArgument)
 	wants(t, o.LoadBytes(run, FileWins, Strict), ErrInvalidArgument)
 	wants(t, o.LoadBytes(run, Flag(1<<20)), ErrInvalidArgument)

@@ -70,6 +70,8 @@ type Tensor struct {
 	LayerIndex int
 	// ModulationGroup of the tensor, under GroupingCustom.
 	ModulationGroup string
+	// Precision of this tensor, of 16-bit elements; nil = that of its param group. new(PrecisionNearest) is nearest.
+	Precision *Precision
 }
 
 // registered is what a call's slices are checked against.
@@ -313,6 +315,12 @@ func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error
 		return registered{}, invalid("LayerIndex %d of tensor '%s' is negative", t.LayerIndex, t.Name)
 	}
 	c.layer_index = C.uint32_t(min(uint64(t.LayerIndex), math.MaxUint32))
+	if t.Precision != nil {
+		c.precision = C.int32_t(*t.Precision)
+		if *t.Precision == PrecisionNearest { // whose 0 means the group's here
+			c.precision = C.MAW_PRECISION_TENSOR_NEAREST
+		}
+	}
 	return registered{t.Name, length, DType(c.dtype), gradDType}, nil
 }
 

@@ -30,6 +30,7 @@ include("rule.jl")
 include("walk.jl")
 include("log.jl")
 include("state.jl")
+include("setup.jl")
 include("device.jl")
 include("update.jl")
 include("meta.jl")
@@ -52,10 +53,11 @@ function __init__()
 end
 
 @static if VERSION >= v"1.11.0-DEV.469"
-    eval(Expr(:public, :Rule, :setup, :State, :update!, :adjust!, :freeze!, :thaw!, :meta_due, :meta_update!, :Request,
-              :meta_result, :report, :save, :load!, :dump_state, :factors, :features, :attention, :set_attention!,
+    eval(Expr(:public, :Rule, :setup, :setup!, :State, :update!, :adjust!, :freeze!, :thaw!, :meta_due, :meta_update!, :Request,
+              :meta_result, :report, :save, :load!, :load_report, :dump_state, :factors, :features, :attention, :set_attention!,
               :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :param_groups, :tensor_state,
-              :set_tensor_state!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count, :learning_rates, :weight_decays, :priorities, :trainable, :unwrap,
+              :set_tensor_state!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count,
+              :learning_rates, :weight_decays, :betas, :epsilons, :max_grad_norm, :priorities, :trainable, :unwrap,
               :optimisers_rule, :DeviceArray, :cuda_available, :set_stream!, :library_path, :library_version, :MetaAdamWError, :Raw))
 end
 

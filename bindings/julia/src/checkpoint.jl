@@ -36,31 +36,59 @@ end
 const LOAD_OPTIONS = (settable = 0, equal = Raw.MAW_LOAD_STRICT, file = Raw.MAW_LOAD_FILE_WINS, own = Raw.MAW_LOAD_OWN_WINS)
 
 """
-    load!(state, path; options = :settable, attention_only = false)
+    load!(state, path; options = :settable, attention_only = false, partial = false)
     load!(state, io; …)
 
 Loads a saved run, whichever language saved it, into a state for a model with the same names and shapes. Parameters are not
 in the file; load them before the next step. Training then continues with the same bits as without the interruption. Shapes
 are those of C, Julia's reversed.
 
-`options`: with `:settable` options that have a setter (learning rate, weight decay, priorities: a schedule may have changed
+`options`: with `:settable` options that have a setter (what [`adjust!`](@ref) changes: a schedule may have changed
 them) are taken from the file, and the log lists those that differed; the others must be equal. With `:equal` all must be
 equal. With `:file` or `:own` options that affect only later steps may differ, and those of the file or of this state are
 used afterwards. `attention_only`: only the attention module is loaded, from either kind of file.
+
+`partial`: for a model that has gained or lost arrays. What the file and the state both have is loaded; arrays that the file
+does not have start at step 0. Where the numbers of param groups differ, this state's hyper-parameters of param groups stay.
+[`load_report`](@ref) returns the names that only one of them has.
 """
-function load!(state::State, path::AbstractString; options::Symbol = :settable, attention_only::Bool = false)
-    flags = load_flags(options, attention_only)
+function load!(state::State, path::AbstractString; options::Symbol = :settable, attention_only::Bool = false,
+               partial::Bool = false)
+    flags = load_flags(options, attention_only, partial)
     locked(handle -> call(Raw.maw_load_file, handle, path, flags), state)
     return state
 end
 
-function load!(state::State, io::IO; options::Symbol = :settable, attention_only::Bool = false)
-    flags, data = load_flags(options, attention_only), read(io)
+function load!(state::State, io::IO; options::Symbol = :settable, attention_only::Bool = false, partial::Bool = false)
+    flags, data = load_flags(options, attention_only, partial), read(io)
     locked(handle -> call(Raw.maw_load_bytes, handle, data, length(data), flags), state)
     return state
 end
 
-load_flags(options, attention_only) = enumerated("options", LOAD_OPTIONS, options) | attention_flag(attention_only)
+load_flags(options, attention_only, partial) = enumerated("options", LOAD_OPTIONS, options) |
+    attention_flag(attention_only) | (partial ? Raw.MAW_LOAD_PARTIAL : 0)
+
+"""
+    load_report(state)
+
+The names that only the file or only the state had in the last `load!(…; partial = true)`, as a NamedTuple: `missing_tensors`
+(not in the file) and `unexpected_tensors` (in the file only), `missing_groups` and `unexpected_groups` (modulation groups).
+Empty after another load, and before one.
+"""
+load_report(state::State) = locked(state) do handle
+    map(LOAD_REPORT) do which
+        count = Ref{Csize_t}()
+        call(Raw.maw_load_report_count, handle, which, count)
+        return map(0:Int(count[]) - 1) do index
+            name = Ref(Cstring(C_NULL))
+            call(Raw.maw_load_report_name, handle, which, index, name)
+            borrowed(name[])
+        end
+    end
+end
+
+const LOAD_REPORT = (missing_tensors = Raw.MAW_LOAD_MISSING_TENSORS, unexpected_tensors = Raw.MAW_LOAD_UNEXPECTED_TENSORS,
+                     missing_groups = Raw.MAW_LOAD_MISSING_GROUPS, unexpected_groups = Raw.MAW_LOAD_UNEXPECTED_GROUPS)
 
 """
     dump_state(state)

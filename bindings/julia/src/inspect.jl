@@ -33,6 +33,19 @@ learning_rates(state::State) = of_each_param_group(Raw.maw_get_lr, state)
 "The weight decay of each param group."
 weight_decays(state::State) = of_each_param_group(Raw.maw_get_weight_decay, state)
 
+"The decay rates of the moments of each param group: `(beta1, beta2)`."
+betas(state::State) = map(1:counted(Raw.maw_param_group_count, state)) do group
+    beta1, beta2 = Ref{Float64}(), Ref{Float64}()
+    locked(handle -> call(Raw.maw_get_betas, handle, group - 1, beta1, beta2), state)
+    (beta1[], beta2[])
+end
+
+"The eps of each param group."
+epsilons(state::State) = of_each_param_group(Raw.maw_get_eps, state)
+
+"The norm to which all gradients together are clipped; 0: no clipping."
+max_grad_norm(state::State) = number(Float64, Raw.maw_get_max_grad_norm, state)
+
 "The priorities of gradient alignment, loss decrease and generalization gap."
 priorities(state::State) = Tuple(filled(Raw.maw_get_priorities, state, 3))
 

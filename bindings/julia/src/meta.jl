@@ -8,19 +8,22 @@ What to evaluate next in a meta-update, at the parameters now in the model's arr
 - `batch`: `:train_1` or `:train_2` (two disjoint training batches, training mode) or `:validation` (evaluation mode);
 - `wants_gradient`: whether the answer must be `(loss, gradient)`; if not, the loss is enough;
 - `id`: the number of this request, counted from 1;
-- `replay`: the number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
+- `replay`: the number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any;
+- `seed`: for the generator of these numbers, `Random.seed!(rng, request.seed)`: the same for requests that replay one another
+  and else another, so that `replay` need not be remembered. A resumed run gets the same.
 """
 struct Request
     batch::Symbol
     wants_gradient::Bool
     id::Int
     replay::Int
+    seed::UInt64
 end
 
 const BATCHES = Dict{Int32, Symbol}(Raw.MAW_BATCH_TRAIN_1 => :train_1, Raw.MAW_BATCH_TRAIN_2 => :train_2,
                                     Raw.MAW_BATCH_VALIDATION => :validation)
 
-Request(r::Raw.maw_meta_request) = Request(BATCHES[r.batch], r.kind == Raw.MAW_META_GRADIENT, r.id, r.replay)
+Request(r::Raw.maw_meta_request) = Request(BATCHES[r.batch], r.kind == Raw.MAW_META_GRADIENT, r.id, r.replay, r.seed)
 
 """
     meta_due(state)

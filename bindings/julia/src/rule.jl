@@ -23,6 +23,9 @@ const ENUMERATIONS = Dict{Symbol, NamedTuple}(
     :device => (cpu = Raw.MAW_CPU, cuda = Raw.MAW_CUDA),
 )
 
+"Of one tensor, where 0 is that of its param group."
+const TENSOR_PRECISIONS = merge(ENUMERATIONS[:precision], (nearest = Raw.MAW_PRECISION_TENSOR_NEAREST,))
+
 const LAYER_KINDS = (unknown = Raw.MAW_LAYER_UNKNOWN, linear = Raw.MAW_LAYER_LINEAR,
                      embedding = Raw.MAW_LAYER_EMBEDDING, attention = Raw.MAW_LAYER_ATTENTION,
                      layernorm = Raw.MAW_LAYER_LAYERNORM, convolution = Raw.MAW_LAYER_CONVOLUTION,
@@ -81,11 +84,14 @@ end
 Options and hyper-parameters. The keywords, all optional, are
 
 - a param group's hyper-parameters: `lr` (5e-4), `beta1`, `beta2`, `eps`, `weight_decay` (1e-2); for 16-bit parameters
-  `precision` (`:nearest`, `:master`, `:remainder`, `:stochastic`); `moment_dtype` (`:automatic`, `:float32`, `:bfloat16`);
+  (others ignore it) `precision` (`:nearest`, `:master`, `:remainder`, `:stochastic`); `moment_dtype` (`:automatic`,
+  `:float32`, `:bfloat16`);
 - the options of the library, by their C names: `meta_interval`, `total_steps`, `seed`, `alpha_range`, `modulation` …
 
 Enumerations are Symbols, the C constants in lower case without their prefix: `feature_version = :basic_plus`,
-`init = :identity`. An unknown keyword is an error. The library checks values in [`setup`](@ref). For the meaning, range and
+`init = :identity`. The default, `init = :xavier`, starts with a random learning rate: after ten steps of a small Transformer
+the mean alpha over seeds 1…20 lies between 0.50 and 1.49, and a quarter of all factors is at a bound; `init = :identity` starts
+as AdamW. An unknown keyword is an error. The library checks values in [`setup`](@ref). For the meaning, range and
 default of each see `?MetaAdamW.Raw.maw_options` and `?MetaAdamW.Raw.maw_param_group`, for one of them
 `?MetaAdamW.Raw.maw_options.meta_interval`.
 

@@ -2,10 +2,12 @@
 
 "Arrays and gradients of a model in the order of registration, checked against what was registered."
 function matched(state::State, model, gradient)
-    found = walk(model, of_model(model, gradient); trainable = state.trainable, gradient_type = state.gradient_type,
-                 first_index = state.first_index)
-    length(found.arrays) == length(state.names) || throw(ArgumentError(
-        "the model has $(length(found.arrays)) arrays; $(length(state.names)) were registered by setup"))
+    describe = state.describe
+    found = walk(model, of_model(model, gradient); trainable = describe.trainable,
+                 gradient_type = describe.gradient_type, first_index = describe.first_index)
+    length(found.arrays) == length(state.entries) || throw(ArgumentError(
+        "the model has $(length(found.arrays)) arrays; $(length(state.names)) were registered by setup; " *
+        "setup!(state, model) registers what a model gained or lost"))
     arrays, gradients = found.arrays[state.entries], found.gradients[state.entries]
     for (tensor, array) in enumerate(arrays)
         eltype(array) === state.types[tensor] && size(array) == state.sizes[tensor] || throw(DimensionMismatch(
@@ -114,7 +116,7 @@ function observe_gradient!(state::State, name::Name, gradient::AbstractArray)
     tensor = tensor_number(state, name)
     state.tied[tensor] &&
         throw(ArgumentError("$name is shared by several places, so its gradient is known only when they are summed"))
-    type = state.gradient_type(state.types[tensor])
+    type = state.describe.gradient_type(state.types[tensor])
     eltype(gradient) === type && contiguous(gradient) || throw(ArgumentError(
         "the gradient of $name is a $(typeof(gradient)); a contiguous array of $type is expected"))
     size(gradient) == state.sizes[tensor] || throw(DimensionMismatch(
@@ -135,44 +137,56 @@ end
 
 """
     adjust!(state, lr; group = nothing)
-    adjust!(state; lr, weight_decay, priorities, group = nothing)
+    adjust!(state; lr, weight_decay, beta1, beta2, eps, max_grad_norm, priorities, group = nothing)
 
-Changes the learning rate, the weight decay, the priorities of the meta-objective's three terms; what is not given
-stays. `group`: what named a param group in `setup(…; groups)`, `:rest` for the tensors that no group named, or its number,
-from 1 on (see [`param_groups`](@ref)); by default all. An unknown keyword is an error.
+Changes hyper-parameters of param groups, the norm to which all gradients together are clipped, the priorities of the
+meta-objective's three terms; what is not given stays. `beta = (0.9, 0.999)` is both decay rates, as in Optimisers.jl.
+`group`: what named a param group in `setup(…; groups)`, `:rest` for the tensors that no group named, or its number,
+from 1 on (see [`param_groups`](@ref)); by default all. An unknown keyword is an error. On failure nothing has changed.
 """
 adjust!(state::State, lr::Real; group = nothing) = adjust!(state; lr = lr, group = group)
 
 function adjust!(state::State; keywords...)
-    known = (:lr, :weight_decay, :priorities, :group)
+    known = (:lr, :weight_decay, :beta1, :beta2, :beta, :eps, :max_grad_norm, :priorities, :group)
     for (name, _) in keywords
         name in known || unknown_keyword("adjust!", name, known)
     end
-    any(name -> haskey(keywords, name), known[1:3]) ||
-        throw(ArgumentError("adjust! must be given something to change: $(join(known[1:3], ", "))"))
+    given(name) = haskey(keywords, name)
+    any(given, known[1:end - 1]) ||
+        throw(ArgumentError("adjust! must be given something to change: $(join(known[1:end - 1], ", "))"))
+    given(:beta) && (given(:beta1) || given(:beta2)) &&
+        throw(ArgumentError("adjust! is given beta, which is beta1 and beta2, and one of these"))
+    value(name, type = Float64) = as_field(type, name, keywords[name])
     group = get(keywords, :group, nothing)
     numbers = group === nothing ? (1:length(state.groups)) : [param_group_number(state, group)]
 
-    # All changes or none: each undoes the previous ones if it fails.
-    undo = Function[]
-    try
-        for (name, getter, setter) in ((:lr, learning_rates, Raw.maw_set_lr),
-                                       (:weight_decay, weight_decays, Raw.maw_set_weight_decay))
-            haskey(keywords, name) || continue
-            before = getter(state)
-            value = as_field(Float64, name, keywords[name])
-            for number in numbers
-                locked(handle -> call(setter, handle, number - 1, value), state)
-                push!(undo, () -> locked(handle -> call(setter, handle, number - 1, before[number]), state))
+    # The setter, and what it is given before and afterwards.
+    changes = Tuple{Any, Tuple, Tuple}[]
+    of_groups(setter, before, after) = append!(changes, [
+        (setter, (number - 1, before[number]...), (number - 1, after(before[number])...)) for number in numbers])
+    given(:lr) && of_groups(Raw.maw_set_lr, learning_rates(state), _ -> value(:lr))
+    given(:weight_decay) && of_groups(Raw.maw_set_weight_decay, weight_decays(state), _ -> value(:weight_decay))
+    given(:beta) && of_groups(Raw.maw_set_betas, betas(state), _ -> value(:beta, NTuple{2, Float64}))
+    (given(:beta1) || given(:beta2)) && of_groups(Raw.maw_set_betas, betas(state), before ->
+        (given(:beta1) ? value(:beta1) : before[1], given(:beta2) ? value(:beta2) : before[2]))
+    given(:eps) && of_groups(Raw.maw_set_eps, epsilons(state), _ -> value(:eps))
+    given(:max_grad_norm) &&
+        push!(changes, (Raw.maw_set_max_grad_norm, (max_grad_norm(state),), (value(:max_grad_norm),)))
+    given(:priorities) && push!(changes, (
+        Raw.maw_set_priorities, (collect(priorities(state)),), (collect(value(:priorities, NTuple{3, Float64})),)))
+
+    # All or none.
+    locked(state) do handle
+        done = 0
+        try
+            for (setter, _, after) in changes
+                call(setter, handle, after...)
+                done += 1
             end
+        catch
+            foreach(((setter, before, _),) -> call(setter, handle, before...), reverse(changes[1:done]))
+            rethrow()
         end
-        if haskey(keywords, :priorities)
-            values = collect(as_field(NTuple{3, Float64}, :priorities, keywords[:priorities]))
-            locked(handle -> call(Raw.maw_set_priorities, handle, values), state)
-        end
-    catch
-        foreach(restore -> restore(), reverse(undo))
-        rethrow()
     end
     return nothing
 end

@@ -1,16 +1,5 @@
 # Saving and loading.
 
-"Steps `from` to `to`, with a meta-update where due."
-function train!(state, model, steps)
-    for step in steps
-        MetaAdamW.update!(state, model, last(quadratic(model, sin(step))))
-        MetaAdamW.meta_due(state) && MetaAdamW.meta_update!(r -> answer(model, r), state, model)
-    end
-end
-
-everything(state, model) = (arrays(model), MetaAdamW.attention(state), MetaAdamW.factors(state),
-                            [MetaAdamW.tensor_state(state, name) for name in MetaAdamW.tensor_names(state)])
-
 @testset "a run that is loaded goes on bit for bit, from $what" for what in ("a file", "memory")
     whole, first_half, second_half = new_model(), new_model(), new_model()
     whole_state, state = new_state(whole), new_state(first_half)
@@ -48,6 +37,30 @@ end
     MetaAdamW.load!(other, run_file; options = :file)
     @test MetaAdamW.learning_rates(other) == [5e-4]
     @test throws(() -> MetaAdamW.load!(other, run_file; options = :theirs), ArgumentError, ":equal, :file, :own")
+end
+
+@testset "what both have, and the names that only one has" begin
+    model = new_model()
+    state = new_state(model)
+    train!(state, model, 1:4)
+    io = IOBuffer()
+    MetaAdamW.save(io, state)
+    part = (head = model.head, embedding = (weight = ones(Float32, 2, 3),))
+    other = new_state(part)
+    MetaAdamW.adjust!(other; beta = (0.5, 0.5), eps = 1, max_grad_norm = 1)
+    @test fails(() -> MetaAdamW.load!(other, seekstart(io)), :mismatch)
+    MetaAdamW.load!(other, seekstart(io); partial = true)
+    report = MetaAdamW.load_report(other)
+    @test report.missing_tensors == ["embedding.weight"]
+    @test report.unexpected_tensors == ["layers.1.weight", "layers.1.bias"]
+    of_modulation(state) = first.(MetaAdamW.groups(state))
+    @test report.missing_groups == setdiff(of_modulation(other), of_modulation(state))
+    @test report.unexpected_groups == setdiff(of_modulation(state), of_modulation(other)) != String[]
+    @test MetaAdamW.tensor_state(other, "head") == MetaAdamW.tensor_state(state, "head")
+    @test MetaAdamW.step_count(other) == 4 && MetaAdamW.tensor_state(other, "embedding.weight").step == 0
+    @test MetaAdamW.betas(other) == [(0.9, 0.999)] && MetaAdamW.epsilons(other) == [1e-8] && MetaAdamW.max_grad_norm(other) == 0
+    MetaAdamW.load!(state, seekstart(io))
+    @test all(isempty, MetaAdamW.load_report(state))
 end
 
 @testset "files that cannot be loaded" begin

@@ -53,3 +53,14 @@ quiet(level, message) = nothing
 
 new_state(model; rule = MetaAdamW.Rule(meta_interval = 2, attn_layers = 2, threads = 1), keywords...) =
     MetaAdamW.setup(rule, model; log = quiet, keywords...)
+
+"Steps, with a meta-update where due."
+function train!(state, model, steps)
+    for step in steps
+        MetaAdamW.update!(state, model, last(quadratic(model, sin(step))))
+        MetaAdamW.meta_due(state) && MetaAdamW.meta_update!(r -> answer(model, r), state, model)
+    end
+end
+
+everything(state, model) = (arrays(model), MetaAdamW.attention(state), MetaAdamW.factors(state),
+                            [MetaAdamW.tensor_state(state, name) for name in MetaAdamW.tensor_names(state)])

@@ -69,9 +69,27 @@ end
     @test throws(() -> MetaAdamW.set_masters!(state, "w", model.w, [1.0]), DimensionMismatch, "the masters have size")
 end
 
+@testset "an array's own precision goes before that of its group, which others than 16-bit ones ignore" begin
+    model = (own = Float16[1], norm = Float32[1], group = Float16[1])
+    state = MetaAdamW.setup(half_rule(precision = :master), model; log = quiet,
+                            precision = name -> name == "own" ? :nearest : nothing)
+    MetaAdamW.update!(state, model, map(x -> ones(1), model))
+    @test MetaAdamW.masters(state, "group", model.group) isa Vector{Float32}
+    @test fails(() -> MetaAdamW.masters(state, "own", model.own), :not_found)
+    @test fails(() -> MetaAdamW.masters(state, "norm", model.norm), :not_found)
+    other = MetaAdamW.setup(half_rule(), model; log = quiet, precision = name -> name == "own" ? :master : nothing)
+    MetaAdamW.update!(other, model, map(x -> ones(1), model))
+    @test MetaAdamW.masters(other, "own", model.own) isa Vector{Float32}
+    @test fails(() -> MetaAdamW.masters(other, "group", model.group), :not_found)
+end
+
 @testset "what does not fit is refused" begin
-    @test fails(() -> MetaAdamW.setup(half_rule(precision = :master), (w = Float32[1],); log = quiet),
-                :invalid_argument, "'w' is float32")
+    @test fails(() -> MetaAdamW.setup(half_rule(precision = :remainder), (w = Float16[1],); log = quiet),
+                :invalid_argument, "'w'")
+    @test fails(() -> MetaAdamW.setup(half_rule(), (w = Float32[1],); precision = name -> :master, log = quiet),
+                :invalid_argument, "'w'")
+    @test throws(() -> MetaAdamW.setup(half_rule(), (w = Float16[1],); precision = name -> :exact, log = quiet),
+                 ArgumentError, "precision of w = :exact")
     @test throws(() -> MetaAdamW.setup(half_rule(), (w = Float16[1],); gradient_type = T -> Int, log = quiet),
                  ArgumentError, "gradient_type(Float16) is Int64")
     @test throws(() -> half_rule(precision = :exact), ArgumentError, "precision = :exact")

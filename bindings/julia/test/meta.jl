@@ -31,6 +31,8 @@ attention_bits(state) = MetaAdamW.attention(state)
     @test length(unique(values)) > 1 && Set(r.batch for r in requests) == Set(keys(TARGETS))
     @test [r.id for r in requests] == 1:length(requests)
     @test all(r -> r.replay == 0 || requests[r.replay].batch === r.batch, requests)
+    played(r) = r.replay == 0 ? r.id : r.replay
+    @test all((played(a) == played(b)) == (a.seed == b.seed) for a in requests, b in requests)
     @test any(r -> r.replay != 0, requests) && any(r -> !r.wants_gradient, requests)
 end
 

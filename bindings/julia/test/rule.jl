@@ -38,7 +38,6 @@ end
         @test throws(() -> MetaAdamW.Rule(; name => 1), ArgumentError, "no keyword `$name` (here it is $ours); it")
     end
     @test throws(() -> MetaAdamW.adjust!(new_state(new_model()); eta = 1), ArgumentError, "`eta` (here it is lr)")
-    @test throws(() -> MetaAdamW.adjust!(new_state(new_model()); beta = 1), ArgumentError, "`beta`; it knows lr")
     @test throws(() -> new_state(new_model(); groups = [:head => (eta = 1,)]), ArgumentError, "`eta` (here it is lr)")
     @test throws(() -> MetaAdamW.Rule(struct_size = 1), ArgumentError, "no keyword `struct_size`")
     @test throws(() -> MetaAdamW.Rule(init = :zero), ArgumentError, "init = :zero: it is one of :xavier, :identity")

@@ -149,10 +149,33 @@ end
     @test throws(() -> MetaAdamW.adjust!(state; lambda = 1), ArgumentError, "no keyword `lambda` (here it is weight_decay); it knows lr")
     @test throws(() -> MetaAdamW.adjust!(state), ArgumentError, "something to change")
     @test fails(() -> MetaAdamW.adjust!(state, 1; group = 3), :not_found, "no param group 3")
-    # All or nothing: the learning rate is put back.
+    MetaAdamW.adjust!(state; beta2 = 0.99, eps = 1e-4, max_grad_norm = 2)
+    MetaAdamW.adjust!(state; beta = (0.5, 0.75), group = 2)
+    @test MetaAdamW.betas(state) == [(0.9, 0.99), (0.5, 0.75)] && MetaAdamW.epsilons(state) == [1e-4, 1e-4]
+    @test MetaAdamW.max_grad_norm(state) == 2
+    @test throws(() -> MetaAdamW.adjust!(state; betas = (0.5, 0.5)), ArgumentError, "`betas` (here it is beta1 and beta2)")
+    @test throws(() -> MetaAdamW.adjust!(state; beta = (0.5, 0.5), beta1 = 0.5), ArgumentError, "and one of these")
+    @test throws(() -> MetaAdamW.adjust!(state; beta = 0.5), ArgumentError, "beta = 0.5 is not usable")
+    # All or nothing: what was set before the failure is put back.
+    @test fails(() -> MetaAdamW.adjust!(state; beta1 = 0.25, eps = 0), :invalid_argument, "eps")
+    @test fails(() -> MetaAdamW.adjust!(state; beta1 = 0.25, eps = 1, max_grad_norm = 1, priorities = (-1, 0, 0)), :invalid_argument)
+    @test MetaAdamW.betas(state) == [(0.9, 0.99), (0.5, 0.75)] && MetaAdamW.epsilons(state) == [1e-4, 1e-4]
+    @test MetaAdamW.max_grad_norm(state) == 2
     @test fails(() -> MetaAdamW.adjust!(state; lr = 9, weight_decay = -1), :invalid_argument)
     @test fails(() -> MetaAdamW.adjust!(state; lr = 9, weight_decay = 9, priorities = (-1, 0, 0)), :invalid_argument)
     @test MetaAdamW.learning_rates(state) == [0.25, 0.5] && MetaAdamW.weight_decays(state) == [0.125, 0.125]
+end
+
+@testset "what is adjusted is used by the next step" begin
+    model, expected = new_model(), new_model()
+    rule = MetaAdamW.Rule(beta1 = 0.5, beta2 = 0.75, eps = 0.125, max_grad_norm = 0.25, attn_layers = 2, threads = 1)
+    created, adjusted = new_state(expected; rule = rule), new_state(model; rule = MetaAdamW.Rule(attn_layers = 2, threads = 1))
+    MetaAdamW.adjust!(adjusted; beta = (0.5, 0.75), eps = 0.125, max_grad_norm = 0.25)
+    for step in 1:3
+        MetaAdamW.update!(created, expected, last(quadratic(expected, step)))
+        MetaAdamW.update!(adjusted, model, last(quadratic(model, step)))
+    end
+    @test arrays(model) == arrays(expected) && MetaAdamW.report(adjusted).clip_factor < 1
 end
 
 @testset "groups: the first that fits, the rest by the rule" begin
