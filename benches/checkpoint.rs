@@ -53,6 +53,7 @@ fn specs(millions: f64) -> Vec<TensorSpec> {
         layer_kind: LayerKind::Unknown,
         layer: None,
         modulation_group: None,
+        precision: None,
     };
     shapes.into_iter().map(spec).collect()
 }

@@ -41,6 +41,7 @@ fn step(c: &mut Criterion) {
                     layer_kind: LayerKind::Unknown,
                     layer: None,
                     modulation_group: None,
+                    precision: None,
                 });
                 optimizer.add_param_group(ParamGroup::default(), specs.collect()).expect("valid tensors");
                 let label = if modulation { "metaadamw" } else { "adamw" };

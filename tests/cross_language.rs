@@ -101,6 +101,7 @@ fn optimizer() -> Optimizer {
         layer_kind: LayerKind::Unknown,
         layer: None,
         modulation_group: None,
+        precision: None,
     };
     let mut optimizer = Optimizer::new(options).expect("valid options");
     let group = ParamGroup { lr: 1e-2, weight_decay: 1e-1, ..ParamGroup::default() };

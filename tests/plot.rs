@@ -61,6 +61,7 @@ fn dumps(modulation: bool, steps: usize) -> Vec<String> {
         layer_kind: LayerKind::Linear,
         layer: None,
         modulation_group: None,
+        precision: None,
     };
     let tensors = vec![tensor("layers.0.weight", 4), tensor("layers.0.bias", 2)];
     optimizer.add_param_group(ParamGroup::default(), tensors).expect("good tensors");

@@ -123,6 +123,7 @@ pub fn specs(sizes: &Sizes, dtype: DType) -> Vec<TensorSpec> {
         layer_kind: LayerKind::Unknown,
         layer: None,
         modulation_group: None,
+        precision: None,
     };
     sizes.iter().map(spec).collect()
 }

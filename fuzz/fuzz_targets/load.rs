@@ -33,6 +33,7 @@ fn optimizer() -> Optimizer {
         layer_kind: LayerKind::Unknown,
         layer: None,
         modulation_group: None,
+        precision: None,
     };
     let mut optimizer = Optimizer::new(options).expect("valid options");
     let specs = vec![spec("w", &[2], DType::F32), spec("b", &[], DType::F64)];

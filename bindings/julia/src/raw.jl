@@ -149,6 +149,11 @@ the element's index only.
 const MAW_PRECISION_STOCHASTIC = 3
 
 """
+`maw_tensor.precision` alone: `MAW_PRECISION_NEAREST` for this tensor, where 0 is the precision of its param group.
+"""
+const MAW_PRECISION_TENSOR_NEAREST = 4
+
+"""
 Host memory.
 """
 const MAW_CPU = 0
@@ -381,6 +386,33 @@ const MAW_LOAD_OWN_WINS = 4
 Loading: nothing may differ, not even what has a setter.
 """
 const MAW_LOAD_STRICT = 8
+
+"""
+Loading: the file may have more or fewer tensors, param groups and modulation groups. What both have is loaded; a tensor
+that the file does not have starts at step 0; `maw_load_report_count` tells the names. May be combined with one of the
+three flags above, and with `MAW_ATTENTION_ONLY`.
+"""
+const MAW_LOAD_PARTIAL = 16
+
+"""
+`maw_load_report_count`: tensors that the file does not have.
+"""
+const MAW_LOAD_MISSING_TENSORS = 1
+
+"""
+`maw_load_report_count`: tensors of the file that are not registered.
+"""
+const MAW_LOAD_UNEXPECTED_TENSORS = 2
+
+"""
+`maw_load_report_count`: modulation groups that the file does not have.
+"""
+const MAW_LOAD_MISSING_GROUPS = 3
+
+"""
+`maw_load_report_count`: modulation groups that only the file has.
+"""
+const MAW_LOAD_UNEXPECTED_GROUPS = 4
 
 """
 `maw_counters.meta_done_at`: no meta-update was done or abandoned so far.
@@ -748,8 +780,9 @@ Hyper-parameters that tensors share. `maw_param_group_init` sets the defaults.
 - `beta2`: Decay rate of the second moment, 0 ≤ beta2 < 1. Default 0.999.
 - `eps`: Added to the square root of the second moment; > 0 in the precision of the computation. Default 1e-8.
 - `weight_decay`: Decoupled weight decay, ≥ 0. Default 1e-2.
-- `precision`: `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
-  have.
+- `precision`: `MAW_PRECISION_…`: how 16-bit parameters are updated, if the tensor does not say so itself. Default
+  `MAW_PRECISION_NEAREST`. For float32 and float64 tensors it has no meaning, so that they can share a group with
+  16-bit ones. `MAW_PRECISION_REMAINDER` with a float16 tensor is an error.
 - `moment_dtype`: dtype of both moments: 0 (default, and required for float64 tensors) = float64 for float64 tensors, else
   float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, with stochastic rounding.
 """
@@ -779,8 +812,9 @@ struct maw_param_group
     """
     weight_decay::Cdouble
     """
-    `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
-    have.
+    `MAW_PRECISION_…`: how 16-bit parameters are updated, if the tensor does not say so itself. Default
+    `MAW_PRECISION_NEAREST`. For float32 and float64 tensors it has no meaning, so that they can share a group with
+    16-bit ones. `MAW_PRECISION_REMAINDER` with a float16 tensor is an error.
     """
     precision::Int32
     """
@@ -801,6 +835,8 @@ A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to 
 - `dtype`: The parameter's dtype, `MAW_FLOAT32` …. A float64 tensor is computed in float64, any other in float32.
 - `grad_dtype`: The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
 - `layer_kind`: `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
+- `precision`: `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
+- `reserved`: 0.
 - `layer_index`: Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
   (default) = the number in the name, if there is one.
 """
@@ -837,6 +873,14 @@ struct maw_tensor
     `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
     """
     layer_kind::Int32
+    """
+    `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
+    """
+    precision::Int32
+    """
+    0.
+    """
+    reserved::Int32
     """
     Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
     (default) = the number in the name, if there is one.
@@ -958,6 +1002,9 @@ steps depend on (running statistics of a batch norm). `maw_meta_request_init` se
 - `replay`: Number of an earlier request whose batch and random numbers (dropout) must be used again; 0 = any.
 - `kind`: `MAW_META_…`.
 - `batch`: `MAW_BATCH_…`; 0 at `MAW_META_DONE`.
+- `seed`: For the host's random number generator (dropout): the same for requests that replay one another, another for all
+  others, so that a host which seeds with it need not remember `replay`. A function of `options.seed`, the step and the
+  number of meta-updates: a resumed run gets the same. 0 at `MAW_META_DONE`.
 """
 struct maw_meta_request
     """
@@ -980,6 +1027,12 @@ struct maw_meta_request
     `MAW_BATCH_…`; 0 at `MAW_META_DONE`.
     """
     batch::Int32
+    """
+    For the host's random number generator (dropout): the same for requests that replay one another, another for all
+    others, so that a host which seeds with it need not remember `replay`. A function of `options.seed`, the step and the
+    number of meta-updates: a resumed run gets the same. 0 at `MAW_META_DONE`.
+    """
+    seed::UInt64
 end
 
 """
@@ -1289,6 +1342,78 @@ maw_counters_init(counters, size) =
           (Ptr{maw_counters}, Csize_t),
           counters, size)
 
+const POINTER_maw_add_param_group = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Registers tensors that share hyper-parameters: a param group.
+
+`tensors`: `count` descriptions, at least one; names and shapes are copied. Later calls take one pointer per
+registered tensor, in the order of registration over all groups. `index`: out, the param group's index, from 0; may
+be NULL.
+Also after preparation, between two steps, for what is unfrozen or added to a model: see `maw_add_tensors`.
+`MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
+`MAW_UNSUPPORTED` for a field of a newer header, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
+open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure none of the
+tensors is registered.
+
+    maw_status maw_add_param_group(
+        maw_optimizer *optimizer,
+        const maw_param_group *group,
+        const maw_tensor *tensors,
+        size_t count,
+        uint32_t *index,
+        maw_error **error);
+"""
+maw_add_param_group(optimizer, group, tensors, count, index, error) =
+    ccall(POINTER_maw_add_param_group[], maw_status,
+          (Ptr{maw_optimizer}, Ptr{maw_param_group}, Ptr{maw_tensor}, Csize_t, Ptr{UInt32}, Ptr{Ptr{maw_error}}),
+          optimizer, group, tensors, count, index, error)
+
+const POINTER_maw_add_tensors = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Registers more tensors of a param group.
+
+`group`: its index. `tensors`, `count`: as in `maw_add_param_group`. The new tensors come behind all others, whatever
+their group.
+After preparation too, between two steps: what is there keeps its moments, masters and step counts, the attention module
+its values, the optimizer its counts; new tensors start at step 0. The modulation groups are formed anew from all
+tensors, as if they had been registered together: under `MAW_GROUPING_FINE_GRAINED` a deeper layer can move others to
+another third of the model. A group keeps its embedding by its name; that of a new one is drawn from the seed and the
+name, so that the order in which groups come does not matter. The last step's report and the last meta-gradient are
+unknown until the next, and so are features and factors if there are other groups than before; borrowed names become
+invalid. Takes time and memory in proportion to the new tensors.
+`MAW_OK`; `MAW_NOT_FOUND`. As `maw_add_param_group`.
+
+    maw_status maw_add_tensors(
+        maw_optimizer *optimizer,
+        uint32_t group,
+        const maw_tensor *tensors,
+        size_t count,
+        maw_error **error);
+"""
+maw_add_tensors(optimizer, group, tensors, count, error) =
+    ccall(POINTER_maw_add_tensors[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Ptr{maw_tensor}, Csize_t, Ptr{Ptr{maw_error}}),
+          optimizer, group, tensors, count, error)
+
+const POINTER_maw_remove_tensor = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Removes a tensor, and its moments, master and step count with it. Its param group stays, even without tensors.
+
+`tensor`: its index; the tensors behind it move up by one place in the arrays of pointers. After preparation as for
+`maw_add_tensors`: all else stays, modulation groups are formed anew, a group without tensors is gone with its
+embedding. Memory is given back to the system by pages; on CUDA when all tensors that were registered together are
+removed.
+`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` for the last tensor of a prepared optimizer, while a meta-update is open
+and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure nothing is
+changed.
+
+    maw_status maw_remove_tensor(maw_optimizer *optimizer, size_t tensor, maw_error **error);
+"""
+maw_remove_tensor(optimizer, tensor, error) =
+    ccall(POINTER_maw_remove_tensor[], maw_status,
+          (Ptr{maw_optimizer}, Csize_t, Ptr{Ptr{maw_error}}),
+          optimizer, tensor, error)
+
 const POINTER_maw_optimizer_create = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Creates an optimizer without tensors.
@@ -1321,40 +1446,18 @@ maw_optimizer_free(optimizer) =
           (Ptr{maw_optimizer},),
           optimizer)
 
-const POINTER_maw_add_param_group = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-Registers tensors that share hyper-parameters.
-
-`tensors`: `count` descriptions, at least one; names and shapes are copied. Later calls take one pointer per
-registered tensor, in the order of registration over all groups. `index`: out, the param group's index, from 0; may
-be NULL.
-`MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
-`MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` after registration has ended. On failure none
-of the tensors is registered.
-
-    maw_status maw_add_param_group(
-        maw_optimizer *optimizer,
-        const maw_param_group *group,
-        const maw_tensor *tensors,
-        size_t count,
-        uint32_t *index,
-        maw_error **error);
-"""
-maw_add_param_group(optimizer, group, tensors, count, index, error) =
-    ccall(POINTER_maw_add_param_group[], maw_status,
-          (Ptr{maw_optimizer}, Ptr{maw_param_group}, Ptr{maw_tensor}, Csize_t, Ptr{UInt32}, Ptr{Ptr{maw_error}}),
-          optimizer, group, tensors, count, index, error)
-
 const POINTER_maw_prepare = Ref{Ptr{Cvoid}}(C_NULL)
 """
-Ends registration: forms the modulation groups, draws the attention module from the seed, allocates all memory.
+Prepares the registered tensors: forms the modulation groups, draws the attention module from the seed, allocates all
+memory.
 
-Optional: the first call that needs it does the same. A second call does nothing. Afterwards a step on the CPU with
+Optional: the first call that needs it does the same. A second call does nothing. Tensors can still be added and removed
+(`maw_add_tensors`). Afterwards a step on the CPU with
 `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 has them, and less than 1 % more for large models.
 `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 `feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
+checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 
     maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
 """
@@ -1444,49 +1547,6 @@ maw_observe_gradient(optimizer, tensor, gradient, error) =
           (Ptr{maw_optimizer}, Csize_t, Ptr{Cvoid}, Ptr{Ptr{maw_error}}),
           optimizer, tensor, gradient, error)
 
-const POINTER_maw_set_lr = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
-
-`lr`: finite, ≥ 0.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
-
-    maw_status maw_set_lr(maw_optimizer *optimizer, uint32_t group, double lr, maw_error **error);
-"""
-maw_set_lr(optimizer, group, lr, error) =
-    ccall(POINTER_maw_set_lr[], maw_status,
-          (Ptr{maw_optimizer}, UInt32, Cdouble, Ptr{Ptr{maw_error}}),
-          optimizer, group, lr, error)
-
-const POINTER_maw_set_weight_decay = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-Sets the weight decay of one param group, or of all with `MAW_ALL_GROUPS`. As `maw_set_lr`.
-
-    maw_status maw_set_weight_decay(
-        maw_optimizer *optimizer,
-        uint32_t group,
-        double weight_decay,
-        maw_error **error);
-"""
-maw_set_weight_decay(optimizer, group, weight_decay, error) =
-    ccall(POINTER_maw_set_weight_decay[], maw_status,
-          (Ptr{maw_optimizer}, UInt32, Cdouble, Ptr{Ptr{maw_error}}),
-          optimizer, group, weight_decay, error)
-
-const POINTER_maw_set_priorities = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-Sets HUW's three priorities, of gradient alignment, loss decrease and generalization gap, from the next meta-update on.
-
-`priorities`: three numbers, each finite and ≥ 0; copied.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
-
-    maw_status maw_set_priorities(maw_optimizer *optimizer, const double *priorities, maw_error **error);
-"""
-maw_set_priorities(optimizer, priorities, error) =
-    ccall(POINTER_maw_set_priorities[], maw_status,
-          (Ptr{maw_optimizer}, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
-          optimizer, priorities, error)
-
 const POINTER_maw_reset = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Resets the optimizer.
@@ -1540,6 +1600,189 @@ maw_set_log(optimizer, callback, user_data, error) =
     ccall(POINTER_maw_set_log[], maw_status,
           (Ptr{maw_optimizer}, maw_log_callback, Ptr{Cvoid}, Ptr{Ptr{maw_error}}),
           optimizer, callback, user_data, error)
+
+const POINTER_maw_set_lr = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
+
+`lr`: finite, ≥ 0.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
+
+    maw_status maw_set_lr(maw_optimizer *optimizer, uint32_t group, double lr, maw_error **error);
+"""
+maw_set_lr(optimizer, group, lr, error) =
+    ccall(POINTER_maw_set_lr[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Cdouble, Ptr{Ptr{maw_error}}),
+          optimizer, group, lr, error)
+
+const POINTER_maw_set_weight_decay = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets the weight decay of one param group, or of all with `MAW_ALL_GROUPS`. As `maw_set_lr`.
+
+    maw_status maw_set_weight_decay(
+        maw_optimizer *optimizer,
+        uint32_t group,
+        double weight_decay,
+        maw_error **error);
+"""
+maw_set_weight_decay(optimizer, group, weight_decay, error) =
+    ccall(POINTER_maw_set_weight_decay[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Cdouble, Ptr{Ptr{maw_error}}),
+          optimizer, group, weight_decay, error)
+
+const POINTER_maw_set_betas = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets the decay rates of both moments of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
+
+`beta1`, `beta2`: 0 ≤ value < 1. The bias correction is computed with the new values and the tensor's step count, as in
+PyTorch. As `maw_set_lr`.
+
+    maw_status maw_set_betas(
+        maw_optimizer *optimizer,
+        uint32_t group,
+        double beta1,
+        double beta2,
+        maw_error **error);
+"""
+maw_set_betas(optimizer, group, beta1, beta2, error) =
+    ccall(POINTER_maw_set_betas[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Cdouble, Cdouble, Ptr{Ptr{maw_error}}),
+          optimizer, group, beta1, beta2, error)
+
+const POINTER_maw_set_eps = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets what is added to the square root of the second moment, of one param group or of all with `MAW_ALL_GROUPS`.
+
+`eps`: finite and at least the smallest normal number that the group's tensors are computed in. As `maw_set_lr`.
+
+    maw_status maw_set_eps(maw_optimizer *optimizer, uint32_t group, double eps, maw_error **error);
+"""
+maw_set_eps(optimizer, group, eps, error) =
+    ccall(POINTER_maw_set_eps[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Cdouble, Ptr{Ptr{maw_error}}),
+          optimizer, group, eps, error)
+
+const POINTER_maw_set_max_grad_norm = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets the norm to which all gradients together are clipped, from the next step or meta-update on; 0: no clipping.
+
+`max_grad_norm`: finite, ≥ 0.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open and, on CUDA, if a step was captured
+into a graph that has no pass for clipping; `MAW_CUDA_ERROR`.
+
+    maw_status maw_set_max_grad_norm(maw_optimizer *optimizer, double max_grad_norm, maw_error **error);
+"""
+maw_set_max_grad_norm(optimizer, max_grad_norm, error) =
+    ccall(POINTER_maw_set_max_grad_norm[], maw_status,
+          (Ptr{maw_optimizer}, Cdouble, Ptr{Ptr{maw_error}}),
+          optimizer, max_grad_norm, error)
+
+const POINTER_maw_set_priorities = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets HUW's three priorities, of gradient alignment, loss decrease and generalization gap, from the next meta-update on.
+
+`priorities`: three numbers, each finite and ≥ 0; copied.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
+
+    maw_status maw_set_priorities(maw_optimizer *optimizer, const double *priorities, maw_error **error);
+"""
+maw_set_priorities(optimizer, priorities, error) =
+    ccall(POINTER_maw_set_priorities[], maw_status,
+          (Ptr{maw_optimizer}, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
+          optimizer, priorities, error)
+
+const POINTER_maw_get_lr = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The current learning rate of a param group.
+
+`lr`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+
+    maw_status maw_get_lr(const maw_optimizer *optimizer, uint32_t group, double *lr, maw_error **error);
+"""
+maw_get_lr(optimizer, group, lr, error) =
+    ccall(POINTER_maw_get_lr[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
+          optimizer, group, lr, error)
+
+const POINTER_maw_get_weight_decay = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The current weight decay of a param group.
+
+`weight_decay`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+
+    maw_status maw_get_weight_decay(
+        const maw_optimizer *optimizer,
+        uint32_t group,
+        double *weight_decay,
+        maw_error **error);
+"""
+maw_get_weight_decay(optimizer, group, weight_decay, error) =
+    ccall(POINTER_maw_get_weight_decay[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
+          optimizer, group, weight_decay, error)
+
+const POINTER_maw_get_betas = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The current decay rates of a param group's moments.
+
+`beta1`, `beta2`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+
+    maw_status maw_get_betas(
+        const maw_optimizer *optimizer,
+        uint32_t group,
+        double *beta1,
+        double *beta2,
+        maw_error **error);
+"""
+maw_get_betas(optimizer, group, beta1, beta2, error) =
+    ccall(POINTER_maw_get_betas[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Ptr{Cdouble}, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
+          optimizer, group, beta1, beta2, error)
+
+const POINTER_maw_get_eps = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The current eps of a param group.
+
+`eps`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+
+    maw_status maw_get_eps(const maw_optimizer *optimizer, uint32_t group, double *eps, maw_error **error);
+"""
+maw_get_eps(optimizer, group, eps, error) =
+    ccall(POINTER_maw_get_eps[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
+          optimizer, group, eps, error)
+
+const POINTER_maw_get_max_grad_norm = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The norm to which all gradients together are clipped; 0: no clipping.
+
+`max_grad_norm`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`.
+
+    maw_status maw_get_max_grad_norm(const maw_optimizer *optimizer, double *max_grad_norm, maw_error **error);
+"""
+maw_get_max_grad_norm(optimizer, max_grad_norm, error) =
+    ccall(POINTER_maw_get_max_grad_norm[], maw_status,
+          (Ptr{maw_optimizer}, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
+          optimizer, max_grad_norm, error)
+
+const POINTER_maw_get_priorities = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+HUW's current priorities of gradient alignment, loss decrease and generalization gap.
+
+`priorities`: out, three doubles.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`.
+
+    maw_status maw_get_priorities(const maw_optimizer *optimizer, double *priorities, maw_error **error);
+"""
+maw_get_priorities(optimizer, priorities, error) =
+    ccall(POINTER_maw_get_priorities[], maw_status,
+          (Ptr{maw_optimizer}, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
+          optimizer, priorities, error)
 
 const POINTER_maw_meta_due = Ref{Ptr{Cvoid}}(C_NULL)
 """
@@ -1654,52 +1897,6 @@ maw_meta_gradient(optimizer, name, values, count, error) =
           (Ptr{maw_optimizer}, Cstring, Ptr{Cdouble}, Csize_t, Ptr{Ptr{maw_error}}),
           optimizer, name, values, count, error)
 
-const POINTER_maw_get_lr = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-The current learning rate of a param group.
-
-`lr`: out.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
-
-    maw_status maw_get_lr(const maw_optimizer *optimizer, uint32_t group, double *lr, maw_error **error);
-"""
-maw_get_lr(optimizer, group, lr, error) =
-    ccall(POINTER_maw_get_lr[], maw_status,
-          (Ptr{maw_optimizer}, UInt32, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
-          optimizer, group, lr, error)
-
-const POINTER_maw_get_weight_decay = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-The current weight decay of a param group.
-
-`weight_decay`: out.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
-
-    maw_status maw_get_weight_decay(
-        const maw_optimizer *optimizer,
-        uint32_t group,
-        double *weight_decay,
-        maw_error **error);
-"""
-maw_get_weight_decay(optimizer, group, weight_decay, error) =
-    ccall(POINTER_maw_get_weight_decay[], maw_status,
-          (Ptr{maw_optimizer}, UInt32, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
-          optimizer, group, weight_decay, error)
-
-const POINTER_maw_get_priorities = Ref{Ptr{Cvoid}}(C_NULL)
-"""
-HUW's current priorities of gradient alignment, loss decrease and generalization gap.
-
-`priorities`: out, three doubles.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`.
-
-    maw_status maw_get_priorities(const maw_optimizer *optimizer, double *priorities, maw_error **error);
-"""
-maw_get_priorities(optimizer, priorities, error) =
-    ccall(POINTER_maw_get_priorities[], maw_status,
-          (Ptr{maw_optimizer}, Ptr{Cdouble}, Ptr{Ptr{maw_error}}),
-          optimizer, priorities, error)
-
 const POINTER_maw_step_count = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The number of applied steps; skipped steps do not count.
@@ -1746,7 +1943,8 @@ const POINTER_maw_tensor_name = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The name of a tensor.
 
-`tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed.
+`tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed, or tensors are added
+or removed.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 
     maw_status maw_tensor_name(
@@ -1793,7 +1991,7 @@ const POINTER_maw_group_name = Ref{Ptr{Cvoid}}(C_NULL)
 The name of a modulation group: "attention.shallow.weight" (layer kind, depth, bias or weight), "param_group.0", or the
 host's name for it.
 
-`group`: its index. `name`: out, borrowed: valid until the optimizer is freed.
+`group`: its index. `name`: out, borrowed: valid until the optimizer is freed, or tensors are added or removed.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 
     maw_status maw_group_name(const maw_optimizer *optimizer, size_t group, const char **name, maw_error **error);
@@ -2023,14 +2221,19 @@ the order is the same, training continues with the same bits as without the inte
 needed.
 
 `path`: NUL-terminated. `flags`: 0 or a combination of the flags below. Names, shapes, dtypes, param groups,
-modulation groups and options must be equal. With 0, options that have a setter (learning rate, weight decay,
-priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
+modulation groups and options must be equal. With 0, options that have a setter (those of param groups,
+clipping, priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
 - `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS`: options that affect only later steps may differ (hyper-parameters of
-  param groups, ranges, intervals, weights and priorities of the meta-objective, clipping …). The file's, or the
+  param groups, clipping, ranges, intervals, weights and priorities of the meta-objective …). The file's, or the
   optimizer's own, are used afterwards.
 - `MAW_LOAD_STRICT`: all options must be equal. At most one of these three.
 - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
   feature columns, heads, the shapes of its tensors; with embeddings the groups.
+- `MAW_LOAD_PARTIAL`: for a model that has gained or lost tensors. Those of one name must have the same shape, dtype,
+  moments and precision. Tensors that the file does not have start at step 0, and the optimizer's counts are the file's.
+  Embeddings go by the names of modulation groups; those that the file does not have are drawn from the seed and the
+  name, as in `maw_add_tensors`. Where the file has another number of param groups, the optimizer's hyper-parameters of
+  param groups stay. If the modulation groups are not the same, factors are unknown until the next step.
 
 Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
 compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
@@ -2066,6 +2269,45 @@ maw_load_bytes(optimizer, data, size, flags, error) =
     ccall(POINTER_maw_load_bytes[], maw_status,
           (Ptr{maw_optimizer}, Ptr{UInt8}, Csize_t, UInt32, Ptr{Ptr{maw_error}}),
           optimizer, data, size, flags, error)
+
+const POINTER_maw_load_report_count = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+The number of names that only the file or only the optimizer had in the last load with `MAW_LOAD_PARTIAL`; 0 after
+another load, and before one.
+
+`which`: `MAW_LOAD_MISSING_TENSORS` …. `count`: out.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`.
+
+    maw_status maw_load_report_count(
+        const maw_optimizer *optimizer,
+        uint32_t which,
+        size_t *count,
+        maw_error **error);
+"""
+maw_load_report_count(optimizer, which, count, error) =
+    ccall(POINTER_maw_load_report_count[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Ptr{Csize_t}, Ptr{Ptr{maw_error}}),
+          optimizer, which, count, error)
+
+const POINTER_maw_load_report_name = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+One of the names that `maw_load_report_count` counts.
+
+`which`: as there. `index`: from 0, in the order of registration or of the file. `name`: out, borrowed: valid until the
+next load, or the optimizer is freed.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+
+    maw_status maw_load_report_name(
+        const maw_optimizer *optimizer,
+        uint32_t which,
+        size_t index,
+        const char **name,
+        maw_error **error);
+"""
+maw_load_report_name(optimizer, which, index, name, error) =
+    ccall(POINTER_maw_load_report_name[], maw_status,
+          (Ptr{maw_optimizer}, UInt32, Csize_t, Ptr{Cstring}, Ptr{Ptr{maw_error}}),
+          optimizer, which, index, name, error)
 
 const POINTER_maw_dump_state = Ref{Ptr{Cvoid}}(C_NULL)
 """
@@ -2371,28 +2613,36 @@ const FUNCTIONS = (
     (:maw_meta_answer_init, POINTER_maw_meta_answer_init),
     (:maw_meta_result_init, POINTER_maw_meta_result_init),
     (:maw_counters_init, POINTER_maw_counters_init),
+    (:maw_add_param_group, POINTER_maw_add_param_group),
+    (:maw_add_tensors, POINTER_maw_add_tensors),
+    (:maw_remove_tensor, POINTER_maw_remove_tensor),
     (:maw_optimizer_create, POINTER_maw_optimizer_create),
     (:maw_optimizer_free, POINTER_maw_optimizer_free),
-    (:maw_add_param_group, POINTER_maw_add_param_group),
     (:maw_prepare, POINTER_maw_prepare),
     (:maw_step, POINTER_maw_step),
     (:maw_step_report_fetch, POINTER_maw_step_report_fetch),
     (:maw_observe_gradient, POINTER_maw_observe_gradient),
-    (:maw_set_lr, POINTER_maw_set_lr),
-    (:maw_set_weight_decay, POINTER_maw_set_weight_decay),
-    (:maw_set_priorities, POINTER_maw_set_priorities),
     (:maw_reset, POINTER_maw_reset),
     (:maw_set_stream, POINTER_maw_set_stream),
     (:maw_set_log, POINTER_maw_set_log),
+    (:maw_set_lr, POINTER_maw_set_lr),
+    (:maw_set_weight_decay, POINTER_maw_set_weight_decay),
+    (:maw_set_betas, POINTER_maw_set_betas),
+    (:maw_set_eps, POINTER_maw_set_eps),
+    (:maw_set_max_grad_norm, POINTER_maw_set_max_grad_norm),
+    (:maw_set_priorities, POINTER_maw_set_priorities),
+    (:maw_get_lr, POINTER_maw_get_lr),
+    (:maw_get_weight_decay, POINTER_maw_get_weight_decay),
+    (:maw_get_betas, POINTER_maw_get_betas),
+    (:maw_get_eps, POINTER_maw_get_eps),
+    (:maw_get_max_grad_norm, POINTER_maw_get_max_grad_norm),
+    (:maw_get_priorities, POINTER_maw_get_priorities),
     (:maw_meta_due, POINTER_maw_meta_due),
     (:maw_meta_begin, POINTER_maw_meta_begin),
     (:maw_meta_tell, POINTER_maw_meta_tell),
     (:maw_meta_abort, POINTER_maw_meta_abort),
     (:maw_meta_result_get, POINTER_maw_meta_result_get),
     (:maw_meta_gradient, POINTER_maw_meta_gradient),
-    (:maw_get_lr, POINTER_maw_get_lr),
-    (:maw_get_weight_decay, POINTER_maw_get_weight_decay),
-    (:maw_get_priorities, POINTER_maw_get_priorities),
     (:maw_step_count, POINTER_maw_step_count),
     (:maw_param_group_count, POINTER_maw_param_group_count),
     (:maw_tensor_count, POINTER_maw_tensor_count),
@@ -2415,6 +2665,8 @@ const FUNCTIONS = (
     (:maw_save_bytes, POINTER_maw_save_bytes),
     (:maw_load_file, POINTER_maw_load_file),
     (:maw_load_bytes, POINTER_maw_load_bytes),
+    (:maw_load_report_count, POINTER_maw_load_report_count),
+    (:maw_load_report_name, POINTER_maw_load_report_name),
     (:maw_dump_state, POINTER_maw_dump_state),
     (:maw_tensor_state_get, POINTER_maw_tensor_state_get),
     (:maw_tensor_state_set, POINTER_maw_tensor_state_set),

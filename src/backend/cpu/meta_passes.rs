@@ -495,6 +495,7 @@ mod tests {
                 layer_kind: LayerKind::Unknown,
                 layer: None,
                 modulation_group: None,
+                precision: None,
             };
             let tensors = [Tensor::new(spec, 0, &ParamGroup::default()).expect("a tensor")];
             let mut cpu = Cpu::new(&tensors, 1, false).expect("memory");
