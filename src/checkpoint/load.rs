@@ -353,6 +353,9 @@ impl Saved<'_> {
         if !rows.are_equal() {
             differences.push(differing_groups(description, &self.run.groups));
         }
+        if let Some(kinds) = self.kinds_of_names(description) {
+            differences.insert(0, kinds);
+        }
         differences
     }
 
