@@ -74,6 +74,7 @@ class MetaAdamW : public ::torch::optim::Optimizer {
             follow();
         } catch (...) {
             param_groups_.pop_back();
+            groups_.resize(std::min(groups_.size(), param_groups_.size()));
             throw;
         }
     }
@@ -274,7 +275,10 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         std::vector<c10::TensorImpl const*> seen;
         for (at::Tensor const& param : param_groups_[g].params()) {
             c10::TensorImpl const* const key = param.unsafeGetTensorImpl();
-            bool const is_new = numbers_.count(key) == 0 && std::find(seen.begin(), seen.end(), key) == seen.end();
+            auto const known = numbers_.find(key);
+            if (known != numbers_.end() && tensors_[known->second].group != g)
+                detail::refuse(Status::invalid_argument, tensors_[known->second].name, "is in two param groups");
+            bool const is_new = known == numbers_.end() && std::find(seen.begin(), seen.end(), key) == seen.end();
             seen.push_back(key);
             if (!is_new)
                 continue;
