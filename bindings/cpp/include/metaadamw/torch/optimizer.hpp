@@ -145,6 +145,8 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         for (auto const& known : tensors_)
             taken.take(known.param);
         std::vector<at::Tensor> gradients;  // until the library has read them
+        std::uint64_t const steps = core_->step_count();
+        std::uint64_t first = UINT64_MAX;
         return core_->meta_update([&](Request const& request) {
             gradients.clear();
             for (auto& known : tensors_)
@@ -153,7 +155,8 @@ class MetaAdamW : public ::torch::optim::Optimizer {
                 modes.evaluation();
             else
                 modes.training();
-            numbers.seed(seed(request));
+            first = std::min(first, request.id());
+            numbers.seed(seed(steps, (request.replay() != 0 ? request.replay() : request.id()) - first));
             at::AutoGradMode const graph(request.wants_gradient());
             at::Tensor const loss = call(loss_of, request);
             require_untouched(loss);
@@ -415,12 +418,16 @@ class MetaAdamW : public ::torch::optim::Optimizer {
             return loss_of(request.batch());
     }
 
-    /// A number that is equal for replays of one request, and otherwise different.
-    [[nodiscard]] std::uint64_t seed(Request const& request) const {
-        std::uint64_t z = options_.seed + 0x9E3779B97F4A7C15u * (request.replay() != 0 ? request.replay() : request.id());
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-        return z ^ (z >> 31);
+    /// Different numbers for the requests of different meta-updates and for those of one, the same in a resumed run.
+    [[nodiscard]] std::uint64_t seed(std::uint64_t steps, std::uint64_t request) const {
+        std::uint64_t mixed = options_.seed;
+        for (std::uint64_t const part : {steps, request}) {  // SplitMix64
+            mixed = mixed + part + 0x9E3779B97F4A7C15u;
+            mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;
+            mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBu;
+            mixed = mixed ^ (mixed >> 31);
+        }
+        return mixed;
     }
 
     void require_untouched(at::Tensor const& loss) const {
