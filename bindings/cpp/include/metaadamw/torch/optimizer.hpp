@@ -463,7 +463,7 @@ class MetaAdamW : public ::torch::optim::Optimizer {
     template <class Map>
     static typename Map::key_type key(at::Tensor const& param) {
         if constexpr (std::is_same_v<typename Map::key_type, std::string>)
-            return c10::guts::to_string(param.unsafeGetTensorImpl());
+            return c10::str(param.unsafeGetTensorImpl());
         else
             return param.unsafeGetTensorImpl();
     }
