@@ -108,26 +108,30 @@ TEST(State, AnArchiveOfAnotherKindOrOfAnotherModelIsRefused) {
 }
 
 TEST(State, TheLibrarysFileIsReadByAProgramWithoutTorch) {
-    Net net;
-    Data data;
+    nn::Sequential model(nn::Linear(4, 16), nn::LayerNorm(nn::LayerNormOptions({16})), nn::Linear(16, 1));
     auto const folder = scratch("file");
-    MetaAdamW optimizer(*net, MetaAdamWOptions(1e-2), every(3));
-    train(net, data, optimizer, 7);
+    MetaAdamW optimizer(*model, MetaAdamWOptions(1e-2));
+    for (int i = 0; i < 7; i++) {
+        optimizer.zero_grad();
+        model->forward(torch::randn({8, 4})).pow(2).mean().backward();
+        optimizer.step();
+    }
     auto const path = (folder / "run.safetensors").string();
     optimizer.save(path);
-    metaadamw::Optimizer plain{every(3)};
-    std::vector<metaadamw::Tensor> tensors;
-    for (auto const& param : net->named_parameters()) {
-        std::vector<std::uint64_t> shape;
-        for (auto const length : param.value().sizes())
-            shape.push_back(std::uint64_t(length));
-        auto const kind = param.key().rfind("norm", 0) == 0 ? metaadamw::LayerKind::unknown : metaadamw::LayerKind::linear;
-        tensors.push_back(metaadamw::Tensor(param.key(), metaadamw::DType::float32, shape).layer_kind(kind));
-    }
-    plain.add_param_group(metaadamw::ParamGroup{}.lr(1e-2), tensors);
+    metaadamw::Optimizer plain{Options()};
+    auto const f32 = metaadamw::DType::float32;
+    auto const linear = metaadamw::LayerKind::linear, norm = metaadamw::LayerKind::layernorm;
+    plain.add_param_group(metaadamw::ParamGroup{}.lr(1e-2),
+                          {metaadamw::Tensor("0.weight", f32, {16, 4}).layer_kind(linear),
+                           metaadamw::Tensor("0.bias", f32, {16}).layer_kind(linear),
+                           metaadamw::Tensor("1.weight", f32, {16}).layer_kind(norm),
+                           metaadamw::Tensor("1.bias", f32, {16}).layer_kind(norm),
+                           metaadamw::Tensor("2.weight", f32, {1, 16}).layer_kind(linear),
+                           metaadamw::Tensor("2.bias", f32, {1}).layer_kind(linear)});
     plain.load(path);
     EXPECT_EQ(plain.step_count(), 7u);
     EXPECT_EQ(plain.tensor_state<float>(0).exp_avg, optimizer.core().tensor_state<float>(0).exp_avg);
+    EXPECT_EQ(plain.group_count(), 3u);
     fs::remove_all(folder);
 }
 

@@ -246,6 +246,8 @@ class MetaAdamW : public ::torch::optim::Optimizer {
     void follow() {
         if (param_groups_.size() < groups_.size())
             metaadamw::detail::fail(Error(Status::unsupported, "a param group was removed"));
+        for (auto const& known : tensors_)
+            known.require_same(*device_);
         groups_.resize(param_groups_.size());
         for (std::size_t g = 0; g < groups_.size(); g++) {
             if (!seen_before(g))
@@ -254,8 +256,6 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         }
         if (!core_)
             metaadamw::detail::fail(Error(Status::invalid_state, "the optimizer has no parameters"));
-        for (auto const& known : tensors_)
-            known.require_same(*device_);
         if (device_->is_cuda())
             if (void* const stream = detail::current_stream(*device_); stream != stream_) {
                 core_->set_stream(stream);
@@ -325,6 +325,8 @@ class MetaAdamW : public ::torch::optim::Optimizer {
     void create(at::Device device) {
         if (core_)
             return;
+        if (device.is_cuda())
+            (void)detail::current_stream(device);  // fails where torch's streams are not known
         metaadamw::Options options = options_;
         options.device = device.is_cuda() ? Device::cuda : Device::cpu;
         options.device_index = device.is_cuda() ? device.index() : 0;
