@@ -52,6 +52,7 @@ fn specs(millions: f64) -> Vec<TensorSpec> {
         grad_dtype: DType::F32,
         layer_kind: LayerKind::Unknown,
         modulation_group: None,
+        precision: None,
     };
     shapes.into_iter().map(spec).collect()
 }

@@ -40,6 +40,7 @@ fn step(c: &mut Criterion) {
                     grad_dtype: DType::F32,
                     layer_kind: LayerKind::Unknown,
                     modulation_group: None,
+                    precision: None,
                 });
                 optimizer.add_param_group(ParamGroup::default(), specs.collect()).expect("valid tensors");
                 let label = if modulation { "metaadamw" } else { "adamw" };

@@ -38,9 +38,9 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// Tensors can no longer be registered.
-    #[error("registration ended with the preparation or the first step")]
-    RegistrationEnded,
+    /// A prepared optimizer keeps at least one tensor.
+    #[error("the last tensor cannot be removed")]
+    LastTensor,
     /// There is nothing to prepare.
     #[error("no tensors are registered; add a param group first")]
     NoTensors,
@@ -82,6 +82,11 @@ pub enum Remedy {
     /// The file is of another model.
     #[error("register the tensors, groups and options of the file in a new optimizer")]
     Register,
+    /// The file has more or fewer tensors or groups.
+    #[error(
+        "register the tensors and groups of the file in a new optimizer, or load what both have (LoadOptions::partial)"
+    )]
+    Partial,
     /// The file holds an attention module alone.
     #[error("load the attention module alone (Contents::Attention)")]
     AttentionAlone,
@@ -325,12 +330,18 @@ pub enum Error {
          default stream"
     )]
     CapturingBeside,
-    /// A graph of the host's holds kernels that cannot do what a file's options want.
+    /// A graph of the host's holds kernels that cannot do what other options want.
     #[error(
-        "a step was captured into a CUDA graph under other options.nonfinite or options.max_grad_norm than the file's, and \
-         its replays would not follow them: load into a new optimizer and capture again, or keep this one's options"
+        "a step was captured into a CUDA graph under other options.nonfinite or options.max_grad_norm than these, and its \
+         replays would not follow them: set or load them in a new optimizer and capture again, or keep this one's options"
     )]
     CapturedOtherwise,
+    /// A graph of the host's holds the tensors that there were.
+    #[error(
+        "a step was captured into a CUDA graph, and its replays would not know of other tensors: save, and load what was \
+         saved into a new optimizer that has them, for what both have"
+    )]
+    CapturedTensors,
     /// The handle is inside another call.
     #[error("the optimizer is busy with another call")]
     Busy,
@@ -373,7 +384,8 @@ impl Error {
             | Self::Forked
             | Self::Capturing { .. }
             | Self::CapturingBeside
-            | Self::CapturedOtherwise => Status::InvalidState,
+            | Self::CapturedOtherwise
+            | Self::CapturedTensors => Status::InvalidState,
             Self::Unsupported { .. } | Self::UnknownFields { .. } | Self::NoCuda { .. } => Status::Unsupported,
             Self::NotFound { .. } => Status::NotFound,
             Self::NotFinite { .. } => Status::NotFinite,

@@ -100,6 +100,7 @@ fn optimizer() -> Optimizer {
         grad_dtype: dtype,
         layer_kind: LayerKind::Unknown,
         modulation_group: None,
+        precision: None,
     };
     let mut optimizer = Optimizer::new(options).expect("valid options");
     let group = ParamGroup { lr: 1e-2, weight_decay: 1e-1, ..ParamGroup::default() };

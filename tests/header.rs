@@ -10,12 +10,14 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of src/ffi, in the order of the header.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 17] = [
     "version.rs",
     "types.rs",
     "handle.rs",
     "structs.rs",
+    "registration.rs",
     "optimizer.rs",
+    "hyper_parameters.rs",
     "meta.rs",
     "getters.rs",
     "attention.rs",
@@ -221,12 +223,12 @@ fn layouts() -> [Layout; 9] {
             verify_params,
         }
         maw_param_group { struct_size, lr, beta1, beta2, eps, weight_decay, precision, moment_dtype }
-        maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind }
+        maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind, precision, reserved }
         maw_step_options { struct_size, grad_scale, flags, reserved, device_grad_scale, found_inf }
         maw_step_report {
             struct_size, step, skipped_steps, grad_norm, clip_factor, nonfinite_tensor, skipped, skip_reason,
         }
-        maw_meta_request { struct_size, id, replay, kind, batch }
+        maw_meta_request { struct_size, id, replay, kind, batch, seed }
         maw_meta_answer { struct_size, request_id, loss, grad_scale }
         maw_meta_result {
             struct_size, step, updates, loss_train, loss_validation, loss_train_moved, loss_validation_moved,

@@ -60,6 +60,7 @@ fn dumps(modulation: bool, steps: usize) -> Vec<String> {
         grad_dtype: DType::F64,
         layer_kind: LayerKind::Linear,
         modulation_group: None,
+        precision: None,
     };
     let tensors = vec![tensor("layers.0.weight", 4), tensor("layers.0.bias", 2)];
     optimizer.add_param_group(ParamGroup::default(), tensors).expect("good tensors");

@@ -122,6 +122,7 @@ pub fn specs(sizes: &Sizes, dtype: DType) -> Vec<TensorSpec> {
         grad_dtype: dtype,
         layer_kind: LayerKind::Unknown,
         modulation_group: None,
+        precision: None,
     };
     sizes.iter().map(spec).collect()
 }

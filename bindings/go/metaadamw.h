@@ -227,6 +227,9 @@
 /// the element's index only.
 #define MAW_PRECISION_STOCHASTIC 3
 
+/// `maw_tensor.precision` alone: `MAW_PRECISION_NEAREST` for this tensor, where 0 is the precision of its param group.
+#define MAW_PRECISION_TENSOR_NEAREST 4
+
 /// Host memory.
 #define MAW_CPU 0
 
@@ -360,6 +363,23 @@
 
 /// Loading: nothing may differ, not even what has a setter.
 #define MAW_LOAD_STRICT 8
+
+/// Loading: the file may have more or fewer tensors, param groups and modulation groups. What both have is loaded; a tensor
+/// that the file does not have starts at step 0; `maw_load_report_count` tells the names. May be combined with one of the
+/// three flags above, and with `MAW_ATTENTION_ONLY`.
+#define MAW_LOAD_PARTIAL 16
+
+/// `maw_load_report_count`: tensors that the file does not have.
+#define MAW_LOAD_MISSING_TENSORS 1
+
+/// `maw_load_report_count`: tensors of the file that are not registered.
+#define MAW_LOAD_UNEXPECTED_TENSORS 2
+
+/// `maw_load_report_count`: modulation groups that the file does not have.
+#define MAW_LOAD_MISSING_GROUPS 3
+
+/// `maw_load_report_count`: modulation groups that only the file has.
+#define MAW_LOAD_UNEXPECTED_GROUPS 4
 
 /// `maw_counters.meta_done_at`: no meta-update was done or abandoned so far.
 #define MAW_NO_STEP UINT64_MAX
@@ -553,8 +573,9 @@ typedef struct maw_param_group {
     double eps;
     /// Decoupled weight decay, ≥ 0. Default 1e-2.
     double weight_decay;
-    /// `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
-    /// have.
+    /// `MAW_PRECISION_…`: how 16-bit parameters are updated, if the tensor does not say so itself. Default
+    /// `MAW_PRECISION_NEAREST`. For float32 and float64 tensors it has no meaning, so that they can share a group with
+    /// 16-bit ones. `MAW_PRECISION_REMAINDER` with a float16 tensor is an error.
     int32_t precision;
     /// dtype of both moments: 0 (default, and required for float64 tensors) = float64 for float64 tensors, else
     /// float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, with stochastic rounding.
@@ -579,6 +600,10 @@ typedef struct maw_tensor {
     int32_t grad_dtype;
     /// `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
     int32_t layer_kind;
+    /// `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
+    int32_t precision;
+    /// 0.
+    int32_t reserved;
 } maw_tensor;
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.
@@ -646,6 +671,10 @@ typedef struct maw_meta_request {
     int32_t kind;
     /// `MAW_BATCH_…`; 0 at `MAW_META_DONE`.
     int32_t batch;
+    /// For the host's random number generator (dropout): the same for requests that replay one another, another for all
+    /// others, so that a host which seeds with it need not remember `replay`. A function of `options.seed`, the step and the
+    /// number of meta-updates: a resumed run gets the same. 0 at `MAW_META_DONE`.
+    uint64_t seed;
 } maw_meta_request;
 
 /// The host's answer to a request. `maw_meta_answer_init` sets the defaults.
@@ -767,6 +796,54 @@ maw_status maw_meta_result_init(maw_meta_result *result, size_t size);
 /// Fills the counts of a run that has not begun. As `maw_options_init`.
 maw_status maw_counters_init(maw_counters *counters, size_t size);
 
+/// Registers tensors that share hyper-parameters: a param group.
+///
+/// `tensors`: `count` descriptions, at least one; names and shapes are copied. Later calls take one pointer per
+/// registered tensor, in the order of registration over all groups. `index`: out, the param group's index, from 0; may
+/// be NULL.
+/// Also after preparation, between two steps, for what is unfrozen or added to a model: see `maw_add_tensors`.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
+/// `MAW_UNSUPPORTED` for a field of a newer header, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
+/// open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure none of the
+/// tensors is registered.
+maw_status maw_add_param_group(maw_optimizer *optimizer,
+                               const maw_param_group *group,
+                               const maw_tensor *tensors,
+                               size_t count,
+                               uint32_t *index,
+                               maw_error **error);
+
+/// Registers more tensors of a param group.
+///
+/// `group`: its index. `tensors`, `count`: as in `maw_add_param_group`. The new tensors come behind all others, whatever
+/// their group.
+/// After preparation too, between two steps: what is there keeps its moments, masters and step counts, the attention module
+/// its values, the optimizer its counts; new tensors start at step 0. The modulation groups are formed anew from all
+/// tensors, as if they had been registered together: under `MAW_GROUPING_FINE_GRAINED` a deeper layer can move others to
+/// another third of the model. A group keeps its embedding by its name; that of a new one is drawn from the seed and the
+/// name, so that the order in which groups come does not matter. Features, factors, the last step's report and the last
+/// meta-gradient are unknown until the next; borrowed names of groups become invalid. Takes time and memory in proportion to
+/// the new tensors.
+/// `MAW_OK`; `MAW_NOT_FOUND`. As `maw_add_param_group`.
+maw_status maw_add_tensors(maw_optimizer *optimizer,
+                           uint32_t group,
+                           const maw_tensor *tensors,
+                           size_t count,
+                           maw_error **error);
+
+/// Removes a tensor, and its moments, master and step count with it. Its param group stays, even without tensors.
+///
+/// `tensor`: its index; the tensors behind it move up by one place in the arrays of pointers. After preparation as for
+/// `maw_add_tensors`: all else stays, modulation groups are formed anew, a group without tensors is gone with its
+/// embedding. Memory is given back to the system by pages; on CUDA when all tensors that were registered together are
+/// removed.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` for the last tensor of a prepared optimizer, while a meta-update is open
+/// and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure nothing is
+/// changed.
+maw_status maw_remove_tensor(maw_optimizer *optimizer,
+                             size_t tensor,
+                             maw_error **error);
+
 /// Creates an optimizer without tensors.
 ///
 /// `options`: NULL for the defaults. `optimizer`: out, freed with `maw_optimizer_free`; untouched on failure.
@@ -783,29 +860,16 @@ maw_status maw_optimizer_create(const maw_options *options, maw_optimizer **opti
 /// before, if that can be detected.
 maw_status maw_optimizer_free(maw_optimizer *optimizer);
 
-/// Registers tensors that share hyper-parameters.
+/// Prepares the registered tensors: forms the modulation groups, draws the attention module from the seed, allocates all
+/// memory.
 ///
-/// `tensors`: `count` descriptions, at least one; names and shapes are copied. Later calls take one pointer per
-/// registered tensor, in the order of registration over all groups. `index`: out, the param group's index, from 0; may
-/// be NULL.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
-/// `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` after registration has ended. On failure none
-/// of the tensors is registered.
-maw_status maw_add_param_group(maw_optimizer *optimizer,
-                               const maw_param_group *group,
-                               const maw_tensor *tensors,
-                               size_t count,
-                               uint32_t *index,
-                               maw_error **error);
-
-/// Ends registration: forms the modulation groups, draws the attention module from the seed, allocates all memory.
-///
-/// Optional: the first call that needs it does the same. A second call does nothing. Afterwards a step on the CPU with
+/// Optional: the first call that needs it does the same. A second call does nothing. Tensors can still be added and removed
+/// (`maw_add_tensors`). Afterwards a step on the CPU with
 /// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 /// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 /// `feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
+/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 maw_status maw_prepare(maw_optimizer *optimizer,
                        maw_error **error);
 
@@ -859,23 +923,6 @@ maw_status maw_step_report_fetch(maw_optimizer *optimizer,
 /// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
 maw_status maw_observe_gradient(maw_optimizer *optimizer, size_t tensor, const void *gradient, maw_error **error);
 
-/// Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
-///
-/// `lr`: finite, ≥ 0.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
-maw_status maw_set_lr(maw_optimizer *optimizer, uint32_t group, double lr, maw_error **error);
-
-/// Sets the weight decay of one param group, or of all with `MAW_ALL_GROUPS`. As `maw_set_lr`.
-maw_status maw_set_weight_decay(maw_optimizer *optimizer, uint32_t group, double weight_decay, maw_error **error);
-
-/// Sets HUW's three priorities, of gradient alignment, loss decrease and generalization gap, from the next meta-update on.
-///
-/// `priorities`: three numbers, each finite and ≥ 0; copied.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
-maw_status maw_set_priorities(maw_optimizer *optimizer,
-                              const double *priorities,
-                              maw_error **error);
-
 /// Resets the optimizer.
 ///
 /// `what`: `MAW_RESET_MOMENTS` (moments and all step counts to 0), `MAW_RESET_ATTENTION` (the attention module to its
@@ -908,6 +955,90 @@ maw_status maw_set_log(maw_optimizer *optimizer,
                        maw_log_callback callback,
                        void *user_data,
                        maw_error **error);
+
+/// Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
+///
+/// `lr`: finite, ≥ 0.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
+maw_status maw_set_lr(maw_optimizer *optimizer, uint32_t group, double lr, maw_error **error);
+
+/// Sets the weight decay of one param group, or of all with `MAW_ALL_GROUPS`. As `maw_set_lr`.
+maw_status maw_set_weight_decay(maw_optimizer *optimizer, uint32_t group, double weight_decay, maw_error **error);
+
+/// Sets the decay rates of both moments of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
+///
+/// `beta1`, `beta2`: 0 ≤ value < 1. The bias correction is computed with the new values and the tensor's step count, as in
+/// PyTorch. As `maw_set_lr`.
+maw_status maw_set_betas(maw_optimizer *optimizer,
+                         uint32_t group,
+                         double beta1,
+                         double beta2,
+                         maw_error **error);
+
+/// Sets what is added to the square root of the second moment, of one param group or of all with `MAW_ALL_GROUPS`.
+///
+/// `eps`: finite and at least the smallest normal number that the group's tensors are computed in. As `maw_set_lr`.
+maw_status maw_set_eps(maw_optimizer *optimizer, uint32_t group, double eps, maw_error **error);
+
+/// Sets the norm to which all gradients together are clipped, from the next step or meta-update on; 0: no clipping.
+///
+/// `max_grad_norm`: finite, ≥ 0.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open and, on CUDA, if a step was captured
+/// into a graph that has no pass for clipping; `MAW_CUDA_ERROR`.
+maw_status maw_set_max_grad_norm(maw_optimizer *optimizer,
+                                 double max_grad_norm,
+                                 maw_error **error);
+
+/// Sets HUW's three priorities, of gradient alignment, loss decrease and generalization gap, from the next meta-update on.
+///
+/// `priorities`: three numbers, each finite and ≥ 0; copied.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
+maw_status maw_set_priorities(maw_optimizer *optimizer,
+                              const double *priorities,
+                              maw_error **error);
+
+/// The current learning rate of a param group.
+///
+/// `lr`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+maw_status maw_get_lr(const maw_optimizer *optimizer, uint32_t group, double *lr, maw_error **error);
+
+/// The current weight decay of a param group.
+///
+/// `weight_decay`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+maw_status maw_get_weight_decay(const maw_optimizer *optimizer,
+                                uint32_t group,
+                                double *weight_decay,
+                                maw_error **error);
+
+/// The current decay rates of a param group's moments.
+///
+/// `beta1`, `beta2`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+maw_status maw_get_betas(const maw_optimizer *optimizer,
+                         uint32_t group,
+                         double *beta1,
+                         double *beta2,
+                         maw_error **error);
+
+/// The current eps of a param group.
+///
+/// `eps`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+maw_status maw_get_eps(const maw_optimizer *optimizer, uint32_t group, double *eps, maw_error **error);
+
+/// The norm to which all gradients together are clipped; 0: no clipping.
+///
+/// `max_grad_norm`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+maw_status maw_get_max_grad_norm(const maw_optimizer *optimizer, double *max_grad_norm, maw_error **error);
+
+/// HUW's current priorities of gradient alignment, loss decrease and generalization gap.
+///
+/// `priorities`: out, three doubles.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+maw_status maw_get_priorities(const maw_optimizer *optimizer, double *priorities, maw_error **error);
 
 /// 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 ///
@@ -970,27 +1101,6 @@ maw_status maw_meta_gradient(const maw_optimizer *optimizer,
                              size_t count,
                              maw_error **error);
 
-/// The current learning rate of a param group.
-///
-/// `lr`: out.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
-maw_status maw_get_lr(const maw_optimizer *optimizer, uint32_t group, double *lr, maw_error **error);
-
-/// The current weight decay of a param group.
-///
-/// `weight_decay`: out.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
-maw_status maw_get_weight_decay(const maw_optimizer *optimizer,
-                                uint32_t group,
-                                double *weight_decay,
-                                maw_error **error);
-
-/// HUW's current priorities of gradient alignment, loss decrease and generalization gap.
-///
-/// `priorities`: out, three doubles.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
-maw_status maw_get_priorities(const maw_optimizer *optimizer, double *priorities, maw_error **error);
-
 /// The number of applied steps; skipped steps do not count.
 ///
 /// `steps`: out.
@@ -1011,9 +1121,13 @@ maw_status maw_tensor_count(const maw_optimizer *optimizer, size_t *count, maw_e
 
 /// The name of a tensor.
 ///
-/// `tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed.
+/// `tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed, or tensors are added
+/// or removed.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
-maw_status maw_tensor_name(const maw_optimizer *optimizer, size_t tensor, const char **name, maw_error **error);
+maw_status maw_tensor_name(const maw_optimizer *optimizer,
+                           size_t tensor,
+                           const char **name,
+                           maw_error **error);
 
 /// The modulation group of a tensor.
 ///
@@ -1030,7 +1144,7 @@ maw_status maw_group_count(const maw_optimizer *optimizer, size_t *count, maw_er
 /// The name of a modulation group: "attention.shallow.weight" (layer kind, depth, bias or weight), "param_group.0", or the
 /// host's name for it.
 ///
-/// `group`: its index. `name`: out, borrowed: valid until the optimizer is freed.
+/// `group`: its index. `name`: out, borrowed: valid until the optimizer is freed, or tensors are added or removed.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 maw_status maw_group_name(const maw_optimizer *optimizer,
                           size_t group,
@@ -1146,14 +1260,19 @@ maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **
 /// needed.
 ///
 /// `path`: NUL-terminated. `flags`: 0 or a combination of the flags below. Names, shapes, dtypes, param groups,
-/// modulation groups and options must be equal. With 0, options that have a setter (learning rate, weight decay,
-/// priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
+/// modulation groups and options must be equal. With 0, options that have a setter (those of param groups,
+/// clipping, priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
 /// - `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS`: options that affect only later steps may differ (hyper-parameters of
-///   param groups, ranges, intervals, weights and priorities of the meta-objective, clipping …). The file's, or the
+///   param groups, clipping, ranges, intervals, weights and priorities of the meta-objective …). The file's, or the
 ///   optimizer's own, are used afterwards.
 /// - `MAW_LOAD_STRICT`: all options must be equal. At most one of these three.
 /// - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
 ///   feature columns, heads, the shapes of its tensors; with embeddings the groups.
+/// - `MAW_LOAD_PARTIAL`: for a model that has gained or lost tensors. Those of one name must have the same shape, dtype,
+///   moments and precision. Tensors that the file does not have start at step 0, and the optimizer's counts are the file's.
+///   Embeddings go by the names of modulation groups; those that the file does not have are drawn from the seed and the
+///   name, as in `maw_add_tensors`. Where the file has another number of param groups, the optimizer's hyper-parameters of
+///   param groups stay. If the modulation groups are not the same, factors are unknown until the next step.
 ///
 /// Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
 /// compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
@@ -1177,6 +1296,24 @@ maw_status maw_load_bytes(maw_optimizer *optimizer,
                           size_t size,
                           uint32_t flags,
                           maw_error **error);
+
+/// The number of names that only the file or only the optimizer had in the last load with `MAW_LOAD_PARTIAL`; 0 after
+/// another load, and before one.
+///
+/// `which`: `MAW_LOAD_MISSING_TENSORS` …. `count`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+maw_status maw_load_report_count(const maw_optimizer *optimizer, uint32_t which, size_t *count, maw_error **error);
+
+/// One of the names that `maw_load_report_count` counts.
+///
+/// `which`: as there. `index`: from 0, in the order of registration or of the file. `name`: out, borrowed: valid until the
+/// next load, or the optimizer is freed.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+maw_status maw_load_report_name(const maw_optimizer *optimizer,
+                                uint32_t which,
+                                size_t index,
+                                const char **name,
+                                maw_error **error);
 
 /// The state of the optimizer as JSON, for people, plots and logs: options, param groups, modulation groups with their
 /// tensors, features and factors, meta-updates, uncertainty weights, skipped steps with their reasons, times. The schema

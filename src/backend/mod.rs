@@ -24,10 +24,11 @@ pub use self::meta_types::{Alignment, Cotangent, Direction, GradientSlot, Pertur
 pub use self::run_state::{MasterSum, RunState};
 use crate::error::Result;
 use crate::model::coefficients::Coefficients;
-use crate::model::groups::Tensor;
+use crate::model::groups::{Groups, Tensor};
 use crate::model::host_buffers::{CheckedGradient, CheckedGrads, CheckedParams};
 use crate::model::options::Options;
 use crate::model::stats::{GradientSums, StateSums};
+use crate::modulation::Modulation;
 
 /// What the library stores of each element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +176,21 @@ pub trait MetaPasses: StepPasses {
     }
 }
 
+/// A model that gained or lost tensors between steps.
+#[derive(Clone, Copy)]
+pub struct ModelChange<'a> {
+    /// The options.
+    pub options: &'a Options,
+    /// All tensors, as they are registered now.
+    pub tensors: &'a [Tensor],
+    /// The index that each of them had so far; `None` of a new one, whose moments begin with 0.
+    pub from: &'a [Option<usize>],
+    /// Their modulation groups.
+    pub groups: &'a Groups,
+    /// The attention module for these groups.
+    pub modulation: Option<&'a Modulation>,
+}
+
 /// Everything proportional to the number of parameters.
 pub trait Backend: StepPasses + MetaPasses {
     /// Checks that buffers which passed the checks of every backend lie in memory of this one's.
@@ -197,6 +213,12 @@ pub trait Backend: StepPasses + MetaPasses {
     fn ready(&self, _what: &'static str) -> Result<()> {
         Ok(())
     }
+
+    /// Follows a change of the model. State that stays is not copied.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`]; [`crate::Error::CapturedTensors`]; a device's. Nothing is changed then.
+    fn change_model(&mut self, change: ModelChange) -> Result<()>;
 
     /// Whether it could take note of these options.
     ///

@@ -77,4 +77,30 @@ impl RunState {
             modulation,
         }
     }
+
+    /// Takes over what stays of the run of another set of tensors, of which this one's tensor i was `from[i]`.
+    /// `master_sum`: what is known of a tensor's masters there.
+    pub fn continue_from(
+        &mut self,
+        old: &Self,
+        from: &[Option<usize>],
+        master_sum: impl Fn(usize) -> Option<MasterSum>,
+    ) {
+        self.steps = old.steps;
+        self.skips = old.skips.clone();
+        if let Some((_, Some(tensor), _)) = &mut self.skips.last {
+            match from.iter().position(|from| *from == Some(*tensor)) {
+                Some(new) => *tensor = new,
+                None => self.skips.last = None,
+            }
+        }
+        self.compares_masters = old.compares_masters;
+        for (i, from) in from.iter().enumerate() {
+            let Some(from) = *from else { continue };
+            self.tensor_steps[i] = old.tensor_steps[from];
+            self.master_initialized[i] = old.master_initialized[from];
+            self.last_gradients[i] = old.last_gradients[from];
+            self.master_sums[i] = master_sum(from);
+        }
+    }
 }

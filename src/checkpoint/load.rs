@@ -10,18 +10,19 @@ use serde_json::json;
 
 use super::container::{self, Container, Entry};
 use super::description::{self, Description, TensorRecord};
+use super::partial::{LoadOptions, LoadReport, expect_groups, tensor_of};
 use super::settings::{self, OnConflict};
-use super::small_tensors::SmallTensors;
+use super::small_tensors::{Rows, SmallTensors};
 use super::{
     Contents, FACTORS, FEATURES, Saved, Source, attention_entries, file_dtype, last_gradient_entry, option_entries,
-    remainder_sum_entry, state_part,
+    remainder_sum_entry, run_entries, state_entries, state_part, step_entry,
 };
 use crate::backend::{MasterSum, Part};
 use crate::error::{Error, Remedy, Result};
 use crate::meta::Meta;
 use crate::model::dtype::Precision;
-use crate::model::groups::Groups;
-use crate::model::groups::Tensor;
+use crate::model::groups::{Groups, Tensor};
+use crate::model::name::Name;
 use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
 use crate::model::registration::Registration;
 use crate::model::report::Counters;
@@ -34,9 +35,9 @@ use crate::run::Run;
 const BEYOND: usize = 1024;
 
 /// A tensor that the file must have, or may have.
-struct Expected {
-    entry: Entry<()>,
-    required: bool,
+pub(super) struct Expected {
+    pub entry: Entry<()>,
+    pub required: bool,
 }
 
 fn required<S>(entry: Entry<S>) -> Expected {
@@ -54,8 +55,7 @@ struct Target<'a> {
     meta: &'a mut Meta,
 }
 
-/// Reads a run, or the attention module alone, from a file. Answers the differences in steering options and
-/// hyper-parameters in which the file's values hold from now on.
+/// Reads a run, or the attention module alone, from a file. Answers what it did not take as it was.
 ///
 /// # Errors
 /// As for [`load_bytes`], and [`Error::Io`].
@@ -65,8 +65,8 @@ pub(crate) fn load_file(
     meta: &mut Meta,
     path: &Path,
     contents: Contents,
-    on_conflict: OnConflict,
-) -> Result<Vec<String>> {
+    options: LoadOptions,
+) -> Result<LoadReport> {
     let opening = |e| Error::file("opening", path, &e);
     // To open a pipe would wait for its other end.
     if !fs::metadata(path).map_err(opening)?.is_file() {
@@ -76,7 +76,7 @@ pub(crate) fn load_file(
         });
     }
     let mut file = File::open(path).map_err(opening)?;
-    Target { registration, run, meta }.load(&mut file, contents, on_conflict).map_err(|e| match e {
+    Target { registration, run, meta }.load(&mut file, contents, options).map_err(|e| match e {
         Error::Io { operation, reason } => Error::Io { operation: format!("{operation} '{}'", path.display()), reason },
         other => other,
     })
@@ -92,48 +92,47 @@ pub(crate) fn load_bytes(
     meta: &mut Meta,
     bytes: &[u8],
     contents: Contents,
-    on_conflict: OnConflict,
-) -> Result<Vec<String>> {
-    Target { registration, run, meta }.load(&mut Cursor::new(bytes), contents, on_conflict)
+    options: LoadOptions,
+) -> Result<LoadReport> {
+    Target { registration, run, meta }.load(&mut Cursor::new(bytes), contents, options)
 }
 
 impl Target<'_> {
-    fn load(&mut self, source: &mut dyn Source, contents: Contents, on_conflict: OnConflict) -> Result<Vec<String>> {
-        self.load_from(source, contents, on_conflict).map_err(shortened)
+    fn load(&mut self, source: &mut dyn Source, contents: Contents, options: LoadOptions) -> Result<LoadReport> {
+        self.load_from(source, contents, options).map_err(shortened)
     }
 
-    fn load_from(
-        &mut self,
-        source: &mut dyn Source,
-        contents: Contents,
-        on_conflict: OnConflict,
-    ) -> Result<Vec<String>> {
+    fn load_from(&mut self, source: &mut dyn Source, contents: Contents, options: LoadOptions) -> Result<LoadReport> {
         let own = times(32, self.run.memory(self.registration));
         let memory = sum([own, times(24, container::header_length(source)?), container::MEMORY_OF_DATA]);
-        reserve::with(memory, || self.load_within(source, contents, on_conflict))
+        reserve::with(memory, || self.load_within(source, contents, options))
     }
 
-    fn load_within(
-        &mut self,
-        source: &mut dyn Source,
-        contents: Contents,
-        on_conflict: OnConflict,
-    ) -> Result<Vec<String>> {
+    fn load_within(&mut self, source: &mut dyn Source, contents: Contents, options: LoadOptions) -> Result<LoadReport> {
         let own = self.as_saved();
-        let expected = own.expected();
-        let container = Container::open(source, expected.len() + BEYOND)?;
-        let most = own.registration.tensors.len().max(own.run.groups.groups.len()) + BEYOND;
+        let mut expected = own.expected();
+        // What is beyond is counted, and not told by name.
+        let beyond = if options.partial { usize::MAX } else { BEYOND };
+        let container = Container::open(source, expected.len().saturating_add(beyond))?;
+        let most = own.registration.tensors.len().max(own.run.groups.groups.len()).saturating_add(beyond);
         let description = description::parse(&container.metadata, most)?;
+        let mut report = LoadReport::default();
+        if options.partial {
+            report = LoadReport::of(own, &description, contents)?;
+            report.expect_less(&mut expected, &description, &container);
+        }
         // The checksum first: a flipped bit must not be reported as a difference.
         let sizes: HashMap<&str, usize> = expected.iter().map(|e| (e.entry.name.as_str(), e.entry.bytes())).collect();
         let wanted = |entry: &Entry<()>| sizes.get(entry.name.as_str()) == Some(&entry.bytes());
         let small = SmallTensors::read(source, &container, wanted)?;
         match contents {
-            Contents::Attention => self.load_attention(&container, &small, &description).map(|()| Vec::new()),
+            Contents::Attention => {
+                self.load_attention(&container, &small, &description, options.partial)?;
+                Ok(report)
+            }
             Contents::Run if description.contents == Contents::Run => {
-                let mut loaded = own.check_run(&container, &small, description, expected, on_conflict)?;
-                let taken = std::mem::take(&mut loaded.taken);
-                self.apply(source, &container, loaded, on_conflict).map(|()| taken)
+                let loaded = own.check_run(&container, &small, description, expected, options, report)?;
+                self.apply(source, &container, loaded, options.on_conflict)
             }
             Contents::Run => Err(Error::Mismatch {
                 what: "the file holds an attention module alone".to_owned(),
@@ -146,18 +145,30 @@ impl Target<'_> {
         Saved { registration: self.registration, run: self.run, meta: self.meta }
     }
 
-    fn load_attention(&mut self, container: &Container, small: &SmallTensors, description: &Description) -> Result<()> {
+    fn load_attention(
+        &mut self,
+        container: &Container,
+        small: &SmallTensors,
+        description: &Description,
+        partial: bool,
+    ) -> Result<()> {
         let modulation = self.run.state.modulation.as_ref();
-        let expected: Vec<_> = attention_entries(modulation).into_iter().map(required).collect();
+        let mut expected: Vec<_> = attention_entries(modulation).into_iter().map(required).collect();
+        if partial {
+            expect_groups(&mut expected, description.group_count);
+        }
         let found = container.entries.iter().filter(|e| e.name.starts_with("attention."));
         let mut differences = settings::attention_differences(&description.options, &self.registration.options);
         differences.extend(compare_entries(&expected, found));
         let embedded = modulation.is_some_and(|m| m.attention.embeddings().is_some());
+        let rows = match_groups(description, &self.run.groups, self.registration.options.seed);
+        let remedy = if differences.is_empty() { Remedy::Partial } else { Remedy::Register };
         // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
-        let groups = match_groups(description, &self.run.groups);
-        let rows = groups.map_err(|text| differences.extend(embedded.then_some(text))).ok();
-        refuse(&differences, Remedy::Register)?;
-        let phi = small.phi(modulation, rows.as_deref())?;
+        if embedded && !partial && !rows.are_equal() {
+            differences.push(differing_groups(description, &self.run.groups));
+        }
+        refuse(&differences, remedy)?;
+        let phi = small.phi(modulation, embedded.then_some(&rows))?;
         if let Some(modulation) = &mut self.run.state.modulation {
             modulation.attention.values_mut().copy_from_slice(&phi);
         }
@@ -171,25 +182,24 @@ impl Target<'_> {
         container: &Container,
         loaded: Loaded,
         on_conflict: OnConflict,
-    ) -> Result<()> {
+    ) -> Result<LoadReport> {
         let Self { registration, run, meta } = self;
         let by_name: HashMap<&str, usize> =
             registration.tensors.iter().enumerate().map(|(i, t)| (t.name(), i)).collect();
         run.state.sums_current = false;
         run.state.master_initialized = registration.tensors.iter().map(|t| !t.precision.has_master()).collect();
+        if !loaded.report.missing_tensors.is_empty() {
+            run.backend.reset_moments();
+        }
+        let tensor = |entry: &str| state_part(entry).and_then(|(part, name)| Some((part, *by_name.get(name)?)));
         let written = container.stream(source, |entry, offset, bytes| {
-            if let Some((part, name)) = state_part(&entry.name) {
-                run.backend.write(part, by_name[name], offset, bytes);
+            if let Some((part, tensor)) = tensor(&entry.name) {
+                run.backend.write(part, tensor, offset, bytes);
             }
         });
         // By its entry, not by its bytes: a tensor without elements has none.
-        for name in container
-            .entries
-            .iter()
-            .filter_map(|entry| state_part(&entry.name))
-            .filter_map(|(part, name)| (part == Part::Master).then_some(name))
-        {
-            run.state.master_initialized[by_name[name]] = true;
+        for (part, tensor) in container.entries.iter().filter_map(|entry| tensor(&entry.name)) {
+            run.state.master_initialized[tensor] |= part == Part::Master;
         }
         if written.is_err() {
             // The file was whole a moment ago and is not now. A half-loaded run must not go on.
@@ -201,7 +211,7 @@ impl Target<'_> {
             run.reset_moments();
             meta.restore(meta.updates(), None);
             run.push(registration)?;
-            return written;
+            return written.map(|()| loaded.report);
         }
         meta.set_counters(run, &loaded.counters);
         let state = &mut run.state;
@@ -222,7 +232,8 @@ impl Target<'_> {
             registration.options = loaded.options;
             registration.param_groups = loaded.param_groups;
         }
-        run.push(registration)
+        run.push(registration)?;
+        Ok(loaded.report)
     }
 }
 
@@ -233,7 +244,8 @@ impl Saved<'_> {
         let mut expected: Vec<_> =
             attention_entries(self.run.state.modulation.as_ref()).into_iter().map(required).collect();
         expected.extend(option_entries(&option_floats).map(required));
-        expected.extend(self.run_entries().into_iter().map(required));
+        let tensors = &self.registration.tensors;
+        expected.extend(run_entries(self.registration, &vec![0; tensors.len()]).into_iter().map(required));
         if let Some(modulation) = &self.run.state.modulation {
             let groups = self.run.groups.groups.len();
             expected.push(optional(FEATURES.to_owned(), &[groups, modulation.feature_dim()]));
@@ -246,7 +258,7 @@ impl Saved<'_> {
         let remainders = self.registration.tensors.iter().filter(|tensor| tensor.precision == Precision::Remainder);
         expected.extend(remainders.map(|tensor| optional(remainder_sum_entry(tensor), &[2])));
         // Masters that had not begun are not there.
-        expected.extend(self.state_entries(&vec![true; self.registration.tensors.len()]).into_iter().map(|entry| {
+        expected.extend(state_entries(self.registration, &vec![true; tensors.len()]).into_iter().map(|entry| {
             let required = !matches!(entry.source, super::From::State(Part::Master, _));
             Expected { entry: entry.outline(), required }
         }));
@@ -260,20 +272,24 @@ impl Saved<'_> {
         small: &SmallTensors,
         description: Description,
         expected: Vec<Expected>,
-        on_conflict: OnConflict,
+        options: LoadOptions,
+        report: LoadReport,
     ) -> Result<Loaded> {
+        let LoadOptions { on_conflict, partial } = options;
         // First what a person would check first; then the file in detail.
-        let mut differences = self.compare_tensors(&description);
-        let rows = match_groups(&description, &self.run.groups).map_err(|text| differences.push(text)).ok();
-        let theirs = container.entries.iter().find(|e| e.name == "param_groups.lr").map_or(0, |e| e.bytes() / 8);
-        let ours = self.registration.param_groups.len();
-        if theirs != ours {
-            differences.push(format!("{theirs} param groups in the file, {ours} here"));
-        }
-        differences.extend(settings::structural_differences(&description.options, &self.registration.options));
-        refuse(&differences, Remedy::Register)?;
-        refuse(&compare_entries(&expected, container.entries.iter()), Remedy::Register)?;
-        let mut loaded = self.decode(small, description, rows.as_deref())?;
+        let rows = match_groups(&description, &self.run.groups, self.registration.options.seed);
+        let groups_of_file = groups_in(container);
+        let mut differences =
+            if partial { Vec::new() } else { self.differing_sets(&description, groups_of_file, &rows) };
+        let mut others = self.differing_tensors(&description);
+        others.extend(settings::structural_differences(&description.options, &self.registration.options));
+        let remedy = if others.is_empty() { Remedy::Partial } else { Remedy::Register };
+        differences.extend(others);
+        refuse(&differences, remedy)?;
+        let unknown: HashSet<&str> = report.unexpected_tensors.iter().map(Name::as_str).collect();
+        let known = |entry: &&Entry<()>| !partial || tensor_of(&entry.name).is_none_or(|name| !unknown.contains(name));
+        refuse(&compare_entries(&expected, container.entries.iter().filter(known)), Remedy::Register)?;
+        let mut loaded = self.decode(small, description, rows, groups_of_file, (on_conflict, report))?;
         let Registration { options, param_groups, .. } = self.registration;
         let [mut refused, mut taken] = settings::differences(&loaded.options, options, on_conflict);
         let [refused_of_groups, taken_of_groups] =
@@ -282,9 +298,7 @@ impl Saved<'_> {
         taken.extend(taken_of_groups);
         refuse(&refused, Remedy::Choose)?;
         if on_conflict != OnConflict::Own {
-            loaded.taken = taken;
-        }
-        if on_conflict != OnConflict::Own {
+            loaded.report.settings = taken;
             self.run.backend.can_apply_options(&loaded.options)?;
         }
         // A run without checks may have any value.
@@ -298,17 +312,20 @@ impl Saved<'_> {
         }
     }
 
-    fn compare_tensors(&self, description: &Description) -> Vec<String> {
+    /// Differences in which tensors and groups there are: a load in part does not mind them. `param_groups`: their number in
+    /// the file.
+    fn differing_sets(&self, description: &Description, param_groups: usize, rows: &Rows) -> Vec<String> {
+        let Registration { tensors, param_groups: own, .. } = self.registration;
         let theirs: HashMap<&str, &TensorRecord> = description.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let mut differences = Vec::new();
-        if description.tensor_count != self.registration.tensors.len() {
-            differences.push(format!(
-                "{} tensors in the file, {} here",
-                description.tensor_count,
-                self.registration.tensors.len()
-            ));
-        }
-        for (i, tensor) in self.registration.tensors.iter().enumerate() {
+        let mut counted = |what: &str, file: usize, here: usize| {
+            if file != here {
+                differences.push(format!("{file} {what} in the file, {here} here"));
+            }
+        };
+        counted("tensors", description.tensor_count, tensors.len());
+        counted("param groups", param_groups, own.len());
+        for (i, tensor) in tensors.iter().enumerate() {
             let name = tensor.name();
             let Some(theirs) = theirs.get(name) else {
                 // A list that was cut off may have it further on.
@@ -318,8 +335,33 @@ impl Saved<'_> {
                 continue;
             };
             let group = self.run.groups.groups[self.run.groups.of_tensor[i]].name.as_str();
+            let (file, here) = (theirs.param_group, tensor.param_group);
+            if file != here {
+                differences.push(format!("tensor '{name}': param group {file} in the file, {here} here"));
+            }
+            if theirs.modulation_group != group {
+                let file = &theirs.modulation_group;
+                differences.push(format!("tensor '{name}': modulation group {file} in the file, {group} here"));
+            }
+        }
+        let ours: HashSet<&str> = tensors.iter().map(Tensor::name).collect();
+        let unknown = description.tensors.iter().filter(|t| !ours.contains(t.name.as_str()));
+        differences.extend(unknown.map(|t| format!("tensor '{}' is only in the file", t.name)));
+        if !rows.are_equal() {
+            differences.push(differing_groups(description, &self.run.groups));
+        }
+        differences
+    }
+
+    /// Differences of tensors that are in both.
+    fn differing_tensors(&self, description: &Description) -> Vec<String> {
+        let theirs: HashMap<&str, &TensorRecord> = description.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+        let mut differences = Vec::new();
+        for tensor in &self.registration.tensors {
+            let Some(theirs) = theirs.get(tensor.name()) else { continue };
             let mut differs = |what: &str, file: String, here: String| {
                 if file != here {
+                    let name = tensor.name();
                     differences.push(format!("tensor '{name}': {what} {file} in the file, {here} here"));
                 }
             };
@@ -328,25 +370,32 @@ impl Saved<'_> {
             let moments = theirs.moment_dtype.unwrap_or(theirs.dtype.compute());
             differs("moments", file_dtype(moments).to_string(), file_dtype(tensor.moment_dtype).to_string());
             differs("precision", json!(theirs.precision).to_string(), json!(tensor.precision).to_string());
-            differs("param group", theirs.param_group.to_string(), tensor.param_group.to_string());
-            differs("modulation group", theirs.modulation_group.clone(), group.to_owned());
         }
-        let ours: HashSet<&str> = self.registration.tensors.iter().map(Tensor::name).collect();
-        let unknown = description.tensors.iter().filter(|t| !ours.contains(t.name.as_str()));
-        differences.extend(unknown.map(|t| format!("tensor '{}' is only in the file", t.name)));
         differences
     }
 
-    /// The file's small tensors as values, checked.
-    fn decode(&self, small: &SmallTensors, description: Description, rows: Option<&[usize]>) -> Result<Loaded> {
+    /// The file's small tensors as values, checked. `groups_of_file`: its number of param groups; where it is another than
+    /// ours, ours stay as they are.
+    fn decode(
+        &self,
+        small: &SmallTensors,
+        description: Description,
+        mut rows: Rows,
+        groups_of_file: usize,
+        (on_conflict, report): (OnConflict, LoadReport),
+    ) -> Result<Loaded> {
         let (_, own_floats) = settings::split(&self.registration.options);
         let option_floats: settings::Floats = own_floats
             .into_iter()
             .map(|(name, _)| small.floats(&format!("options.{name}")).map(|values| (name, values)))
             .collect::<Result<_>>()?;
         let options = settings::join(description.options, &option_floats, &self.registration.options)?;
+        if on_conflict != OnConflict::Own {
+            rows.seed = options.seed;
+        }
         let mut param_groups = self.registration.param_groups.clone();
-        for (name, _, set, _) in &settings::GROUP_FIELDS {
+        let as_many = groups_of_file == param_groups.len();
+        for (name, _, set) in settings::GROUP_FIELDS.iter().filter(|_| as_many) {
             let values = small.floats(&format!("param_groups.{name}"))?;
             param_groups.iter_mut().zip(values).for_each(|(group, value)| set(group, value));
         }
@@ -357,7 +406,8 @@ impl Saved<'_> {
         let damaged = |e: Error| Error::Corrupt { what: format!("its counters: {e}") };
         description.counters.check(str::to_owned).map_err(damaged)?;
         let most = description.counters.steps;
-        let step = |t: &Tensor| match small.whole(&format!("step.{}", t.name()))? {
+        let missing: HashSet<&str> = report.missing_tensors.iter().map(Name::as_str).collect();
+        let step = |t: &Tensor| match if missing.contains(t.name()) { 0 } else { small.whole(&step_entry(t))? } {
             step if step <= most => Ok(step),
             step => Err(Error::Corrupt { what: format!("tensor '{}' is at step {step} of {most}", t.name()) }),
         };
@@ -388,9 +438,9 @@ impl Saved<'_> {
             tensor_steps,
             last_gradients,
             master_sums,
-            phi: small.phi(self.run.state.modulation.as_ref(), rows)?,
-            taken: Vec::new(),
-            last: small.last(self.run.state.modulation.as_ref(), self.run.groups.groups.len(), rows)?,
+            phi: small.phi(self.run.state.modulation.as_ref(), Some(&rows))?,
+            last: small.last(self.run.state.modulation.as_ref(), Some(&rows))?,
+            report,
         })
     }
 }
@@ -405,8 +455,7 @@ struct Loaded {
     master_sums: Vec<Option<MasterSum>>,
     phi: Vec<f64>,
     last: Option<(Vec<f64>, Factors)>,
-    /// Differences in which the file's values hold from now on.
-    taken: Vec<String>,
+    report: LoadReport,
 }
 
 /// Names, dtypes and shapes.
@@ -430,27 +479,35 @@ fn compare_entries<'a>(expected: &[Expected], found: impl Iterator<Item = &'a En
     differences
 }
 
-/// Row of each of our groups in the file's matrices, which may be in another order: groups go by name. Or what differs.
-fn match_groups(description: &Description, groups: &Groups) -> std::result::Result<Vec<usize>, String> {
+/// Where our groups stand in the file's matrices.
+fn match_groups<'a>(description: &Description, ours: &'a Groups, seed: u64) -> Rows<'a> {
     let theirs: HashMap<&str, usize> =
         description.groups.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    let rows = ours.groups.iter().map(|group| theirs.get(group.name.as_str()).copied()).collect();
+    Rows { ours, rows, count: description.group_count, seed }
+}
+
+/// What differs between the file's groups and ours.
+fn differing_groups(description: &Description, groups: &Groups) -> String {
+    let theirs: HashSet<&str> = description.groups.iter().map(String::as_str).collect();
     let ours: Vec<&str> = groups.groups.iter().map(|g| g.name.as_str()).collect();
-    let rows: Option<Vec<usize>> = ours.iter().map(|name| theirs.get(name).copied()).collect();
-    let rows = rows.filter(|_| ours.len() == description.group_count && theirs.len() == ours.len());
-    rows.ok_or_else(|| {
-        let here: HashSet<&str> = ours.iter().copied().collect();
-        let named = |names: &mut dyn Iterator<Item = &str>| {
-            let names: Vec<String> = names.take(SHOWN).map(|name| format!("'{name}'")).collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        };
-        format!(
-            "{} modulation groups in the file, {} here (only in the file: {}; only here: {})",
-            description.group_count,
-            ours.len(),
-            named(&mut description.groups.iter().map(String::as_str).filter(|name| !here.contains(name))),
-            named(&mut ours.iter().copied().filter(|name| !theirs.contains_key(name))),
-        )
-    })
+    let here: HashSet<&str> = ours.iter().copied().collect();
+    let named = |names: &mut dyn Iterator<Item = &str>| {
+        let names: Vec<String> = names.take(SHOWN).map(|name| format!("'{name}'")).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    format!(
+        "{} modulation groups in the file, {} here (only in the file: {}; only here: {})",
+        description.group_count,
+        ours.len(),
+        named(&mut description.groups.iter().map(String::as_str).filter(|name| !here.contains(name))),
+        named(&mut ours.iter().copied().filter(|name| !theirs.contains(name))),
+    )
+}
+
+/// The number of param groups in the file.
+pub(super) fn groups_in(container: &Container) -> usize {
+    container.entries.iter().find(|e| e.name == "param_groups.lr").map_or(0, |e| e.bytes() / 8)
 }
 
 /// Differences that an error lists.
@@ -537,6 +594,7 @@ mod tests {
                 grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
                 modulation_group: None,
+                precision: None,
             };
             registration.add(ParamGroup::default(), vec![spec]).expect("valid tensors");
             let mut run = Run::new(&registration, None, &Stream::default()).expect("memory");

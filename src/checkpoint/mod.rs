@@ -8,7 +8,7 @@
 //! mod           what is in a file, and saving        load      checking, then changing
 //! description   the text in the metadata             settings  options and param groups
 //! container     safetensors with a checksum          header    its JSON, read with suspicion
-//!                                                    small     all but moments and masters
+//! partial       what a file and the optimizer both have  small     all but moments and masters
 //! ```
 
 mod atomic_file;
@@ -16,6 +16,7 @@ mod container;
 mod description;
 mod header;
 mod load;
+mod partial;
 mod settings;
 mod small_tensors;
 
@@ -32,13 +33,14 @@ use self::container::Entry;
 pub use self::container::Source;
 use self::description::{Description, TensorRecord};
 use self::header::Dimensions;
+pub use self::partial::{LoadOptions, LoadReport};
 pub use self::settings::{OnConflict, to_json as options_to_json};
 use crate::backend::{MasterSum, Part};
 use crate::model::dtype::{DType, Precision};
 
 use crate::error::Result;
 use crate::meta::Meta;
-use crate::model::groups::Tensor;
+use crate::model::groups::{Groups, Tensor};
 use crate::model::name::Name;
 use crate::model::registration::Registration;
 use crate::model::report::{Counters, MAX_STEPS};
@@ -116,24 +118,28 @@ fn memory_to_save(registration: &Registration, run: &Run) -> usize {
     sum([times(64, run.memory(registration)), container::MEMORY_OF_DATA])
 }
 
-/// Checks that every state of the run can be saved: names may be too long and too many for a file's header.
+/// Checks that every state of a run of these tensors can be saved: names may be too long and too many for a file's header.
 ///
 /// # Errors
 /// [`crate::Error::Unsupported`].
-pub(crate) fn check_header(registration: &Registration, run: &Run, meta: &Meta) -> Result<()> {
+pub(crate) fn check_header(
+    registration: &Registration,
+    groups: &Groups,
+    modulation: Option<&Modulation>,
+) -> Result<()> {
     // At most six entries a tensor and a record, in which a quotation mark of a name takes four bytes.
     let bytes = |tensor: &Tensor| 16 * tensor.name().len() + 4 * Name::MAX + 128 * tensor.spec.shape.len() + 2000;
     if registration.tensors.iter().map(bytes).sum::<usize>() as u64 <= container::MAX_HEADER {
         return Ok(());
     }
-    let memory = times(32, run.memory(registration));
-    reserve::with(memory, || make_longest_header(&Saved { registration, run, meta }))
+    let memory = sum([registration.outline(), modulation.map_or(0, Modulation::memory)]);
+    reserve::with(times(32, memory), || make_longest_header(registration, groups, modulation))
 }
 
 /// # Errors
 /// [`crate::Error::Unsupported`].
-fn make_longest_header(saved: &Saved) -> Result<()> {
-    let Saved { registration, run, .. } = *saved;
+fn make_longest_header(registration: &Registration, groups: &Groups, modulation: Option<&Modulation>) -> Result<()> {
+    let tensors = &registration.tensors;
     let (words, option_floats) = settings::split(&registration.options);
     let counters = Counters {
         steps: MAX_STEPS,
@@ -141,20 +147,88 @@ fn make_longest_header(saved: &Saved) -> Result<()> {
         meta_updates: MAX_STEPS,
         meta_done_at: Some(MAX_STEPS),
     };
-    let description = Description { counters, ..saved.describe(Contents::Run, words) };
-    let mut entries = attention_entries(run.state.modulation.as_ref());
+    let description = describe(registration, groups, counters, Contents::Run, words);
+    let mut entries = attention_entries(modulation);
     entries.extend(option_entries(&option_floats));
-    entries.extend(saved.run_entries());
-    entries.extend(registration.tensors.iter().map(|tensor| floats(last_gradient_entry(tensor), &[3], &[0.0; 3])));
-    entries.extend(saved.state_entries(&vec![true; registration.tensors.len()]));
+    entries.extend(run_entries(registration, &vec![0; tensors.len()]));
+    entries.extend(tensors.iter().map(|tensor| floats(last_gradient_entry(tensor), &[3], &[0.0; 3])));
+    entries.extend(state_entries(registration, &vec![true; tensors.len()]));
     let sum = MasterSum { square: 0.0, order: 0 };
-    entries.extend(registration.tensors.iter().filter_map(|tensor| remainder_sum(tensor, true, Some(sum))));
-    let groups = run.groups.groups.len();
-    let features = run.state.modulation.as_ref().map_or(0, Modulation::feature_dim);
+    entries.extend(tensors.iter().filter_map(|tensor| remainder_sum(tensor, true, Some(sum))));
+    let (groups, features) = (groups.groups.len(), modulation.map_or(0, Modulation::feature_dim));
     entries.push(floats(FEATURES.to_owned(), &[groups, features], &vec![0.0; groups * features]));
     entries.push(floats(FACTORS.to_owned(), &[4, groups], &vec![0.0; 4 * groups]));
     let text = serde_json::to_string(&description).expect("strings and numbers");
     container::header(text, &entries).map(drop)
+}
+
+/// The text of a file with these contents.
+fn describe(
+    registration: &Registration,
+    groups: &Groups,
+    counters: Counters,
+    contents: Contents,
+    words: Map<String, Value>,
+) -> Description {
+    let group_name = |group: usize| groups.groups[group].name.to_string();
+    let (run, group_count) = (contents == Contents::Run, groups.groups.len());
+    let tensors = registration.tensors.iter().enumerate().map(|(i, tensor)| TensorRecord {
+        name: tensor.name().to_owned(),
+        shape: Dimensions(tensor.spec.shape.clone()),
+        dtype: tensor.spec.dtype,
+        precision: tensor.precision,
+        moment_dtype: Some(tensor.moment_dtype).filter(|dtype| *dtype != tensor.spec.dtype.compute()),
+        param_group: tensor.param_group,
+        modulation_group: group_name(groups.of_tensor[i]),
+    });
+    Description {
+        format_version: FORMAT_VERSION,
+        library_version: env!("CARGO_PKG_VERSION").to_owned(),
+        contents,
+        options: if run { words } else { settings::of_attention(words) },
+        groups: (0..group_count).map(group_name).collect(),
+        tensors: if run { tensors.collect() } else { Vec::new() },
+        counters: if run { counters } else { Counters::default() },
+        group_count,
+        tensor_count: if run { registration.tensors.len() } else { 0 },
+    }
+}
+
+/// Hyper-parameters and step counts.
+fn run_entries(registration: &Registration, tensor_steps: &[u64]) -> Vec<Entry<From>> {
+    let groups = &registration.param_groups;
+    let hyper = settings::GROUP_FIELDS.iter().map(|(name, get, ..)| {
+        let values: Vec<f64> = groups.iter().map(get).collect();
+        floats(format!("param_groups.{name}"), &[groups.len()], &values)
+    });
+    let steps = registration.tensors.iter().zip(tensor_steps).map(|(tensor, step)| Entry {
+        name: step_entry(tensor),
+        dtype: Dtype::U64,
+        shape: vec![],
+        source: From::Values(step.to_le_bytes().to_vec()),
+    });
+    hyper.chain(steps).collect()
+}
+
+/// Moments, and masters of the `initialized` tensors; wide elements first, so that every tensor of the file is aligned.
+fn state_entries(registration: &Registration, initialized: &[bool]) -> Vec<Entry<From>> {
+    let entries = |(i, tensor): (usize, &Tensor)| {
+        let master = tensor.master_dtype().filter(|_| initialized[i]);
+        let moments = [(Part::ExpAvg, Some(tensor.moment_dtype)), (Part::ExpAvgSq, Some(tensor.moment_dtype))];
+        let entry = |(part, dtype): (Part, Option<DType>)| {
+            let (prefix, dtype) = (prefix(part, tensor.precision), file_dtype(dtype?));
+            Some(Entry {
+                name: format!("{prefix}{}", tensor.name()),
+                dtype: if prefix == REMAINDER { Dtype::I16 } else { dtype },
+                shape: file_shape(tensor),
+                source: From::State(part, i),
+            })
+        };
+        moments.into_iter().chain([(Part::Master, master)]).filter_map(entry).collect::<Vec<_>>()
+    };
+    let mut entries: Vec<_> = registration.tensors.iter().enumerate().flat_map(entries).collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.bitsize()));
+    entries
 }
 
 /// What a file is made of, or compared with.
@@ -173,59 +247,19 @@ impl Saved<'_> {
         read: impl Fn(&Run, &From, usize, &mut [u8]),
     ) -> Result<()> {
         let (words, option_floats) = settings::split(&self.registration.options);
-        let description = self.describe(contents, words);
+        let Self { registration, run, meta } = *self;
+        let description = describe(registration, &run.groups, meta.counters(run), contents, words);
         let mut entries = attention_entries(self.run.state.modulation.as_ref());
         if contents == Contents::Run {
             entries.extend(option_entries(&option_floats));
-            entries.extend(self.run_entries());
+            entries.extend(run_entries(registration, &run.state.tensor_steps));
             entries.extend(self.last_entries());
             entries.extend(self.remainder_sums());
-            entries.extend(self.state_entries(&self.run.state.master_initialized));
+            entries.extend(state_entries(registration, &run.state.master_initialized));
         }
         let text = serde_json::to_string(&description).expect("strings and numbers");
         container::write(out, text, &entries, |source, offset, buffer| read(self.run, source, offset, buffer))?;
         self.run.backend.health()
-    }
-
-    fn describe(&self, contents: Contents, words: Map<String, Value>) -> Description {
-        let group_name = |group: usize| self.run.groups.groups[group].name.to_string();
-        let (run, group_count) = (contents == Contents::Run, self.run.groups.groups.len());
-        let tensors = self.registration.tensors.iter().enumerate().map(|(i, tensor)| TensorRecord {
-            name: tensor.name().to_owned(),
-            shape: Dimensions(tensor.spec.shape.clone()),
-            dtype: tensor.spec.dtype,
-            precision: tensor.precision,
-            moment_dtype: Some(tensor.moment_dtype).filter(|dtype| *dtype != tensor.spec.dtype.compute()),
-            param_group: tensor.param_group,
-            modulation_group: group_name(self.run.groups.of_tensor[i]),
-        });
-        Description {
-            format_version: FORMAT_VERSION,
-            library_version: env!("CARGO_PKG_VERSION").to_owned(),
-            contents,
-            options: if run { words } else { settings::of_attention(words) },
-            groups: (0..group_count).map(group_name).collect(),
-            tensors: if run { tensors.collect() } else { Vec::new() },
-            counters: if run { self.meta.counters(self.run) } else { Counters::default() },
-            group_count,
-            tensor_count: if run { self.registration.tensors.len() } else { 0 },
-        }
-    }
-
-    /// Hyper-parameters and step counts.
-    fn run_entries(&self) -> Vec<Entry<From>> {
-        let groups = &self.registration.param_groups;
-        let hyper = settings::GROUP_FIELDS.iter().map(|(name, get, ..)| {
-            let values: Vec<f64> = groups.iter().map(get).collect();
-            floats(format!("param_groups.{name}"), &[groups.len()], &values)
-        });
-        let steps = self.registration.tensors.iter().zip(&self.run.state.tensor_steps).map(|(tensor, step)| Entry {
-            name: format!("step.{}", tensor.name()),
-            dtype: Dtype::U64,
-            shape: vec![],
-            source: From::Values(step.to_le_bytes().to_vec()),
-        });
-        hyper.chain(steps).collect()
     }
 
     /// What the last step left beside the moments, where there was one.
@@ -254,27 +288,6 @@ impl Saved<'_> {
         };
         self.registration.tensors.iter().enumerate().filter_map(of).collect()
     }
-
-    /// Moments, and masters of the `initialized` tensors; wide elements first, so that every tensor of the file is aligned.
-    fn state_entries(&self, initialized: &[bool]) -> Vec<Entry<From>> {
-        let entries = |(i, tensor): (usize, &Tensor)| {
-            let master = tensor.master_dtype().filter(|_| initialized[i]);
-            let moments = [(Part::ExpAvg, Some(tensor.moment_dtype)), (Part::ExpAvgSq, Some(tensor.moment_dtype))];
-            let entry = |(part, dtype): (Part, Option<DType>)| {
-                let prefix = prefix(part, tensor.precision);
-                Some(Entry {
-                    name: format!("{prefix}{}", tensor.name()),
-                    dtype: if prefix == REMAINDER { Dtype::I16 } else { file_dtype(dtype?) },
-                    shape: file_shape(tensor),
-                    source: From::State(part, i),
-                })
-            };
-            moments.into_iter().chain([(Part::Master, master)]).filter_map(entry).collect::<Vec<_>>()
-        };
-        let mut entries: Vec<_> = self.registration.tensors.iter().enumerate().flat_map(entries).collect();
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.bitsize()));
-        entries
-    }
 }
 
 /// Bytes of a source from an offset on.
@@ -302,12 +315,16 @@ impl Write for Counting {
 const FEATURES: &str = "last.features";
 const FACTORS: &str = "last.factors";
 
+fn step_entry(tensor: &Tensor) -> String {
+    format!("{STEP}{}", tensor.name())
+}
+
 fn last_gradient_entry(tensor: &Tensor) -> String {
-    format!("last_gradient.{}", tensor.name())
+    format!("{LAST_GRADIENT}{}", tensor.name())
 }
 
 fn remainder_sum_entry(tensor: &Tensor) -> String {
-    format!("remainder_sum.{}", tensor.name())
+    format!("{REMAINDER_SUM}{}", tensor.name())
 }
 
 /// The entry of a tensor with remainders, if there are any and their sum is known.
@@ -328,6 +345,9 @@ fn option_entries(options: &settings::Floats) -> impl Iterator<Item = Entry<From
     })
 }
 
+const STEP: &str = "step.";
+const LAST_GRADIENT: &str = "last_gradient.";
+const REMAINDER_SUM: &str = "remainder_sum.";
 const EXP_AVG: &str = "exp_avg.";
 const EXP_AVG_SQ: &str = "exp_avg_sq.";
 const MASTER: &str = "master.";

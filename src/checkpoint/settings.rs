@@ -25,7 +25,7 @@ const STRUCTURAL: [&str; 12] = [
 /// Options that decide what the attention module reads, as far as its tensors' shapes do not say so.
 const READING: [&str; 4] = ["feature_version", "use_v_norms", "include_time_step", "attn_heads"];
 /// Options that have a setter.
-const SETTABLE: [&str; 1] = ["priorities"];
+const SETTABLE: [&str; 2] = ["max_grad_norm", "priorities"];
 /// Options of the machine, not of the run: they are not saved.
 const LOCAL: [&str; 3] = ["threads", "verify_params", "device"];
 
@@ -162,16 +162,16 @@ fn named_differences(names: &[&str], file: &Map<String, Value>, own: &Options) -
         .collect()
 }
 
-/// One field of a param group: its name, how to read and write it, and whether it has a setter.
-type GroupField = (&'static str, fn(&ParamGroup) -> f64, fn(&mut ParamGroup, f64), bool);
+/// One field of a param group: its name, and how to read and write it.
+type GroupField = (&'static str, fn(&ParamGroup) -> f64, fn(&mut ParamGroup, f64));
 
-/// The hyper-parameters of param groups, in the order of the file.
+/// The hyper-parameters of param groups, in the order of the file. Each has a setter.
 pub const GROUP_FIELDS: [GroupField; 5] = [
-    ("lr", |g| g.lr, |g, x| g.lr = x, true),
-    ("beta1", |g| g.beta1, |g, x| g.beta1 = x, false),
-    ("beta2", |g| g.beta2, |g, x| g.beta2 = x, false),
-    ("eps", |g| g.eps, |g, x| g.eps = x, false),
-    ("weight_decay", |g| g.weight_decay, |g, x| g.weight_decay = x, true),
+    ("lr", |g| g.lr, |g, x| g.lr = x),
+    ("beta1", |g| g.beta1, |g, x| g.beta1 = x),
+    ("beta2", |g| g.beta2, |g, x| g.beta2 = x),
+    ("eps", |g| g.eps, |g, x| g.eps = x),
+    ("weight_decay", |g| g.weight_decay, |g, x| g.weight_decay = x),
 ];
 
 /// Differences between as many param groups: those that are refused, and the others.
@@ -179,10 +179,10 @@ pub const GROUP_FIELDS: [GroupField; 5] = [
 pub fn group_differences(file: &[ParamGroup], own: &[ParamGroup], on_conflict: OnConflict) -> [Vec<String>; 2] {
     let mut found = [Vec::new(), Vec::new()];
     for (i, (theirs, ours)) in file.iter().zip(own).enumerate() {
-        for (name, get, _, settable) in &GROUP_FIELDS {
+        for (name, get, _) in &GROUP_FIELDS {
             if get(theirs).to_bits() != get(ours).to_bits() {
                 let text = format!("param group {i}: {name} {} in the file, {} here", get(theirs), get(ours));
-                found[usize::from(!on_conflict.refuses(*settable))].push(text);
+                found[usize::from(!on_conflict.refuses(true))].push(text);
             }
         }
     }

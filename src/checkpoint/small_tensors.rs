@@ -9,6 +9,8 @@ use super::{EXP_AVG_SQ, FACTORS, FEATURES, Source, state_part};
 use crate::backend::Part;
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
+use crate::model::groups::Groups;
+use crate::modulation::attention::new_embedding;
 use crate::modulation::{Factors, Modulation};
 
 /// All of a file but moments and masters, which stay there: by name, as bytes.
@@ -52,13 +54,13 @@ impl SmallTensors {
     }
 
     /// Φ in the optimizer's own layout.
-    pub fn phi(&self, modulation: Option<&Modulation>, rows: Option<&[usize]>) -> Result<Vec<f64>> {
+    pub fn phi(&self, modulation: Option<&Modulation>, rows: Option<&Rows>) -> Result<Vec<f64>> {
         let Some(modulation) = modulation else { return Ok(Vec::new()) };
         let mut phi = Vec::with_capacity(modulation.attention.values().len());
         for entry in modulation.attention.entries() {
             let mut values = self.floats(&format!("attention.{}", entry.name))?;
             if let (Some(rows), "group_embeddings") = (rows, entry.name.as_str()) {
-                values = permute(&values, rows);
+                values = rows.take(&values, |i, row| new_embedding(rows.seed, &rows.ours.groups[i].name, row));
             }
             phi.extend(values);
         }
@@ -68,34 +70,60 @@ impl SmallTensors {
         Ok(phi)
     }
 
-    /// Features and factors of the last step, if there was one.
-    pub fn last(
-        &self,
-        modulation: Option<&Modulation>,
-        groups: usize,
-        rows: Option<&[usize]>,
-    ) -> Result<Option<(Vec<f64>, Factors)>> {
-        let Some(modulation) = modulation else { return Ok(None) };
+    /// Features and factors of the last step, if there was one of these groups.
+    pub fn last(&self, modulation: Option<&Modulation>, rows: Option<&Rows>) -> Result<Option<(Vec<f64>, Factors)>> {
+        if modulation.is_none() {
+            return Ok(None);
+        }
         let (features, factors) = match (self.optional(FEATURES)?, self.optional(FACTORS)?) {
             (Some(features), Some(factors)) => (features, factors),
             (None, None) => return Ok(None),
             _ => return Err(Error::Corrupt { what: format!("it has one of {FEATURES} and {FACTORS} alone") }),
         };
         let rows = rows.expect("groups that differ were refused");
-        debug_assert_eq!(features.len(), groups * modulation.feature_dim());
         if !features.iter().chain(&factors).all(|x| x.is_finite()) {
             return Err(Error::Corrupt { what: "its last features or factors are not finite".to_owned() });
         }
-        let column = |i: usize| permute(&factors[i * groups..(i + 1) * groups], rows);
+        if !rows.are_equal() {
+            return Ok(None); // there was no step with these groups
+        }
+        let take = |values: &[f64]| rows.take(values, |_, _| unreachable!("no group is new"));
+        let column = |i: usize| take(&factors[i * rows.count..(i + 1) * rows.count]);
         let factors = Factors { alpha: column(0), beta: column(1), lambda1: column(2), lambda2: column(3) };
-        Ok(Some((permute(&features, rows), factors)))
+        Ok(Some((take(&features), factors)))
     }
 }
 
-/// Rows in our order: row i of the result is row `rows[i]` of `values`.
-fn permute(values: &[f64], rows: &[usize]) -> Vec<f64> {
-    let width = values.len() / rows.len();
-    rows.iter().flat_map(|row| values[row * width..(row + 1) * width].iter().copied()).collect()
+/// Where our modulation groups stand in the file's matrices, which may be in another order: groups go by name.
+pub struct Rows<'a> {
+    /// Ours.
+    pub ours: &'a Groups,
+    /// The row of each; `None`: the file does not have it.
+    pub rows: Vec<Option<usize>>,
+    /// Groups in the file.
+    pub count: usize,
+    /// What embeddings of groups are drawn from that the file does not have.
+    pub seed: u64,
+}
+
+impl Rows<'_> {
+    /// Whether both have the same groups.
+    pub fn are_equal(&self) -> bool {
+        self.count == self.rows.len() && self.rows.iter().all(Option::is_some)
+    }
+
+    /// A matrix of the file's in our order; rows that it does not have are made by `new`.
+    fn take(&self, values: &[f64], new: impl Fn(usize, &mut [f64])) -> Vec<f64> {
+        let width = values.len() / self.count.max(1);
+        let mut out = vec![0.0; width * self.rows.len()];
+        for (i, (row, out)) in self.rows.iter().zip(out.chunks_exact_mut(width.max(1))).enumerate() {
+            match row {
+                Some(row) => out.copy_from_slice(&values[row * width..][..width]),
+                None => new(i, out),
+            }
+        }
+        out
+    }
 }
 
 fn eight(bytes: &[u8]) -> [u8; 8] {

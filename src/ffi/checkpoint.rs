@@ -7,16 +7,21 @@ use std::path::Path;
 use super::bytes::{give, maw_bytes};
 use super::error::maw_error;
 use super::handle::{call, maw_optimizer};
-use super::pointers::{check, path_bytes, slice};
+use super::pointers::{check, path_bytes, put, slice};
 use super::types::*;
-use crate::checkpoint::{Contents, OnConflict};
+use crate::checkpoint::{Contents, LoadOptions, LoadReport, OnConflict};
 use crate::error::{Error, Result};
+use crate::model::name::Name;
 
 fn contents(flags: u32, known: u32) -> Result<Contents> {
     if flags & !known != 0 {
         return Err(Error::range("flags", flags, format!("a combination of the bits {known:#x}")));
     }
     Ok(if flags & MAW_ATTENTION_ONLY != 0 { Contents::Attention } else { Contents::Run })
+}
+
+fn load_options(flags: u32) -> Result<LoadOptions> {
+    Ok(LoadOptions { on_conflict: on_conflict(flags)?, partial: flags & MAW_LOAD_PARTIAL != 0 })
 }
 
 fn on_conflict(flags: u32) -> Result<OnConflict> {
@@ -32,7 +37,8 @@ fn on_conflict(flags: u32) -> Result<OnConflict> {
     }
 }
 
-const LOAD_FLAGS: u32 = MAW_ATTENTION_ONLY | MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_WINS | MAW_LOAD_STRICT;
+const LOAD_FLAGS: u32 =
+    MAW_ATTENTION_ONLY | MAW_LOAD_FILE_WINS | MAW_LOAD_OWN_WINS | MAW_LOAD_STRICT | MAW_LOAD_PARTIAL;
 
 /// Saves the run to a safetensors file: moments, masters, step counts, attention module, options, current
 /// hyper-parameters, counters. Parameters are not saved; that is up to the host. Prepares the optimizer if needed.
@@ -94,14 +100,19 @@ pub unsafe extern "C" fn maw_save_bytes(
 /// needed.
 ///
 /// `path`: NUL-terminated. `flags`: 0 or a combination of the flags below. Names, shapes, dtypes, param groups,
-/// modulation groups and options must be equal. With 0, options that have a setter (learning rate, weight decay,
-/// priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
+/// modulation groups and options must be equal. With 0, options that have a setter (those of param groups,
+/// clipping, priorities: a schedule may have changed them) are taken from the file, and the log lists those that differed.
 /// - `MAW_LOAD_FILE_WINS` or `MAW_LOAD_OWN_WINS`: options that affect only later steps may differ (hyper-parameters of
-///   param groups, ranges, intervals, weights and priorities of the meta-objective, clipping …). The file's, or the
+///   param groups, clipping, ranges, intervals, weights and priorities of the meta-objective …). The file's, or the
 ///   optimizer's own, are used afterwards.
 /// - `MAW_LOAD_STRICT`: all options must be equal. At most one of these three.
 /// - `MAW_ATTENTION_ONLY`: only the attention module is loaded, from either kind of file. What it reads must be equal:
 ///   feature columns, heads, the shapes of its tensors; with embeddings the groups.
+/// - `MAW_LOAD_PARTIAL`: for a model that has gained or lost tensors. Those of one name must have the same shape, dtype,
+///   moments and precision. Tensors that the file does not have start at step 0, and the optimizer's counts are the file's.
+///   Embeddings go by the names of modulation groups; those that the file does not have are drawn from the seed and the
+///   name, as in `maw_add_tensors`. Where the file has another number of param groups, the optimizer's hyper-parameters of
+///   param groups stay. If the modulation groups are not the same, factors are unknown until the next step.
 ///
 /// Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
 /// compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
@@ -126,7 +137,7 @@ pub unsafe extern "C" fn maw_load_file(
     unsafe {
         call("maw_load_file", optimizer, error, |optimizer| {
             let path = Path::new(OsStr::from_bytes(path_bytes(path)?));
-            optimizer.load_file(path, contents(flags, LOAD_FLAGS)?, on_conflict(flags)?)
+            optimizer.load_file(path, contents(flags, LOAD_FLAGS)?, load_options(flags)?)
         })
     }
 }
@@ -149,7 +160,66 @@ pub unsafe extern "C" fn maw_load_bytes(
     unsafe {
         call("maw_load_bytes", optimizer, error, |optimizer| {
             check(data, "data")?;
-            optimizer.load_bytes(slice(data, size, "data")?, contents(flags, LOAD_FLAGS)?, on_conflict(flags)?)
+            optimizer.load_bytes(slice(data, size, "data")?, contents(flags, LOAD_FLAGS)?, load_options(flags)?)
+        })
+    }
+}
+
+fn reported(report: &LoadReport, which: u32) -> Result<&[Name]> {
+    Ok(match which {
+        MAW_LOAD_MISSING_TENSORS => &report.missing_tensors,
+        MAW_LOAD_UNEXPECTED_TENSORS => &report.unexpected_tensors,
+        MAW_LOAD_MISSING_GROUPS => &report.missing_groups,
+        MAW_LOAD_UNEXPECTED_GROUPS => &report.unexpected_groups,
+        _ => return Err(Error::range("which", which, "MAW_LOAD_MISSING_TENSORS … MAW_LOAD_UNEXPECTED_GROUPS")),
+    })
+}
+
+/// The number of names that only the file or only the optimizer had in the last load with `MAW_LOAD_PARTIAL`; 0 after
+/// another load, and before one.
+///
+/// `which`: `MAW_LOAD_MISSING_TENSORS` …. `count`: out.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_load_report_count(
+    optimizer: *const maw_optimizer,
+    which: u32,
+    count: *mut usize,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: pointers are NULL or valid, as the contract above says.
+    unsafe {
+        call("maw_load_report_count", optimizer, error, |optimizer| {
+            put(count, reported(optimizer.load_report(), which)?.len(), "count")
+        })
+    }
+}
+
+/// One of the names that `maw_load_report_count` counts.
+///
+/// `which`: as there. `index`: from 0, in the order of registration or of the file. `name`: out, borrowed: valid until the
+/// next load, or the optimizer is freed.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
+///
+/// # Safety
+/// Pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_load_report_name(
+    optimizer: *const maw_optimizer,
+    which: u32,
+    index: usize,
+    name: *mut *const c_char,
+    error: *mut *mut maw_error,
+) -> maw_status {
+    // SAFETY: pointers are NULL or valid, as the contract above says.
+    unsafe {
+        call("maw_load_report_name", optimizer, error, |optimizer| {
+            let names = reported(optimizer.load_report(), which)?;
+            let found = names.get(index).ok_or_else(|| Error::no_index("name of a load", index, names.len()))?;
+            put(name, found.as_c_str().as_ptr(), "name")
         })
     }
 }

@@ -111,13 +111,6 @@ impl Write for Bytes {
 fn write_message(out: &mut dyn Write, call: &str, error: &Error) -> std::fmt::Result {
     match error {
         Error::State(state) => match (state, call) {
-            (StateError::RegistrationEnded, _) => {
-                write!(
-                    out,
-                    "{call}: registration ended with maw_prepare or the first step; register all tensors before, or move the run \
-                     to a new optimizer with maw_tensor_state_get and maw_tensor_state_set"
-                )
-            }
             (StateError::NoTensors, _) => {
                 write!(out, "{call}: no tensors are registered; call maw_add_param_group first")
             }
@@ -137,6 +130,10 @@ fn write_message(out: &mut dyn Write, call: &str, error: &Error) -> std::fmt::Re
                     "MAW_LOAD_FILE_WINS takes the file's values, MAW_LOAD_OWN_WINS keeps those of this optimizer"
                 }
                 Remedy::Register => "register the tensors, groups and options of the file in a new optimizer",
+                Remedy::Partial => {
+                    "register the tensors and groups of the file in a new optimizer, or load what both have with \
+                     MAW_LOAD_PARTIAL"
+                }
                 Remedy::AttentionAlone => "load it with MAW_ATTENTION_ONLY",
             };
             write!(out, "the checkpoint does not fit: {what}; {remedy}")
@@ -156,7 +153,8 @@ fn write_message(out: &mut dyn Write, call: &str, error: &Error) -> std::fmt::Re
             )
         }
         Error::CapturingBeside => write!(out, "{error} (an optimizer's until maw_set_stream)"),
-        Error::CapturedOtherwise => write!(out, "{error} (MAW_LOAD_OWN_WINS)"),
+        Error::CapturedOtherwise => write!(out, "{error} (when loading: MAW_LOAD_OWN_WINS)"),
+        Error::CapturedTensors => write!(out, "{error} (MAW_LOAD_PARTIAL)"),
         _ => write!(out, "{error}"),
     }
 }

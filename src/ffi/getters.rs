@@ -1,4 +1,4 @@
-//! Getters: hyper-parameters, counts, names, factors, features.
+//! Getters: counts, names, factors, features.
 
 use std::ffi::c_char;
 
@@ -7,69 +7,6 @@ use super::handle::{call, call_synced, maw_optimizer};
 use super::pointers::{check, copy_out, put};
 use super::types::maw_status;
 use crate::error::{Error, StateError};
-
-/// The current learning rate of a param group.
-///
-/// `lr`: out.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn maw_get_lr(
-    optimizer: *const maw_optimizer,
-    group: u32,
-    lr: *mut f64,
-    error: *mut *mut maw_error,
-) -> maw_status {
-    // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe {
-        call("maw_get_lr", optimizer, error, |optimizer| put(lr, optimizer.param_group(group as usize)?.lr, "lr"))
-    }
-}
-
-/// The current weight decay of a param group.
-///
-/// `weight_decay`: out.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn maw_get_weight_decay(
-    optimizer: *const maw_optimizer,
-    group: u32,
-    weight_decay: *mut f64,
-    error: *mut *mut maw_error,
-) -> maw_status {
-    // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe {
-        call("maw_get_weight_decay", optimizer, error, |optimizer| {
-            put(weight_decay, optimizer.param_group(group as usize)?.weight_decay, "weight_decay")
-        })
-    }
-}
-
-/// HUW's current priorities of gradient alignment, loss decrease and generalization gap.
-///
-/// `priorities`: out, three doubles.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`.
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn maw_get_priorities(
-    optimizer: *const maw_optimizer,
-    priorities: *mut f64,
-    error: *mut *mut maw_error,
-) -> maw_status {
-    // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe {
-        call("maw_get_priorities", optimizer, error, |optimizer| {
-            copy_out(&optimizer.options().priorities, priorities, 3, "priorities", "terms")
-        })
-    }
-}
 
 /// The number of applied steps; skipped steps do not count.
 ///
@@ -126,7 +63,8 @@ pub unsafe extern "C" fn maw_tensor_count(
 
 /// The name of a tensor.
 ///
-/// `tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed.
+/// `tensor`: its index in registration order. `name`: out, borrowed: valid until the optimizer is freed, or tensors are added
+/// or removed.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`.
 ///
 /// # Safety
@@ -193,7 +131,7 @@ pub unsafe extern "C" fn maw_group_count(
 /// The name of a modulation group: "attention.shallow.weight" (layer kind, depth, bias or weight), "param_group.0", or the
 /// host's name for it.
 ///
-/// `group`: its index. `name`: out, borrowed: valid until the optimizer is freed.
+/// `group`: its index. `name`: out, borrowed: valid until the optimizer is freed, or tensors are added or removed.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` before preparation.
 ///
 /// # Safety

@@ -100,6 +100,7 @@ fn c_request(request: Option<Request>) -> maw_meta_request {
         replay: 0,
         kind: MAW_META_DONE,
         batch: 0,
+        seed: 0,
     };
     request.map_or(done, |request| maw_meta_request {
         id: request.id,
@@ -113,6 +114,7 @@ fn c_request(request: Option<Request>) -> maw_meta_request {
             Batch::Train2 => MAW_BATCH_TRAIN_2,
             Batch::Validation => MAW_BATCH_VALIDATION,
         },
+        seed: request.seed,
         ..done
     })
 }

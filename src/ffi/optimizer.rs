@@ -1,19 +1,16 @@
-//! Creating and freeing, registering, stepping, setters.
+//! Creating and freeing, preparing, stepping, resetting, stream and log.
 
 use std::ffi::{CStr, c_char, c_void};
 
 use super::error::{clear, fail, maw_error};
 use super::handle::{call, free, maw_optimizer, quietly};
-use super::options::{Known, choose, to_options};
-use super::pointers::{check, slice, text};
-use super::structs::{Out, read, read_array};
+use super::options::to_options;
+use super::pointers::{check, slice};
+use super::structs::{Out, read};
 use super::types::*;
 use crate::error::{Error, Result, StateError};
-use crate::model::dtype::{DType, Precision};
-use crate::model::groups::TensorSpec;
 use crate::model::host_buffers::{Gradient, Grads, Params};
-use crate::model::name::Name;
-use crate::model::options::{LayerKind, Options, ParamGroup};
+use crate::model::options::Options;
 use crate::model::report::{Skip, StepOptions, StepReport};
 use crate::optimizer::{Log, LogLevel, Optimizer};
 use crate::reserve;
@@ -67,140 +64,16 @@ pub unsafe extern "C" fn maw_optimizer_free(optimizer: *mut maw_optimizer) -> ma
     unsafe { free(optimizer) }
 }
 
-const DTYPES: [Known<DType>; 4] = [
-    ("MAW_FLOAT32", MAW_FLOAT32, DType::F32),
-    ("MAW_FLOAT64", MAW_FLOAT64, DType::F64),
-    ("MAW_BFLOAT16", MAW_BFLOAT16, DType::BF16),
-    ("MAW_FLOAT16", MAW_FLOAT16, DType::F16),
-];
-
-/// A dtype, or what 0 means.
-fn dtype_or(field: &str, number: i32, default: DType) -> Result<DType> {
-    if number == 0 { Ok(default) } else { choose(field, number, &DTYPES) }
-}
-
-fn param_group(group: &maw_param_group) -> Result<ParamGroup> {
-    let precisions = [
-        ("MAW_PRECISION_NEAREST", MAW_PRECISION_NEAREST, Precision::Nearest),
-        ("MAW_PRECISION_MASTER", MAW_PRECISION_MASTER, Precision::Master),
-        ("MAW_PRECISION_REMAINDER", MAW_PRECISION_REMAINDER, Precision::Remainder),
-        ("MAW_PRECISION_STOCHASTIC", MAW_PRECISION_STOCHASTIC, Precision::Stochastic),
-    ];
-    let moments = |number| {
-        choose(
-            "group.moment_dtype",
-            number,
-            &[("MAW_FLOAT32", MAW_FLOAT32, DType::F32), ("MAW_BFLOAT16", MAW_BFLOAT16, DType::BF16)],
-        )
-    };
-    Ok(ParamGroup {
-        lr: group.lr,
-        beta1: group.beta1,
-        beta2: group.beta2,
-        eps: group.eps,
-        weight_decay: group.weight_decay,
-        precision: choose("group.precision", group.precision, &precisions)?,
-        moment_dtype: if group.moment_dtype == 0 { None } else { Some(moments(group.moment_dtype)?) },
-    })
-}
-
-/// What [`tensor_spec`] allocates at most, but for a message, for which the call has memory.
+/// Prepares the registered tensors: forms the modulation groups, draws the attention module from the seed, allocates all
+/// memory.
 ///
-/// # Safety
-/// The tensor's pointers are NULL or valid as described at [`maw_tensor`].
-unsafe fn memory_of(tensor: &maw_tensor) -> usize {
-    // SAFETY: the tensor's strings are NULL or NUL-terminated.
-    let length = |pointer| unsafe { text(pointer, "") }.map_or(0, <[u8]>::len);
-    1024 + 16 * length(tensor.name) + 16 * length(tensor.modulation_group) + 16 * tensor.ndim.min(64) as usize
-}
-
-/// # Safety
-/// The tensor's pointers are NULL or valid as described at [`maw_tensor`].
-unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
-    // SAFETY: the tensor's strings are NULL or NUL-terminated.
-    let text = |pointer, argument| unsafe { text(pointer, argument) };
-    let name = Name::new(&format!("tensors[{i}].name"), text(tensor.name, "tensors[].name")?)?;
-    let field = |what: &str| format!("{what} of tensor '{name}'");
-    if tensor.ndim > 64 {
-        return Err(Error::range(field("ndim"), tensor.ndim, "at most 64"));
-    }
-    // SAFETY: the tensor's shape is NULL or has `ndim` elements.
-    let shape = unsafe { slice(tensor.shape, tensor.ndim as usize, "tensors[].shape") }?.to_vec();
-    let dtype = choose(&field("dtype"), tensor.dtype, &DTYPES)?;
-    let grad_dtype = dtype_or(&field("grad_dtype"), tensor.grad_dtype, dtype)?;
-    let modulation_group = if tensor.modulation_group.is_null() {
-        None
-    } else {
-        let bytes = text(tensor.modulation_group, "tensors[].modulation_group")?;
-        Some(Name::new(&field("modulation_group"), bytes)?)
-    };
-    let kinds = [
-        ("MAW_LAYER_UNKNOWN", MAW_LAYER_UNKNOWN, LayerKind::Unknown),
-        ("MAW_LAYER_LINEAR", MAW_LAYER_LINEAR, LayerKind::Linear),
-        ("MAW_LAYER_EMBEDDING", MAW_LAYER_EMBEDDING, LayerKind::Embedding),
-        ("MAW_LAYER_ATTENTION", MAW_LAYER_ATTENTION, LayerKind::Attention),
-        ("MAW_LAYER_LAYERNORM", MAW_LAYER_LAYERNORM, LayerKind::LayerNorm),
-    ];
-    let layer_kind = choose(&field("layer_kind"), tensor.layer_kind, &kinds)?;
-    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, modulation_group })
-}
-
-/// Registers tensors that share hyper-parameters.
-///
-/// `tensors`: `count` descriptions, at least one; names and shapes are copied. Later calls take one pointer per
-/// registered tensor, in the order of registration over all groups. `index`: out, the param group's index, from 0; may
-/// be NULL.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
-/// `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` after registration has ended. On failure none
-/// of the tensors is registered.
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn maw_add_param_group(
-    optimizer: *mut maw_optimizer,
-    group: *const maw_param_group,
-    tensors: *const maw_tensor,
-    count: usize,
-    index: *mut u32,
-    error: *mut *mut maw_error,
-) -> maw_status {
-    // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe {
-        call("maw_add_param_group", optimizer, error, |optimizer| {
-            let group = read(group, "group")?;
-            if !index.is_null() {
-                check(index, "index")?;
-            }
-            let described = || read_array(tensors, count, "tensors");
-            let memory = described()?.map(|tensor| tensor.map(|tensor| memory_of(&tensor)));
-            let memory = memory.sum::<Result<usize>>()?;
-            let mut specs = Vec::new();
-            reserve::fallible(|| specs.try_reserve_exact(count))?;
-            let specs = reserve::with(memory, || {
-                for (i, tensor) in described()?.enumerate() {
-                    specs.push(tensor_spec(i, &tensor?)?);
-                }
-                Ok(specs)
-            })?;
-            let group = param_group(&group)?;
-            let added = optimizer.add_param_group(group, specs)?;
-            if !index.is_null() {
-                index.write(u32::try_from(added).expect("fewer groups than 2³²"));
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Ends registration: forms the modulation groups, draws the attention module from the seed, allocates all memory.
-///
-/// Optional: the first call that needs it does the same. A second call does nothing. Afterwards a step on the CPU with
+/// Optional: the first call that needs it does the same. A second call does nothing. Tensors can still be added and removed
+/// (`maw_add_tensors`). Afterwards a step on the CPU with
 /// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 /// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 /// `feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure registration stays open.
+/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -352,69 +225,6 @@ pub unsafe extern "C" fn maw_observe_gradient(
     unsafe {
         call("maw_observe_gradient", optimizer, error, |optimizer| {
             optimizer.observe_gradient(tensor, &Gradient::from_raw(gradient))
-        })
-    }
-}
-
-fn group_index(group: u32) -> Option<usize> {
-    (group != MAW_ALL_GROUPS).then_some(group as usize)
-}
-
-/// Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
-///
-/// `lr`: finite, ≥ 0.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` while a meta-update is open.
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn maw_set_lr(
-    optimizer: *mut maw_optimizer,
-    group: u32,
-    lr: f64,
-    error: *mut *mut maw_error,
-) -> maw_status {
-    // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe { call("maw_set_lr", optimizer, error, |optimizer| optimizer.set_lr(group_index(group), lr)) }
-}
-
-/// Sets the weight decay of one param group, or of all with `MAW_ALL_GROUPS`. As `maw_set_lr`.
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn maw_set_weight_decay(
-    optimizer: *mut maw_optimizer,
-    group: u32,
-    weight_decay: f64,
-    error: *mut *mut maw_error,
-) -> maw_status {
-    // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe {
-        call("maw_set_weight_decay", optimizer, error, |optimizer| {
-            optimizer.set_weight_decay(group_index(group), weight_decay)
-        })
-    }
-}
-
-/// Sets HUW's three priorities, of gradient alignment, loss decrease and generalization gap, from the next meta-update on.
-///
-/// `priorities`: three numbers, each finite and ≥ 0; copied.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open.
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn maw_set_priorities(
-    optimizer: *mut maw_optimizer,
-    priorities: *const f64,
-    error: *mut *mut maw_error,
-) -> maw_status {
-    // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe {
-        call("maw_set_priorities", optimizer, error, |optimizer| {
-            let values = slice(priorities, 3, "priorities")?;
-            optimizer.set_priorities([values[0], values[1], values[2]])
         })
     }
 }

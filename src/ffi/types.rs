@@ -60,6 +60,8 @@ pub const MAW_PRECISION_REMAINDER: i32 = 2;
 /// its expectation. No more memory. The random bits depend on `maw_options.seed`, the tensor's name, its step count and
 /// the element's index only.
 pub const MAW_PRECISION_STOCHASTIC: i32 = 3;
+/// `maw_tensor.precision` alone: `MAW_PRECISION_NEAREST` for this tensor, where 0 is the precision of its param group.
+pub const MAW_PRECISION_TENSOR_NEAREST: i32 = 4;
 
 /// Host memory.
 pub const MAW_CPU: i32 = 0;
@@ -164,6 +166,20 @@ pub const MAW_LOAD_FILE_WINS: u32 = 2;
 pub const MAW_LOAD_OWN_WINS: u32 = 4;
 /// Loading: nothing may differ, not even what has a setter.
 pub const MAW_LOAD_STRICT: u32 = 8;
+
+/// Loading: the file may have more or fewer tensors, param groups and modulation groups. What both have is loaded; a tensor
+/// that the file does not have starts at step 0; `maw_load_report_count` tells the names. May be combined with one of the
+/// three flags above, and with `MAW_ATTENTION_ONLY`.
+pub const MAW_LOAD_PARTIAL: u32 = 16;
+
+/// `maw_load_report_count`: tensors that the file does not have.
+pub const MAW_LOAD_MISSING_TENSORS: u32 = 1;
+/// `maw_load_report_count`: tensors of the file that are not registered.
+pub const MAW_LOAD_UNEXPECTED_TENSORS: u32 = 2;
+/// `maw_load_report_count`: modulation groups that the file does not have.
+pub const MAW_LOAD_MISSING_GROUPS: u32 = 3;
+/// `maw_load_report_count`: modulation groups that only the file has.
+pub const MAW_LOAD_UNEXPECTED_GROUPS: u32 = 4;
 
 /// `maw_counters.meta_done_at`: no meta-update was done or abandoned so far.
 pub const MAW_NO_STEP: u64 = u64::MAX;
@@ -327,8 +343,9 @@ pub struct maw_param_group {
     pub eps: f64,
     /// Decoupled weight decay, ≥ 0. Default 1e-2.
     pub weight_decay: f64,
-    /// `MAW_PRECISION_…`: how 16-bit parameters are updated. Default `MAW_PRECISION_NEAREST`, which other tensors must
-    /// have.
+    /// `MAW_PRECISION_…`: how 16-bit parameters are updated, if the tensor does not say so itself. Default
+    /// `MAW_PRECISION_NEAREST`. For float32 and float64 tensors it has no meaning, so that they can share a group with
+    /// 16-bit ones. `MAW_PRECISION_REMAINDER` with a float16 tensor is an error.
     pub precision: i32,
     /// dtype of both moments: 0 (default, and required for float64 tensors) = float64 for float64 tensors, else
     /// float32; `MAW_FLOAT32`; or `MAW_BFLOAT16`, with stochastic rounding.
@@ -355,6 +372,10 @@ pub struct maw_tensor {
     pub grad_dtype: i32,
     /// `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
     pub layer_kind: i32,
+    /// `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
+    pub precision: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.
@@ -428,6 +449,10 @@ pub struct maw_meta_request {
     pub kind: i32,
     /// `MAW_BATCH_…`; 0 at `MAW_META_DONE`.
     pub batch: i32,
+    /// For the host's random number generator (dropout): the same for requests that replay one another, another for all
+    /// others, so that a host which seeds with it need not remember `replay`. A function of `options.seed`, the step and the
+    /// number of meta-updates: a resumed run gets the same. 0 at `MAW_META_DONE`.
+    pub seed: u64,
 }
 
 /// The host's answer to a request. `maw_meta_answer_init` sets the defaults.

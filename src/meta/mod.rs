@@ -44,12 +44,12 @@ impl Meta {
             return Err(StateError::ModulationOff("is no attention module to update").into());
         }
         let params = run.check(registration, params, None)?.params;
-        run.announced.fill(false);
+        run.workspace.announced.fill(false);
         run.check_remainders(registration, params, false)?;
         run.mark_uninitialized(false);
         let verify = registration.options.verify_params;
         run.refresh_sums(registration, params, !verify, verify)?;
-        let session = Session::open(registration, run, params)?;
+        let session = Session::open(registration, run, params, self.updates())?;
         let first = session.stage;
         self.open = Some(Box::new(session));
         let begun = self.first_factors(registration, run);

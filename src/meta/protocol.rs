@@ -51,6 +51,9 @@ pub struct Request {
     pub batch: Batch,
     /// Request whose batch and random numbers must be used again.
     pub replay: Option<u64>,
+    /// For the host's random numbers: the same for requests that replay one another, another for all others. A resumed run
+    /// gets those of the uninterrupted one.
+    pub seed: u64,
 }
 
 /// The host's answer; gradients stand in the buffers given with it.

@@ -14,7 +14,11 @@ use crate::model::options::{Difference, Options, Semantics};
 use crate::model::registration::Registration;
 use crate::model::stats::{GradientSums, Statistics};
 use crate::modulation::Factors;
+use crate::numeric::stochastic_rounding::{step_key, tensor_key};
 use crate::run::Run;
+
+/// Tells the seeds of requests from the keys of tensors: no tensor has a name without characters.
+const SEEDS: &str = "";
 
 /// What an answer leads to, or a reason to give up.
 type Step<T> = std::result::Result<T, Outcome>;
@@ -25,6 +29,8 @@ pub(super) struct Session {
     pub plan: Plan,
     pub stage: Stage,
     pub request: Request,
+    /// What its requests' seeds are made from.
+    pub seed: u64,
     pub losses: Losses,
     pub evaluations: u32,
     /// Requests that others replay.
@@ -102,7 +108,7 @@ impl<'a> Context<'a> {
 
 impl Session {
     /// Takes memory and a copy of θ.
-    pub fn open(registration: &Registration, run: &mut Run, params: CheckedParams) -> Result<Self> {
+    pub fn open(registration: &Registration, run: &mut Run, params: CheckedParams, updates: u64) -> Result<Self> {
         let (tensors, groups) = (&registration.tensors, run.groups.groups.len());
         let plan = Plan::new(&registration.options);
         let wanted = [(GradientSlot::Train1, plan.trial && plan.train1_gradient), (GradientSlot::Train2, plan.train2)];
@@ -110,12 +116,13 @@ impl Session {
         let forward = plan.difference == Some(Difference::Forward);
         run.backend.begin_meta(tensors, params, &slots, forward)?;
         // Masters without a value get one for this meta-update only: until a step is made, the host may still change them.
-        run.backend.init_masters(params, &run.uninitialized);
+        run.backend.init_masters(params, &run.workspace.uninitialized);
         let n = tensors.len();
         Ok(Self {
             plan,
             stage: plan.after(None).expect("every objective asks for a batch"),
-            request: Request { id: 0, kind: Kind::Loss, batch: Batch::Train1, replay: None },
+            request: Request { id: 0, kind: Kind::Loss, batch: Batch::Train1, replay: None, seed: 0 },
+            seed: [run.state.steps, updates].into_iter().fold(tensor_key(registration.options.seed, SEEDS), step_key),
             losses: Losses::default(),
             evaluations: 0,
             first_validation: None,
@@ -154,7 +161,7 @@ impl Session {
             _ => {}
         }
         self.stage = stage;
-        self.request = Request { id, kind, batch, replay };
+        self.request = Request { id, kind, batch, replay, seed: step_key(self.seed, batch as u64) };
         self.request
     }
 
@@ -249,17 +256,17 @@ impl Session {
     fn take_train1(&mut self, answer: &Answer, context: &Context, run: &mut Run) -> Step<()> {
         let (registration, grads) = (context.registration, context.grads());
         if self.plan.trial {
-            run.backend.store_train1_gradient(grads, &mut run.gradient_sums);
+            run.backend.store_train1_gradient(grads, &mut run.workspace.gradient_sums);
         } else {
-            run.backend.gradient_sums(grads, true, &|_| true, &mut run.gradient_sums);
+            run.backend.gradient_sums(grads, true, &|_| true, &mut run.workspace.gradient_sums);
         }
-        let present = run.gradient_sums.iter().enumerate().filter(|(i, _)| grads.has(*i));
+        let present = run.workspace.gradient_sums.iter().enumerate().filter(|(i, _)| grads.has(*i));
         let max_norm = registration.options.max_grad_norm;
         let effective = effective_gradient(&registration.tensors, present, answer.grad_scale, max_norm);
         if effective.broken.is_some() {
             return Err(Outcome::GradientNotFinite);
         }
-        for (i, sums) in run.gradient_sums.iter().enumerate() {
+        for (i, sums) in run.workspace.gradient_sums.iter().enumerate() {
             self.train1[i] = grads.has(i).then(|| sums.scaled(effective.factor));
         }
         self.train1_scale = effective.factor;
@@ -330,7 +337,7 @@ impl Session {
     fn norm_squared(&self, grads: CheckedGrads, sums: &[Alignment], run: &mut Run) -> f64 {
         let (mut square, mut magnitude) = (0.0, 0.0);
         for (i, (w, sums)) in self.directions.iter().zip(sums).enumerate() {
-            let train1 = if self.train1[i].is_some() { run.gradient_sums[i].square } else { 0.0 };
+            let train1 = if self.train1[i].is_some() { run.workspace.gradient_sums[i].square } else { 0.0 };
             let own = w.train2 * w.train2 * sums.square + w.train1 * w.train1 * train1;
             magnitude += own;
             square += own + 2.0 * w.train1 * w.train2 * sums.product;
@@ -395,11 +402,11 @@ impl Session {
 /// Features and factors of the meta-update, at the present step.
 pub(super) fn factors(tensors: &[Tensor], run: &mut Run, gradients: &[Option<GradientSums>]) -> Step<Factors> {
     for (i, tensor) in tensors.iter().enumerate() {
-        run.statistics[i] = Statistics::new(gradients[i], run.state.state_sums[i], tensor.numel);
+        run.workspace.statistics[i] = Statistics::new(gradients[i], run.state.state_sums[i], tensor.numel);
     }
     let modulation = run.state.modulation.as_mut().expect("checked at begin");
     let factors = modulation
-        .evaluate(&run.groups, &run.statistics, run.state.steps)
+        .evaluate(&run.groups, &run.workspace.statistics, run.state.steps)
         .map_err(|_| Outcome::StateNotFinite)?
         .clone();
     modulation.accept();

@@ -73,6 +73,11 @@ impl Meta {
         self.gradient.as_ref()
     }
 
+    /// It had one derivative for each of the groups that there were.
+    pub fn forget_gradient(&mut self) {
+        self.gradient = None;
+    }
+
     /// How one was abandoned since the last time that this was asked.
     pub fn take_abandoned(&mut self) -> Option<Outcome> {
         self.abandoned.take()

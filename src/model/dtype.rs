@@ -101,6 +101,16 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// For messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nearest => "nearest",
+            Self::Master => "master",
+            Self::Remainder => "remainder",
+            Self::Stochastic => "stochastic",
+        }
+    }
+
     /// Whether updates move a float32 master.
     #[must_use]
     pub fn has_master(self) -> bool {

@@ -22,6 +22,8 @@ pub struct TensorSpec {
     pub layer_kind: LayerKind,
     /// Modulation group under [`Grouping::Custom`].
     pub modulation_group: Option<Name>,
+    /// How it keeps precision, if not as its param group says.
+    pub precision: Option<Precision>,
 }
 
 /// A registered tensor.
@@ -127,31 +129,38 @@ impl Tensor {
     }
 }
 
-/// How the tensor keeps precision and the dtype of its moments, as its group says, if its own dtype allows it.
+/// How the tensor keeps precision and the dtype of its moments: as it says itself, if its dtype allows it; else as its group
+/// says, if its dtype has a use for it, so that bfloat16 matrices and float32 norms can share a group.
 fn precision(spec: &TensorSpec, group: &ParamGroup) -> Result<(Precision, DType)> {
-    let refuse = |field: &str, got: &str, expected: &str| {
-        let dtype = spec.dtype.name();
-        let expected = format!("{expected}, and tensor '{}' is {dtype}", spec.name);
-        Err(Error::range(format!("group.{field}"), got, expected))
+    let useful = |precision| match precision {
+        Precision::Nearest => true,
+        Precision::Master | Precision::Stochastic => spec.dtype.is_half(),
+        Precision::Remainder => spec.dtype == DType::BF16,
     };
-    match group.precision {
-        Precision::Master | Precision::Stochastic if !spec.dtype.is_half() => {
-            let got = if group.precision == Precision::Master { "master" } else { "stochastic" };
-            return refuse("precision", got, "nearest for other than 16-bit tensors");
+    let precision = match spec.precision {
+        Some(own) if useful(own) => own,
+        Some(own) => {
+            let expected = if spec.dtype.is_half() { "one for float16" } else { "nearest" };
+            let expected = format!("{expected}, as the tensor is {}", spec.dtype.name());
+            return Err(Error::range(format!("precision of tensor '{}'", spec.name), own.name(), expected));
         }
-        Precision::Remainder if spec.dtype != DType::BF16 => {
-            return refuse("precision", "remainder", "that for bfloat16 tensors only");
+        None if useful(group.precision) => group.precision,
+        // Float16 has no remainders, but needs something as good.
+        None if spec.dtype.is_half() => {
+            let expected = format!("another for tensor '{}', which is {}", spec.name, spec.dtype.name());
+            return Err(Error::range("group.precision", group.precision.name(), expected));
         }
-        _ => {}
-    }
+        None => Precision::Nearest,
+    };
     let own = spec.dtype.compute();
+    let refuse = |chosen: DType, expected: String| Err(Error::range("group.moment_dtype", chosen.name(), expected));
     match group.moment_dtype {
-        None => Ok((group.precision, own)),
-        Some(chosen @ (DType::F32 | DType::BF16)) if own == DType::F32 => Ok((group.precision, chosen)),
+        None => Ok((precision, own)),
+        Some(chosen @ (DType::F32 | DType::BF16)) if own == DType::F32 => Ok((precision, chosen)),
         Some(chosen @ (DType::F32 | DType::BF16)) => {
-            refuse("moment_dtype", chosen.name(), "the default for float64 tensors")
+            refuse(chosen, format!("the default for float64 tensors, and tensor '{}' is float64", spec.name))
         }
-        Some(other) => Err(Error::range("group.moment_dtype", other.name(), "the default, float32 or bfloat16")),
+        Some(other) => refuse(other, "the default, float32 or bfloat16".to_owned()),
     }
 }
 

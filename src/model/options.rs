@@ -351,18 +351,25 @@ impl ParamGroup {
     /// [`Error::OutOfRange`] names the first field that is not usable.
     pub fn validate(&self, dtypes: impl IntoIterator<Item = DType>) -> Result<()> {
         not_negative("group.lr", self.lr)?;
-        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(Error::range(format!("group.{name}"), readable(beta), "0 ≤ value < 1"));
-            }
-        }
-        let least = dtypes.into_iter().map(DType::min_positive).fold(f64::MIN_POSITIVE, f64::max);
-        if !(self.eps.is_finite() && self.eps >= least) {
-            // With eps = 0 an element whose gradient was always 0 would become 0/0.
-            return Err(Error::range("group.eps", readable(self.eps), format!("finite and at least {least:e}")));
-        }
+        validate_beta("group.beta1", self.beta1)?;
+        validate_beta("group.beta2", self.beta2)?;
+        validate_eps("group.eps", self.eps, dtypes)?;
         not_negative("group.weight_decay", self.weight_decay)
     }
+}
+
+pub(crate) fn validate_beta(field: &str, beta: f64) -> Result<()> {
+    if (0.0..1.0).contains(&beta) { Ok(()) } else { Err(Error::range(field, readable(beta), "0 ≤ value < 1")) }
+}
+
+/// `dtypes`: those of the group's tensors.
+pub(crate) fn validate_eps(field: &str, eps: f64, dtypes: impl IntoIterator<Item = DType>) -> Result<()> {
+    let least = dtypes.into_iter().map(DType::min_positive).fold(f64::MIN_POSITIVE, f64::max);
+    if eps.is_finite() && eps >= least {
+        return Ok(());
+    }
+    // With eps = 0 an element whose gradient was always 0 would become 0/0.
+    Err(Error::range(field, readable(eps), format!("finite and at least {least:e}")))
 }
 
 pub(crate) fn not_negative(field: &str, value: f64) -> Result<()> {

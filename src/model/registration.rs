@@ -10,7 +10,7 @@ use crate::numeric::stochastic_rounding::tensor_key;
 use crate::reserve::{sum, times};
 
 /// Options, param groups and tensors, as they are now.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Registration {
     pub options: Options,
     pub param_groups: Vec<ParamGroup>,
@@ -35,14 +35,30 @@ impl Registration {
         Ok(Self { options, param_groups: Vec::new(), tensors: Vec::new(), by_name: HashMap::new() })
     }
 
-    /// Adds tensors that share hyper-parameters and returns the group's index.
+    /// Adds a param group of these tensors and returns its index.
     ///
     /// # Errors
     /// No tensors; a field, a name or a shape that is not usable. Nothing is added then.
     pub fn add(&mut self, group: ParamGroup, specs: Vec<TensorSpec>) -> Result<usize> {
         let index = self.param_groups.len();
+        self.append(index, &group, specs)?;
+        self.param_groups.push(group);
+        Ok(index)
+    }
+
+    /// Adds tensors to a param group.
+    ///
+    /// # Errors
+    /// No such group; as for [`Self::add`].
+    pub fn add_tensors(&mut self, group: usize, specs: Vec<TensorSpec>) -> Result<()> {
+        let known = self.param_groups.get(group).cloned();
+        let known = known.ok_or_else(|| Error::no_index("param group", group, self.param_groups.len()))?;
+        self.append(group, &known, specs)
+    }
+
+    fn append(&mut self, index: usize, group: &ParamGroup, specs: Vec<TensorSpec>) -> Result<()> {
         if specs.is_empty() {
-            return Err(Error::range("count", 0, "at least one tensor in a param group"));
+            return Err(Error::range("count", 0, "at least one tensor"));
         }
         group.validate(specs.iter().map(|spec| spec.dtype))?;
         let mut added: Vec<Tensor> = Vec::with_capacity(specs.len());
@@ -60,12 +76,28 @@ impl Registration {
                 return Err(Error::range(format!("tensors[{i}].modulation_group"), got, expected));
             }
             names.insert(name, self.tensors.len() + i);
-            added.push(Tensor::new(spec, index, &group)?);
+            added.push(Tensor::new(spec, index, group)?);
         }
         self.by_name.extend(names);
         self.tensors.append(&mut added);
-        self.param_groups.push(group);
-        Ok(index)
+        Ok(())
+    }
+
+    /// Removes a tensor; those behind it move up by one place. Its param group stays.
+    ///
+    /// # Errors
+    /// No such tensor.
+    pub fn remove(&mut self, index: usize) -> Result<()> {
+        self.tensor(index)?;
+        let removed = self.tensors.remove(index);
+        self.by_name.remove(&removed.spec.name);
+        self.by_name.values_mut().filter(|at| **at > index).for_each(|at| *at -= 1);
+        Ok(())
+    }
+
+    /// The number of the tensor of that name.
+    pub fn index(&self, name: &Name) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The tensor of that number.

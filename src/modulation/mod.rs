@@ -13,7 +13,7 @@ use crate::model::groups::{Groups, Tensor};
 use crate::model::name::Name;
 use crate::model::options::Options;
 use crate::model::stats::Statistics;
-use crate::modulation::attention::{Attention, Entry, OUTPUTS, Shape, Workspace};
+use crate::modulation::attention::{Attention, Entry, OUTPUTS, Shape, Workspace, new_embedding};
 use crate::numeric::math;
 use crate::reserve::{self, sum, times};
 
@@ -157,6 +157,20 @@ impl Modulation {
     pub fn reset_attention(&mut self, options: &Options) {
         let shape = *self.attention.shape();
         self.attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
+    }
+
+    /// Takes over Φ of a run with other tensors, and the last features and factors if its groups are the same. A group that
+    /// is new gets an embedding of its own, which the seed and its name decide: the order in which groups come does not.
+    pub fn continue_from(&mut self, old: &Self, old_groups: &Groups, groups: &Groups, seed: u64) {
+        let row = |name: &Name| old_groups.groups.iter().position(|group| group.name == *name);
+        let rows: Vec<Option<usize>> = groups.groups.iter().map(|group| row(&group.name)).collect();
+        self.attention.continue_from(&old.attention, &rows, |i, row| new_embedding(seed, &groups.groups[i].name, row));
+        let same = rows.into_iter().collect::<Option<Vec<_>>>().filter(|rows| rows.len() == old_groups.groups.len());
+        if let (Some((features, factors)), Some(rows)) = (old.last(), same) {
+            let features = rows.iter().flat_map(|row| features.row(*row).to_vec()).collect();
+            let [alpha, beta, lambda1, lambda2] = factors.rows().map(|all| rows.iter().map(|row| all[*row]).collect());
+            self.restore(Some((features, Factors { alpha, beta, lambda1, lambda2 })));
+        }
     }
 
     /// Names of Φ's tensors, in the order of its entries.

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::Optimizer;
 use super::prepared::Prepared;
-use crate::checkpoint::{self, Contents, OnConflict};
+use crate::checkpoint::{self, Contents, LoadOptions, LoadReport};
 use crate::error::Result;
+use crate::reserve::{self, sum, times};
 
 impl Optimizer {
     /// Writes the run, or the attention module alone, to a file; durable when it returns.
@@ -24,16 +25,14 @@ impl Optimizer {
         self.between_steps(|p| checkpoint::save_bytes(p.registration, p.run, p.meta, contents))
     }
 
-    /// Reads a run, or the attention module alone, from a file. What the file's values replaced is logged.
+    /// Reads a run, or the attention module alone, from a file. What the file's values replaced, and what a partial load left
+    /// out, is logged.
     ///
     /// # Errors
     /// As for [`Self::load_bytes`], and [`crate::Error::Io`].
-    pub fn load_file(&mut self, path: &Path, contents: Contents, on_conflict: OnConflict) -> Result<()> {
-        self.between_steps(|p| {
-            let taken = checkpoint::load_file(p.registration, p.run, p.meta, path, contents, on_conflict)?;
-            p.log_taken(&taken);
-            Ok(())
-        })
+    pub fn load_file(&mut self, path: &Path, contents: Contents, options: impl Into<LoadOptions>) -> Result<()> {
+        let options = options.into();
+        self.load(|p| checkpoint::load_file(p.registration, p.run, p.meta, path, contents, options))
     }
 
     /// The same from bytes.
@@ -41,12 +40,24 @@ impl Optimizer {
     /// # Errors
     /// An open meta-update; [`crate::Error::Corrupt`]; [`crate::Error::Mismatch`] lists the first differences. Nothing is
     /// changed.
-    pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, on_conflict: OnConflict) -> Result<()> {
-        self.between_steps(|p| {
-            let taken = checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, on_conflict)?;
-            p.log_taken(&taken);
-            Ok(())
-        })
+    pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, options: impl Into<LoadOptions>) -> Result<()> {
+        let options = options.into();
+        self.load(|p| checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, options))
+    }
+
+    fn load(&mut self, work: impl FnOnce(&mut Prepared) -> Result<LoadReport>) -> Result<()> {
+        self.load_report = self.between_steps(|p| {
+            let report = work(p)?;
+            p.log_loaded(&report);
+            Ok(report)
+        })?;
+        Ok(())
+    }
+
+    /// What the last load did not take as it was.
+    #[must_use]
+    pub fn load_report(&self) -> &LoadReport {
+        &self.load_report
     }
 
     /// Work on a prepared optimizer without an open meta-update.
@@ -60,10 +71,15 @@ impl Optimizer {
 }
 
 impl Prepared<'_> {
-    /// Tells of settings that a file's took the place of. What was loaded is loaded: without memory it is not told.
-    fn log_taken(&mut self, taken: &[String]) {
-        let _ = self.within(8, |p| {
-            p.log.taken_from_file(taken);
+    /// Tells of settings that a file's took the place of, and of what it and the optimizer do not both have. What was loaded
+    /// is loaded: without memory it is not told.
+    fn log_loaded(&mut self, report: &LoadReport) {
+        let names =
+            [&report.missing_tensors, &report.unexpected_tensors, &report.missing_groups, &report.unexpected_groups];
+        let names = names.into_iter().flatten().map(|name| name.as_str().len()).fold(0, usize::saturating_add);
+        let memory = sum([times(8, self.run.memory(self.registration)), times(4, names), 4 << 10]);
+        let _ = reserve::with(memory, || {
+            self.log.loaded(report);
             Ok(())
         });
     }

@@ -1,7 +1,9 @@
 //! The log: what is worth telling, and to whom.
 
+use crate::checkpoint::LoadReport;
 use crate::meta::Outcome;
 use crate::model::groups::Tensor;
+use crate::model::name::Name;
 use crate::model::report::Skips;
 
 /// How much a message of the log matters.
@@ -12,6 +14,9 @@ pub enum LogLevel {
     /// Probably not meant.
     Warning,
 }
+
+/// Names that a message lists.
+const SHOWN: usize = 8;
 
 /// Receives the messages of one optimizer, on the thread that caused them.
 pub type Log = Box<dyn FnMut(LogLevel, &str) + Send>;
@@ -31,10 +36,24 @@ impl Logger {
         }
     }
 
-    /// Tells which values of a file hold from now on.
-    pub fn taken_from_file(&mut self, differences: &[String]) {
-        if !differences.is_empty() {
-            self.say(LogLevel::Info, || format!("loaded; the file's values hold: {}", differences.join("; ")));
+    /// Tells which values of a file hold from now on, and what a partial load left out.
+    pub fn loaded(&mut self, report: &LoadReport) {
+        if !report.settings.is_empty() {
+            let settings = report.settings.join("; ");
+            self.say(LogLevel::Info, || format!("loaded; the file's values hold: {settings}"));
+        }
+        for (names, what) in [
+            (&report.missing_tensors, "tensors that are not in the file start at step 0"),
+            (&report.unexpected_tensors, "tensors of the file that are not registered were left out"),
+            (&report.missing_groups, "modulation groups are not in the file"),
+            (&report.unexpected_groups, "modulation groups of the file were left out"),
+        ] {
+            if !names.is_empty() {
+                let first: Vec<&str> = names.iter().take(SHOWN).map(Name::as_str).collect();
+                let more = if names.len() > SHOWN { ", …" } else { "" };
+                let (count, first) = (names.len(), first.join("', '"));
+                self.say(LogLevel::Info, || format!("loaded in part; {count} {what}: '{first}'{more}"));
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! The optimizer as a handle owns it: registration, setters and getters.
 //!
 //! ```text
-//! prepared      what exists from the end of registration on     step          steps
-//! meta          meta-updates                                     checkpoint    saving and loading
+//! prepared      what exists from preparation on                  registration  adding and removing tensors
+//! step          steps                                            meta          meta-updates
+//! settings      hyper-parameters                                 checkpoint    saving and loading
 //! tensor_state  one tensor's moments, step count and masters     dump          the state as JSON
 //! log           what is worth telling
 //! ```
@@ -12,6 +13,8 @@ mod dump;
 mod log;
 mod meta;
 mod prepared;
+mod registration;
+mod settings;
 mod step;
 mod tensor_state;
 
@@ -24,9 +27,10 @@ pub use self::log::{Log, LogLevel};
 use self::prepared::{Prepared, Ready};
 use crate::backend::cpu;
 use crate::backend::cuda::Device;
+use crate::checkpoint::LoadReport;
 use crate::error::{Error, Result, StateError, readable};
-use crate::model::groups::{Groups, Tensor, TensorSpec};
-use crate::model::options::{Options, ParamGroup, Place, not_negative, validate_priorities};
+use crate::model::groups::{Groups, Tensor};
+use crate::model::options::{Options, ParamGroup, Place};
 use crate::model::registration::Registration;
 pub use crate::model::report::Counters;
 use crate::modulation::{Factors, Modulation};
@@ -42,6 +46,8 @@ pub struct Optimizer {
     cuda: Option<Arc<Device>>,
     stream: Stream,
     memory_of_a_call: usize,
+    /// Of the last load.
+    load_report: LoadReport,
 }
 
 /// Messages and small things.
@@ -75,6 +81,7 @@ impl Optimizer {
             cuda,
             stream: Stream::default(),
             memory_of_a_call: sum([MEMORY_OF_A_CALL, of_threads]),
+            load_report: LoadReport::default(),
         })
     }
 
@@ -82,18 +89,6 @@ impl Optimizer {
     /// a device what its passes take.
     pub(crate) fn memory_of_a_call(&self) -> usize {
         self.memory_of_a_call
-    }
-
-    /// Registers tensors that share hyper-parameters and returns the group's index.
-    ///
-    /// # Errors
-    /// After preparation; no tensors; a field, a name or a shape that is not usable. Nothing is registered then.
-    pub fn add_param_group(&mut self, group: ParamGroup, specs: Vec<TensorSpec>) -> Result<usize> {
-        if self.ready.is_some() {
-            return Err(StateError::RegistrationEnded.into());
-        }
-        let memory = self.registration.memory_to_add(&specs);
-        reserve::with(memory, || self.registration.add(group, specs))
     }
 
     /// Back to the start: moments and step counts, Φ, or both.
@@ -114,55 +109,6 @@ impl Optimizer {
             p.meta.restore(p.meta.updates(), None);
         }
         p.push()
-    }
-
-    /// Sets the learning rate of one param group, or of all (`None`).
-    ///
-    /// # Errors
-    /// No such group; not finite or below 0; an open meta-update.
-    pub fn set_lr(&mut self, group: Option<usize>, lr: f64) -> Result<()> {
-        not_negative("lr", lr)?;
-        self.change_groups(group, |g| g.lr = lr)
-    }
-
-    /// Sets the weight decay of one param group, or of all (`None`).
-    ///
-    /// # Errors
-    /// As for [`Self::set_lr`].
-    pub fn set_weight_decay(&mut self, group: Option<usize>, weight_decay: f64) -> Result<()> {
-        not_negative("weight_decay", weight_decay)?;
-        self.change_groups(group, |g| g.weight_decay = weight_decay)
-    }
-
-    fn change_groups(&mut self, group: Option<usize>, change: impl Fn(&mut ParamGroup)) -> Result<()> {
-        self.changeable()?;
-        let count = self.registration.param_groups.len();
-        let changed = match group {
-            None => 0..count,
-            Some(i) if i < count => i..i + 1,
-            Some(i) => return Err(Error::no_index("param group", i, count)),
-        };
-        let device = self.ready.as_mut().and_then(|ready| ready.run.backend.device());
-        let before = device.is_some().then(|| self.registration.param_groups.clone());
-        self.registration.param_groups[changed].iter_mut().for_each(change);
-        if let (Some(device), Some(before)) = (device, before)
-            && let Err(error) = device.set_groups(&self.registration.param_groups)
-        {
-            self.registration.param_groups = before;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Sets HUW's priorities.
-    ///
-    /// # Errors
-    /// One not finite or below 0; an open meta-update.
-    pub fn set_priorities(&mut self, priorities: [f64; 3]) -> Result<()> {
-        validate_priorities("priorities", &priorities)?;
-        self.changeable()?;
-        self.registration.options.priorities = priorities;
-        Ok(())
     }
 
     /// Sets a tensor of the attention module.
@@ -365,6 +311,7 @@ mod tests {
             grad_dtype: dtype,
             layer_kind: LayerKind::Unknown,
             modulation_group: None,
+            precision: None,
         }
     }
 

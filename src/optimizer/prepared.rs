@@ -63,14 +63,12 @@ impl Optimizer {
         if self.registration.tensors.is_empty() {
             return Err(StateError::NoTensors.into());
         }
-        let (run, meta) = reserve::with(Run::memory_to_prepare(&self.registration), || {
-            let (run, meta) = (Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?, Meta::default());
-            checkpoint::check_header(&self.registration, &run, &meta)?;
-            Ok((run, meta))
+        let run = reserve::with(Run::memory_to_prepare(&self.registration), || {
+            let run = Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?;
+            checkpoint::check_header(&self.registration, &run.groups, run.state.modulation.as_ref())?;
+            Ok(run)
         })?;
-        if let Some(refused) = run.backend.refused_threads() {
-            self.log.warn(|| refused);
-        }
+        self.note_run(run.backend.refused_threads(), run.memory(&self.registration));
         let options = &self.registration.options;
         if options.modulation && options.objective == Objective::GenGap {
             self.log.warn(|| {
@@ -79,10 +77,17 @@ impl Optimizer {
                     .to_owned()
             });
         }
-        if self.cuda.is_some() {
-            self.memory_of_a_call = sum([MEMORY_OF_A_CALL, times(4, run.memory(&self.registration))]);
+        Ok(Ready { run, meta: Meta::default(), reserve: None })
+    }
+
+    /// Takes note of the memory that describes the run, and tells of threads that it did not get.
+    pub(super) fn note_run(&mut self, refused_threads: Option<String>, memory: usize) {
+        if let Some(refused) = refused_threads {
+            self.log.warn(|| refused);
         }
-        Ok(Ready { run, meta, reserve: None })
+        if self.cuda.is_some() {
+            self.memory_of_a_call = sum([MEMORY_OF_A_CALL, times(4, memory)]);
+        }
     }
 }
 
@@ -134,7 +139,7 @@ impl Prepared<'_> {
     /// One is open.
     pub fn between_meta_updates(&mut self) -> Result<()> {
         self.meta.refuse_while_open()?;
-        self.run.announced.fill(false);
+        self.run.workspace.announced.fill(false);
         Ok(())
     }
 }

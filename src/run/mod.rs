@@ -10,11 +10,11 @@ use std::sync::Arc;
 pub(crate) use self::device_sync::Stream;
 use crate::backend::cpu::{self, CHUNK, Cpu};
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Backend, MasterSum, RunState};
+use crate::backend::{Backend, MasterSum, ModelChange, RunState};
 use crate::error::{Error, Result};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::Precision;
-use crate::model::groups::Groups;
+use crate::model::groups::{Groups, Tensor};
 use crate::model::host_buffers::{CheckedBuffers, CheckedParams, Checker, Grads, Params};
 use crate::model::registration::Registration;
 use crate::model::report::{Skip, StepReport, Times};
@@ -27,22 +27,63 @@ pub(crate) struct Run {
     pub state: RunState,
     pub groups: Groups,
     pub backend: Box<dyn Backend>,
-    checker: Checker,
+    pub workspace: Workspace,
     pub times: Times,
+    /// Of the last step that the host drove.
+    last_report: Option<StepReport>,
+    /// Steps that were enqueued on a device since its state was pulled.
+    enqueued: u64,
+}
+
+/// What steps and meta-updates compute in: one element a tensor.
+pub(crate) struct Workspace {
+    checker: Checker,
     /// Raw sums of the gradients, and which of them were announced.
     pub gradient_sums: Vec<GradientSums>,
     pub announced: Vec<bool>,
     /// Tensors whose masters the next step initialises with the host's parameters.
     pub uninitialized: Vec<bool>,
-    /// Of the last step that the host drove.
-    last_report: Option<StepReport>,
-    /// Steps that were enqueued on a device since its state was pulled.
-    enqueued: u64,
-    /// Workspaces.
     pub statistics: Vec<Statistics>,
     coefficients: Vec<Option<Coefficients>>,
     momentum: Vec<f64>,
     fresh_sums: Vec<StateSums>,
+}
+
+impl Workspace {
+    fn new(tensors: usize) -> Self {
+        Self {
+            checker: Checker::new(tensors),
+            gradient_sums: vec![GradientSums::default(); tensors],
+            announced: vec![false; tensors],
+            uninitialized: vec![false; tensors],
+            statistics: vec![Statistics::default(); tensors],
+            coefficients: vec![None; tensors],
+            momentum: vec![0.0; tensors],
+            fresh_sums: vec![StateSums::default(); tensors],
+        }
+    }
+}
+
+/// A run's parts for other tensors.
+pub(crate) struct Change {
+    state: RunState,
+    groups: Groups,
+    workspace: Workspace,
+}
+
+impl Change {
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub fn modulation(&self) -> Option<&Modulation> {
+        self.state.modulation.as_ref()
+    }
+}
+
+/// The tensors that begin without masters to be initialised.
+fn without_master(tensors: &[Tensor]) -> Vec<bool> {
+    tensors.iter().map(|t| !t.precision.has_master()).collect()
 }
 
 impl Run {
@@ -63,29 +104,55 @@ impl Run {
         let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
         let backend: Box<dyn Backend> = match cuda {
-            None => Box::new(Cpu::new(tensors, cpu::threads(options), zeros)?),
+            None => Box::new(Cpu::new(tensors, options, zeros)?),
             Some(device) => Box::new(Cuda::new(device, stream.0, options, tensors, &groups, modulation.as_ref())?),
         };
-        let n = tensors.len();
-        let without_master = tensors.iter().map(|t| !t.precision.has_master()).collect();
         let mut run = Self {
-            state: RunState::new(without_master, registration.rounding_keys(options.seed), modulation),
+            state: RunState::new(without_master(tensors), registration.rounding_keys(options.seed), modulation),
             groups,
             backend,
-            checker: Checker::new(n),
+            workspace: Workspace::new(tensors.len()),
             times: Times::default(),
-            gradient_sums: vec![GradientSums::default(); n],
-            announced: vec![false; n],
-            uninitialized: vec![false; n],
             last_report: None,
             enqueued: 0,
-            statistics: vec![Statistics::default(); n],
-            coefficients: vec![None; n],
-            momentum: vec![0.0; n],
-            fresh_sums: vec![StateSums::default(); n],
         };
         run.push(registration)?;
         Ok(run)
+    }
+
+    /// What a registration that gained or lost tensors makes of the run: tensor i is the one that was `from[i]`, or a new
+    /// one. Moments, counts, masters and Φ stay; a new modulation group's embedding is drawn from the seed and the group's
+    /// name. The last step's report is forgotten, and so are features and factors if the groups are not the same.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn plan_change(&self, registration: &Registration, from: &[Option<usize>]) -> Result<Change> {
+        let Registration { options, tensors, .. } = registration;
+        let groups = Groups::form(tensors, options.grouping);
+        let mut modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
+        if let (Some(new), Some(old)) = (&mut modulation, &self.state.modulation) {
+            new.continue_from(old, &self.groups, &groups, options.seed);
+        }
+        let mut state = RunState::new(without_master(tensors), registration.rounding_keys(options.seed), modulation);
+        state.continue_from(&self.state, from, |tensor| self.master_sum(tensor));
+        Ok(Change { state, groups, workspace: Workspace::new(tensors.len()) })
+    }
+
+    /// Makes the change.
+    ///
+    /// # Errors
+    /// No memory; a capture under way, or before; the device's. Nothing is changed then.
+    pub fn change_model(
+        &mut self,
+        registration: &Registration,
+        from: &[Option<usize>],
+        Change { state, groups, workspace }: Change,
+    ) -> Result<()> {
+        let (options, tensors, modulation) = (&registration.options, &registration.tensors, state.modulation.as_ref());
+        self.backend.change_model(ModelChange { options, tensors, from, groups: &groups, modulation })?;
+        (self.state, self.groups, self.workspace) = (state, groups, workspace);
+        self.last_report = None; // its tensor may have another number now
+        self.push(registration)
     }
 
     /// Bytes in which the run, without what is as large as the parameters, can be described once.
@@ -103,7 +170,7 @@ impl Run {
         params: &'a Params,
         grads: Option<&'a Grads>,
     ) -> Result<CheckedBuffers<'a>> {
-        let buffers = self.checker.check(&registration.tensors, params, grads)?;
+        let buffers = self.workspace.checker.check(&registration.tensors, params, grads)?;
         self.backend.check_memory(&registration.tensors, buffers.params, buffers.grads)?;
         Ok(buffers)
     }
@@ -111,7 +178,8 @@ impl Run {
     /// Marks the tensors whose masters are to be initialised: those without a value, or all if the host changed its
     /// parameters.
     pub fn mark_uninitialized(&mut self, params_changed: bool) {
-        for (uninitialized, initialized) in self.uninitialized.iter_mut().zip(&self.state.master_initialized) {
+        for (uninitialized, initialized) in self.workspace.uninitialized.iter_mut().zip(&self.state.master_initialized)
+        {
             *uninitialized = params_changed || !initialized;
         }
     }
@@ -131,17 +199,17 @@ impl Run {
         if state.sums_current && !changed && !verify {
             return Ok(());
         }
-        self.backend.state_sums(params, &self.uninitialized, &mut self.fresh_sums);
+        self.backend.state_sums(params, &self.workspace.uninitialized, &mut self.workspace.fresh_sums);
         self.backend.health()?; // NaNs of a device that failed are no change
         if verify && !changed {
             let differs = |(old, new): (&StateSums, &StateSums)| old.param.to_bits() != new.param.to_bits();
-            let pairs = || state.state_sums.iter().zip(&self.fresh_sums);
+            let pairs = || state.state_sums.iter().zip(&self.workspace.fresh_sums);
             let moved = state.sums_current.then(|| pairs().position(differs)).flatten();
             if let Some(i) = moved.or_else(|| self.backend.first_desynced(params, &state.master_initialized)) {
                 return Err(Error::ParamsChanged { name: registration.tensors[i].name().to_owned() });
             }
         }
-        state.state_sums.copy_from_slice(&self.fresh_sums);
+        state.state_sums.copy_from_slice(&self.workspace.fresh_sums);
         state.sums_current = true;
         Ok(())
     }
@@ -149,7 +217,7 @@ impl Run {
     /// Forgets the sums of a state that the host is about to change, but for those that tell which parameters its remainders
     /// belong to.
     pub fn forget_sums(&mut self) {
-        for tensor in 0..self.uninitialized.len() {
+        for tensor in 0..self.workspace.uninitialized.len() {
             self.state.master_sums[tensor] = self.master_sum(tensor);
         }
         self.state.sums_current = false;
@@ -178,10 +246,10 @@ impl Run {
         }
         self.backend.ready("the first step or meta-update after remainders were loaded")?;
         self.mark_uninitialized(false);
-        self.backend.state_sums(params, &self.uninitialized, &mut self.fresh_sums);
+        self.backend.state_sums(params, &self.workspace.uninitialized, &mut self.workspace.fresh_sums);
         self.backend.health()?;
         for (i, tensor) in registration.tensors.iter().enumerate() {
-            let found = MasterSum { square: self.fresh_sums[i].param, order: self.backend.sum_order(i) };
+            let found = MasterSum { square: self.workspace.fresh_sums[i].param, order: self.backend.sum_order(i) };
             let has_remainder = tensor.precision == Precision::Remainder && self.state.master_initialized[i];
             if has_remainder && self.state.master_sums[i].is_some_and(|expected| !expected.agrees(found)) {
                 return Err(Error::OtherHalves { name: tensor.name().to_owned() });

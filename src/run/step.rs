@@ -21,7 +21,7 @@ type Culprit = (Skip, Option<usize>);
 impl Run {
     /// Forgets what was announced.
     pub fn discard_announced(&mut self) {
-        self.announced.fill(false);
+        self.workspace.announced.fill(false);
     }
 
     /// Checks the arguments, then steps or lets a device do it: `None` from a device, which reports later.
@@ -42,7 +42,7 @@ impl Run {
             return Err(StateError::TooManySteps.into());
         }
         let tensors = &registration.tensors;
-        let buffers = self.checker.check(tensors, params, Some(grads))?;
+        let buffers = self.workspace.checker.check(tensors, params, Some(grads))?;
         let (params, grads) = (buffers.params, buffers.grads.expect("some were passed"));
         self.check_announced(tensors, grads)?;
         self.backend.check_memory(tensors, params, Some(grads))?;
@@ -53,7 +53,7 @@ impl Run {
             self.times.update += started.elapsed();
             self.enqueued += 1;
             self.state.compares_masters = false;
-            self.announced.fill(false);
+            self.workspace.announced.fill(false);
             return Ok(None);
         }
         for (name, address) in [("device_grad_scale", options.device_grad_scale), ("found_inf", options.found_inf)] {
@@ -122,12 +122,17 @@ impl Run {
         grads: CheckedGrads,
         options: &StepOptions,
     ) -> EffectiveGradient {
-        let (announced, with_momentum) = (&self.announced, self.state.modulation.is_some());
-        self.backend.gradient_sums(grads, with_momentum, &|tensor| !announced[tensor], &mut self.gradient_sums);
+        let (announced, with_momentum) = (&self.workspace.announced, self.state.modulation.is_some());
+        self.backend.gradient_sums(
+            grads,
+            with_momentum,
+            &|tensor| !announced[tensor],
+            &mut self.workspace.gradient_sums,
+        );
         self.backend.first_moment_sums(&mut self.state.state_sums);
         effective_gradient(
             &registration.tensors,
-            self.gradient_sums.iter().enumerate().filter(|(i, _)| grads.has(*i)),
+            self.workspace.gradient_sums.iter().enumerate().filter(|(i, _)| grads.has(*i)),
             options.grad_scale,
             registration.options.max_grad_norm,
         )
@@ -144,8 +149,8 @@ impl Run {
         let reference = registration.options.semantics == Semantics::Reference && self.state.modulation.is_some();
         self.init_masters(params);
         self.prepare_coefficients(registration, grads, gradient.factor);
-        let momentum = reference.then_some(&mut self.momentum[..]);
-        self.backend.update(params, grads, &self.coefficients, &mut self.state.state_sums, momentum);
+        let momentum = reference.then_some(&mut self.workspace.momentum[..]);
+        self.backend.update(params, grads, &self.workspace.coefficients, &mut self.state.state_sums, momentum);
         self.count_step();
         self.state.sums_current = true;
         if let Some(modulation) = &mut self.state.modulation {
@@ -153,9 +158,9 @@ impl Run {
         }
         if reference {
             for (i, last) in self.state.last_gradients.iter_mut().enumerate() {
-                let sums = self.gradient_sums[i].scaled(gradient.factor);
-                let new = GradientSums { with_momentum: self.momentum[i], ..sums };
-                *last = self.coefficients[i].is_some().then_some(new);
+                let sums = self.workspace.gradient_sums[i].scaled(gradient.factor);
+                let new = GradientSums { with_momentum: self.workspace.momentum[i], ..sums };
+                *last = self.workspace.coefficients[i].is_some().then_some(new);
             }
         }
     }
@@ -173,7 +178,7 @@ impl Run {
         self.mark_uninitialized(options.params_changed);
         self.init_masters(params);
         self.prepare_coefficients(registration, grads, gradient.factor);
-        self.backend.update_without_sums(params, grads, &self.coefficients);
+        self.backend.update_without_sums(params, grads, &self.workspace.coefficients);
         self.times.update += started.elapsed();
         self.count_step();
         self.state.sums_current = false;
@@ -184,8 +189,8 @@ impl Run {
     fn count_step(&mut self) {
         self.state.steps += 1;
         self.state.compares_masters = false;
-        self.announced.fill(false);
-        for (step, coefficients) in self.state.tensor_steps.iter_mut().zip(&self.coefficients) {
+        self.workspace.announced.fill(false);
+        for (step, coefficients) in self.state.tensor_steps.iter_mut().zip(&self.workspace.coefficients) {
             *step += u64::from(coefficients.is_some());
         }
     }
@@ -203,7 +208,7 @@ impl Run {
         }
         let state = &mut self.state;
         state.skips.count(reason, tensor, state.steps);
-        self.announced.fill(false);
+        self.workspace.announced.fill(false);
         if params_changed {
             // The host said so once; it holds for the next step.
             state.master_initialized.fill(false);
@@ -220,23 +225,24 @@ impl Run {
         // A device that makes the step by itself takes the sums there.
         if self.backend.device().is_none() {
             self.backend.ready("an announced gradient")?;
-            self.gradient_sums[tensor] = self.backend.gradient_sums_of(gradient, self.state.modulation.is_some());
+            self.workspace.gradient_sums[tensor] =
+                self.backend.gradient_sums_of(gradient, self.state.modulation.is_some());
             self.backend.health()?;
         }
-        self.announced[tensor] = true;
+        self.workspace.announced[tensor] = true;
         Ok(())
     }
 
     /// Initialises the masters that are marked with the host's parameters.
     fn init_masters(&mut self, params: CheckedParams) {
-        if self.uninitialized.contains(&true) {
-            self.backend.init_masters(params, &self.uninitialized);
+        if self.workspace.uninitialized.contains(&true) {
+            self.backend.init_masters(params, &self.workspace.uninitialized);
             self.state.master_initialized.fill(true);
         }
     }
 
     fn check_announced(&self, tensors: &[Tensor], grads: CheckedGrads) -> Result<()> {
-        match (0..tensors.len()).find(|&i| self.announced[i] && !grads.has(i)) {
+        match (0..tensors.len()).find(|&i| self.workspace.announced[i] && !grads.has(i)) {
             Some(index) => Err(Error::AnnouncedGradientMissing { index, name: tensors[index].name().to_owned() }),
             None => Ok(()),
         }
@@ -257,10 +263,10 @@ impl Run {
         }
         let Some(modulation) = &mut self.state.modulation else { return Ok(()) };
         for (i, tensor) in tensors.iter().enumerate() {
-            let sums = grads.has(i).then(|| self.gradient_sums[i].scaled(gradient.factor));
-            self.statistics[i] = Statistics::new(sums, self.state.state_sums[i], tensor.numel);
+            let sums = grads.has(i).then(|| self.workspace.gradient_sums[i].scaled(gradient.factor));
+            self.workspace.statistics[i] = Statistics::new(sums, self.state.state_sums[i], tensor.numel);
         }
-        match modulation.evaluate(&self.groups, &self.statistics, self.state.steps + 1) {
+        match modulation.evaluate(&self.groups, &self.workspace.statistics, self.state.steps + 1) {
             Ok(_) => Ok(()),
             Err(Broken::Feature) => Err((Skip::Feature, None)),
             Err(Broken::Factor) => Err((Skip::Factor, None)),
@@ -273,7 +279,7 @@ impl Run {
         for (i, tensor) in registration.tensors.iter().enumerate() {
             let group = &registration.param_groups[tensor.param_group];
             let step = self.state.tensor_steps[i] + 1;
-            self.coefficients[i] = grads.has(i).then(|| {
+            self.workspace.coefficients[i] = grads.has(i).then(|| {
                 Coefficients::new(group, semantics, step, self.next_factors(i), factor)
                     .with_key(step_key(self.state.rounding_keys[i], step))
             });

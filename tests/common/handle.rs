@@ -86,13 +86,15 @@ pub struct Spec {
     pub grad_dtype: i32,
     pub modulation_group: Option<String>,
     pub layer_kind: i32,
+    /// 0 = as the param group.
+    pub precision: i32,
 }
 
 impl Spec {
     pub fn new(name: &str, shape: &[u64], dtype: i32) -> Self {
         let layer_kind = MAW_LAYER_UNKNOWN;
         let (name, shape) = (name.to_owned(), shape.to_vec());
-        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind }
+        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind, precision: 0 }
     }
 
     pub fn in_group(mut self, group: &str) -> Self {
@@ -110,9 +112,33 @@ impl Spec {
         self
     }
 
+    pub fn with_precision(mut self, precision: i32) -> Self {
+        self.precision = precision;
+        self
+    }
+
     pub fn len(&self) -> usize {
         self.shape.iter().product::<u64>() as usize
     }
+}
+
+/// Calls with descriptions that live as long as the call.
+fn described<T>(specs: &[Spec], call: impl FnOnce(&[maw_tensor]) -> T) -> T {
+    let c_string = |text: &String| CString::new(text.as_str()).expect("no test name contains NUL");
+    let names: Vec<CString> = specs.iter().map(|spec| c_string(&spec.name)).collect();
+    let groups: Vec<Option<CString>> = specs.iter().map(|spec| spec.modulation_group.as_ref().map(c_string)).collect();
+    let describe = |(i, spec): (usize, &Spec)| maw_tensor {
+        name: names[i].as_ptr(),
+        shape: spec.shape.as_ptr(),
+        modulation_group: groups[i].as_ref().map_or(ptr::null(), |name| name.as_ptr()),
+        ndim: spec.shape.len() as u32,
+        dtype: spec.dtype,
+        grad_dtype: spec.grad_dtype,
+        layer_kind: spec.layer_kind,
+        precision: spec.precision,
+        ..tensor()
+    };
+    call(&specs.iter().enumerate().map(describe).collect::<Vec<_>>())
 }
 
 pub struct Handle {
@@ -143,27 +169,29 @@ impl Handle {
 
     /// Adds a param group with its tensors and returns its index.
     pub fn add(&mut self, group: &maw_param_group, specs: &[Spec]) -> Outcome<u32> {
-        let c_string = |text: &String| CString::new(text.as_str()).expect("no test name contains NUL");
-        let names: Vec<CString> = specs.iter().map(|spec| c_string(&spec.name)).collect();
-        let groups: Vec<Option<CString>> =
-            specs.iter().map(|spec| spec.modulation_group.as_ref().map(c_string)).collect();
-        let describe = |(i, spec): (usize, &Spec)| maw_tensor {
-            name: names[i].as_ptr(),
-            shape: spec.shape.as_ptr(),
-            modulation_group: groups[i].as_ref().map_or(ptr::null(), |name| name.as_ptr()),
-            ndim: spec.shape.len() as u32,
-            dtype: spec.dtype,
-            grad_dtype: spec.grad_dtype,
-            layer_kind: spec.layer_kind,
-            ..tensor()
-        };
-        let tensors: Vec<maw_tensor> = specs.iter().enumerate().map(describe).collect();
         let mut index = u32::MAX;
-        checked("maw_add_param_group", |error| {
-            // SAFETY: `tensors` has `count` entries; names, shapes and groups outlive the call.
-            unsafe { maw_add_param_group(self.raw, group, tensors.as_ptr(), tensors.len(), &raw mut index, error) }
+        described(specs, |tensors| {
+            checked("maw_add_param_group", |error| {
+                // SAFETY: `tensors` has `count` entries, which are valid during the call.
+                unsafe { maw_add_param_group(self.raw, group, tensors.as_ptr(), tensors.len(), &raw mut index, error) }
+            })
         })?;
         Ok(index)
+    }
+
+    /// Adds tensors to a param group.
+    pub fn add_tensors(&mut self, group: u32, specs: &[Spec]) -> Outcome<()> {
+        described(specs, |tensors| {
+            checked("maw_add_tensors", |error| {
+                // SAFETY: as above.
+                unsafe { maw_add_tensors(self.raw, group, tensors.as_ptr(), tensors.len(), error) }
+            })
+        })
+    }
+
+    pub fn remove_tensor(&mut self, tensor: usize) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked("maw_remove_tensor", |error| unsafe { maw_remove_tensor(self.raw, tensor, error) })
     }
 
     pub fn prepare(&mut self) -> Outcome<()> {
@@ -211,6 +239,37 @@ impl Handle {
     pub fn set_weight_decay(&mut self, group: u32, weight_decay: f64) -> Outcome<()> {
         // SAFETY: the handle is valid.
         checked("maw_set_weight_decay", |error| unsafe { maw_set_weight_decay(self.raw, group, weight_decay, error) })
+    }
+
+    pub fn set_betas(&mut self, group: u32, [beta1, beta2]: [f64; 2]) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked("maw_set_betas", |error| unsafe { maw_set_betas(self.raw, group, beta1, beta2, error) })
+    }
+
+    pub fn set_eps(&mut self, group: u32, eps: f64) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked("maw_set_eps", |error| unsafe { maw_set_eps(self.raw, group, eps, error) })
+    }
+
+    pub fn set_max_grad_norm(&mut self, max_grad_norm: f64) -> Outcome<()> {
+        // SAFETY: the handle is valid.
+        checked("maw_set_max_grad_norm", |error| unsafe { maw_set_max_grad_norm(self.raw, max_grad_norm, error) })
+    }
+
+    /// β₁, β₂ and ε of a param group, and the norm to which gradients are clipped.
+    pub fn hyper_parameters(&self, group: u32) -> Outcome<[f64; 4]> {
+        let [mut beta1, mut beta2, mut eps, mut max_grad_norm] = [f64::NAN; 4];
+        checked("maw_get_betas", |error| {
+            // SAFETY: the pointers are valid.
+            unsafe { maw_get_betas(self.raw, group, &raw mut beta1, &raw mut beta2, error) }
+        })?;
+        // SAFETY: the pointers are valid.
+        checked("maw_get_eps", |error| unsafe { maw_get_eps(self.raw, group, &raw mut eps, error) })?;
+        checked("maw_get_max_grad_norm", |error| {
+            // SAFETY: the pointers are valid.
+            unsafe { maw_get_max_grad_norm(self.raw, &raw mut max_grad_norm, error) }
+        })?;
+        Ok([beta1, beta2, eps, max_grad_norm])
     }
 
     pub fn set_priorities(&mut self, priorities: [f64; 3]) -> Outcome<()> {

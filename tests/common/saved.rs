@@ -1,7 +1,7 @@
 //! The rest of `Handle`: saving, loading, the dump, one tensor's state.
 
 use super::device::Copies;
-use super::handle::{Handle, Outcome, Spec, checked};
+use super::handle::{Handle, Outcome, Spec, checked, text};
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
 use std::ffi::{CString, c_void};
@@ -43,6 +43,35 @@ fn c_path(path: &Path) -> CString {
 }
 
 impl Handle {
+    /// Names that the last load tells of: missing and unexpected tensors, missing and unexpected groups.
+    pub fn load_report(&self) -> [Vec<String>; 4] {
+        let which = [
+            MAW_LOAD_MISSING_TENSORS,
+            MAW_LOAD_UNEXPECTED_TENSORS,
+            MAW_LOAD_MISSING_GROUPS,
+            MAW_LOAD_UNEXPECTED_GROUPS,
+        ];
+        which.map(|which| {
+            let mut count = 0;
+            checked("maw_load_report_count", |error| {
+                // SAFETY: the handle and the output are valid.
+                unsafe { maw_load_report_count(self.raw(), which, &raw mut count, error) }
+            })
+            .expect("a known list");
+            let name = |index| {
+                let mut name = ptr::null();
+                checked("maw_load_report_name", |error| {
+                    // SAFETY: as above.
+                    unsafe { maw_load_report_name(self.raw(), which, index, &raw mut name, error) }
+                })
+                .expect("a name of the list");
+                // SAFETY: the library lent it, and nothing is called before it is copied.
+                unsafe { text(name) }
+            };
+            (0..count).map(name).collect()
+        })
+    }
+
     pub fn save_file(&mut self, path: &Path, flags: u32) -> Outcome<()> {
         let path = c_path(path);
         // SAFETY: the handle and the path are valid.

@@ -494,6 +494,7 @@ mod tests {
                 grad_dtype: DType::F32,
                 layer_kind: LayerKind::Unknown,
                 modulation_group: None,
+                precision: None,
             };
             let tensors = [Tensor::new(spec, 0, &ParamGroup::default()).expect("a tensor")];
             let mut cpu = Cpu::new(&tensors, 1, false).expect("memory");

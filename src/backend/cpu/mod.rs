@@ -22,7 +22,7 @@ use self::kernels::load_store::{Moments, Param, ParamPrecision};
 use self::meta_passes::MetaStorage;
 use self::storage::Storage;
 use self::threads::Threads;
-use crate::backend::Backend;
+use crate::backend::{Backend, ModelChange, StepPasses};
 use crate::error::Result;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
@@ -44,6 +44,18 @@ pub fn threads(options: &Options) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         given => given,
     }
+}
+
+/// Threads that these tensors get.
+fn threads_for(tensors: &[Tensor], options: &Options) -> usize {
+    if tensors.iter().map(|t| t.numel).sum::<usize>() < SMALL { 1 } else { threads(options) }
+}
+
+/// Zeros for both moments and the masters of tensors.
+fn storage<'a>(tensors: impl Iterator<Item = &'a Tensor> + Clone) -> Result<[Storage; 3]> {
+    let moments = || Storage::zeros(tensors.clone().map(|t| t.numel * t.moment_dtype.size()));
+    let masters = tensors.clone().map(|t| t.master_dtype().map_or(0, |dtype| t.numel * dtype.size()));
+    Ok([moments()?, moments()?, Storage::zeros(masters)?])
 }
 
 /// Moments and passes on host memory.
@@ -123,17 +135,15 @@ impl Cpu {
     ///
     /// # Errors
     /// [`crate::error::Error::OutOfMemory`].
-    pub fn new(tensors: &[Tensor], threads: usize, zeros: bool) -> Result<Self> {
-        let moments = |t: &Tensor| t.numel * t.moment_dtype.size();
-        let masters = |t: &Tensor| t.master_dtype().map_or(0, |dtype| t.numel * dtype.size());
-        let small = tensors.iter().map(|t| t.numel).sum::<usize>() < SMALL;
+    pub fn new(tensors: &[Tensor], options: &Options, zeros: bool) -> Result<Self> {
+        let [exp_avg, exp_avg_sq, masters] = storage(tensors.iter())?;
         Ok(Self {
             types: tensors.iter().map(TensorTypes::new).collect(),
-            exp_avg: Storage::zeros(tensors.iter().map(moments))?,
-            exp_avg_sq: Storage::zeros(tensors.iter().map(moments))?,
-            masters: Storage::zeros(tensors.iter().map(masters))?,
+            exp_avg,
+            exp_avg_sq,
+            masters,
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
-            threads: Threads::new(if small { 1 } else { threads }),
+            threads: Threads::new(threads_for(tensors, options)),
             zeros,
             overwritten: AtomicUsize::new(NO_TENSOR),
             first_moment_sums: vec![FirstMomentSum::InStateSums; tensors.len()],
@@ -177,6 +187,26 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
+    fn change_model(&mut self, ModelChange { options, tensors, from, .. }: ModelChange) -> Result<()> {
+        let new = tensors.iter().zip(from).filter(|(_, from)| from.is_none()).map(|(tensor, _)| tensor);
+        let [exp_avg, exp_avg_sq, masters] = storage(new)?;
+        self.exp_avg.reregister(from, exp_avg);
+        self.exp_avg_sq.reregister(from, exp_avg_sq);
+        self.masters.reregister(from, masters);
+        self.types = tensors.iter().map(TensorTypes::new).collect();
+        self.chunks = Chunks::new(tensors.iter().map(|t| t.numel));
+        let wanted = threads_for(tensors, options);
+        if wanted != self.threads.wanted() {
+            self.threads = Threads::new(wanted);
+        }
+        let overwritten = self.take_overwritten().and_then(|tensor| from.iter().position(|from| *from == Some(tensor)));
+        self.overwritten = AtomicUsize::new(overwritten.unwrap_or(NO_TENSOR));
+        // The sums of the state are taken anew.
+        self.first_moment_sums = vec![FirstMomentSum::InStateSums; tensors.len()];
+        self.free_meta = None;
+        Ok(())
+    }
+
     fn sum_order(&self, tensor: usize) -> u32 {
         if self.types[tensor].has_low_precision() { 2 } else { 1 }
     }

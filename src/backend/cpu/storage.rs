@@ -12,19 +12,18 @@ const ALIGN: usize = 64;
 /// stops, 512 times less often.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// One buffer a tensor, all in one piece of memory that never moves. The system zeroes it, page by page when they are
-/// first touched.
+/// One buffer a tensor, in memory that never moves: one mapping for all tensors that came together. The system zeroes it,
+/// page by page when they are first touched.
 #[derive(Debug)]
 pub struct Storage {
-    /// Without references: one to all of it would end what `pointers` may be used for.
-    #[cfg_attr(miri, allow(dead_code, reason = "madvise needs it, which Miri does not have"))]
-    memory: MmapRaw,
+    /// Without references: one to all of a mapping would end what `pointers` may be used for.
+    mappings: Vec<MmapRaw>,
     pointers: Vec<*mut c_void>,
     bytes: Vec<usize>,
 }
 
 #[allow(unsafe_code, reason = "raw pointers are not Send by themselves")]
-// SAFETY: the pointers point into `memory`, which this struct owns and which may move between threads.
+// SAFETY: the pointers point into `mappings`, which this struct owns and which may move between threads.
 unsafe impl Send for Storage {}
 
 impl Storage {
@@ -46,7 +45,46 @@ impl Storage {
         let ahead = if end < HUGE_PAGE { 0 } else { memory.as_ptr().align_offset(HUGE_PAGE) };
         let base = memory.as_mut_ptr().wrapping_add(ahead).cast::<c_void>();
         let pointers = starts.into_iter().map(|start| base.wrapping_byte_add(start)).collect();
-        Ok(Self { memory, pointers, bytes })
+        Ok(Self { mappings: vec![memory], pointers, bytes })
+    }
+
+    /// Makes tensor i the one that was `from[i]`, or the next of `added`. The memory of those that no tensor was is given
+    /// back: whole mappings, and on Linux whole pages. Allocates no more than lists of one element a tensor.
+    pub fn reregister(&mut self, from: &[Option<usize>], added: Self) {
+        let mut stays = vec![false; self.bytes.len()];
+        from.iter().flatten().for_each(|&tensor| stays[tensor] = true);
+        (0..stays.len()).filter(|&tensor| !stays[tensor]).for_each(|tensor| self.discard(tensor));
+        let mut new = added.pointers.into_iter().zip(added.bytes);
+        let known = |i: usize| (self.pointers[i], self.bytes[i]);
+        let buffer = |old: &Option<usize>| old.map_or_else(|| new.next().expect("one for each new tensor"), known);
+        (self.pointers, self.bytes) = from.iter().map(buffer).unzip();
+        self.mappings.extend(added.mappings);
+        let pointers = &self.pointers;
+        self.mappings.retain(|mapping| {
+            let addresses = mapping.as_ptr().addr()..mapping.as_ptr().addr() + mapping.len();
+            pointers.iter().any(|pointer| addresses.contains(&pointer.addr()))
+        });
+    }
+
+    /// Gives a tensor's pages back to the system.
+    fn discard(&mut self, tensor: usize) {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        {
+            const PAGE: usize = 64 << 10; // no system has larger ones
+            let (start, bytes) = (self.pointers[tensor].addr(), self.bytes[tensor]);
+            let first = start.next_multiple_of(PAGE);
+            let pages = (start + bytes).saturating_sub(first) / PAGE * PAGE;
+            let mapping =
+                self.mappings.iter().find(|m| (m.as_ptr().addr()..m.as_ptr().addr() + m.len()).contains(&start));
+            if let Some(mapping) = mapping.filter(|_| pages > 0) {
+                let offset = first - mapping.as_ptr().addr();
+                // SAFETY: `&mut self` excludes references into the memory, and the tensor's buffer is used no more.
+                #[allow(unsafe_code, reason = "the kernel changes the pages' contents")]
+                let _ = unsafe { mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, pages) };
+            }
+        }
+        #[cfg(any(not(target_os = "linux"), miri))]
+        let _ = tensor;
     }
 
     /// First elements of all buffers.
@@ -80,7 +118,9 @@ impl Storage {
         {
             // SAFETY: `&mut self` excludes references into the memory, and any bytes are valid elements.
             #[allow(unsafe_code, reason = "the kernel may change the pages' contents")]
-            unsafe { self.memory.unchecked_advise(memmap2::UncheckedAdvice::Free) }.is_ok()
+            unsafe {
+                self.mappings.iter().all(|m| m.unchecked_advise(memmap2::UncheckedAdvice::Free).is_ok())
+            }
         }
         #[cfg(any(not(target_os = "linux"), miri))]
         false

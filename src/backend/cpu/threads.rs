@@ -41,6 +41,11 @@ impl Threads {
         1 + self.pool().map_or(0, Pool::len)
     }
 
+    /// How many were asked for.
+    pub fn wanted(&self) -> usize {
+        1 + self.pool.as_ref().map_or(0, |pool| pool.wanted())
+    }
+
     /// What is to be told of threads that the system refused.
     pub fn refusal(&self) -> Option<String> {
         let pool = self.pool()?;

@@ -31,6 +31,8 @@ mod step_passes;
 use std::ffi::c_void;
 use std::sync::Arc;
 
+use bytemuck::Zeroable;
+
 use self::abi::Report;
 pub use self::device::Device;
 use self::device::Kernel;
@@ -43,7 +45,7 @@ use self::pointer_table::{PointerTable, PointerTables};
 use self::queue::Stream;
 use self::state_memory::StateMemory;
 use crate::backend::sync::Mutex;
-use crate::backend::{Backend, DeviceStep};
+use crate::backend::{Backend, DeviceStep, ModelChange};
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::model::groups::{Groups, Tensor};
@@ -156,6 +158,12 @@ struct Checked {
     scaler: [Address; 2],
 }
 
+impl Checked {
+    fn new(tensors: usize) -> Self {
+        Self { params: vec![0; tensors], grads: vec![0; tensors], scaler: [0; 2] }
+    }
+}
+
 impl Cuda {
     /// Everything that a run needs, for these tensors: moments of 0, the attention module as it is.
     ///
@@ -182,7 +190,7 @@ impl Cuda {
             device: device.clone(),
             stream,
             kernels: Kernels::load(device)?,
-            checked: Checked { params: vec![0; sizes.len()], grads: vec![0; sizes.len()], scaler: [0; 2] },
+            checked: Checked::new(sizes.len()),
             sizes,
             state,
             report: shared,
@@ -229,6 +237,35 @@ impl Drop for Cuda {
 }
 
 impl Backend for Cuda {
+    fn change_model(&mut self, change: ModelChange) -> Result<()> {
+        let ModelChange { options, tensors, from, groups, modulation } = change;
+        if self.captured {
+            return Err(Error::CapturedTensors);
+        }
+        let device = self.device.clone();
+        let queue = device.queue(self.stream)?;
+        queue.refuse_capture("a change of the optimizer's tensors")?;
+        let sizes: Vec<Sizes> = tensors.iter().map(Sizes::new).collect();
+        let new = sizes.iter().zip(from).filter(|(_, from)| from.is_none()).map(|(size, _)| *size);
+        let added = StateMemory::new(&device, &queue, &new.collect::<Vec<_>>())?;
+        let state = self.state.changed(from, &added);
+        let report = self.report.pointer().addr() as Address;
+        let model = Model { options, tensors, groups, modulation, state: &state, report };
+        let model = ModelMemory::new(&device, &queue, model)?;
+        let step_tables = PointerTables::new(&device, &queue, &model.arguments)?;
+        let pass_table = PointerTable::new(&device, &queue, &model.arguments)?;
+        queue.wait()?;
+        // From here on nothing fails.
+        self.checked = Checked::new(sizes.len());
+        self.overwritten = self.overwritten.and_then(|tensor| from.iter().position(|from| *from == Some(tensor)));
+        (self.sizes, self.state, self.model) = (sizes, state, model);
+        (self.step_tables, self.pass_table) = (step_tables, pass_table);
+        // SAFETY: ours, and nothing is enqueued that would write to it.
+        unsafe { self.report.pointer().write(Report::zeroed()) };
+        self.busy = false;
+        Ok(())
+    }
+
     fn check_memory(&mut self, tensors: &[Tensor], params: CheckedParams, grads: Option<CheckedGrads>) -> Result<()> {
         type Bytes = fn(&Sizes) -> usize;
         let check =

@@ -17,7 +17,13 @@ pub struct StateMemory {
     pub exp_avg_sq: Vec<Address>,
     /// Nothing is there of tensors without.
     pub masters: Vec<Address>,
-    /// Both moments, then the masters.
+    /// One for all tensors that came together.
+    allocations: Vec<Arc<Allocation>>,
+}
+
+/// Both moments, then the masters.
+#[derive(Debug)]
+struct Allocation {
     memory: Memory,
     moment_bytes: usize,
 }
@@ -38,7 +44,29 @@ impl StateMemory {
         })?;
         let moment_bytes = masters.first().map_or(0, |first| (first - memory.address()) as usize);
         memory.zero(queue)?;
-        Ok(Self { exp_avg, exp_avg_sq, masters, memory, moment_bytes })
+        Ok(Self { exp_avg, exp_avg_sq, masters, allocations: vec![Arc::new(Allocation { memory, moment_bytes })] })
+    }
+
+    /// Of tensors of which tensor i was `from[i]` here, or the next of `added`. What no tensor uses is not in it.
+    pub fn changed(&self, from: &[Option<usize>], added: &Self) -> Self {
+        let list = |old: &[Address], new: &[Address]| {
+            let mut new = new.iter();
+            let address = |from: &Option<usize>| from.map_or_else(|| new.next().copied(), |i| Some(old[i]));
+            from.iter().map(address).collect::<Option<Vec<_>>>().expect("one for each new tensor")
+        };
+        let exp_avg = list(&self.exp_avg, &added.exp_avg);
+        let mut allocations: Vec<_> = self.allocations.iter().chain(&added.allocations).cloned().collect();
+        allocations.retain(|allocation| {
+            let memory = &allocation.memory;
+            let addresses = memory.address()..memory.address() + memory.bytes() as Address;
+            exp_avg.iter().any(|address| addresses.contains(address))
+        });
+        Self {
+            exp_avg_sq: list(&self.exp_avg_sq, &added.exp_avg_sq),
+            masters: list(&self.masters, &added.masters),
+            exp_avg,
+            allocations,
+        }
     }
 
     /// Makes all moments zeros.
@@ -46,8 +74,10 @@ impl StateMemory {
     /// # Errors
     /// The driver's.
     pub fn zero_moments(&self, queue: &Queue) -> Result<()> {
-        // SAFETY: the moments lie at the start of the memory.
-        unsafe { queue.zero(self.memory.address(), self.moment_bytes) }
+        self.allocations.iter().try_for_each(|allocation| {
+            // SAFETY: the moments lie at the start of the memory.
+            unsafe { queue.zero(allocation.memory.address(), allocation.moment_bytes) }
+        })
     }
 
     /// The address of a part of a tensor's state.

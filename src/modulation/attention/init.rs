@@ -6,9 +6,13 @@
 //! - Normal numbers come in pairs by Marsaglia's polar method with [`ln`] and `f64::sqrt`, in order.
 //! - Tensors are drawn in the order of the entries (encoder layers, output projection, embeddings), row-major. Constant
 //!   ones draw nothing. [`Init::Identity`] draws the output projection and then zeroes it, so that all else is the same.
+//! - The embedding of a group that comes after preparation is drawn alone, so that it does not depend on when it comes: the
+//!   generator's key is the seed as 8 little-endian bytes, [`tensor_key`] of seed and group's name as 8 more, 16 zeros.
 
 use super::Entry;
+use crate::model::name::Name;
 use crate::numeric::math::ln;
+use crate::numeric::stochastic_rounding::tensor_key;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -35,9 +39,12 @@ impl Fill {
     }
 }
 
+/// Standard deviation of group embeddings.
+pub(super) const EMBEDDING_DEVIATION: f64 = 0.1;
+
 /// Φ for `entries`, which lie one behind the other.
 pub(super) fn draw(entries: &[Entry], seed: u64) -> Vec<f64> {
-    let mut draws = Draws::new(seed);
+    let mut draws = Draws::new(seed, 0);
     let mut values = Vec::with_capacity(entries.last().map_or(0, |entry| entry.range.end));
     for entry in entries {
         values.extend(entry.range.clone().map(|_| match entry.fill {
@@ -49,6 +56,12 @@ pub(super) fn draw(entries: &[Entry], seed: u64) -> Vec<f64> {
     values
 }
 
+/// The embedding of a group that comes after preparation.
+pub fn new_embedding(seed: u64, group: &Name, out: &mut [f64]) {
+    let mut draws = Draws::new(seed, tensor_key(seed, group.as_str()));
+    out.fill_with(|| draws.normal() * EMBEDDING_DEVIATION);
+}
+
 struct Draws {
     generator: ChaCha8Rng,
     /// The second of a pair of normal numbers.
@@ -56,9 +69,10 @@ struct Draws {
 }
 
 impl Draws {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, of_group: u64) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&of_group.to_le_bytes());
         Self { generator: ChaCha8Rng::from_seed(key), spare: None }
     }
 

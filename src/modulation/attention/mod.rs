@@ -14,6 +14,7 @@ mod layers;
 use crate::model::options::Init;
 use crate::numeric::simd::{self, LANES, Lanes};
 use init::Fill;
+pub use init::new_embedding;
 use layers::{Affine, Layer, Scratch};
 use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2};
 use std::ops::Range;
@@ -124,7 +125,13 @@ impl Table {
         table.matrix("output_proj.weight".into(), OUTPUTS, dim);
         table.vector("output_proj.bias".into(), OUTPUTS, zero);
         if shape.embed_dim > 0 {
-            table.push("group_embeddings".into(), groups, shape.embed_dim, false, Fill::Normal(0.1));
+            table.push(
+                "group_embeddings".into(),
+                groups,
+                shape.embed_dim,
+                false,
+                Fill::Normal(init::EMBEDDING_DEVIATION),
+            );
         }
         if shape.gates {
             table.vector("feature_gates".into(), dim, one);
@@ -169,6 +176,27 @@ impl Attention {
             attention.values[output].fill(0.0);
         }
         attention
+    }
+
+    /// Takes over the values of one with other groups, of which group i was `rows[i]`. The embeddings of others are made by
+    /// `new`.
+    pub fn continue_from(&mut self, old: &Self, rows: &[Option<usize>], new: impl Fn(usize, &mut [f64])) {
+        let embeddings = self.embeddings_range();
+        for entry in &self.entries {
+            let theirs = &old.values[old.find(&entry.name).expect("only the number of groups differs").range.clone()];
+            let own = &mut self.values[entry.range.clone()];
+            if Some(&entry.range) != embeddings.as_ref() {
+                own.copy_from_slice(theirs);
+                continue;
+            }
+            let width = entry.columns;
+            for (i, (row, own)) in rows.iter().zip(own.chunks_exact_mut(width)).enumerate() {
+                match row {
+                    Some(row) => own.copy_from_slice(&theirs[row * width..][..width]),
+                    None => new(i, own),
+                }
+            }
+        }
     }
 
     /// The hyper-parameters it was made with.

@@ -155,15 +155,22 @@ enum class Reset : std::uint32_t {
 /// What is saved: the whole run, or the attention module alone (`MAW_ATTENTION_ONLY`).
 enum class Save : std::uint32_t { run = 0, attention_only = MAW_ATTENTION_ONLY };
 
-/// What is loaded, and whose options are used where they differ. `run`: the file's for options that have a setter
-/// (learning rate, weight decay, priorities); the others must be equal. `strict`: all must be equal.
+/// What is loaded, and whose options are used where they differ. `run`: the file's for options that have a setter (those
+/// of param groups, clipping, priorities); the others must be equal. `strict`: all must be equal. `partial`: the file may
+/// have more or fewer tensors and groups (`MAW_LOAD_PARTIAL`); can be combined with another: `Load::partial |
+/// Load::file_wins`.
 enum class Load : std::uint32_t {
     run = 0,
     strict = MAW_LOAD_STRICT,
     attention_only = MAW_ATTENTION_ONLY,
     file_wins = MAW_LOAD_FILE_WINS,
     own_wins = MAW_LOAD_OWN_WINS,
+    partial = MAW_LOAD_PARTIAL,
 };
+
+[[nodiscard]] constexpr Load operator|(Load one, Load other) noexcept {
+    return static_cast<Load>(static_cast<std::uint32_t>(one) | static_cast<std::uint32_t>(other));
+}
 
 /// `MAW_LOG_…`.
 enum class LogLevel : std::int32_t { info = MAW_LOG_INFO, warning = MAW_LOG_WARNING };

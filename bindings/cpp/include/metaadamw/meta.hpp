@@ -18,6 +18,9 @@ class Request {
     [[nodiscard]] std::uint64_t id() const noexcept { return request_.id; }
     /// The earlier request whose batch and random numbers (dropout) must be used again; 0 if you are free to choose.
     [[nodiscard]] std::uint64_t replay() const noexcept { return request_.replay; }
+    /// For your random number generator: the same for requests that replay one another, another for all others. If you
+    /// seed with it, `replay` need not be looked at for dropout.
+    [[nodiscard]] std::uint64_t seed() const noexcept { return request_.seed; }
     [[nodiscard]] RequestKind kind() const noexcept { return static_cast<RequestKind>(request_.kind); }
     [[nodiscard]] Batch batch() const noexcept { return static_cast<Batch>(request_.batch); }
     /// Whether the gradients must be written to the gradient buffers; if not, the loss is enough.

@@ -84,12 +84,22 @@ class Optimizer {
 
     // ---- registration (optimizer_tensors.hpp)
 
-    /// `maw_add_param_group`; returns the group's number.
+    /// `maw_add_param_group`; returns the group's number. Also between two steps.
     std::uint32_t add_param_group(ParamGroup const& group, std::vector<Tensor> const& tensors) {
         return try_add_param_group(group, tensors).value();
     }
     [[nodiscard]] Result<std::uint32_t> try_add_param_group(ParamGroup const& group,
                                                             std::vector<Tensor> const& tensors);
+
+    /// `maw_add_tensors`: more tensors of a param group, behind all others. Also between two steps.
+    void add_tensors(std::uint32_t group, std::vector<Tensor> const& tensors) {
+        try_add_tensors(group, tensors).value();
+    }
+    Result<void> try_add_tensors(std::uint32_t group, std::vector<Tensor> const& tensors);
+
+    /// `maw_remove_tensor`: the tensors behind it move up by one number.
+    void remove_tensor(std::size_t tensor) { try_remove_tensor(tensor).value(); }
+    Result<void> try_remove_tensor(std::size_t tensor);
 
     /// `maw_prepare`. The first step does it by itself.
     void prepare() { try_prepare().value(); }
@@ -269,6 +279,28 @@ class Optimizer {
     [[nodiscard]] double weight_decay(std::uint32_t group = 0) const { return try_weight_decay(group).value(); }
     [[nodiscard]] Result<double> try_weight_decay(std::uint32_t group = 0) const;
 
+    /// `maw_set_betas`, of every param group.
+    void set_betas(std::array<double, 2> const& betas) { set_betas(MAW_ALL_GROUPS, betas); }
+    /// `maw_set_betas`, of one param group.
+    void set_betas(std::uint32_t group, std::array<double, 2> const& betas) { try_set_betas(group, betas).value(); }
+    Result<void> try_set_betas(std::uint32_t group, std::array<double, 2> const& betas);
+    [[nodiscard]] std::array<double, 2> betas(std::uint32_t group = 0) const { return try_betas(group).value(); }
+    [[nodiscard]] Result<std::array<double, 2>> try_betas(std::uint32_t group = 0) const;
+
+    /// `maw_set_eps`, of every param group.
+    void set_eps(double eps) { set_eps(MAW_ALL_GROUPS, eps); }
+    /// `maw_set_eps`, of one param group.
+    void set_eps(std::uint32_t group, double eps) { try_set_eps(group, eps).value(); }
+    Result<void> try_set_eps(std::uint32_t group, double eps);
+    [[nodiscard]] double eps(std::uint32_t group = 0) const { return try_eps(group).value(); }
+    [[nodiscard]] Result<double> try_eps(std::uint32_t group = 0) const;
+
+    /// `maw_set_max_grad_norm`: the norm to which all gradients together are clipped; 0: no clipping.
+    void set_max_grad_norm(double max_grad_norm) { try_set_max_grad_norm(max_grad_norm).value(); }
+    Result<void> try_set_max_grad_norm(double max_grad_norm);
+    [[nodiscard]] double max_grad_norm() const { return try_max_grad_norm().value(); }
+    [[nodiscard]] Result<double> try_max_grad_norm() const;
+
     /// `maw_set_priorities`: of gradient alignment, loss decrease, generalization gap.
     void set_priorities(std::array<double, 3> const& priorities) { try_set_priorities(priorities).value(); }
     Result<void> try_set_priorities(std::array<double, 3> const& priorities);
@@ -293,7 +325,7 @@ class Optimizer {
     /// `maw_save_file`: durable. The parameters are not in the file; saving them is up to you.
     void save(std::string const& path, Save what = Save::run) { try_save(path, what).value(); }
     Result<void> try_save(std::string const& path, Save what = Save::run);
-    /// `maw_load_file`: into an optimizer with the same tensors.
+    /// `maw_load_file`: into an optimizer with the same tensors, or with `Load::partial` with others.
     void load(std::string const& path, Load how = Load::run) { try_load(path, how).value(); }
     Result<void> try_load(std::string const& path, Load how = Load::run);
 
@@ -304,6 +336,10 @@ class Optimizer {
         try_load_bytes(data, size, how).value();
     }
     Result<void> try_load_bytes(std::uint8_t const* data, std::size_t size, Load how = Load::run);
+
+    /// Which names only one of both had in the last load with `Load::partial`.
+    [[nodiscard]] LoadReport load_report() const { return try_load_report().value(); }
+    [[nodiscard]] Result<LoadReport> try_load_report() const;
 
     /// `maw_dump_state`: the state of the optimizer as JSON.
     [[nodiscard]] std::string dump_state() { return try_dump_state().value(); }
@@ -411,6 +447,8 @@ class Optimizer {
 
     // ---- optimizer_tensors.hpp
     static std::optional<std::uint64_t> elements(std::vector<std::uint64_t> const& shape) noexcept;
+    template <class Add>
+    Result<void> with_tensors(std::vector<Tensor> const& tensors, Add&& add);
     static std::optional<Error> unusable(Tensor const& tensor);
     static std::optional<Error> wrong_length(std::string const& whose, std::optional<std::uint64_t> wanted,
                                              std::pair<std::size_t, std::size_t> given);

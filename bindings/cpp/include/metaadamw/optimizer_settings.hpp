@@ -32,6 +32,34 @@ inline Result<double> Optimizer::try_weight_decay(std::uint32_t group) const {
         0.0, [&](double* decay, maw_error** error) { return maw_get_weight_decay(capi(), group, decay, error); });
 }
 
+inline Result<void> Optimizer::try_set_betas(std::uint32_t group, std::array<double, 2> const& betas) {
+    return detail::call(
+        [&](maw_error** error) { return maw_set_betas(capi(), group, betas[0], betas[1], error); });
+}
+
+inline Result<std::array<double, 2>> Optimizer::try_betas(std::uint32_t group) const {
+    return detail::value(std::array<double, 2>(), [&](std::array<double, 2>* betas, maw_error** error) {
+        return maw_get_betas(capi(), group, &(*betas)[0], &(*betas)[1], error);
+    });
+}
+
+inline Result<void> Optimizer::try_set_eps(std::uint32_t group, double eps) {
+    return detail::call([&](maw_error** error) { return maw_set_eps(capi(), group, eps, error); });
+}
+
+inline Result<double> Optimizer::try_eps(std::uint32_t group) const {
+    return detail::value(0.0, [&](double* eps, maw_error** error) { return maw_get_eps(capi(), group, eps, error); });
+}
+
+inline Result<void> Optimizer::try_set_max_grad_norm(double max_grad_norm) {
+    return detail::call([&](maw_error** error) { return maw_set_max_grad_norm(capi(), max_grad_norm, error); });
+}
+
+inline Result<double> Optimizer::try_max_grad_norm() const {
+    return detail::value(
+        0.0, [&](double* norm, maw_error** error) { return maw_get_max_grad_norm(capi(), norm, error); });
+}
+
 inline Result<void> Optimizer::try_set_priorities(std::array<double, 3> const& priorities) {
     return detail::call([&](maw_error** error) { return maw_set_priorities(capi(), priorities.data(), error); });
 }

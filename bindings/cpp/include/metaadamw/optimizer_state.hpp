@@ -31,6 +31,33 @@ inline Result<void> Optimizer::try_load(std::string const& path, Load how) {
     });
 }
 
+inline Result<LoadReport> Optimizer::try_load_report() const {
+    LoadReport report;
+    std::pair<std::uint32_t, std::vector<std::string>*> const lists[] = {
+        {MAW_LOAD_MISSING_TENSORS, &report.missing_tensors},
+        {MAW_LOAD_UNEXPECTED_TENSORS, &report.unexpected_tensors},
+        {MAW_LOAD_MISSING_GROUPS, &report.missing_groups},
+        {MAW_LOAD_UNEXPECTED_GROUPS, &report.unexpected_groups},
+    };
+    for (auto const& [which, names] : lists) {
+        auto const list = which;
+        auto const count = detail::value<std::size_t>(0, [&](std::size_t* out, maw_error** error) {
+            return maw_load_report_count(capi(), list, out, error);
+        });
+        if (!count)
+            return count.error();
+        for (std::size_t i = 0; i < *count; i++) {
+            auto const name = detail::value<char const*>(nullptr, [&](char const** out, maw_error** error) {
+                return maw_load_report_name(capi(), list, i, out, error);
+            });
+            if (!name)
+                return name.error();
+            names->emplace_back(*name);
+        }
+    }
+    return report;
+}
+
 template <class Make>
 Result<Bytes> Optimizer::bytes(Make&& make) {
     auto const made = detail::value<maw_bytes*>(nullptr, std::forward<Make>(make));

@@ -24,6 +24,50 @@ namespace metaadamw {
 
 inline Result<std::uint32_t> Optimizer::try_add_param_group(ParamGroup const& group,
                                                             std::vector<Tensor> const& tensors) {
+    std::uint32_t index = 0;
+    auto const added = with_tensors(tensors, [&](std::vector<maw_tensor> const& c) {
+        return detail::call([&](maw_error** error) {
+            return maw_add_param_group(capi(), &group.capi(), c.data(), c.size(), &index, error);
+        });
+    });
+    if (!added)
+        return added.error();
+    return index;
+}
+
+inline Result<void> Optimizer::try_add_tensors(std::uint32_t group, std::vector<Tensor> const& tensors) {
+    return with_tensors(tensors, [&](std::vector<maw_tensor> const& c) {
+        return detail::call(
+            [&](maw_error** error) { return maw_add_tensors(capi(), group, c.data(), c.size(), error); });
+    });
+}
+
+inline Result<void> Optimizer::try_remove_tensor(std::size_t tensor) {
+    Tensors left = tensors_;
+    if (tensor < left.params.size()) {
+        auto const at = static_cast<std::ptrdiff_t>(tensor);
+        left.params.erase(left.params.begin() + at);
+        left.gradients.erase(left.gradients.begin() + at);
+        left.kinds.erase(left.kinds.begin() + at);
+        for (auto number = left.numbers.begin(); number != left.numbers.end();) {
+            if (number->second == tensor) {
+                number = left.numbers.erase(number);
+                continue;
+            }
+            if (number->second > tensor)
+                number->second--;
+            ++number;
+        }
+    }
+    auto removed = detail::call([&](maw_error** error) { return maw_remove_tensor(capi(), tensor, error); });
+    if (removed)
+        tensors_ = std::move(left);
+    return removed;
+}
+
+/// Calls with the C descriptions of tensors, and keeps their addresses if the call succeeds.
+template <class Add>
+Result<void> Optimizer::with_tensors(std::vector<Tensor> const& tensors, Add&& add) {
     Tensors all = tensors_;  // a copy, so that on failure neither this object nor the library has the new tensors
     std::vector<maw_tensor> c(tensors.size());
     for (std::size_t t = 0; t < tensors.size(); t++) {
@@ -38,15 +82,14 @@ inline Result<std::uint32_t> Optimizer::try_add_param_group(ParamGroup const& gr
         c[t].dtype = buffer.dtype_;
         c[t].grad_dtype = buffer.grad_dtype_;
         c[t].layer_kind = static_cast<std::int32_t>(tensor.layer_kind_);
+        c[t].precision = tensor.precision_;
         c[t].modulation_group = tensor.modulation_group_ ? tensor.modulation_group_->c_str() : nullptr;
         all.numbers.emplace(tensor.name_, all.params.size());
         all.params.push_back(buffer.param_);
         all.gradients.push_back(buffer.gradient_);
         all.kinds.push_back({buffer.dtype_, buffer.grad_dtype_, elements(tensor.shape_), tensor.addressed_});
     }
-    auto added = detail::value<std::uint32_t>(0, [&](std::uint32_t* index, maw_error** error) {
-        return maw_add_param_group(capi(), &group.capi(), c.data(), c.size(), index, error);
-    });
+    auto added = add(c);
     if (added)
         tensors_ = std::move(all);
     return added;

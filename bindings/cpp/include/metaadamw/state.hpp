@@ -33,6 +33,16 @@ struct Counters {
                   skipped_factor = 0;
 };
 
+/// Names that only one of both had in the last load with `Load::partial`.
+struct LoadReport {
+    /// Registered, not in the file: they started at step 0.
+    std::vector<std::string> missing_tensors{};
+    /// In the file, not registered: they were left out.
+    std::vector<std::string> unexpected_tensors{};
+    /// Modulation groups: not in the file, and only there.
+    std::vector<std::string> missing_groups{}, unexpected_groups{};
+};
+
 /// Factors of one modulation group: alpha scales the learning rate, beta the weight decay; lambda1 and lambda2 are
 /// those of eq. 10.
 struct Factors {

@@ -112,6 +112,13 @@ class Tensor {
     }
     Tensor&& modulation_group(std::string group) && { return std::move(modulation_group(std::move(group))); }
 
+    /// How this tensor is updated, if it has 16 bits; without it, as its param group says.
+    Tensor& precision(Precision value) & noexcept {
+        precision_ = value == Precision::nearest ? MAW_PRECISION_TENSOR_NEAREST : static_cast<std::int32_t>(value);
+        return *this;
+    }
+    Tensor&& precision(Precision value) && noexcept { return std::move(precision(value)); }
+
     [[nodiscard]] std::string const& name() const noexcept { return name_; }
     [[nodiscard]] std::vector<std::uint64_t> const& shape() const noexcept { return shape_; }
 
@@ -123,6 +130,7 @@ class Tensor {
     Buffer buffer_;
     bool addressed_ = true;  // whether the buffer has the addresses
     LayerKind layer_kind_ = LayerKind::unknown;
+    std::int32_t precision_ = 0;  // as the param group
     std::optional<std::string> modulation_group_{};
 };
 
