@@ -196,6 +196,64 @@ TEST(Steps, FrozenParametersStayAndLearnOnceTheyAreUnfrozen) {
     EXPECT_EQ(optimizer.core().tensor_state<float>(0).step, 1u);
 }
 
+TEST(Steps, AHeadMayBeAddedAndRemovedInARun) {
+    Net net;
+    Data data;
+    MetaAdamW optimizer(*net, MetaAdamWOptions(1e-2), every(4));
+    train(net, data, optimizer, 6);
+    auto const moments = optimizer.core().tensor_state<float>(0);
+    nn::Linear head(1, 2);
+    optimizer.attach(*head, "head.");
+    optimizer.add_param_group(torch::optim::OptimizerParamGroup(head->parameters()));
+    EXPECT_EQ(optimizer.core().tensor_name(6), "head.weight");
+    EXPECT_EQ(optimizer.core().tensor_state<float>(0).exp_avg, moments.exp_avg);
+    auto const step = [&] {
+        optimizer.zero_grad();
+        head(net(data.x[0])).pow(2).mean().backward();
+        optimizer.step();
+    };
+    Tensor const before = head->weight.detach().clone();
+    step();
+    EXPECT_FALSE(torch::equal(head->weight, before));
+    EXPECT_EQ(optimizer.core().tensor_state<float>(6).step, 1u);
+    EXPECT_EQ(optimizer.core().tensor_state<float>(0).step, 7u);
+    optimizer.meta_update([&](Batch batch) { return data.loss(net, batch) + head->weight.pow(2).sum(); });
+
+    auto& group = optimizer.param_groups()[1].params();
+    group.pop_back();  // the bias
+    Tensor const bias = head->bias.detach().clone(), weight = head->weight.detach().clone();
+    step();
+    EXPECT_TRUE(torch::equal(head->bias, bias));
+    EXPECT_FALSE(torch::equal(head->weight, weight));
+    EXPECT_EQ(optimizer.core().tensor_count(), 7u);
+    optimizer.param_groups()[0].params().push_back(head->bias);
+    step();
+    EXPECT_EQ(optimizer.core().tensor_name(7), "head.bias");
+    EXPECT_EQ(optimizer.core().tensor_state<float>(7).step, 1u);
+    EXPECT_FALSE(torch::equal(head->bias, bias));
+}
+
+TEST(Steps, BetasAndEpsMayChangeInARun) {
+    auto ours = leaves(), theirs = copies(ours);
+    for (auto& tensor : theirs)
+        tensor.requires_grad_();
+    MetaAdamW optimizer(ours, MetaAdamWOptions(1e-2), unmodulated());
+    torch::optim::AdamW reference(theirs, torch::optim::AdamWOptions(1e-2));
+    for (int i = 0; i < 20; i++) {
+        if (i == 10) {
+            auto const betas = std::make_tuple(0.5, 0.9);
+            static_cast<MetaAdamWOptions&>(optimizer.param_groups()[0].options()).betas(betas).eps(1e-3);
+            static_cast<torch::optim::AdamWOptions&>(reference.param_groups()[0].options()).betas(betas).eps(1e-3);
+        }
+        give_gradients(ours, theirs, i);
+        optimizer.step();
+        reference.step();
+    }
+    EXPECT_LE(distance(ours, theirs), 1e-5);
+    static_cast<MetaAdamWOptions&>(optimizer.param_groups()[0].options()).precision(metaadamw::Precision::stochastic);
+    expect_error(Status::unsupported, "precision", [&] { optimizer.step(); });
+}
+
 /// A linear layer whose weight is that of another.
 struct TiedImpl : nn::LinearImpl {
     explicit TiedImpl(Tensor const& other) : nn::LinearImpl(nn::LinearOptions(4, 4).bias(false)) {

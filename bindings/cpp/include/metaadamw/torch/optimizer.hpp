@@ -145,8 +145,6 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         for (auto const& known : tensors_)
             taken.take(known.param);
         std::vector<at::Tensor> gradients;  // until the library has read them
-        std::uint64_t const steps = core_->step_count();
-        std::uint64_t first = UINT64_MAX;
         return core_->meta_update([&](Request const& request) {
             gradients.clear();
             for (auto& known : tensors_)
@@ -155,8 +153,7 @@ class MetaAdamW : public ::torch::optim::Optimizer {
                 modes.evaluation();
             else
                 modes.training();
-            first = std::min(first, request.id());
-            numbers.seed(seed(steps, (request.replay() != 0 ? request.replay() : request.id()) - first));
+            numbers.seed(request.seed());
             at::AutoGradMode const graph(request.wants_gradient());
             at::Tensor const loss = call(loss_of, request);
             require_untouched(loss);
@@ -249,6 +246,9 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         for (auto const& known : tensors_)
             known.require_same(*device_);
         groups_.resize(param_groups_.size());
+        for (std::size_t g = 0; g < groups_.size(); g++)
+            if (!seen_before(g))
+                remove_tensors(g);
         for (std::size_t g = 0; g < groups_.size(); g++) {
             if (!seen_before(g))
                 add_tensors(g);
@@ -267,6 +267,27 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         auto const& params = param_groups_[g].params();
         return std::equal(params.begin(), params.end(), groups_[g].seen.begin(), groups_[g].seen.end(),
                           [](at::Tensor const& a, c10::TensorImpl const* b) { return a.unsafeGetTensorImpl() == b; });
+    }
+
+    /// Removes what was taken out of a group's list.
+    void remove_tensors(std::size_t g) {
+        auto const& params = param_groups_[g].params();
+        auto& seen = groups_[g].seen;
+        for (std::size_t i = 0; i < seen.size();) {
+            auto const stays = [&](at::Tensor const& param) { return param.unsafeGetTensorImpl() == seen[i]; };
+            if (std::any_of(params.begin(), params.end(), stays)) {
+                i++;
+                continue;
+            }
+            if (auto const known = numbers_.find(seen[i]); known != numbers_.end()) {
+                core_->remove_tensor(known->second);
+                tensors_.erase(tensors_.begin() + static_cast<std::ptrdiff_t>(known->second));
+                numbers_.clear();
+                for (std::size_t t = 0; t < tensors_.size(); t++)
+                    numbers_[tensors_[t].param.unsafeGetTensorImpl()] = t;
+            }
+            seen.erase(seen.begin() + static_cast<std::ptrdiff_t>(i));
+        }
     }
 
     /// Registers the tensors of a group that are new.
@@ -291,10 +312,6 @@ class MetaAdamW : public ::torch::optim::Optimizer {
                                                                  std::to_string(seen.size() - 1);
             added.emplace_back(param, name, g, options.precision());
         }
-        for (c10::TensorImpl const* const before : group.seen)
-            if (std::find(seen.begin(), seen.end(), before) == seen.end())
-                metaadamw::detail::fail(Error(Status::unsupported, "parameter '" + tensors_[numbers_.at(before)].name +
-                                                                       "' was removed from its param group"));
         if (!added.empty())
             add_to_core(group, options, added, places);
         group.seen = std::move(seen);
@@ -302,10 +319,6 @@ class MetaAdamW : public ::torch::optim::Optimizer {
 
     void add_to_core(Group& group, MetaAdamWOptions const& options, std::vector<detail::Registered> const& added,
                      detail::Places const& places) {
-        if (group.number)
-            metaadamw::detail::fail(Error(Status::unsupported, "parameter '" + added.front().name +
-                                                                   "' was added to a param group that the library "
-                                                                   "knows; add a param group"));
         create(added.front().param.device());
         std::vector<metaadamw::Tensor> tensors;
         for (auto const& known : added) {
@@ -314,8 +327,12 @@ class MetaAdamW : public ::torch::optim::Optimizer {
             tensors.push_back(metaadamw::Tensor(known.name, known.dtype, detail::shape_in_memory(known.param))
                                   .layer_kind(place == places.end() ? LayerKind::unknown : place->second.kind));
         }
-        group.number = core_->add_param_group(detail::to_param_group(options), tensors);
-        group.told = options;
+        if (group.number) {
+            core_->add_tensors(*group.number, tensors);
+        } else {
+            group.number = core_->add_param_group(detail::to_param_group(options), tensors);
+            group.told = options;
+        }
         for (auto const& known : added) {
             numbers_[known.param.unsafeGetTensorImpl()] = tensors_.size();
             tensors_.push_back(known);
@@ -358,10 +375,15 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         if (now.weight_decay() != told.weight_decay())
             core_->set_weight_decay(*group.number, now.weight_decay());
         told.weight_decay(now.weight_decay());
-        if (now.betas() != told.betas() || now.eps() != told.eps() || now.precision() != told.precision() ||
-            now.moment_dtype() != told.moment_dtype())
+        if (now.betas() != told.betas())
+            core_->set_betas(*group.number, {std::get<0>(now.betas()), std::get<1>(now.betas())});
+        told.betas(now.betas());
+        if (now.eps() != told.eps())
+            core_->set_eps(*group.number, now.eps());
+        told.eps(now.eps());
+        if (now.precision() != told.precision() || now.moment_dtype() != told.moment_dtype())
             metaadamw::detail::fail(Error(Status::unsupported, "param group " + std::to_string(g) +
-                                                                   ": only lr and weight_decay can change in a run"));
+                                                                   ": precision and moment_dtype are fixed"));
     }
 
     // ---- buffers
@@ -418,18 +440,6 @@ class MetaAdamW : public ::torch::optim::Optimizer {
             return loss_of(request);
         else
             return loss_of(request.batch());
-    }
-
-    /// Different numbers for the requests of different meta-updates and for those of one, the same in a resumed run.
-    [[nodiscard]] std::uint64_t seed(std::uint64_t steps, std::uint64_t request) const {
-        std::uint64_t mixed = options_.seed;
-        for (std::uint64_t const part : {steps, request}) {  // SplitMix64
-            mixed = mixed + part + 0x9E3779B97F4A7C15u;
-            mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;
-            mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBu;
-            mixed = mixed ^ (mixed >> 31);
-        }
-        return mixed;
     }
 
     void require_untouched(at::Tensor const& loss) const {
@@ -515,7 +525,10 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         for (std::size_t g = 0; g < groups_.size(); g++)
             if (groups_[g].number) {
                 MetaAdamWOptions& told = groups_[g].told;
-                told.lr(core_->lr(*groups_[g].number)).weight_decay(core_->weight_decay(*groups_[g].number));
+                auto const number = *groups_[g].number;
+                told.lr(core_->lr(number)).weight_decay(core_->weight_decay(number)).eps(core_->eps(number));
+                auto const [beta1, beta2] = core_->betas(number);
+                told.betas(std::make_tuple(beta1, beta2));
                 detail::write(param_groups_[g].options(), told);
             }
         for (auto& known : tensors_) {
