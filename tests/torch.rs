@@ -43,7 +43,7 @@ fn the_example_trains_from_sources_and_by_find_package_with_the_component() {
         return;
     }
     let trains = |folder: &std::path::Path| {
-        let printed = run(quiet(&mut Command::new(folder.join("train_one")))).stdout;
+        let printed = run(quiet(&mut Command::new(folder.join("train_one"))).current_dir(folder)).stdout;
         let printed = String::from_utf8(printed).expect("UTF-8");
         let losses: Vec<f64> =
             printed.lines().filter_map(|line| line.split("loss ").nth(1)?.split(',').next()?.parse().ok()).collect();
