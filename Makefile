@@ -1,6 +1,6 @@
 # Thin: every target is one or two commands that can be typed by hand as well.
 
-.PHONY: help demo demo-c test test-cuda bench bench-gpu header ptx
+.PHONY: help demo demo-c test test-cuda bench bench-gpu bench-torch header ptx
 
 # One folder of cargo's for everything that is built in release mode.
 CARGO_FOLDER := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -12,6 +12,7 @@ help:
 	@echo "make test-cuda  the tests that run on any backend, on CUDA, whose driver is an emulator; part of make test"
 	@echo "make bench   time the parts, and the step against PyTorch, which it installs into target/peers"
 	@echo "make bench-gpu  on a machine with an NVIDIA device: the CUDA tests, then the step against PyTorch"
+	@echo "make bench-torch  with libtorch: training steps with torch's AdamW and with the adapter of bindings/cpp"
 	@echo "make header  refresh include/metaadamw.h, its copy in bindings/go and tests/exports.txt from the sources"
 	@echo "make ptx     compile the CUDA kernels with a compiler that it downloads"
 
@@ -39,6 +40,11 @@ bench:
 
 bench-gpu:
 	benches/gpu.sh
+
+bench-torch:
+	cmake -S benches/torch -B build/bench-torch -DMETAADAMW_CARGO_TARGET_DIR="$(CARGO_FOLDER)"
+	cmake --build build/bench-torch
+	OMP_WAIT_POLICY=passive build/bench-torch/training
 
 header:
 	METAADAMW_BLESS=1 cargo test --locked --test header the_committed_header

@@ -60,6 +60,7 @@ configure_package_config_file(
 write_basic_package_version_file("${MetaAdamW_BINARY_DIR}/MetaAdamWConfigVersion.cmake"
   COMPATIBILITY SameMinorVersion)
 install(FILES "${MetaAdamW_BINARY_DIR}/MetaAdamWConfig.cmake" "${MetaAdamW_BINARY_DIR}/MetaAdamWConfigVersion.cmake"
+  "${MetaAdamW_SOURCE_DIR}/cmake/MetaAdamWTorch.cmake"
   DESTINATION "${package_dir}" COMPONENT Development)
 
 # Folders of the .pc file: relative to itself, so that the prefix can be moved; absolute ones stay as they were given.

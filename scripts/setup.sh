@@ -63,6 +63,10 @@ optional=
 if $testing && [ "$(uname -s)" = Linux ]; then
     # Compares the C ABI with the last release's.
     has abidiff || optional="$optional abigail-tools"
+    # The adapter for libtorch. Without OpenBLAS Debian's libtorch takes ten times as long.
+    if ! has c++ || ! echo '#include <torch/csrc/api/include/torch/version.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
+        optional="$optional libtorch-dev libopenblas0-pthread"
+    fi
     # The library for aarch64, compiled and run.
     if [ "$(uname -m)" = x86_64 ]; then
         for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-g++:g++-aarch64-linux-gnu \

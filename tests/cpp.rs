@@ -2,41 +2,22 @@
 //! CMake from these sources.
 #![cfg(target_os = "linux")]
 
+#[path = "common/cmake.rs"]
+mod cmake;
 #[path = "common/compile.rs"]
 mod compile;
 #[path = "common/emulator.rs"]
 mod emulator;
 
+use cmake::built;
 use compile::{compiler, header_functions, root, run, scratch};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use std::{env, fs, thread};
-
-/// Tests run side by side; a folder is built by one of them at a time.
-static BUILDING: Mutex<()> = Mutex::new(());
-
-/// Builds the CMake project at `source` in `target/tmp/name`, incrementally if it was built before.
-/// The library comes from where `cargo build --release` puts it.
-fn built(source: &str, name: &str) -> PathBuf {
-    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let cargo_folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp is below target");
-    let mut configure = Command::new("cmake");
-    configure.arg("-S").arg(root().join(source)).arg("-B").arg(&folder);
-    run(configure.arg(format!("-DMETAADAMW_CARGO_TARGET_DIR={}", cargo_folder.display())));
-    let mut build = Command::new("cmake");
-    if env::var_os("CMAKE_BUILD_PARALLEL_LEVEL").is_none() {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        build.env("CMAKE_BUILD_PARALLEL_LEVEL", cores.to_string());
-    }
-    run(build.arg("--build").arg(&folder));
-    folder
-}
+use std::{fs, thread};
 
 #[test]
 fn the_wrappers_tests_pass_in_cpp17_in_cpp20_and_with_sanitizers() {
@@ -49,10 +30,11 @@ fn the_wrappers_tests_pass_in_cpp17_in_cpp20_and_with_sanitizers() {
     assert!(String::from_utf8_lossy(&symbols.stdout).contains("__asan_init"), "the sanitizer is on");
 }
 
-/// The headers that `metaadamw.hpp` includes.
+/// The headers that `metaadamw.hpp` includes: those of its folder but `torch.hpp` and what that includes.
 fn headers() -> Vec<PathBuf> {
     let folder = fs::read_dir(root().join("bindings/cpp/include/metaadamw")).expect("it is committed");
     let mut paths: Vec<PathBuf> = folder.map(|entry| entry.expect("it is listed").path()).collect();
+    paths.retain(|path| path.file_stem().is_some_and(|name| name != "torch"));
     paths.sort();
     paths
 }

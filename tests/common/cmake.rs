@@ -5,7 +5,8 @@ use super::compile::{root, run};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs, process};
+use std::sync::{Mutex, PoisonError};
+use std::{env, fs, process, thread};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -91,4 +92,25 @@ pub fn installed_and_moved(folder: &Temporary, kind: Kind) -> PathBuf {
     fs::create_dir(folder.join("moved")).expect("it is new");
     fs::rename(&first, &moved).expect("on one file system");
     moved
+}
+
+/// Tests run side by side; a folder is built by one of them at a time.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// Builds the CMake project at `source` in `target/tmp/name`, incrementally if it was built before.
+/// The library comes from where `cargo build --release` puts it.
+pub fn built(source: &str, name: &str) -> PathBuf {
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let cargo_folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp is below target");
+    let mut configure = Command::new("cmake");
+    configure.arg("-S").arg(root().join(source)).arg("-B").arg(&folder);
+    run(configure.arg(format!("-DMETAADAMW_CARGO_TARGET_DIR={}", cargo_folder.display())));
+    let mut build = Command::new("cmake");
+    if env::var_os("CMAKE_BUILD_PARALLEL_LEVEL").is_none() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        build.env("CMAKE_BUILD_PARALLEL_LEVEL", cores.to_string());
+    }
+    run(build.arg("--build").arg(&folder));
+    folder
 }
