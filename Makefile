@@ -1,6 +1,6 @@
 # Thin: every target is one or two commands that can be typed by hand as well.
 
-.PHONY: help demo demo-c test test-cuda bench bench-gpu bench-torch header ptx
+.PHONY: help demo demo-c docs test test-cuda bench bench-gpu bench-torch header ptx
 
 # One folder of cargo's for everything that is built in release mode.
 CARGO_FOLDER := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -10,6 +10,7 @@ help:
 	@echo "make demo-c  the same program in C, without the drawing"
 	@echo "make test    format, lints, tests, documentation, the release library's exports, the demo in short"
 	@echo "make test-cuda  the tests that run on any backend, on CUDA, whose driver is an emulator; part of make test"
+	@echo "make docs    build the site of documentation into build/docs, and check its links"
 	@echo "make bench   time the parts, and the step against PyTorch, which it installs into target/peers"
 	@echo "make bench-gpu  on a machine with an NVIDIA device: the CUDA tests, then the step against PyTorch"
 	@echo "make bench-torch  with libtorch: training steps with torch's AdamW and with the adapter of bindings/cpp"
@@ -28,6 +29,9 @@ demo-c:
 	cargo build --release --locked
 	scripts/build-c.sh examples/c/forecast.c build/forecast
 	build/forecast
+
+docs:
+	scripts/docs.sh
 
 test:
 	scripts/test.sh

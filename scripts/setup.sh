@@ -1,9 +1,12 @@
 #!/bin/sh
-# `setup.sh demo` or `setup.sh test`: checks that the tools for that make target are there. A missing one is installed
-# where that is possible (Debian or a relative, as root), else named with the command that installs it.
+# `setup.sh demo`, `setup.sh test` or `setup.sh docs`: checks that the tools for that make target are there. A missing one is
+# installed where that is possible (Debian or a relative, as root), else named with the command that installs it.
 set -eu
-testing=false
-[ "${1:-test}" != test ] || testing=true
+testing=false documenting=false
+case ${1:-test} in
+test) testing=true ;;
+docs) documenting=true ;;
+esac
 
 has() {
     command -v "$1" >/dev/null 2>&1
@@ -30,11 +33,11 @@ if $testing; then
         echo "setup: the target aarch64-unknown-linux-gnu is missing and not checked; install it with" >&2
         echo "    rustup target add aarch64-unknown-linux-gnu" >&2
     fi
-    # Distributions' Go is often too old for go.mod.
-    if ! has go; then
-        echo "setup: go is missing; install Go 1.26 or later from https://go.dev/dl" >&2
-        exit 1
-    fi
+fi
+# Distributions' Go is often too old for go.mod.
+if ($testing || $documenting) && ! has go; then
+    echo "setup: go is missing; install Go 1.26 or later from https://go.dev/dl" >&2
+    exit 1
 fi
 
 packages=
@@ -53,10 +56,13 @@ if $testing; then
     if ! has c++ || ! echo '#include <gtest/gtest.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
         packages="$packages libgtest-dev"
     fi
-    # One test reads a checkpoint with Python's safetensors package (scripts/python.sh).
-    if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
-        packages="$packages python3 python3-venv"
-    fi
+fi
+if $documenting; then
+    has doxygen || packages="$packages doxygen"
+fi
+# One test reads a checkpoint with Python's safetensors package (scripts/python.sh); MkDocs is a Python program.
+if ($testing || $documenting) && ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
+    packages="$packages python3 python3-venv"
 fi
 # Of these, tests and sections say what is not checked without them.
 optional=

@@ -165,6 +165,11 @@ fn an_ordinary_program_works() {
 }
 
 #[test]
+fn an_engine_in_c_trains_with_the_library_as_with_its_own_adamw() {
+    passes("engine", &["engine"], Build::Sanitized);
+}
+
+#[test]
 fn a_program_on_cuda_works() {
     passes("cuda", &["cuda"], Build::Plain);
     passes("cuda", &["cuda"], Build::Sanitized);
