@@ -8,8 +8,7 @@ mod common;
 
 use metaadamw::checkpoint::{Contents, OnConflict};
 use metaadamw::model::dtype::DType;
-use metaadamw::model::options::LayerKind;
-use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
+use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -45,16 +44,7 @@ fn specs(millions: f64) -> Vec<TensorSpec> {
             shapes.push((format!("h.{layer}.{name}"), shape));
         }
     }
-    let spec = |(name, shape): (String, Vec<u64>)| TensorSpec {
-        name: Name::new("name", name.as_bytes()).expect("a name"),
-        shape,
-        dtype: DType::F32,
-        grad_dtype: DType::F32,
-        layer_kind: LayerKind::Unknown,
-        layer: None,
-        modulation_group: None,
-        precision: None,
-    };
+    let spec = |(name, shape): (String, Vec<u64>)| TensorSpec::new(&name, &shape, DType::F32).expect("a name");
     shapes.into_iter().map(spec).collect()
 }
 

@@ -2,8 +2,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use metaadamw::model::dtype::DType;
-use metaadamw::model::options::LayerKind;
-use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
+use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 /// Transformer-like tensors of about `total` elements.
 fn shapes(total: usize) -> Vec<usize> {
@@ -24,24 +23,9 @@ fn step(c: &mut Criterion) {
             for modulation in [false, true] {
                 let mut optimizer =
                     Optimizer::new(Options { threads, modulation, ..Options::default() }).expect("valid options");
-                let specs = lengths.iter().enumerate().map(|(i, n)| TensorSpec {
-                    name: Name::new(
-                        "name",
-                        format!(
-                            "layers.{}.{}",
-                            i / 4,
-                            ["attn.weight", "mlp.weight", "mlp.proj.weight", "norm.bias"][i % 4]
-                        )
-                        .as_bytes(),
-                    )
-                    .expect("a name"),
-                    shape: vec![*n as u64],
-                    dtype: DType::F32,
-                    grad_dtype: DType::F32,
-                    layer_kind: LayerKind::Unknown,
-                    layer: None,
-                    modulation_group: None,
-                    precision: None,
+                let specs = lengths.iter().enumerate().map(|(i, n)| {
+                    let kind = ["attn.weight", "mlp.weight", "mlp.proj.weight", "norm.bias"][i % 4];
+                    TensorSpec::new(&format!("layers.{}.{kind}", i / 4), &[*n as u64], DType::F32).expect("a name")
                 });
                 optimizer.add_param_group(ParamGroup::default(), specs.collect()).expect("valid tensors");
                 let label = if modulation { "metaadamw" } else { "adamw" };

@@ -17,8 +17,7 @@ use std::sync::OnceLock;
 use metaadamw::checkpoint::{Contents, OnConflict};
 use metaadamw::meta::{Answer, Batch, Kind};
 use metaadamw::model::dtype::DType;
-use metaadamw::model::options::LayerKind;
-use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
+use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 const STEPS: u64 = 7;
 /// The meta-update of each half is after its third step.
@@ -93,16 +92,7 @@ fn optimizer() -> Optimizer {
         threads: 1,
         ..Options::default()
     };
-    let tensor = |name: &str, shape: &[u64], dtype| TensorSpec {
-        name: Name::new("name", name.as_bytes()).expect("a name"),
-        shape: shape.to_vec(),
-        dtype,
-        grad_dtype: dtype,
-        layer_kind: LayerKind::Unknown,
-        layer: None,
-        modulation_group: None,
-        precision: None,
-    };
+    let tensor = |name: &str, shape: &[u64], dtype| TensorSpec::new(name, shape, dtype).expect("a name");
     let mut optimizer = Optimizer::new(options).expect("valid options");
     let group = ParamGroup { lr: 1e-2, weight_decay: 1e-1, ..ParamGroup::default() };
     let tensors = vec![

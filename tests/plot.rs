@@ -5,8 +5,7 @@ mod compile;
 
 use compile::{run, scratch};
 use metaadamw::model::dtype::DType;
-use metaadamw::model::options::LayerKind;
-use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
+use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -53,16 +52,7 @@ fn curves(svg: &str, look: &str) -> usize {
 /// Dumps after each of some real steps, as any host of the library writes them.
 fn dumps(modulation: bool, steps: usize) -> Vec<String> {
     let mut optimizer = Optimizer::new(Options { modulation, ..Options::default() }).expect("good options");
-    let tensor = |name: &str, length: u64| TensorSpec {
-        name: Name::new("name", name.as_bytes()).expect("a good name"),
-        shape: vec![length],
-        dtype: DType::F64,
-        grad_dtype: DType::F64,
-        layer_kind: LayerKind::Linear,
-        layer: None,
-        modulation_group: None,
-        precision: None,
-    };
+    let tensor = |name: &str, length: u64| TensorSpec::new(name, &[length], DType::F64).expect("a good name");
     let tensors = vec![tensor("layers.0.weight", 4), tensor("layers.0.bias", 2)];
     optimizer.add_param_group(ParamGroup::default(), tensors).expect("good tensors");
     let (mut weight, mut bias) = ([0.5, -0.2, 0.1, 0.3], [0.1, 0.2]);

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use metaadamw::meta::{Answer, Kind};
 use metaadamw::model::dtype::DType;
-use metaadamw::model::options::LayerKind;
 use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 /// Names and sizes of a model's tensors.
@@ -115,16 +114,7 @@ impl Model {
 
 /// Descriptions of the tensors, by name alone.
 pub fn specs(sizes: &Sizes, dtype: DType) -> Vec<TensorSpec> {
-    let spec = |(text, n): &(String, usize)| TensorSpec {
-        name: name(text),
-        shape: vec![*n as u64],
-        dtype,
-        grad_dtype: dtype,
-        layer_kind: LayerKind::Unknown,
-        layer: None,
-        modulation_group: None,
-        precision: None,
-    };
+    let spec = |(text, n): &(String, usize)| TensorSpec::new(text, &[*n as u64], dtype).expect("a name");
     sizes.iter().map(spec).collect()
 }
 

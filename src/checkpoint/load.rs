@@ -589,8 +589,6 @@ mod tests {
     use super::*;
     use crate::model::dtype::DType;
     use crate::model::groups::TensorSpec;
-    use crate::model::name::Name;
-    use crate::model::options::LayerKind;
     use crate::run::Stream;
     use std::io::{Read, Result as IoResult, Seek, SeekFrom};
 
@@ -622,16 +620,7 @@ mod tests {
     fn a_file_that_changes_under_our_hands_resets_the_optimizer_and_is_reported() {
         let trained = || {
             let mut registration = Registration::new(Options::default()).expect("valid options");
-            let spec = TensorSpec {
-                name: Name::new("name", b"w").expect("a name"),
-                shape: vec![2],
-                dtype: DType::F32,
-                grad_dtype: DType::F32,
-                layer_kind: LayerKind::Unknown,
-                layer: None,
-                modulation_group: None,
-                precision: None,
-            };
+            let spec = TensorSpec::new("w", &[2], DType::F32).expect("a name");
             registration.add(ParamGroup::default(), vec![spec]).expect("valid tensors");
             let mut run = Run::new(&registration, None, &Stream::default()).expect("memory");
             for part in [Part::ExpAvg, Part::ExpAvgSq] {

@@ -28,6 +28,25 @@ pub struct TensorSpec {
     pub precision: Option<Precision>,
 }
 
+impl TensorSpec {
+    /// A tensor of which nothing else is said; the fields can be changed.
+    ///
+    /// # Errors
+    /// [`Error::BadName`].
+    pub fn new(name: &str, shape: &[u64], dtype: DType) -> Result<Self> {
+        Ok(Self {
+            name: Name::new("name", name.as_bytes())?,
+            shape: shape.to_vec(),
+            dtype,
+            grad_dtype: dtype,
+            layer_kind: LayerKind::Unknown,
+            layer: None,
+            modulation_group: None,
+            precision: None,
+        })
+    }
+}
+
 /// A registered tensor.
 #[derive(Clone, Debug)]
 pub struct Tensor {

@@ -265,8 +265,6 @@ mod tests {
     use crate::model::dtype::{DType, Precision};
     use crate::model::groups::TensorSpec;
     use crate::model::host_buffers::{Gradient, Grads, Params, Slice, SliceMut};
-    use crate::model::name::Name;
-    use crate::model::options::LayerKind;
     use crate::model::report::StepOptions;
 
     /// A float32 tensor whose length no vector divides, a float64 one, a bfloat16 one with masters.
@@ -305,16 +303,7 @@ mod tests {
     }
 
     fn spec(name: &str, dtype: DType, length: u64) -> TensorSpec {
-        TensorSpec {
-            name: Name::new("name", name.as_bytes()).expect("a name"),
-            shape: vec![length],
-            dtype,
-            grad_dtype: dtype,
-            layer_kind: LayerKind::Unknown,
-            layer: None,
-            modulation_group: None,
-            precision: None,
-        }
+        TensorSpec::new(name, &[length], dtype).expect("a name")
     }
 
     fn optimizer() -> Optimizer {

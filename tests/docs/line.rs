@@ -2,8 +2,7 @@
 
 use metaadamw::meta::{Answer, Batch};
 use metaadamw::model::dtype::DType;
-use metaadamw::model::options::LayerKind;
-use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
+use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 /// Your engine: a loss against 2 x + 1, and its gradient.
 fn evaluate(line: &[[f32; 1]; 2], batch: u64, gradient: &mut [[f32; 1]; 2]) -> f64 {
@@ -20,16 +19,7 @@ fn evaluate(line: &[[f32; 1]; 2], batch: u64, gradient: &mut [[f32; 1]; 2]) -> f
 }
 
 pub fn train() -> metaadamw::Result<String> {
-    let tensor = |name: &str, shape: &[u64]| {
-        Ok::<_, metaadamw::Error>(TensorSpec {
-            name: Name::new("name", name.as_bytes())?,
-            shape: shape.to_vec(),
-            dtype: DType::F32,
-            grad_dtype: DType::F32,
-            layer_kind: LayerKind::Unknown,
-            modulation_group: None,
-        })
-    };
+    let tensor = |name: &str, shape: &[u64]| TensorSpec::new(name, shape, DType::F32);
     let mut optimizer = Optimizer::new(Options { meta_interval: 20, ..Options::default() })?;
     let group = ParamGroup { lr: 0.05, ..ParamGroup::default() };
     optimizer.add_param_group(group, vec![tensor("mlp.weight", &[1, 1])?, tensor("mlp.bias", &[1])?])?;

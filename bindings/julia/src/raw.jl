@@ -199,7 +199,7 @@ const MAW_FEATURES_NORM_BASIC = 3
 const MAW_FEATURES_NORM_BASIC_PLUS = 4
 
 """
-One modulation group per (layer kind, depth bucket, bias or not), derived from the tensors' names.
+One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 """
 const MAW_GROUPING_FINE_GRAINED = 0
 
@@ -325,6 +325,21 @@ const MAW_LAYER_ATTENTION = 3
 Part of a layer norm.
 """
 const MAW_LAYER_LAYERNORM = 4
+
+"""
+Part of a convolution.
+"""
+const MAW_LAYER_CONVOLUTION = 5
+
+"""
+Part of a batch norm.
+"""
+const MAW_LAYER_BATCHNORM = 6
+
+"""
+Part of a recurrent layer, such as LSTM or GRU.
+"""
+const MAW_LAYER_RECURRENT = 7
 
 """
 In place of a param group's index: every param group.
@@ -820,9 +835,10 @@ A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to 
 - `ndim`: Number of dimensions, at most 64.
 - `dtype`: The parameter's dtype, `MAW_FLOAT32` …. A float64 tensor is computed in float64, any other in float32.
 - `grad_dtype`: The gradient's dtype; it may differ from `dtype`. 0 (default) = `dtype`.
-- `layer_kind`: `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+- `layer_kind`: `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
 - `precision`: `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
-- `reserved`: 0.
+- `layer_index`: Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
+  (default) = the number in the name, if there is one.
 """
 struct maw_tensor
     """
@@ -854,7 +870,7 @@ struct maw_tensor
     """
     grad_dtype::Int32
     """
-    `MAW_LAYER_…`: the kind of layer, used if the name does not say it. Default `MAW_LAYER_UNKNOWN`.
+    `MAW_LAYER_…`: the kind of layer (chapter "Modulation groups"). Default `MAW_LAYER_UNKNOWN`: the name decides.
     """
     layer_kind::Int32
     """
@@ -862,9 +878,10 @@ struct maw_tensor
     """
     precision::Int32
     """
-    0.
+    Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
+    (default) = the number in the name, if there is one.
     """
-    reserved::Int32
+    layer_index::UInt32
 end
 
 """
@@ -1357,9 +1374,9 @@ After preparation too, between two steps: what is there keeps its moments, maste
 its values, the optimizer its counts; new tensors start at step 0. The modulation groups are formed anew from all
 tensors, as if they had been registered together: under `MAW_GROUPING_FINE_GRAINED` a deeper layer can move others to
 another third of the model. A group keeps its embedding by its name; that of a new one is drawn from the seed and the
-name, so that the order in which groups come does not matter. Features, factors, the last step's report and the last
-meta-gradient are unknown until the next; borrowed names of groups become invalid. Takes time and memory in proportion to
-the new tensors.
+name, so that the order in which groups come does not matter. The last step's report and the last meta-gradient are
+unknown until the next, and so are features and factors if there are other groups than before; borrowed names become
+invalid. Takes time and memory in proportion to the new tensors.
 `MAW_OK`; `MAW_NOT_FOUND`. As `maw_add_param_group`.
 
     maw_status maw_add_tensors(
@@ -1563,7 +1580,7 @@ maw_set_stream(optimizer, stream, error) =
 const POINTER_maw_set_log = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Sets the callback that receives this handle's messages: skipped steps, changes of parameters that a step overwrote,
-abandoned meta-updates, options that are probably unintended.
+abandoned meta-updates, options that are probably unintended, layers without a number.
 
 `callback`: see `maw_log_callback`; NULL turns messages off (the default). `user_data`: passed to the callback; it must
 stay valid, and usable from any thread that calls, until another callback is set or the handle is freed.

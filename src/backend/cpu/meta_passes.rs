@@ -473,8 +473,7 @@ mod tests {
     use super::*;
     use crate::model::groups::TensorSpec;
     use crate::model::host_buffers::{Checker, Grads, Params, Slice, SliceMut};
-    use crate::model::name::Name;
-    use crate::model::options::{LayerKind, Options, ParamGroup};
+    use crate::model::options::{Options, ParamGroup};
 
     #[test]
     fn a_perturbed_point_is_one_rounding_away_and_tells_the_step_that_rounding_made() {
@@ -487,16 +486,7 @@ mod tests {
         let radius = 1e-7;
         let w: Vec<f64> = g.iter().zip(&g2).map(|(g, g2)| 0.3 * f64::from(*g2) - 0.7 * f64::from(*g)).collect();
         for forward in [false, true] {
-            let spec = TensorSpec {
-                name: Name::new("name", b"w").expect("a name"),
-                shape: vec![700],
-                dtype: DType::F32,
-                grad_dtype: DType::F32,
-                layer_kind: LayerKind::Unknown,
-                layer: None,
-                modulation_group: None,
-                precision: None,
-            };
+            let spec = TensorSpec::new("w", &[700], DType::F32).expect("a name");
             let tensors = [Tensor::new(spec, 0, &ParamGroup::default()).expect("a tensor")];
             let mut cpu = Cpu::new(&tensors, &Options { threads: 1, ..Options::default() }, false).expect("memory");
             let (mut host, slots) = (theta.clone(), [GradientSlot::Train1, GradientSlot::Train2]);
