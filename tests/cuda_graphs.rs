@@ -5,7 +5,7 @@
 mod common;
 
 use common::cuda::{Graph, OnDevice, Stream, alone, count};
-use common::handle::{Failure, Handle, step_options, step_report};
+use common::handle::{Failure, Handle, Spec, step_options, step_report};
 use common::tensor::Tensor;
 use common::toy::{Snapshot, Toy, small_options, snapshot};
 use metaadamw::ffi::*;
@@ -260,7 +260,7 @@ fn options_that_a_captured_step_cannot_follow_are_not_loaded() {
         for other in &others {
             let refused = run.handle.load_bytes(&file(other), MAW_LOAD_FILE_WINS).expect_err("they differ");
             assert_eq!(refused.status, MAW_INVALID_STATE, "{refused:?}");
-            assert!(refused.message.contains("load into a new optimizer and capture again"), "{refused:?}");
+            assert!(refused.message.contains("in a new optimizer and capture again"), "{refused:?}");
             assert_eq!((run.handle.save_bytes(0), run.params.get()[0].bits()), before, "nothing was changed");
             run.handle.load_bytes(&file(other), MAW_LOAD_OWN_WINS).expect("with its own options it goes on");
             let mut uncaptured = Run::new(made);
@@ -303,6 +303,48 @@ fn options_that_a_captured_step_can_follow_take_effect_in_replays() {
         // Captured without checks, or not: the way back is open as long as no such step was captured.
         replayed.handle.load_bytes(&file(&made), MAW_LOAD_FILE_WINS).expect("back again");
     }
+}
+
+#[test]
+fn tensors_that_a_captured_step_does_not_know_are_refused_and_move_to_a_new_optimizer() {
+    let _alone = alone();
+    let (mut run, graph) = captured(&cuda());
+    let before = run.handle.save_bytes(0).expect("saved");
+    let more = [Spec::new("later.weight", &[3], MAW_FLOAT32)];
+    for refused in [run.handle.add_tensors(0, &more), run.handle.remove_tensor(0)] {
+        let failure = refused.expect_err("replays would not know it");
+        assert_eq!(failure.status, MAW_INVALID_STATE, "{failure:?}");
+        assert!(failure.message.contains("MAW_LOAD_PARTIAL"), "{failure:?}");
+        assert!(run.handle.save_bytes(0).expect("saved") == before, "nothing was changed");
+    }
+    graph.replay(&run.stream);
+    run.stream.wait();
+    assert_eq!(run.handle.steps(), Ok(2));
+    let mut other = run.toy.handle(&cuda());
+    other.add_tensors(0, &more).expect("nothing was captured");
+    other.load_bytes(&before, MAW_LOAD_PARTIAL).expect("what both have");
+    assert_eq!((other.steps(), other.load_report()[0].len()), (Ok(1), 1));
+}
+
+#[test]
+fn clipping_that_a_captured_step_cannot_follow_is_not_set() {
+    let _alone = alone();
+    let (mut unchecked, _graph) = captured(&plain(MAW_NONFINITE_PROPAGATE, 0.0));
+    let failure = unchecked.handle.set_max_grad_norm(0.5).expect_err("it has no statistics");
+    assert_eq!(failure.status, MAW_INVALID_STATE, "{failure:?}");
+    assert_eq!(unchecked.handle.hyper_parameters(0).expect("a group")[3], 0.0);
+    let (mut replayed, graph) = captured(&plain(MAW_NONFINITE_SKIP, 0.05));
+    let mut eager = Run::new(&plain(MAW_NONFINITE_SKIP, 0.05));
+    eager.step();
+    for run in [&mut replayed, &mut eager] {
+        run.handle.set_max_grad_norm(0.02).expect("it can follow");
+        run.handle.set_betas(0, [0.8, 0.9]).expect("it can follow");
+        run.handle.set_eps(0, 1e-5).expect("it can follow");
+    }
+    graph.replay(&replayed.stream);
+    replayed.stream.wait();
+    eager.step();
+    assert!(replayed.params.get()[0].bits() == eager.params.get()[0].bits());
 }
 
 const GRAPHS: usize = 20;

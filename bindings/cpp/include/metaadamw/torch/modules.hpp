@@ -40,7 +40,6 @@ inline LayerKind kind_of(::torch::nn::Module const& module, LayerKind outer) {
         return LayerKind::embedding;
     if (is_any<nn::LayerNormImpl>(module))
         return LayerKind::layernorm;
-#ifdef MAW_LAYER_CONVOLUTION  // and those after it
     if (is_any<nn::Conv1dImpl, nn::Conv2dImpl, nn::Conv3dImpl, nn::ConvTranspose1dImpl, nn::ConvTranspose2dImpl,
                nn::ConvTranspose3dImpl>(module))
         return LayerKind::convolution;
@@ -48,7 +47,6 @@ inline LayerKind kind_of(::torch::nn::Module const& module, LayerKind outer) {
         return LayerKind::batchnorm;
     if (is_any<nn::RNNImpl, nn::LSTMImpl, nn::GRUImpl, nn::RNNCellImpl, nn::LSTMCellImpl, nn::GRUCellImpl>(module))
         return LayerKind::recurrent;
-#endif
     return LayerKind::unknown;
 }
 
