@@ -21,6 +21,11 @@ else
     section "C ABI against the last release, NOT checked: abidiff is missing (Debian: abigail-tools)" true
 fi
 if [ "$(uname -s)" = Linux ]; then
+    if echo '#include <torch/csrc/api/include/torch/version.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
+        section "the adapter for libtorch" cargo test --locked --test torch -- --ignored
+    else
+        section "the adapter for libtorch, NOT checked: it is missing (Debian: libtorch-dev libopenblas0-pthread)" true
+    fi
     section "CUDA, on the emulator" scripts/test-cuda.sh
 fi
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
