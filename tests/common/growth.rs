@@ -338,6 +338,9 @@ impl Run {
         if let Some(expected) = snapshot.loads_into(&model, flags) {
             assert_eq!(loaded.is_ok(), expected, "{loaded:?}");
         }
+        if let Err(failure) = &loaded {
+            assert_eq!(failure.status, MAW_MISMATCH, "{failure:?}");
+        }
         if loaded.is_ok() {
             assert_eq!(loaded, second.load_bytes(file, flags), "the twins differ");
             check_report(second, &model, &self.model);
