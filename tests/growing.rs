@@ -243,6 +243,27 @@ fn the_order_in_which_groups_come_does_not_change_their_embeddings() {
 }
 
 #[test]
+fn an_eps_of_the_file_that_another_tensor_cannot_have_is_a_difference() {
+    let wide = Spec::new("wide", &[3], MAW_FLOAT64);
+    let registered = |specs: &[Spec]| {
+        let mut handle = Handle::new(&small_options()).expect("good options");
+        handle.add(&param_group(), specs).expect("good tensors");
+        handle
+    };
+    let mut small = registered(std::slice::from_ref(&wide));
+    small.set_eps(0, 1e-300).expect("normal in float64");
+    let file = small.save_bytes(0).expect("saved");
+    let mut mixed = registered(&[wide, Spec::new("narrow", &[2], MAW_FLOAT32)]);
+    for flag in [0, MAW_LOAD_FILE_WINS] {
+        let failure = mixed.load_bytes(&file, MAW_LOAD_PARTIAL | flag).expect_err("0 in float32");
+        assert_eq!(failure.status, MAW_MISMATCH, "{failure:?}");
+        assert!(failure.message.contains("eps"), "{failure:?}");
+    }
+    mixed.load_bytes(&file, MAW_LOAD_PARTIAL | MAW_LOAD_OWN_WINS).expect("its own eps holds");
+    assert_eq!(mixed.hyper_parameters(0).expect("a group")[2], param_group().eps);
+}
+
+#[test]
 fn removing_a_tensor_leaves_a_run_without_it() {
     for (i, model) in models().into_iter().enumerate() {
         let count = model.toy.specs.len();

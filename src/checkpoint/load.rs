@@ -433,9 +433,16 @@ impl Saved<'_> {
             let values = small.floats(&format!("param_groups.{name}"))?;
             param_groups.iter_mut().zip(values).for_each(|(group, value)| set(group, value));
         }
-        for (i, group) in param_groups.iter().enumerate() {
-            let dtypes = self.registration.tensors.iter().filter(|t| t.param_group == i).map(|t| t.spec.dtype);
-            group.validate(dtypes).map_err(|e| Error::Corrupt { what: format!("its param group {i}: {e}") })?;
+        for (i, group) in param_groups.iter().enumerate().filter(|_| as_many) {
+            let theirs = description.tensors.iter().filter(|t| t.param_group == i).map(|t| t.dtype);
+            group.validate(theirs).map_err(|e| Error::Corrupt { what: format!("its param group {i}: {e}") })?;
+            // Tensors that the file does not have, or has in another group, may need a larger eps.
+            let ours = self.registration.tensors.iter().filter(|t| t.param_group == i).map(|t| t.spec.dtype);
+            if on_conflict != OnConflict::Own {
+                let differs =
+                    |e: Error| Error::Mismatch { what: format!("param group {i}: {e}"), remedy: Remedy::Choose };
+                group.validate(ours).map_err(differs)?;
+            }
         }
         let damaged = |e: Error| Error::Corrupt { what: format!("its counters: {e}") };
         description.counters.check(str::to_owned).map_err(damaged)?;

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod cuda;
 pub mod device;
 pub mod golden;
+pub mod growth;
 pub mod handle;
 pub mod loss;
 pub mod model;

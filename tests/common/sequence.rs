@@ -2,6 +2,7 @@
 //! none of those that must fail: a call that fails changes nothing. Whatever is saved loads again with the same bytes.
 
 use super::calls::Answer;
+use super::growth::{Model, Snapshot};
 use super::handle::{Failure, Handle, Spec, options, param_group, step_options};
 use super::saved::State;
 use super::tensor::{Tensor, bits};
@@ -9,20 +10,20 @@ use super::toy::Random;
 use metaadamw::ffi::*;
 
 /// Choices, one after the other; 0 when there are no more.
-struct Choices<'a>(&'a [u8]);
+pub struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
-    fn next(&mut self) -> u8 {
+    pub fn next(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         *first
     }
 
-    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+    pub fn of<T: Copy>(&mut self, values: &[T]) -> T {
         values[usize::from(self.next()) % values.len()]
     }
 
-    fn flag(&mut self) -> bool {
+    pub fn flag(&mut self) -> bool {
         self.next() % 2 == 1
     }
 }
@@ -32,16 +33,31 @@ const LENGTHS: [u64; 5] = [15, 3, 530, 7, 0];
 const NAMES: [&str; 5] = ["embed.weight", "layers.0.attn.bias", "layers.0.mlp.weight", "layers.1.mlp.weight", "head"];
 
 /// One of the two optimizers, and its host's parameters.
-struct Side {
-    handle: Handle,
-    params: Vec<Tensor>,
+pub struct Side {
+    pub handle: Handle,
+    pub params: Vec<Tensor>,
+    /// Number of its last request.
+    pub asked: u64,
+    /// Requests of before the other side was replaced: their numbers are the handle's own.
+    pub before: u64,
 }
 
-struct Run {
-    sides: [Side; 2],
-    specs: Vec<Spec>,
-    open: Option<maw_meta_request>,
+pub struct Run {
+    pub sides: [Side; 2],
+    pub model: Model,
+    /// Its numbers without those of before.
+    pub open: Option<maw_meta_request>,
+    pub earlier: Option<Snapshot>,
     skips: bool,
+}
+
+impl Side {
+    /// What both sides are asked alike.
+    fn request(&mut self, request: &maw_meta_request) -> (u64, i32, i32, u64, u64) {
+        self.asked = self.asked.max(request.id);
+        let [id, replay] = [request.id, request.replay].map(|id| id.saturating_sub(self.before));
+        (id, request.kind, request.batch, replay, request.seed)
+    }
 }
 
 fn chosen_options(c: &mut Choices) -> maw_options {
@@ -51,7 +67,12 @@ fn chosen_options(c: &mut Choices) -> maw_options {
         seed: c.next().into(),
         semantics: c.of(&[MAW_PAPER, MAW_REFERENCE]),
         feature_version: c.of(&[0, 1, 2, 3, 4]),
-        grouping: c.of(&[MAW_GROUPING_FINE_GRAINED, MAW_GROUPING_BY_PARAM_GROUP]),
+        grouping: c.of(&[
+            MAW_GROUPING_FINE_GRAINED,
+            MAW_GROUPING_BY_PARAM_GROUP,
+            MAW_GROUPING_FINE_GRAINED,
+            MAW_GROUPING_CUSTOM,
+        ]),
         init: c.of(&[MAW_INIT_XAVIER, MAW_INIT_IDENTITY]),
         objective: c.of(&[0, 1, 2, 3]),
         weighting: c.of(&[0, 1, 2]),
@@ -74,43 +95,51 @@ fn chosen_options(c: &mut Choices) -> maw_options {
 impl Run {
     fn new(c: &mut Choices) -> Self {
         let options = chosen_options(c);
-        let specs: Vec<Spec> = (0..5).map(|i| Spec::new(NAMES[i], &[LENGTHS[i]], DTYPES[i])).collect();
         let precision =
             c.of(&[MAW_PRECISION_NEAREST, MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER, MAW_PRECISION_STOCHASTIC]);
-        let moment_dtype = c.of(&[0, MAW_BFLOAT16]);
+        let choice = c.next();
+        let moment_dtype = [0, MAW_BFLOAT16][usize::from(choice % 2)];
+        let half = maw_param_group { precision, moment_dtype, lr: 0.01, ..param_group() };
+        let other = if precision == MAW_PRECISION_REMAINDER { MAW_PRECISION_MASTER } else { precision };
+        let groups = vec![param_group(), half, maw_param_group { precision: other, ..half }, param_group()];
+        let own = [0, MAW_PRECISION_TENSOR_NEAREST, MAW_PRECISION_STOCHASTIC, MAW_PRECISION_MASTER];
+        let tensor = |i: usize| {
+            let mut spec =
+                Spec::new(NAMES[i], &[LENGTHS[i]], DTYPES[i]).of_layer(u32::from(choice / 32) * (i as u32 % 3));
+            if i == 2 {
+                spec.precision = own[usize::from(choice / 2 % 4)];
+            }
+            let custom = options.grouping == MAW_GROUPING_CUSTOM;
+            ([0, 0, 1, 2, 3][i], if custom { spec.in_group(["red", "blue"][i % 2]) } else { spec })
+        };
+        let model = Model { options, groups, tensors: (0..5).map(tensor).collect() };
         let side = |threads| {
-            let mut handle = Handle::new(&maw_options { threads, ..options }).expect("good options");
-            let half = maw_param_group { precision, moment_dtype, lr: 0.01, ..param_group() };
-            let other = if precision == MAW_PRECISION_REMAINDER { MAW_PRECISION_MASTER } else { precision };
-            handle.add(&param_group(), &specs[..2]).expect("good tensors");
-            handle.add(&half, &specs[2..3]).expect("a good tensor");
-            handle.add(&maw_param_group { precision: other, ..half }, &specs[3..4]).expect("a good tensor");
-            handle.add(&param_group(), &specs[4..]).expect("a good tensor");
-            handle.prepare().expect("all is registered");
             let mut random = Random(7);
-            let params = specs.iter().map(|s| Tensor::new(s.dtype, &random.values(s.len(), 0.5))).collect();
-            Side { handle, params }
+            let values = |(_, s): &(usize, Spec)| Tensor::new(s.dtype, &random.values(s.len(), 0.5));
+            let params = model.tensors.iter().map(values).collect();
+            Side { handle: model.handle(threads, choice / 8 % 4 == 3), params, asked: 0, before: 0 }
         };
         let sides = [side(1), side(3)];
-        Self { sides, specs, open: None, skips: options.nonfinite == MAW_NONFINITE_SKIP }
+        Self { sides, model, open: None, earlier: None, skips: options.nonfinite == MAW_NONFINITE_SKIP }
     }
 
     fn gradients(&self, c: &mut Choices) -> Vec<Option<Tensor>> {
         let mut random = Random(c.next().into());
         let size = c.of(&[0.1, 1.0, 0.0, 1e-30, 1e-42, 1e4, 1e30]);
         let odd = c.next();
-        let one = |(i, s): (usize, &Spec)| {
-            let mut gradient = Tensor::new(s.dtype, &random.values(s.len(), size));
+        let one = |(i, (_, s)): (usize, &(usize, Spec))| {
+            let dtype = if s.grad_dtype == 0 { s.dtype } else { s.grad_dtype };
+            let mut gradient = Tensor::new(dtype, &random.values(s.len(), size));
             if usize::from(odd) % 16 == i && s.len() > 0 {
                 gradient.set(0, [f64::NAN, f64::INFINITY, 1e38][usize::from(odd / 16) % 3]);
             }
             (odd / 5 % 7 != i as u8).then_some(gradient)
         };
-        self.specs.iter().enumerate().map(one).collect()
+        self.model.tensors.iter().enumerate().map(one).collect()
     }
 
     /// The same call on both sides, with the same outcome.
-    fn both<T: PartialEq + std::fmt::Debug>(
+    pub fn both<T: PartialEq + std::fmt::Debug>(
         &mut self,
         call: impl Fn(&mut Side) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -121,7 +150,7 @@ impl Run {
     }
 
     /// A call that must fail, on one side alone.
-    fn fails<T: std::fmt::Debug>(&mut self, call: impl FnOnce(&mut Side) -> Result<T, Failure>) {
+    pub fn fails<T: std::fmt::Debug>(&mut self, call: impl FnOnce(&mut Side) -> Result<T, Failure>) {
         let before = bits(&self.sides[0].params);
         let failure = call(&mut self.sides[0]).expect_err("a call that must fail");
         assert!(failure.status < 0 && !failure.message.is_empty(), "{failure:?}");
@@ -156,23 +185,23 @@ impl Run {
     }
 
     fn meta(&mut self, c: &mut Choices) {
+        let opened = |(id, kind, batch, replay, seed)| {
+            let request = maw_meta_request { id, kind, batch, replay, seed, ..super::handle::meta_request() };
+            (kind != MAW_META_DONE).then_some(request)
+        };
         let Some(request) = self.open else {
-            let begun = self.both(|s| s.handle.begin(&mut s.params).map(|r| (r.id, r.kind, r.batch, r.replay)));
-            if let Ok((id, kind, batch, replay)) = begun
-                && kind != MAW_META_DONE
-            {
-                self.open = Some(maw_meta_request { id, kind, batch, replay, ..super::handle::meta_request() });
-            }
+            let begun = self.both(|s| s.handle.begin(&mut s.params).map(|r| s.request(&r)));
+            self.open = begun.ok().and_then(opened);
             return;
         };
         let loss = c.of(&[1.0, 0.5, 2.0, -1.0, f64::NAN]);
         let grads = (request.kind == MAW_META_GRADIENT).then(|| self.gradients(c));
         let answer = Answer { loss, grads, grad_scale: 1.0 };
-        let next = self
-            .both(|s| s.handle.tell(request.id, &answer, &mut s.params).map(|r| (r.id, r.kind, r.batch, r.replay)))
-            .expect("a good answer");
-        let (id, kind, batch, replay) = next;
-        self.open = (kind != MAW_META_DONE).then_some(maw_meta_request { id, kind, batch, replay, ..request });
+        let next = self.both(|s| {
+            let id = request.id + s.before;
+            s.handle.tell(id, &answer, &mut s.params).map(|r| s.request(&r))
+        });
+        self.open = opened(next.expect("a good answer"));
     }
 
     fn reload(&mut self, c: &mut Choices) {
@@ -188,8 +217,10 @@ impl Run {
     }
 
     fn setters(&mut self, c: &mut Choices) {
-        let (tensor, value) = (usize::from(c.next() % 5), f64::from(c.next()) / 100.0);
-        let specs = self.specs.clone();
+        let count = self.model.tensors.len();
+        let (tensor, value) = (usize::from(c.next()) % count, f64::from(c.next()) / 100.0);
+        let specs: Vec<Spec> = self.model.tensors.iter().map(|(_, spec)| spec.clone()).collect();
+        let half = 2 % count;
         let done = match c.next() % 9 {
             0 => self.both(|s| s.handle.set_lr(MAW_ALL_GROUPS, value)),
             1 => self.both(|s| s.handle.set_weight_decay(1, value)),
@@ -208,8 +239,8 @@ impl Run {
                 s.handle.set_counters(&more)
             }),
             _ => self.both(|s| {
-                let values = vec![value as f32; specs[2].len()];
-                s.handle.set_masters(2, &values, &mut s.params[2])
+                let values = vec![value as f32; specs[half].len()];
+                s.handle.set_masters(half, &values, &mut s.params[half])
             }),
         };
         if let Err(failure) = done {
@@ -225,7 +256,7 @@ impl Run {
             1 => self.fails(|s| s.handle.set_lr(77, 0.1)),
             2 => self.fails(|s| s.handle.set_priorities([1.0, value, 1.0])),
             3 => self.fails(|s| s.handle.set_attention("output_proj.bias", &[f64::NAN; 4])),
-            4 => self.fails(|s| s.handle.add(&param_group(), &[Spec::new("late", &[1], MAW_FLOAT32)])),
+            4 => self.fails(|s| s.handle.set_priorities([value; 3])),
             5 => self.fails(|s| s.handle.tell(u64::MAX, &Answer::loss(0.0), &mut s.params)),
             6 => self.fails(|s| s.handle.load_bytes(b"no file", 0)),
             _ => self.fails(|s| s.handle.set_counters(&maw_counters { step: 1 << 53, ..super::handle::counters() })),
@@ -233,8 +264,13 @@ impl Run {
     }
 
     fn getters(&mut self) {
+        let groups = 0..self.model.groups.len() as u32;
         let seen = self.both(|s| {
+            let own = |group| [s.handle.lr(group), s.handle.weight_decay(group)].map(|x| x.expect("a group"));
+            let hyper = |group| (own(group), s.handle.hyper_parameters(group).expect("a group"));
             Ok((
+                (s.handle.tensor_count(), s.handle.param_group_count(), s.handle.load_report()),
+                groups.clone().map(hyper).collect::<Vec<_>>(),
                 s.handle.meta_due(),
                 s.handle.factors().map(|f| format!("{f:?}")).ok(),
                 s.handle.features().map(|f| f.iter().map(|x| x.to_bits()).collect::<Vec<_>>()).ok(),
@@ -242,14 +278,14 @@ impl Run {
                 s.handle.dump().is_ok(),
             ))
         });
-        assert!(seen.expect("getters always answer").4, "the dump failed");
+        assert!(seen.expect("getters always answer").6, "the dump failed");
     }
 
     fn observe(&mut self, c: &mut Choices) {
-        let (tensor, grads) = (usize::from(c.next() % 5), self.gradients(c));
+        let (tensor, grads) = (usize::from(c.next()) % self.model.tensors.len(), self.gradients(c));
         let Some(gradient) = &grads[tensor] else { return };
         let observed = self.both(|s| s.handle.observe(tensor, gradient));
-        assert!(observed.is_ok() || self.open.is_some() || self.specs[tensor].len() == 0, "{observed:?}");
+        assert!(observed.is_ok() || self.open.is_some() || self.model.tensors[tensor].1.len() == 0, "{observed:?}");
         // Any call but steps and getters forgets it: the next step may have another gradient.
         if self.open.is_none() {
             self.both(|s| s.handle.save_bytes(0)).expect("saved");
@@ -265,7 +301,7 @@ pub fn run(input: &[u8]) {
         if c.0.is_empty() {
             break;
         }
-        match c.next() % 16 {
+        match c.next() % 26 {
             0..=5 => run.step(&mut c),
             6..=8 => run.meta(&mut c),
             9 => {
@@ -279,7 +315,15 @@ pub fn run(input: &[u8]) {
             11 | 12 => run.setters(&mut c),
             13 => run.failing(&mut c),
             14 => run.getters(),
-            _ => run.observe(&mut c),
+            15 => run.observe(&mut c),
+            16 | 17 => run.add_tensors(&mut c),
+            18 => run.add_group(&mut c),
+            19 => run.remove_tensor(&mut c),
+            20 => run.refused_tensors(&mut c),
+            21 => run.set_hyper_parameters(&mut c),
+            22 | 23 => run.load_earlier(&mut c),
+            24 => run.move_in_part(&mut c),
+            _ => run.resume(&mut c),
         }
         run.compare();
     }
