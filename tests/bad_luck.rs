@@ -149,16 +149,6 @@ fn a_number_in_a_message_is_readable_and_a_constant_has_its_name() {
 }
 
 #[test]
-fn whoever_registers_too_late_is_told_what_to_do() {
-    let toy = Toy::small();
-    let mut handle = toy.handle(&small_options());
-    let message = handle.add(&param_group(), &[Spec::new("late", &[1], MAW_FLOAT32)]).expect_err("too late").message;
-    for text in ["register all tensors before", "maw_tensor_state_set"] {
-        assert!(message.contains(text), "{text:?} is not in {message}");
-    }
-}
-
-#[test]
 fn a_files_text_reaches_no_message_with_control_characters() {
     let toy = Toy::small();
     let (mut handle, mut params) = (toy.handle(&small_options()), toy.start.clone());

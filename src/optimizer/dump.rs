@@ -2,6 +2,8 @@
 //!
 //! Floats are written with as many digits as bring them back exactly; what is not finite is null.
 
+use std::fmt::Write;
+
 use super::Optimizer;
 use super::prepared::Prepared;
 use serde_json::{Map, Value, json};
@@ -73,11 +75,25 @@ impl Optimizer {
             p.within(80, |p| {
                 let Prepared { registration, run, meta, .. } = p;
                 run.backend.first_moment_sums(&mut run.state.state_sums);
-                let mut json = format!("{:#}", Dump { registration, run, meta }.state());
-                json.reserve(1); // for C's NUL
+                let state = Dump { registration, run, meta }.state();
+                // In one piece: how often a growing string is moved would depend on the digits of times.
+                let mut length = Length(0);
+                write!(length, "{state:#}").expect("it counts");
+                let mut json = String::with_capacity(length.0 + 1); // for C's NUL
+                write!(json, "{state:#}").expect("there is room");
                 Ok(json)
             })
         })
+    }
+}
+
+/// Counts the bytes that are written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0 += text.len();
+        Ok(())
     }
 }
 
