@@ -544,20 +544,22 @@ fn a_value_that_rounds_to_infinity_skips_the_next_step_which_names_it() {
 
 #[test]
 fn options_that_a_dtype_does_not_allow_are_refused_by_field_and_tensor() {
+    let added = |group: maw_param_group, spec: Spec| Handle::new(&options()).expect("options").add(&group, &[spec]);
     let refused = |dtype: i32, group: maw_param_group| {
-        let mut handle = Handle::new(&options()).expect("options");
-        let failure = handle.add(&group, &[Spec::new("w", &[2], dtype)]).expect_err("it does not fit");
+        let failure = added(group, Spec::new("w", &[2], dtype)).expect_err("it does not fit");
         assert_eq!(failure.status, MAW_INVALID_ARGUMENT);
         failure.message
     };
     let precision = |precision| maw_param_group { precision, ..param_group() };
     for (dtype, name) in [(MAW_FLOAT32, "float32"), (MAW_FLOAT64, "float64")] {
         for p in [MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER, MAW_PRECISION_STOCHASTIC] {
-            let message = refused(dtype, precision(p));
+            let own = Spec::new("w", &[2], dtype).with_precision(p);
+            let message = added(param_group(), own).expect_err("it does not fit").message;
             assert!(
-                message.contains("group.precision is ") && message.contains(&format!("'w' is {name}")),
+                message.contains("precision of tensor 'w' is ") && message.contains(&format!("the tensor is {name}")),
                 "{message}"
             );
+            added(precision(p), Spec::new("w", &[2], dtype)).expect("a group's has no meaning for it");
         }
     }
     let message = refused(MAW_FLOAT16, precision(MAW_PRECISION_REMAINDER));

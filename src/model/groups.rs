@@ -193,7 +193,7 @@ fn precision(spec: &TensorSpec, group: &ParamGroup) -> Result<(Precision, DType)
         None if useful(group.precision) => group.precision,
         // Float16 has no remainders, but needs something as good.
         None if spec.dtype.is_half() => {
-            let expected = format!("another for tensor '{}', which is {}", spec.name, spec.dtype.name());
+            let expected = format!("another, as tensor '{}' is {}", spec.name, spec.dtype.name());
             return Err(Error::range("group.precision", group.precision.name(), expected));
         }
         None => Precision::Nearest,

@@ -1399,9 +1399,9 @@ Removes a tensor, and its moments, master and step count with it. Its param grou
 `maw_add_tensors`: all else stays, modulation groups are formed anew, a group without tensors is gone with its
 embedding. Memory is given back to the system by pages; on CUDA when all tensors that were registered together are
 removed.
-`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` for the last tensor of a prepared optimizer, while a meta-update is open
-and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure nothing is
-changed.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` for the last tensor of a prepared optimizer, while a
+meta-update is open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure
+nothing is changed.
 
     maw_status maw_remove_tensor(maw_optimizer *optimizer, size_t tensor, maw_error **error);
 """
