@@ -8,8 +8,8 @@
 use libfuzzer_sys::fuzz_target;
 use metaadamw::checkpoint::{Contents, OnConflict};
 use metaadamw::model::dtype::DType;
-use metaadamw::model::options::{FeatureVersion, LayerKind, Semantics};
-use metaadamw::{Grads, Name, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
+use metaadamw::model::options::{FeatureVersion, Semantics};
+use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 use safetensors::SafeTensors;
 
 /// A model as small as one with everything can be.
@@ -25,16 +25,7 @@ fn optimizer() -> Optimizer {
         threads: 1,
         ..Options::default()
     };
-    let spec = |name: &str, shape: &[u64], dtype| TensorSpec {
-        name: Name::new("name", name.as_bytes()).expect("a name"),
-        shape: shape.to_vec(),
-        dtype,
-        grad_dtype: dtype,
-        layer_kind: LayerKind::Unknown,
-        layer: None,
-        modulation_group: None,
-        precision: None,
-    };
+    let spec = |name: &str, shape: &[u64], dtype| TensorSpec::new(name, shape, dtype).expect("a name");
     let mut optimizer = Optimizer::new(options).expect("valid options");
     let specs = vec![spec("w", &[2], DType::F32), spec("b", &[], DType::F64)];
     optimizer.add_param_group(ParamGroup::default(), specs).expect("valid tensors");
