@@ -103,6 +103,7 @@ impl Draws {
 #[cfg(test)]
 mod tests {
     use super::super::{Attention, Shape};
+    use crate::model::name::Name;
     use crate::model::options::Init;
 
     const SHAPE: Shape =
@@ -141,6 +142,17 @@ mod tests {
             bits("group_embeddings", 19),
         ];
         assert_eq!(found, FROZEN, "{found:#018X?}");
+    }
+
+    /// As a Python program computes them from the text above, whose logarithm may differ in the last bit.
+    #[test]
+    fn a_seed_and_a_name_give_the_embedding_of_a_later_group_for_ever() {
+        let name = Name::new("group", b"ffn.deep.weight").expect("a name");
+        let mut found = [0.0; 3];
+        super::new_embedding(42, &name, &mut found);
+        for (found, expected) in found.iter().zip([0.040630391299954216, 0.0009470091957739665, -0.10981684553907907]) {
+            assert!((found - expected).abs() <= 1e-15, "{found:?}, not {expected:?}");
+        }
     }
 
     #[test]
