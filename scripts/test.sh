@@ -45,6 +45,7 @@ if [ "$(uname -s)" = Linux ]; then
         cargo test --locked --test process stack
     section "valgrind" scripts/valgrind.sh
 fi
+section "Miri, NOT run here, as it takes too long: scripts/miri.sh" true
 aarch64=$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu/lib
 if [ -d "$aarch64" ]; then
     section "library for aarch64, compiled" cargo check --lib --locked --target aarch64-unknown-linux-gnu
