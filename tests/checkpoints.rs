@@ -314,7 +314,17 @@ fn with_embeddings_an_attention_module_needs_the_same_groups() {
     let mut specs = toy.specs.clone();
     specs[5].name = "norm".into();
     let mut other = registered(&specs, &enhanced);
-    refuses(&mut other, &file, MAW_ATTENTION_ONLY, MAW_MISMATCH, &["modulation groups in the file"]);
+    let says = ["modulation groups in the file", "MAW_LOAD_PARTIAL"];
+    refuses(&mut other, &file, MAW_ATTENTION_ONLY, MAW_MISMATCH, &says);
+    // Also where their number is another; then what both have is a way.
+    let mut more = registered(&[&specs[..], &[Spec::new("more.mlp", &[2, 2], MAW_FLOAT32)]].concat(), &enhanced);
+    refuses(&mut more, &file, MAW_ATTENTION_ONLY, MAW_MISMATCH, &says);
+    for into in [&mut other, &mut more] {
+        into.load_bytes(&file, MAW_ATTENTION_ONLY | MAW_LOAD_PARTIAL).expect("what both have");
+        let gates = |handle: &Handle| handle.attention("output_proj.bias", 4).expect("always there");
+        assert_eq!(gates(into), gates(&handle));
+        assert!(into.load_report()[0].is_empty() && !into.load_report()[2].is_empty(), "{:?}", into.load_report());
+    }
 }
 
 // During a meta-update.

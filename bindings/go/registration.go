@@ -25,9 +25,9 @@ func (o *Optimizer) AddParamGroup(group ParamGroup, tensors ...Tensor) (int, err
 // those of all other tensors, whatever their group.
 //
 // After preparation too, between two steps: what is there keeps its moments, masters and counts, and the attention module
-// its values; new tensors start at step 0. The modulation groups are formed anew, and keep their embeddings by name.
-// If they are others, factors and features are unknown until the next step. [ErrInvalidState] while a meta-update is open and, on CUDA, once a
-// step was captured into a graph. On failure none of the tensors is registered.
+// its values; new tensors start at step 0. The modulation groups are formed anew, and keep their embeddings by name. If they
+// are others, factors and features are unknown until the next step. [ErrInvalidState] while a meta-update is open and, on
+// CUDA, once a step was captured into a graph. On failure none of the tensors is registered.
 func (o *Optimizer) AddTensors(group int, tensors ...Tensor) error {
 	number, err := groupNumber(group, false)
 	if err != nil {

@@ -9,11 +9,13 @@
 //! description   the text in the metadata             settings  options and param groups
 //! container     safetensors with a checksum          header    its JSON, read with suspicion
 //! partial       what a file and the optimizer both have  small     all but moments and masters
+//! differences   what does not fit, for people
 //! ```
 
 mod atomic_file;
 mod container;
 mod description;
+mod differences;
 mod header;
 mod load;
 mod partial;

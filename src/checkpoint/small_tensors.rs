@@ -10,7 +10,7 @@ use crate::backend::Part;
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::model::groups::Groups;
-use crate::modulation::attention::new_embedding;
+use crate::modulation::attention::{new_embedding, take_rows};
 use crate::modulation::{Factors, Modulation};
 
 /// All of a file but moments and masters, which stay there: by name, as bytes.
@@ -114,14 +114,9 @@ impl Rows<'_> {
 
     /// A matrix of the file's in our order; rows that it does not have are made by `new`.
     fn take(&self, values: &[f64], new: impl Fn(usize, &mut [f64])) -> Vec<f64> {
-        let width = values.len() / self.count.max(1);
-        let mut out = vec![0.0; width * self.rows.len()];
-        for (i, (row, out)) in self.rows.iter().zip(out.chunks_exact_mut(width.max(1))).enumerate() {
-            match row {
-                Some(row) => out.copy_from_slice(&values[row * width..][..width]),
-                None => new(i, out),
-            }
-        }
+        let columns = (values.len() / self.count.max(1)).max(1);
+        let mut out = vec![0.0; columns * self.rows.len()];
+        take_rows(values, columns, &self.rows, &mut out, new);
         out
     }
 }

@@ -13,7 +13,7 @@ use crate::model::groups::{Groups, Tensor};
 use crate::model::name::Name;
 use crate::model::options::Options;
 use crate::model::stats::Statistics;
-use crate::modulation::attention::{Attention, Entry, OUTPUTS, Shape, Workspace, new_embedding};
+use crate::modulation::attention::{Attention, Entry, OUTPUTS, Shape, Workspace, new_embedding, take_rows};
 use crate::numeric::math;
 use crate::reserve::{self, sum, times};
 
@@ -165,10 +165,15 @@ impl Modulation {
         let row = |name: &Name| old_groups.groups.iter().position(|group| group.name == *name);
         let rows: Vec<Option<usize>> = groups.groups.iter().map(|group| row(&group.name)).collect();
         self.attention.continue_from(&old.attention, &rows, |i, row| new_embedding(seed, &groups.groups[i].name, row));
-        let same = rows.into_iter().collect::<Option<Vec<_>>>().filter(|rows| rows.len() == old_groups.groups.len());
-        if let (Some((features, factors)), Some(rows)) = (old.last(), same) {
-            let features = rows.iter().flat_map(|row| features.row(*row).to_vec()).collect();
-            let [alpha, beta, lambda1, lambda2] = factors.rows().map(|all| rows.iter().map(|row| all[*row]).collect());
+        let same = rows.len() == old_groups.groups.len() && rows.iter().all(Option::is_some);
+        if let Some((features, factors)) = old.last().filter(|_| same) {
+            let take = |matrix: &[f64], columns: usize| {
+                let mut out = vec![0.0; matrix.len()];
+                take_rows(matrix, columns, &rows, &mut out, |_, _| unreachable!("no group is new"));
+                out
+            };
+            let features = take(features.as_slice().expect("row-major"), old.features.dim());
+            let [alpha, beta, lambda1, lambda2] = factors.rows().map(|factor| take(factor, 1));
             self.restore(Some((features, Factors { alpha, beta, lambda1, lambda2 })));
         }
     }

@@ -62,7 +62,8 @@ impl Optimizer {
             let from: Vec<_> = new.tensors.iter().map(|tensor| registration.index(&tensor.spec.name)).collect();
             Ok((changed, new, from))
         })?;
-        reserve::with(Run::memory_to_prepare(&changed_registration), || {
+        let memory = sum([Run::memory_to_prepare(&changed_registration), run.memory(registration)]);
+        reserve::with(memory, || {
             let change = run.plan_change(&changed_registration, &from)?;
             check_header(&changed_registration, change.groups(), change.modulation())?;
             run.change_model(&changed_registration, &from, change)

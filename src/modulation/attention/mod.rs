@@ -189,13 +189,7 @@ impl Attention {
                 own.copy_from_slice(theirs);
                 continue;
             }
-            let width = entry.columns;
-            for (i, (row, own)) in rows.iter().zip(own.chunks_exact_mut(width)).enumerate() {
-                match row {
-                    Some(row) => own.copy_from_slice(&theirs[row * width..][..width]),
-                    None => new(i, own),
-                }
-            }
+            take_rows(theirs, entry.columns, rows, own, &new);
         }
     }
 
@@ -311,6 +305,22 @@ impl Attention {
     fn layer_len(&self) -> (usize, usize) {
         let all = self.range("output_proj.weight").expect("always there").start;
         (all / self.shape.layers, all)
+    }
+}
+
+/// Row i of `out` is row `rows[i]` of a row-major matrix of so many columns; where there is none, `new` makes it.
+pub fn take_rows(
+    matrix: &[f64],
+    columns: usize,
+    rows: &[Option<usize>],
+    out: &mut [f64],
+    new: impl Fn(usize, &mut [f64]),
+) {
+    for (i, (row, out)) in rows.iter().zip(out.chunks_exact_mut(columns)).enumerate() {
+        match row {
+            Some(row) => out.copy_from_slice(&matrix[row * columns..][..columns]),
+            None => new(i, out),
+        }
     }
 }
 

@@ -217,7 +217,7 @@ class MetaAdamW : public ::torch::optim::Optimizer {
     void save(std::string const& path, Save what = Save::run) { core().save(path, what); }
     void load(std::string const& path, Load how = Load::run) {
         core().load(path, how);
-        if (how != Load::attention_only)
+        if ((static_cast<std::uint32_t>(how) & MAW_ATTENTION_ONLY) == 0)
             loaded();
     }
 
