@@ -68,6 +68,18 @@ pub enum StateError {
     /// The count of steps would not be exact any more.
     #[error("the optimizer or a tensor has made 2^53 - 1 steps, the most that a run can have")]
     TooManySteps,
+    /// Φ learns unasked.
+    #[error("under MAW_OBJECTIVE_HORIZON the attention module learns from steps: there are no meta-updates")]
+    LearnsFromSteps,
+    /// There are no averages.
+    #[error("options.horizon is 0: there are no averages")]
+    NoAverages,
+    /// There are no averages so far.
+    #[error("an average begins with the tensor's first step")]
+    AverageNotBegun,
+    /// The host's parameters are the averages.
+    #[error("the averages are in the host's parameters; swap them back first")]
+    AveragesSwapped,
     /// There are no masters so far.
     #[error("masters begin with the first step")]
     NoMaster,

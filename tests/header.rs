@@ -10,7 +10,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of src/ffi, in the order of the header.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 18] = [
     "version.rs",
     "types.rs",
     "handle.rs",
@@ -25,6 +25,7 @@ const SOURCES: [&str; 17] = [
     "checkpoint.rs",
     "dump.rs",
     "tensor_state.rs",
+    "averages.rs",
     "counters.rs",
     "device.rs",
     "error.rs",
@@ -220,7 +221,7 @@ fn layouts() -> [Layout; 9] {
             difference_scale, max_grad_norm, semantics, feature_version, grouping, init, objective, weighting,
             huw_kinds, difference, nonfinite, device, device_index, modulation, use_v_norms, include_time_step,
             use_feature_gating, group_embed_dim, feature_dim, attn_heads, attn_layers, attn_hidden_dim, threads,
-            verify_params,
+            verify_params, alpha_log_range, beta_log_range, horizon, meta_optimizer, average_dtype,
         }
         maw_param_group { struct_size, lr, beta1, beta2, eps, weight_decay, precision, moment_dtype }
         maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind, precision, layer_index }

@@ -69,6 +69,21 @@
 ///
 /// If three tensors or more are weights and no tensor has a layer's number, the log says so (`MAW_LOG_INFO`).
 ///
+/// # Learning from steps
+///
+/// Under `MAW_OBJECTIVE_HORIZON` (`maw_options_preset`) `maw_step` is all that a host calls: the attention module learns
+/// without meta-updates. `maw_meta_due` is 0 then, and `maw_meta_begin` returns `MAW_INVALID_STATE`. The library keeps an
+/// average of each parameter over about the last N = `maw_options.horizon` steps, and sums for each modulation group the
+/// products of the gradient with (parameter - average): is today's gradient with or against the way that the parameters
+/// came? After every `meta_interval` steps the module takes one AdamW step that lowers alpha where the sum is positive (the
+/// group went too far) and raises it where it is negative. This is not in the paper.
+///
+/// The averages begin as the parameters at the first step. `MAW_STEP_PARAMS_CHANGED` lets them begin anew, and so does
+/// `MAW_RESET_MOMENTS`, which also sets the sums to 0, as `MAW_RESET_ATTENTION` does. A tensor without a gradient keeps its
+/// average in that step. `maw_meta_result_get` and `maw_meta_gradient` tell how the module last learned.
+///
+/// Averages without this objective, also with `modulation` = 0, are for the host's evaluations: `maw_average_swap`.
+///
 /// # Threads
 ///
 /// An optimizer may be used from any thread, by one call at a time: a second call meanwhile, freeing included, returns
@@ -274,6 +289,9 @@
 /// `BASIC_PLUS`, each column of statistics standardized over the groups.
 #define MAW_FEATURES_NORM_BASIC_PLUS 4
 
+/// `NORM_BASIC` with the mean of ln(max(1e20·norm, 1)) in place of the mean norm. Not in the paper.
+#define MAW_FEATURES_NORM_LOG 5
+
 /// One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 #define MAW_GROUPING_FINE_GRAINED 0
 
@@ -301,6 +319,22 @@
 
 /// Generalization gap alone (eq. 12). It does not depend on the attention module: only the regularization trains it.
 #define MAW_OBJECTIVE_GEN_GAP 3
+
+/// The gradient against the displacement of the last `maw_options.horizon` steps: chapter "Learning from steps". Needs no
+/// meta-update of the host. Not in the paper.
+#define MAW_OBJECTIVE_HORIZON 4
+
+/// The attention module learns by plain steps along the gradient (SGD), as in the paper.
+#define MAW_META_SGD 0
+
+/// It learns by AdamW with betas 0.9 and 0.99, eps 1e-8 and decay `maw_options.meta_weight_decay` (of log-variances
+/// without); the norms of its tensors are not part of the objective. Not in the paper.
+#define MAW_META_ADAMW 1
+
+/// `maw_options_preset`: learning from steps alone. `MAW_OBJECTIVE_HORIZON` with `horizon` 1000, `MAW_META_ADAMW`,
+/// `meta_lr` 1e-2, `meta_weight_decay` 1e-4, `meta_interval` 5, `meta_warmup` 20, `MAW_INIT_IDENTITY`,
+/// `MAW_FEATURES_NORM_LOG`, `attn_layers` 2, `alpha_log_range` 8; all else as `maw_options_init` sets it.
+#define MAW_PRESET_HORIZON 1
 
 /// Homoscedastic uncertainty weighting (HUW) with priorities (eq. 13).
 #define MAW_WEIGHTING_HUW 0
@@ -510,17 +544,20 @@ typedef struct maw_options {
     /// Steps of the whole run: the time feature is step/total_steps. 0 (default) = unknown: the time feature is
     /// 2·sigmoid(step/1000) − 1.
     uint64_t total_steps;
-    /// Steps between two meta-updates, at least 1. Default 200.
+    /// Steps between two meta-updates, at least 1. With `MAW_OBJECTIVE_HORIZON`: steps after which the attention module
+    /// learns. Default 200.
     uint64_t meta_interval;
-    /// First step at which a meta-update can be due. Default 0.
+    /// First step at which a meta-update can be due. With `MAW_OBJECTIVE_HORIZON`: steps that the module does not learn from.
+    /// Default 0.
     uint64_t meta_warmup;
-    /// Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
+    /// Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Not used with `alpha_log_range`. Default 1.
     double alpha_range;
-    /// Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
+    /// Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Not used with `beta_log_range`. Default 1.
     double beta_range;
-    /// Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+    /// Learning rate of the attention module, ≥ 0. Default 1e-4.
     double meta_lr;
-    /// Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
+    /// Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0; with `MAW_META_ADAMW` its decoupled
+    /// weight decay. Default 1e-4.
     double meta_weight_decay;
     /// Weight of Σ|gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
     double feature_gating_sparsity;
@@ -583,6 +620,21 @@ typedef struct maw_options {
     uint32_t threads;
     /// 1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
     uint32_t verify_params;
+    /// R, 1 < R ≤ 1e6: alpha = R^(2·sigmoid − 1), between 1/R and R, in place of `alpha_range`. 0 (default): not used. Not in
+    /// the paper.
+    double alpha_log_range;
+    /// The same for beta.
+    double beta_log_range;
+    /// N, 2 to 2^32: the library keeps an average of each parameter, average ← average + (parameter − average)/N after each
+    /// update, and learns from it under `MAW_OBJECTIVE_HORIZON` (`maw_average_get`, `maw_average_swap`). 0 (default): no
+    /// averages. In float32 an average stands still once parameter − average is below N/2 units in its last place.
+    uint64_t horizon;
+    /// `MAW_META_…`: how the attention module learns. Default `MAW_META_SGD`; `MAW_OBJECTIVE_HORIZON` needs
+    /// `MAW_META_ADAMW`.
+    int32_t meta_optimizer;
+    /// dtype of the averages: 0 (default) = float32, and float64 of float64 tensors; `MAW_BFLOAT16` = bfloat16 with
+    /// stochastic rounding, but float64 of float64 tensors.
+    int32_t average_dtype;
 } maw_options;
 
 /// Hyper-parameters that tensors share. `maw_param_group_init` sets the defaults.
@@ -798,6 +850,12 @@ const char *maw_status_name(maw_status status);
 ///
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` for NULL or a size below version 1's: nothing is written. Any thread.
 maw_status maw_options_init(maw_options *options, size_t size);
+
+/// Sets options that belong together: the defaults, but for what the preset changes. As `maw_options_init`.
+///
+/// `preset`: `MAW_PRESET_HORIZON`.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` also for another preset: nothing is written. Any thread.
+maw_status maw_options_preset(maw_options *options, size_t size, int32_t preset);
 
 /// Sets the defaults of a param group. As `maw_options_init`.
 maw_status maw_param_group_init(maw_param_group *group, size_t size);
@@ -1070,7 +1128,7 @@ maw_status maw_get_priorities(const maw_optimizer *optimizer, double *priorities
 /// 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 ///
 /// Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
-/// ended at this number. On CUDA it waits for the enqueued steps if one could be due after them.
+/// ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due after them.
 uint32_t maw_meta_due(const maw_optimizer *optimizer);
 
 /// Begins a meta-update, due or not, and returns the first request. Prepares the optimizer if needed.
@@ -1081,7 +1139,7 @@ uint32_t maw_meta_due(const maw_optimizer *optimizer);
 /// uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
 /// reclaimed).
 /// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
-/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
+/// `MAW_INVALID_STATE` if one is open, modulation is off or the module learns from steps (`MAW_OBJECTIVE_HORIZON`); `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
 /// for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 maw_status maw_meta_begin(maw_optimizer *optimizer,
                           void *const *params,
@@ -1411,6 +1469,34 @@ maw_status maw_master_get(maw_optimizer *optimizer,
                           float *values,
                           size_t count,
                           maw_error **error);
+
+/// Copies the average of one tensor's parameter, or of its masters. For `maw_options.horizon` ≥ 2.
+///
+/// `tensor`: its index in registration order. `values`: out, `count` floats, or doubles for a float64 tensor, whatever the
+/// average's own dtype. `count`: the tensor's number of elements.
+/// `MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` without averages, before the first step after the
+/// tensor came (its average begins as the parameter), and while a meta-update is open; `MAW_CUDA_ERROR`. On failure nothing
+/// is written.
+maw_status maw_average_get(maw_optimizer *optimizer,
+                           size_t tensor,
+                           void *values,
+                           size_t count,
+                           maw_error **error);
+
+/// Writes the averages into the host's parameters, rounded to nearest, for an evaluation; the next call writes the
+/// parameters back, bit for bit. For `maw_options.horizon` ≥ 2. Prepares the optimizer if needed.
+///
+/// `params`: as in `maw_step`; read by the first call, overwritten by the second, whatever is in them then. The averages
+/// themselves do not change. A tensor that has made no step yet keeps its parameter.
+/// Between the two calls only getters, `maw_average_get` and freeing work; other calls return `MAW_INVALID_STATE`. Freeing
+/// leaves the averages in the host's parameters. Memory: a copy of the parameters, which the library uses again as that of a
+/// meta-update (`maw_meta_begin`).
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` without averages and while a meta-update is open;
+/// `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+maw_status maw_average_swap(maw_optimizer *optimizer,
+                            void *const *params,
+                            size_t count,
+                            maw_error **error);
 
 /// The optimizer's own counts, of steps, meta-updates and skipped steps.
 ///

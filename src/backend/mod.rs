@@ -21,7 +21,7 @@ use std::ffi::c_void;
 
 pub use self::device_step::DeviceStep;
 pub use self::meta_types::{Alignment, Cotangent, Direction, GradientSlot, PerturbedPoint, Projection, TrialStep};
-pub use self::run_state::{MasterSum, RunState};
+pub use self::run_state::{Beginning, HorizonSums, MasterSum, RunState};
 use crate::error::Result;
 use crate::model::coefficients::Coefficients;
 use crate::model::groups::{Groups, Tensor};
@@ -39,6 +39,17 @@ pub enum Part {
     ExpAvgSq,
     /// The float32 master, or the 16 bits that the host's bfloat16 lacks of it, by the tensor's precision.
     Master,
+    /// θ̄, the average of the parameter, or of its master.
+    Average,
+}
+
+/// Products that an update takes on the way where they are given: one a tensor.
+#[derive(Debug, Default)]
+pub struct Products<'a> {
+    /// Σ g·m of the effective gradient with the new first moment.
+    pub momentum: Option<&'a mut [f64]>,
+    /// Σ g·(θ − θ̄) of the host's gradient, before the update.
+    pub displacements: Option<&'a mut [f64]>,
 }
 
 /// What a step needs.
@@ -63,6 +74,12 @@ pub trait StepPasses: Send {
     /// Initialises the masters of the tensors that are `wanted` and have some with the host's parameters, widened.
     fn init_masters(&mut self, params: CheckedParams, wanted: &[bool]);
 
+    /// Makes the averages of the `wanted` tensors equal to their parameters, or masters.
+    fn init_averages(&mut self, params: CheckedParams, wanted: &[bool]);
+
+    /// Writes the averages of the `wanted` tensors into the host's buffers, rounded to nearest.
+    fn write_averages(&mut self, params: CheckedParams, wanted: &[bool]);
+
     /// The first of the `wanted` tensors whose parameter is not its master rounded. Of remainders nobody can tell.
     fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize>;
 
@@ -72,21 +89,23 @@ pub trait StepPasses: Send {
     /// Sets the masters of a tensor, which has some, and rounds them into the host's parameter.
     fn write_masters(&mut self, tensor: usize, values: &[f32], model_param: &mut [u16]);
 
-    /// One AdamW step of each tensor that has `coefficients`; sums of what was written into `sums` and, where
-    /// `momentum` is given, Σ g·m of the effective gradient with the new first moment. Others keep theirs.
+    /// One AdamW step of each tensor that has `coefficients`; sums of what was written into `sums`, and `products`. Others
+    /// keep theirs.
     ///
     /// Where the gradient sums before it were taken with momentum, a backend may leave Σ m² as it was, until
     /// [`StepPasses::first_moment_sums`].
+    ///
+    /// Averages follow the new parameters.
     fn update(
         &mut self,
         params: CheckedParams,
         grads: CheckedGrads,
         coefficients: &[Option<Coefficients>],
         sums: &mut [StateSums],
-        momentum: Option<&mut [f64]>,
+        products: Products,
     );
 
-    /// The same without sums.
+    /// The same without sums and products.
     fn update_without_sums(
         &mut self,
         params: CheckedParams,
@@ -112,9 +131,9 @@ pub trait StepPasses: Send {
     fn write(&mut self, part: Part, tensor: usize, offset: usize, bytes: &[u8]);
 }
 
-/// What a meta-update needs: between `begin_meta` and `end_meta` only.
+/// What a meta-update needs, and a swap of the averages: between `begin_meta` and `end_meta` only.
 pub trait MetaPasses: StepPasses {
-    /// Takes the memory of a meta-update and a copy of θ. `forward`: a [`Cotangent::GradientDifference`] will be asked for.
+    /// Takes the memory of a meta-update and a copy of θ. Without `slots`: for [`Self::restore_params`] alone. `forward`: a [`Cotangent::GradientDifference`] will be asked for.
     ///
     /// # Errors
     /// [`crate::error::Error::OutOfMemory`]; nothing is stored then.

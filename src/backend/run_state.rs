@@ -6,6 +6,7 @@
 use crate::model::report::Skips;
 use crate::model::stats::{GradientSums, StateSums};
 use crate::modulation::Modulation;
+use crate::modulation::attention::take_rows;
 
 /// Σ θ² of a tensor's masters, which tells the host's parameters that remainders belong to from others.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +32,44 @@ impl MasterSum {
     }
 }
 
+/// Σ g·(θ − θ̄) of each modulation group over the steps since Φ last learned from them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HorizonSums {
+    /// H, one a group.
+    pub sums: Vec<f64>,
+    /// n, steps.
+    pub count: u64,
+}
+
+impl HorizonSums {
+    /// Of so many groups.
+    #[must_use]
+    pub fn new(groups: usize) -> Self {
+        Self { sums: vec![0.0; groups], count: 0 }
+    }
+
+    /// Back to the start.
+    pub fn reset(&mut self) {
+        self.sums.fill(0.0);
+        self.count = 0;
+    }
+}
+
+/// What a run of a model begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// See [`RunState::master_initialized`].
+    pub master_initialized: Vec<bool>,
+    /// See [`RunState::average_initialized`].
+    pub average_initialized: Vec<bool>,
+    /// See [`RunState::horizon`].
+    pub horizon: Option<HorizonSums>,
+    /// See [`RunState::rounding_keys`].
+    pub rounding_keys: Vec<u64>,
+    /// See [`RunState::modulation`].
+    pub modulation: Option<Modulation>,
+}
+
 /// Counts, sums, the attention module. Vectors have one element a tensor, in registration order.
 #[derive(Debug)]
 pub struct RunState {
@@ -42,6 +81,10 @@ pub struct RunState {
     pub tensor_steps: Vec<u64>,
     /// Whether the tensor's master has a value, or it has no master.
     pub master_initialized: Vec<bool>,
+    /// Whether the tensor's average has a value, or there are no averages.
+    pub average_initialized: Vec<bool>,
+    /// What the attention module will learn from, if it learns from steps alone.
+    pub horizon: Option<HorizonSums>,
     /// Keys of the tensors' stochastic rounding.
     pub rounding_keys: Vec<u64>,
     /// Sums of parameters and moments, carried from step to step.
@@ -61,13 +104,16 @@ pub struct RunState {
 impl RunState {
     /// Of a run that has made no step.
     #[must_use]
-    pub fn new(master_initialized: Vec<bool>, rounding_keys: Vec<u64>, modulation: Option<Modulation>) -> Self {
+    pub fn new(beginning: Beginning) -> Self {
+        let Beginning { master_initialized, average_initialized, horizon, rounding_keys, modulation } = beginning;
         let n = master_initialized.len();
         Self {
             steps: 0,
             skips: Skips::default(),
             tensor_steps: vec![0; n],
             master_initialized,
+            average_initialized,
+            horizon,
             rounding_keys,
             state_sums: vec![StateSums::default(); n],
             sums_current: false,
@@ -79,11 +125,12 @@ impl RunState {
     }
 
     /// Takes over what stays of the run of another set of tensors, of which this one's tensor i was `from[i]`.
-    /// `master_sum`: what is known of a tensor's masters there.
+    /// Modulation group i was `groups[i]`. `master_sum`: what is known of a tensor's masters there.
     pub fn continue_from(
         &mut self,
         old: &Self,
         from: &[Option<usize>],
+        groups: &[Option<usize>],
         master_sum: impl Fn(usize) -> Option<MasterSum>,
     ) {
         self.steps = old.steps;
@@ -95,10 +142,15 @@ impl RunState {
             }
         }
         self.compares_masters = old.compares_masters;
+        if let (Some(new), Some(old)) = (&mut self.horizon, &old.horizon) {
+            new.count = old.count;
+            take_rows(&old.sums, 1, groups, &mut new.sums, |_, _| {});
+        }
         for (i, from) in from.iter().enumerate() {
             let Some(from) = *from else { continue };
             self.tensor_steps[i] = old.tensor_steps[from];
             self.master_initialized[i] = old.master_initialized[from];
+            self.average_initialized[i] = old.average_initialized[from];
             self.last_gradients[i] = old.last_gradients[from];
             self.master_sums[i] = master_sum(from);
         }

@@ -14,22 +14,22 @@ use super::partial::{LoadOptions, LoadReport, expect_groups, tensor_of};
 use super::settings::{self, OnConflict};
 use super::small_tensors::{Rows, SmallTensors};
 use super::{
-    Contents, FACTORS, FEATURES, Saved, Source, attention_entries, last_gradient_entry, option_entries,
-    remainder_sum_entry, run_entries, state_entries, state_part, step_entry,
+    Contents, FACTORS, FEATURES, Initialized, Saved, Source, attention_entries, last_gradient_entry, learning_entries,
+    option_entries, remainder_sum_entry, run_entries, state_entries, state_part, step_entry,
 };
-use crate::backend::{MasterSum, Part};
+use crate::backend::{HorizonSums, MasterSum, Part};
 use crate::error::{Error, Remedy, Result};
 use crate::meta::Meta;
 use crate::model::dtype::Precision;
 use crate::model::groups::{Groups, Tensor};
 use crate::model::name::Name;
-use crate::model::options::{NonFinite, Options, ParamGroup, Semantics};
+use crate::model::options::{MetaOptimizer, NonFinite, Options, ParamGroup, Semantics};
 use crate::model::registration::Registration;
 use crate::model::report::Counters;
 use crate::model::stats::GradientSums;
-use crate::modulation::Factors;
+use crate::modulation::{Factors, Modulation, PhiMoments};
 use crate::reserve::{self, sum, times};
-use crate::run::Run;
+use crate::run::{Run, without_average, without_master};
 
 /// Tensors and groups of a file that are read beyond the optimizer's own number, to name differences.
 const BEYOND: usize = 1024;
@@ -172,6 +172,7 @@ impl Target<'_> {
         let phi = small.phi(modulation, embedded.then_some(&rows))?;
         if let Some(modulation) = &mut self.run.state.modulation {
             modulation.attention.values_mut().copy_from_slice(&phi);
+            modulation.forget_moments(); // they were those of another Φ
         }
         self.run.push(self.registration)
     }
@@ -188,7 +189,8 @@ impl Target<'_> {
         let by_name: HashMap<&str, usize> =
             registration.tensors.iter().enumerate().map(|(i, t)| (t.name(), i)).collect();
         run.state.sums_current = false;
-        run.state.master_initialized = registration.tensors.iter().map(|t| !t.precision.has_master()).collect();
+        run.state.master_initialized = without_master(&registration.tensors);
+        run.state.average_initialized = without_average(registration);
         if !loaded.report.missing_tensors.is_empty() {
             run.backend.reset_moments();
         }
@@ -201,6 +203,7 @@ impl Target<'_> {
         // By its entry, not by its bytes: a tensor without elements has none.
         for (part, tensor) in container.entries.iter().filter_map(|entry| tensor(&entry.name)) {
             run.state.master_initialized[tensor] |= part == Part::Master;
+            run.state.average_initialized[tensor] |= part == Part::Average;
         }
         if written.is_err() {
             // The file was whole a moment ago and is not now. A half-loaded run must not go on.
@@ -209,7 +212,7 @@ impl Target<'_> {
             if let Some(modulation) = &mut run.state.modulation {
                 modulation.reset_attention(&registration.options);
             }
-            run.reset_moments();
+            run.reset_moments(registration);
             meta.restore(meta.updates(), None);
             run.push(registration)?;
             return written.map(|()| loaded.report);
@@ -223,6 +226,15 @@ impl Target<'_> {
         if let Some(modulation) = &mut state.modulation {
             modulation.attention.values_mut().copy_from_slice(&loaded.phi);
             modulation.restore(loaded.last);
+            match loaded.phi_moments {
+                Some(moments) => modulation.moments = Some(moments),
+                None => modulation.forget_moments(),
+            }
+        }
+        match (&mut state.horizon, loaded.horizon) {
+            (Some(own), Some(loaded)) => *own = loaded,
+            (Some(own), None) => own.reset(),
+            (None, _) => {}
         }
         if on_conflict != OnConflict::Own {
             if let Some(modulation) = &mut state.modulation {
@@ -244,7 +256,10 @@ impl Saved<'_> {
         let (_, option_floats) = settings::split(&self.registration.options);
         let mut expected: Vec<_> =
             attention_entries(self.run.state.modulation.as_ref()).into_iter().map(required).collect();
-        expected.extend(option_entries(&option_floats).map(required));
+        let is_later = |name: &str| settings::LATER_FLOATS.contains(&name);
+        let floats: settings::Floats = option_floats.into_iter().filter(|(name, _)| !is_later(name)).collect();
+        expected.extend(option_entries(&floats).map(required));
+        expected.extend(settings::LATER_FLOATS.map(|name| optional(format!("options.{name}"), &[])));
         let tensors = &self.registration.tensors;
         expected.extend(run_entries(self.registration, &vec![0; tensors.len()]).into_iter().map(required));
         if let Some(modulation) = &self.run.state.modulation {
@@ -258,11 +273,16 @@ impl Saved<'_> {
         }
         let remainders = self.registration.tensors.iter().filter(|tensor| tensor.precision == Precision::Remainder);
         expected.extend(remainders.map(|tensor| optional(remainder_sum_entry(tensor), &[2])));
-        // Masters that had not begun are not there.
-        expected.extend(state_entries(self.registration, &vec![true; tensors.len()]).into_iter().map(|entry| {
-            let required = !matches!(entry.source, super::From::State(Part::Master, _));
-            Expected { entry: entry.outline(), required }
-        }));
+        let learning = learning_entries(self.run.state.modulation.as_ref(), self.run.state.horizon.as_ref());
+        expected.extend(learning.into_iter().map(|entry| Expected { entry: entry.outline(), required: false }));
+        // Masters and averages that had not begun are not there.
+        let all = vec![true; tensors.len()];
+        expected.extend(
+            state_entries(self.registration, Initialized { masters: &all, averages: &all }).into_iter().map(|entry| {
+                let required = !matches!(entry.source, super::From::State(Part::Master | Part::Average, _));
+                Expected { entry: entry.outline(), required }
+            }),
+        );
         expected
     }
 
@@ -285,7 +305,7 @@ impl Saved<'_> {
             differences = self.differing_sets(&description, groups_of_file, &rows);
         }
         let mut others = self.differing_tensors(&description);
-        others.extend(settings::structural_differences(&description.options, &self.registration.options));
+        others.extend(settings::structural_differences(&description.options, &self.registration.options, on_conflict));
         let remedy = if others.is_empty() { Remedy::Partial } else { Remedy::Register };
         differences.extend(others);
         refuse(&differences, remedy)?;
@@ -326,10 +346,14 @@ impl Saved<'_> {
         (on_conflict, report): (OnConflict, LoadReport),
     ) -> Result<Loaded> {
         let (_, own_floats) = settings::split(&self.registration.options);
-        let option_floats: settings::Floats = own_floats
-            .into_iter()
-            .map(|(name, _)| small.floats(&format!("options.{name}")).map(|values| (name, values)))
-            .collect::<Result<_>>()?;
+        let mut option_floats = settings::Floats::new();
+        for (name, _) in own_floats.into_iter().filter(|(name, _)| !settings::LATER_FLOATS.contains(&name.as_str())) {
+            let values = small.floats(&format!("options.{name}"))?;
+            option_floats.push((name, values));
+        }
+        for name in settings::LATER_FLOATS {
+            option_floats.extend(small.optional(&format!("options.{name}"))?.map(|values| (name.to_owned(), values)));
+        }
         let options = settings::join(description.options, &option_floats, &self.registration.options)?;
         if on_conflict != OnConflict::Own {
             rows.seed = options.seed;
@@ -379,15 +403,23 @@ impl Saved<'_> {
             _ => Err(Error::Corrupt { what: format!("'{}' is no sum", remainder_sum_entry(t)) }),
         };
         let master_sums = self.registration.tensors.iter().map(master_sum).collect::<Result<Vec<_>>>()?;
+        let modulation = self.run.state.modulation.as_ref();
+        let learns_by_moments = |m: &&Modulation| m.moments.is_some() && options.meta_optimizer == MetaOptimizer::AdamW;
+        let phi_moments =
+            modulation.filter(learns_by_moments).map(|m| small.phi_moments(&m.attention, &rows)).transpose()?;
+        let learns_from_steps = self.run.state.horizon.is_some() && options.learns_from_steps();
+        let horizon = learns_from_steps.then(|| small.horizon(&rows)).transpose()?;
         Ok(Loaded {
+            phi_moments,
+            horizon,
             options,
             param_groups,
             counters: description.counters,
             tensor_steps,
             last_gradients,
             master_sums,
-            phi: small.phi(self.run.state.modulation.as_ref(), Some(&rows))?,
-            last: small.last(self.run.state.modulation.as_ref(), Some(&rows))?,
+            phi: small.phi(modulation, Some(&rows))?,
+            last: small.last(modulation, Some(&rows))?,
             report,
         })
     }
@@ -402,6 +434,8 @@ struct Loaded {
     last_gradients: Vec<Option<GradientSums>>,
     master_sums: Vec<Option<MasterSum>>,
     phi: Vec<f64>,
+    phi_moments: Option<PhiMoments>,
+    horizon: Option<HorizonSums>,
     last: Option<(Vec<f64>, Factors)>,
     report: LoadReport,
 }
@@ -478,7 +512,7 @@ mod tests {
         let (outcome, half_loaded) = load(0);
         assert!(matches!(outcome, Err(Error::Corrupt { .. })), "{outcome:?}");
         let mut fresh = trained();
-        fresh.1.reset_moments();
+        fresh.1.reset_moments(&fresh.0);
         assert_eq!(saved(&half_loaded), saved(&fresh));
     }
 }

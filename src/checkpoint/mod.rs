@@ -37,7 +37,7 @@ use self::description::{Description, TensorRecord};
 use self::header::Dimensions;
 pub use self::partial::{LoadOptions, LoadReport};
 pub use self::settings::{OnConflict, to_json as options_to_json};
-use crate::backend::{MasterSum, Part};
+use crate::backend::{HorizonSums, MasterSum, Part};
 use crate::model::dtype::{DType, Precision};
 
 use crate::error::Result;
@@ -46,7 +46,7 @@ use crate::model::groups::{Groups, Tensor};
 use crate::model::name::Name;
 use crate::model::registration::Registration;
 use crate::model::report::{Counters, MAX_STEPS};
-use crate::modulation::Modulation;
+use crate::modulation::{Modulation, attention};
 use crate::reserve::{self, fallible, sum, times};
 use crate::run::Run;
 
@@ -129,8 +129,8 @@ pub(crate) fn check_header(
     groups: &Groups,
     modulation: Option<&Modulation>,
 ) -> Result<()> {
-    // At most six entries a tensor and a record, in which a quotation mark of a name takes four bytes.
-    let bytes = |tensor: &Tensor| 16 * tensor.name().len() + 4 * Name::MAX + 128 * tensor.spec.shape.len() + 2000;
+    // At most seven entries a tensor and a record, in which a quotation mark of a name takes four bytes.
+    let bytes = |tensor: &Tensor| 18 * tensor.name().len() + 4 * Name::MAX + 128 * tensor.spec.shape.len() + 2000;
     if registration.tensors.iter().map(bytes).sum::<usize>() as u64 <= container::MAX_HEADER {
         return Ok(());
     }
@@ -154,7 +154,12 @@ fn make_longest_header(registration: &Registration, groups: &Groups, modulation:
     entries.extend(option_entries(&option_floats));
     entries.extend(run_entries(registration, &vec![0; tensors.len()]));
     entries.extend(tensors.iter().map(|tensor| floats(last_gradient_entry(tensor), &[3], &[0.0; 3])));
-    entries.extend(state_entries(registration, &vec![true; tensors.len()]));
+    let all = vec![true; tensors.len()];
+    entries.extend(state_entries(registration, Initialized { masters: &all, averages: &all }));
+    entries.extend(learning_entries(
+        modulation,
+        registration.options.learns_from_steps().then(|| HorizonSums::new(groups.groups.len())).as_ref(),
+    ));
     let sum = MasterSum { square: 0.0, order: 0 };
     entries.extend(tensors.iter().filter_map(|tensor| remainder_sum(tensor, true, Some(sum))));
     let (groups, features) = (groups.groups.len(), modulation.map_or(0, Modulation::feature_dim));
@@ -197,6 +202,29 @@ fn describe(
     }
 }
 
+/// What Φ learns with, and from.
+fn learning_entries(modulation: Option<&Modulation>, horizon: Option<&HorizonSums>) -> Vec<Entry<From>> {
+    let whole = |name: &str, value: u64| Entry {
+        name: name.to_owned(),
+        dtype: Dtype::U64,
+        shape: vec![],
+        source: From::Values(value.to_le_bytes().to_vec()),
+    };
+    let mut entries = Vec::new();
+    if let Some((attention, moments)) = modulation.and_then(|m| Some((&m.attention, m.moments.as_ref()?))) {
+        for (prefix, values) in [(PHI_EXP_AVG, &moments.exp_avg), (PHI_EXP_AVG_SQ, &moments.exp_avg_sq)] {
+            let of = |e: &attention::Entry| floats(format!("{prefix}{}", e.name), &e.shape(), &values[e.range.clone()]);
+            entries.extend(attention.entries().iter().map(of));
+        }
+        entries.push(whole(PHI_STEP, moments.step));
+    }
+    if let Some(horizon) = horizon {
+        entries.push(floats(HORIZON_SUMS.to_owned(), &[horizon.sums.len()], &horizon.sums));
+        entries.push(whole(HORIZON_COUNT, horizon.count));
+    }
+    entries
+}
+
 /// Hyper-parameters and step counts.
 fn run_entries(registration: &Registration, tensor_steps: &[u64]) -> Vec<Entry<From>> {
     let groups = &registration.param_groups;
@@ -213,10 +241,18 @@ fn run_entries(registration: &Registration, tensor_steps: &[u64]) -> Vec<Entry<F
     hyper.chain(steps).collect()
 }
 
-/// Moments, and masters of the `initialized` tensors; wide elements first, so that every tensor of the file is aligned.
-fn state_entries(registration: &Registration, initialized: &[bool]) -> Vec<Entry<From>> {
+/// Which of the parts that are initialised by a step have a value.
+#[derive(Clone, Copy)]
+struct Initialized<'a> {
+    masters: &'a [bool],
+    averages: &'a [bool],
+}
+
+/// Moments, and masters and averages that are initialized; wide elements first, so that every tensor of the file is aligned.
+fn state_entries(registration: &Registration, initialized: Initialized) -> Vec<Entry<From>> {
     let entries = |(i, tensor): (usize, &Tensor)| {
-        let master = tensor.master_dtype().filter(|_| initialized[i]);
+        let master = tensor.master_dtype().filter(|_| initialized.masters[i]);
+        let average = registration.options.average_of(tensor.spec.dtype).filter(|_| initialized.averages[i]);
         let moments = [(Part::ExpAvg, Some(tensor.moment_dtype)), (Part::ExpAvgSq, Some(tensor.moment_dtype))];
         let entry = |(part, dtype): (Part, Option<DType>)| {
             let (prefix, dtype) = (prefix(part, tensor.precision), file_dtype(dtype?));
@@ -227,7 +263,11 @@ fn state_entries(registration: &Registration, initialized: &[bool]) -> Vec<Entry
                 source: From::State(part, i),
             })
         };
-        moments.into_iter().chain([(Part::Master, master)]).filter_map(entry).collect::<Vec<_>>()
+        moments
+            .into_iter()
+            .chain([(Part::Master, master), (Part::Average, average)])
+            .filter_map(entry)
+            .collect::<Vec<_>>()
     };
     let mut entries: Vec<_> = registration.tensors.iter().enumerate().flat_map(entries).collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.bitsize()));
@@ -258,7 +298,10 @@ impl Saved<'_> {
             entries.extend(run_entries(registration, &run.state.tensor_steps));
             entries.extend(self.last_entries());
             entries.extend(self.remainder_sums());
-            entries.extend(state_entries(registration, &run.state.master_initialized));
+            let state = &run.state;
+            entries.extend(learning_entries(state.modulation.as_ref(), state.horizon.as_ref()));
+            let initialized = Initialized { masters: &state.master_initialized, averages: &state.average_initialized };
+            entries.extend(state_entries(registration, initialized));
         }
         let text = serde_json::to_string(&description).expect("strings and numbers");
         container::write(out, text, &entries, |source, offset, buffer| read(self.run, source, offset, buffer))?;
@@ -316,6 +359,11 @@ impl Write for Counting {
 }
 
 const FEATURES: &str = "last.features";
+const PHI_EXP_AVG: &str = "attention_exp_avg.";
+const PHI_EXP_AVG_SQ: &str = "attention_exp_avg_sq.";
+const PHI_STEP: &str = "attention_step";
+const HORIZON_SUMS: &str = "horizon.sums";
+const HORIZON_COUNT: &str = "horizon.count";
 const FACTORS: &str = "last.factors";
 
 fn step_entry(tensor: &Tensor) -> String {
@@ -355,6 +403,7 @@ const EXP_AVG: &str = "exp_avg.";
 const EXP_AVG_SQ: &str = "exp_avg_sq.";
 const MASTER: &str = "master.";
 const REMAINDER: &str = "remainder.";
+const AVERAGE: &str = "average.";
 
 /// What the names of entries with this part of a tensor begin with. None is the beginning of another.
 fn prefix(part: Part, precision: Precision) -> &'static str {
@@ -363,13 +412,19 @@ fn prefix(part: Part, precision: Precision) -> &'static str {
         Part::ExpAvgSq => EXP_AVG_SQ,
         Part::Master if precision == Precision::Remainder => REMAINDER,
         Part::Master => MASTER,
+        Part::Average => AVERAGE,
     }
 }
 
 /// The part of a tensor that an entry holds, and the tensor's name: what is as large as the model.
 fn state_part(entry: &str) -> Option<(Part, &str)> {
-    let parts =
-        [(EXP_AVG, Part::ExpAvg), (EXP_AVG_SQ, Part::ExpAvgSq), (MASTER, Part::Master), (REMAINDER, Part::Master)];
+    let parts = [
+        (EXP_AVG, Part::ExpAvg),
+        (EXP_AVG_SQ, Part::ExpAvgSq),
+        (MASTER, Part::Master),
+        (REMAINDER, Part::Master),
+        (AVERAGE, Part::Average),
+    ];
     parts.into_iter().find_map(|(prefix, part)| entry.strip_prefix(prefix).map(|name| (part, name)))
 }
 

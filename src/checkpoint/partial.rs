@@ -6,7 +6,7 @@ use super::container::{Container, Entry};
 use super::description::Description;
 use super::load::{Expected, groups_in};
 use super::settings::OnConflict;
-use super::{Contents, FACTORS, FEATURES, LAST_GRADIENT, REMAINDER_SUM, STEP, Saved, state_part};
+use super::{Contents, FACTORS, FEATURES, HORIZON_SUMS, LAST_GRADIENT, REMAINDER_SUM, STEP, Saved, state_part};
 use crate::error::{Error, Result};
 use crate::model::groups::Tensor;
 use crate::model::name::Name;
@@ -89,7 +89,11 @@ impl LoadReport {
 pub(super) fn expect_groups(expected: &mut [Expected], groups: usize) {
     for Expected { entry: Entry { name, shape, .. }, .. } in expected {
         match name.as_str() {
-            "attention.group_embeddings" | FEATURES => shape[0] = groups,
+            "attention.group_embeddings"
+            | "attention_exp_avg.group_embeddings"
+            | "attention_exp_avg_sq.group_embeddings"
+            | HORIZON_SUMS
+            | FEATURES => shape[0] = groups,
             FACTORS => shape[1] = groups,
             _ => {}
         }

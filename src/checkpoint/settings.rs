@@ -2,10 +2,12 @@
 //!
 //! A decimal float would be exact only by luck of its printer; a tensor is exact in every reader.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Number, Value, json};
 
 use crate::error::{Error, Result};
-use crate::model::options::{Options, ParamGroup, Weighting};
+use crate::model::options::{Objective, Options, ParamGroup, Weighting};
 
 /// Options that decide what the state means: they must be equal.
 const STRUCTURAL: [&str; 12] = [
@@ -26,6 +28,10 @@ const STRUCTURAL: [&str; 12] = [
 const READING: [&str; 4] = ["feature_version", "use_v_norms", "include_time_step", "attn_heads"];
 /// Options that have a setter.
 const SETTABLE: [&str; 2] = ["max_grad_norm", "priorities"];
+/// Options that a file lacks where they have their default, as files of version 0.1 do: floats among them.
+pub const LATER_FLOATS: [&str; 2] = ["alpha_log_range", "beta_log_range"];
+/// Options that there is a state for if they are not the default: averages; moments of Φ.
+const WITH_STATE: [&str; 2] = ["horizon", "meta_optimizer"];
 /// Options of the machine, not of the run: they are not saved.
 const LOCAL: [&str; 3] = ["threads", "verify_params", "device"];
 
@@ -119,22 +125,41 @@ pub fn join(mut words: Map<String, Value>, floats: &[(String, Vec<f64>)], own: &
     Ok(options)
 }
 
-/// Differences in structural options, read from the file's words: before anything else is taken from it.
+/// Differences in structural options, read from the file's words: before anything else is taken from it. With the own
+/// options a state that the file does not have begins anew.
 #[must_use]
-pub fn structural_differences(file: &Map<String, Value>, own: &Options) -> Vec<String> {
-    let huw = |weighting: Option<&Value>| weighting == Some(&json!(Weighting::Huw));
+pub fn structural_differences(file: &Map<String, Value>, own: &Options, on_conflict: OnConflict) -> Vec<String> {
+    let ours = to_json(own);
+    let is = |options: &Map<String, Value>, name: &str, value: Value| options.get(name) == Some(&value);
+    let horizon = |options: &Map<String, Value>| is(options, "objective", json!(Objective::Horizon));
+    let log_vars = |options: &Map<String, Value>| is(options, "weighting", json!(Weighting::Huw)) && !horizon(options);
     let mut differences = named_differences(&STRUCTURAL, file, own);
-    if huw(file.get("weighting")) != huw(to_json(own).get("weighting")) {
-        differences.extend(named_differences(&["weighting"], file, own));
+    if log_vars(file) != log_vars(&ours) {
+        differences.extend(named_differences(&["weighting", "objective"], file, own));
     }
+    let lost = |theirs: bool, ours: bool| (theirs && !ours) || (ours && !theirs && on_conflict != OnConflict::Own);
+    for name in WITH_STATE {
+        if lost(file.contains_key(name), ours.contains_key(name)) {
+            differences.extend(named_differences(&[name], file, own));
+        }
+    }
+    if lost(horizon(file), horizon(&ours)) {
+        differences.extend(named_differences(&["objective"], file, own));
+    }
+    if file.contains_key("horizon") && ours.contains_key("horizon") {
+        differences.extend(named_differences(&["average_dtype"], file, own));
+    }
+    let mut seen = HashSet::new();
+    differences.retain(|difference| seen.insert(difference.clone()));
     differences
 }
 
 /// Differences in options that only steer the future: those that are refused, and the others.
 #[must_use]
 pub fn differences(file: &Options, own: &Options, on_conflict: OnConflict) -> [Vec<String>; 2] {
-    let theirs = to_json(file);
-    let names = theirs.keys().map(String::as_str).filter(|name| !LOCAL.contains(name));
+    let (theirs, ours) = (to_json(file), to_json(own));
+    let later = ours.keys().filter(|name| !theirs.contains_key(*name));
+    let names = theirs.keys().chain(later).map(String::as_str).filter(|name| !LOCAL.contains(name));
     let (refused, taken): (Vec<&str>, Vec<&str>) = names.partition(|name| on_conflict.refuses(SETTABLE.contains(name)));
     [refused, taken].map(|names| named_differences(&names, &theirs, own))
 }
@@ -154,7 +179,8 @@ pub fn attention_differences(file: &Map<String, Value>, own: &Options) -> Vec<St
 
 fn named_differences(names: &[&str], file: &Map<String, Value>, own: &Options) -> Vec<String> {
     let ours = to_json(own);
-    let text = |options: &Map<String, Value>, name: &str| options.get(name).map_or("missing".into(), Value::to_string);
+    let text =
+        |options: &Map<String, Value>, name: &str| options.get(name).map_or("the default".into(), Value::to_string);
     names
         .iter()
         .filter(|name| file.get(**name) != ours.get(**name))

@@ -5,13 +5,17 @@ use std::collections::HashMap;
 use safetensors::Dtype;
 
 use super::container::{Container, Entry};
-use super::{EXP_AVG_SQ, FACTORS, FEATURES, Source, state_part};
-use crate::backend::Part;
+use super::{
+    EXP_AVG_SQ, FACTORS, FEATURES, HORIZON_COUNT, HORIZON_SUMS, PHI_EXP_AVG, PHI_EXP_AVG_SQ, PHI_STEP, Source,
+    state_part,
+};
+use crate::backend::{HorizonSums, Part};
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::model::groups::Groups;
-use crate::modulation::attention::{new_embedding, take_rows};
-use crate::modulation::{Factors, Modulation};
+use crate::model::report::MAX_STEPS;
+use crate::modulation::attention::{Attention, new_embedding, take_rows};
+use crate::modulation::{Factors, Modulation, PhiMoments};
 
 /// All of a file but moments and masters, which stay there: by name, as bytes.
 pub struct SmallTensors {
@@ -56,18 +60,52 @@ impl SmallTensors {
     /// Φ in the optimizer's own layout.
     pub fn phi(&self, modulation: Option<&Modulation>, rows: Option<&Rows>) -> Result<Vec<f64>> {
         let Some(modulation) = modulation else { return Ok(Vec::new()) };
-        let mut phi = Vec::with_capacity(modulation.attention.values().len());
-        for entry in modulation.attention.entries() {
-            let mut values = self.floats(&format!("attention.{}", entry.name))?;
-            if let (Some(rows), "group_embeddings") = (rows, entry.name.as_str()) {
-                values = rows.take(&values, |i, row| new_embedding(rows.seed, &rows.ours.groups[i].name, row));
-            }
-            phi.extend(values);
+        self.like_phi("attention.", &modulation.attention, rows, |rows, i, row| {
+            new_embedding(rows.seed, &rows.ours.groups[i].name, row);
+        })
+    }
+
+    /// The moments that Φ learns with.
+    pub fn phi_moments(&self, attention: &Attention, rows: &Rows) -> Result<PhiMoments> {
+        let read = |prefix| self.like_phi(prefix, attention, Some(rows), |_, _, row| row.fill(0.0));
+        let moments =
+            PhiMoments { exp_avg: read(PHI_EXP_AVG)?, exp_avg_sq: read(PHI_EXP_AVG_SQ)?, step: self.whole(PHI_STEP)? };
+        if moments.step > MAX_STEPS || moments.exp_avg_sq.iter().any(|v| *v < 0.0) {
+            return Err(Error::Corrupt { what: "its attention module has moments that no run has".to_owned() });
         }
-        if phi.len() != modulation.attention.values().len() || !phi.iter().all(|x| x.is_finite()) {
+        Ok(moments)
+    }
+
+    /// Entries in the layout of Φ; rows of groups that the file does not have are made by `new`.
+    fn like_phi(
+        &self,
+        prefix: &str,
+        attention: &Attention,
+        rows: Option<&Rows>,
+        new: impl Fn(&Rows, usize, &mut [f64]),
+    ) -> Result<Vec<f64>> {
+        let mut all = Vec::with_capacity(attention.values().len());
+        for entry in attention.entries() {
+            let mut values = self.floats(&format!("{prefix}{}", entry.name))?;
+            if let (Some(rows), "group_embeddings") = (rows, entry.name.as_str()) {
+                values = rows.take(&values, |i, row| new(rows, i, row));
+            }
+            all.extend(values);
+        }
+        if all.len() != attention.values().len() || !all.iter().all(|x| x.is_finite()) {
             return Err(Error::Corrupt { what: "its attention module is not finite".to_owned() });
         }
-        Ok(phi)
+        Ok(all)
+    }
+
+    /// What the attention module will learn from.
+    pub fn horizon(&self, rows: &Rows) -> Result<HorizonSums> {
+        let sums = self.floats(HORIZON_SUMS)?;
+        let count = self.whole(HORIZON_COUNT)?;
+        if count > MAX_STEPS || sums.len() != rows.count || sums.iter().any(|x| x.is_nan()) {
+            return Err(Error::Corrupt { what: format!("'{HORIZON_SUMS}' and '{HORIZON_COUNT}' are not of a run") });
+        }
+        Ok(HorizonSums { sums: rows.take(&sums, |_, row| row.fill(0.0)), count })
     }
 
     /// Features and factors of the last step, if there was one of these groups.

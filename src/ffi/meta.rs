@@ -14,7 +14,7 @@ use crate::model::host_buffers::{Grads, Params};
 /// 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 ///
 /// Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
-/// ended at this number. On CUDA it waits for the enqueued steps if one could be due after them.
+/// ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due after them.
 ///
 /// # Safety
 /// `optimizer` is NULL or a live handle.
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
 /// uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
 /// reclaimed).
 /// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
-/// `MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
+/// `MAW_INVALID_STATE` if one is open, modulation is off or the module learns from steps (`MAW_OBJECTIVE_HORIZON`); `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
 /// for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 ///
 /// # Safety

@@ -7,6 +7,7 @@
 #![allow(non_camel_case_types, reason = "types carry their C names")]
 
 mod attention;
+mod averages;
 mod bytes;
 mod checkpoint;
 mod counters;
@@ -27,6 +28,7 @@ mod types;
 mod version;
 
 pub use attention::*;
+pub use averages::*;
 pub use bytes::*;
 pub use checkpoint::*;
 pub use counters::*;

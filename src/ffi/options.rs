@@ -2,8 +2,10 @@
 
 use super::types::*;
 use crate::error::{Error, Result};
+use crate::model::dtype::DType;
 use crate::model::options::{
-    Difference, FeatureVersion, Grouping, Init, NonFinite, Objective, Options, Place, Semantics, TermKind, Weighting,
+    Difference, FeatureVersion, Grouping, Init, MetaOptimizer, NonFinite, Objective, Options, Place, Semantics,
+    TermKind, Weighting,
 };
 
 /// A constant of the header: its name, its number, its meaning.
@@ -28,12 +30,13 @@ pub(super) fn flag(field: &str, got: u32) -> Result<bool> {
 
 const SEMANTICS: [Known<Semantics>; 2] =
     [("MAW_PAPER", MAW_PAPER, Semantics::Paper), ("MAW_REFERENCE", MAW_REFERENCE, Semantics::Reference)];
-const FEATURES: [Known<FeatureVersion>; 5] = [
+const FEATURES: [Known<FeatureVersion>; 6] = [
     ("MAW_FEATURES_BASIC", MAW_FEATURES_BASIC, FeatureVersion::Basic),
     ("MAW_FEATURES_BASIC_PLUS", MAW_FEATURES_BASIC_PLUS, FeatureVersion::BasicPlus),
     ("MAW_FEATURES_ENHANCED", MAW_FEATURES_ENHANCED, FeatureVersion::Enhanced),
     ("MAW_FEATURES_NORM_BASIC", MAW_FEATURES_NORM_BASIC, FeatureVersion::NormBasic),
     ("MAW_FEATURES_NORM_BASIC_PLUS", MAW_FEATURES_NORM_BASIC_PLUS, FeatureVersion::NormBasicPlus),
+    ("MAW_FEATURES_NORM_LOG", MAW_FEATURES_NORM_LOG, FeatureVersion::NormLog),
 ];
 const GROUPINGS: [Known<Grouping>; 3] = [
     ("MAW_GROUPING_FINE_GRAINED", MAW_GROUPING_FINE_GRAINED, Grouping::FineGrained),
@@ -42,12 +45,17 @@ const GROUPINGS: [Known<Grouping>; 3] = [
 ];
 const INITS: [Known<Init>; 2] =
     [("MAW_INIT_XAVIER", MAW_INIT_XAVIER, Init::Xavier), ("MAW_INIT_IDENTITY", MAW_INIT_IDENTITY, Init::Identity)];
-const OBJECTIVES: [Known<Objective>; 4] = [
+const OBJECTIVES: [Known<Objective>; 5] = [
     ("MAW_OBJECTIVE_COMBINED", MAW_OBJECTIVE_COMBINED, Objective::Combined),
     ("MAW_OBJECTIVE_GRADIENT", MAW_OBJECTIVE_GRADIENT, Objective::Gradient),
     ("MAW_OBJECTIVE_LOSS_DECREASE", MAW_OBJECTIVE_LOSS_DECREASE, Objective::LossDecrease),
     ("MAW_OBJECTIVE_GEN_GAP", MAW_OBJECTIVE_GEN_GAP, Objective::GenGap),
+    ("MAW_OBJECTIVE_HORIZON", MAW_OBJECTIVE_HORIZON, Objective::Horizon),
 ];
+const META_OPTIMIZERS: [Known<MetaOptimizer>; 2] =
+    [("MAW_META_SGD", MAW_META_SGD, MetaOptimizer::Sgd), ("MAW_META_ADAMW", MAW_META_ADAMW, MetaOptimizer::AdamW)];
+const AVERAGE_DTYPES: [Known<Option<DType>>; 2] =
+    [("the default", 0, None), ("MAW_BFLOAT16", MAW_BFLOAT16, Some(DType::BF16))];
 const WEIGHTINGS: [Known<Weighting>; 3] = [
     ("MAW_WEIGHTING_HUW", MAW_WEIGHTING_HUW, Weighting::Huw),
     ("MAW_WEIGHTING_FIXED", MAW_WEIGHTING_FIXED, Weighting::Fixed),
@@ -118,6 +126,11 @@ pub(super) fn from_options(o: &Options) -> maw_options {
         attn_hidden_dim: count("attn_hidden_dim", o.attn_hidden_dim),
         threads: count("threads", o.threads),
         verify_params: o.verify_params.into(),
+        alpha_log_range: o.alpha_log_range,
+        beta_log_range: o.beta_log_range,
+        horizon: o.horizon,
+        meta_optimizer: number(o.meta_optimizer, &META_OPTIMIZERS),
+        average_dtype: number(o.average_dtype, &AVERAGE_DTYPES),
     }
 }
 
@@ -170,5 +183,10 @@ pub(super) fn to_options(o: &maw_options) -> Result<Options> {
         threads: o.threads as usize,
         verify_params: flag("options.verify_params", o.verify_params)?,
         device,
+        alpha_log_range: o.alpha_log_range,
+        beta_log_range: o.beta_log_range,
+        horizon: o.horizon,
+        meta_optimizer: choose("options.meta_optimizer", o.meta_optimizer, &META_OPTIMIZERS)?,
+        average_dtype: choose("options.average_dtype", o.average_dtype, &AVERAGE_DTYPES)?,
     })
 }

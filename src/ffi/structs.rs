@@ -155,6 +155,15 @@ impl<T: Versioned> Out<T> {
 /// # Safety
 /// `pointer` is NULL or valid for `size` bytes.
 unsafe fn init<T: Versioned>(pointer: *mut T, size: usize) -> maw_status {
+    // SAFETY: the caller's promise.
+    unsafe { init_with(pointer, size, &T::defaults()) }
+}
+
+/// The same with other values than the defaults.
+///
+/// # Safety
+/// As for [`init`].
+unsafe fn init_with<T: Versioned>(pointer: *mut T, size: usize, values: &T) -> maw_status {
     if pointer.is_null() || check_size::<T>("", size).is_err() {
         return MAW_INVALID_ARGUMENT;
     }
@@ -163,7 +172,7 @@ unsafe fn init<T: Versioned>(pointer: *mut T, size: usize) -> maw_status {
         pointer.cast::<u8>().write_bytes(0, size);
         pointer.cast::<usize>().write_unaligned(size);
     }
-    Out { pointer, size }.write(&T::defaults());
+    Out { pointer, size }.write(values);
     MAW_OK
 }
 
@@ -225,6 +234,23 @@ versioned!(maw_counters, 72, maw_counters { meta_done_at: MAW_NO_STEP, ..zeroed(
 pub unsafe extern "C" fn maw_options_init(options: *mut maw_options, size: usize) -> maw_status {
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe { init(options, size) }
+}
+
+/// Sets options that belong together: the defaults, but for what the preset changes. As `maw_options_init`.
+///
+/// `preset`: `MAW_PRESET_HORIZON`.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT` also for another preset: nothing is written. Any thread.
+///
+/// # Safety
+/// `options` is NULL or valid for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn maw_options_preset(options: *mut maw_options, size: usize, preset: i32) -> maw_status {
+    let preset = match preset {
+        MAW_PRESET_HORIZON => Options::horizon(),
+        _ => return MAW_INVALID_ARGUMENT,
+    };
+    // SAFETY: pointers are NULL or valid, as the contract above says.
+    unsafe { init_with(options, size, &super::options::from_options(&preset)) }
 }
 
 /// Sets the defaults of a param group. As `maw_options_init`.

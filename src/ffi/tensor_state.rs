@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
 
 /// The size in bytes of `count` elements of a tensor's state, and of one.
-fn bytes_of(optimizer: &Optimizer, tensor: usize, count: usize) -> Result<(usize, usize)> {
+pub(super) fn bytes_of(optimizer: &Optimizer, tensor: usize, count: usize) -> Result<(usize, usize)> {
     let known = optimizer.tensor(tensor)?;
     Error::length("count", count, known.numel, "elements of that tensor")?;
     let size = known.spec.dtype.compute().size();
@@ -19,7 +19,7 @@ fn bytes_of(optimizer: &Optimizer, tensor: usize, count: usize) -> Result<(usize
 }
 
 /// Neither NULL (unless empty) nor misaligned.
-fn check_elements(pointer: *const c_void, count: usize, size: usize, argument: &'static str) -> Result<()> {
+pub(super) fn check_elements(pointer: *const c_void, count: usize, size: usize, argument: &'static str) -> Result<()> {
     if pointer.is_null() && count > 0 {
         return Err(Error::Null { argument });
     }

@@ -83,6 +83,8 @@ pub const MAW_FEATURES_ENHANCED: i32 = 2;
 pub const MAW_FEATURES_NORM_BASIC: i32 = 3;
 /// `BASIC_PLUS`, each column of statistics standardized over the groups.
 pub const MAW_FEATURES_NORM_BASIC_PLUS: i32 = 4;
+/// `NORM_BASIC` with the mean of ln(max(1e20·norm, 1)) in place of the mean norm. Not in the paper.
+pub const MAW_FEATURES_NORM_LOG: i32 = 5;
 
 /// One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 pub const MAW_GROUPING_FINE_GRAINED: i32 = 0;
@@ -105,6 +107,20 @@ pub const MAW_OBJECTIVE_GRADIENT: i32 = 1;
 pub const MAW_OBJECTIVE_LOSS_DECREASE: i32 = 2;
 /// Generalization gap alone (eq. 12). It does not depend on the attention module: only the regularization trains it.
 pub const MAW_OBJECTIVE_GEN_GAP: i32 = 3;
+/// The gradient against the displacement of the last `maw_options.horizon` steps: chapter "Learning from steps". Needs no
+/// meta-update of the host. Not in the paper.
+pub const MAW_OBJECTIVE_HORIZON: i32 = 4;
+
+/// The attention module learns by plain steps along the gradient (SGD), as in the paper.
+pub const MAW_META_SGD: i32 = 0;
+/// It learns by AdamW with betas 0.9 and 0.99, eps 1e-8 and decay `maw_options.meta_weight_decay` (of log-variances
+/// without); the norms of its tensors are not part of the objective. Not in the paper.
+pub const MAW_META_ADAMW: i32 = 1;
+
+/// `maw_options_preset`: learning from steps alone. `MAW_OBJECTIVE_HORIZON` with `horizon` 1000, `MAW_META_ADAMW`,
+/// `meta_lr` 1e-2, `meta_weight_decay` 1e-4, `meta_interval` 5, `meta_warmup` 20, `MAW_INIT_IDENTITY`,
+/// `MAW_FEATURES_NORM_LOG`, `attn_layers` 2, `alpha_log_range` 8; all else as `maw_options_init` sets it.
+pub const MAW_PRESET_HORIZON: i32 = 1;
 
 /// Homoscedastic uncertainty weighting (HUW) with priorities (eq. 13).
 pub const MAW_WEIGHTING_HUW: i32 = 0;
@@ -258,17 +274,20 @@ pub struct maw_options {
     /// Steps of the whole run: the time feature is step/total_steps. 0 (default) = unknown: the time feature is
     /// 2·sigmoid(step/1000) − 1.
     pub total_steps: u64,
-    /// Steps between two meta-updates, at least 1. Default 200.
+    /// Steps between two meta-updates, at least 1. With `MAW_OBJECTIVE_HORIZON`: steps after which the attention module
+    /// learns. Default 200.
     pub meta_interval: u64,
-    /// First step at which a meta-update can be due. Default 0.
+    /// First step at which a meta-update can be due. With `MAW_OBJECTIVE_HORIZON`: steps that the module does not learn from.
+    /// Default 0.
     pub meta_warmup: u64,
-    /// Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
+    /// Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Not used with `alpha_log_range`. Default 1.
     pub alpha_range: f64,
-    /// Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
+    /// Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Not used with `beta_log_range`. Default 1.
     pub beta_range: f64,
-    /// Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+    /// Learning rate of the attention module, ≥ 0. Default 1e-4.
     pub meta_lr: f64,
-    /// Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
+    /// Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0; with `MAW_META_ADAMW` its decoupled
+    /// weight decay. Default 1e-4.
     pub meta_weight_decay: f64,
     /// Weight of Σ|gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
     pub feature_gating_sparsity: f64,
@@ -331,6 +350,21 @@ pub struct maw_options {
     pub threads: u32,
     /// 1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
     pub verify_params: u32,
+    /// R, 1 < R ≤ 1e6: alpha = R^(2·sigmoid − 1), between 1/R and R, in place of `alpha_range`. 0 (default): not used. Not in
+    /// the paper.
+    pub alpha_log_range: f64,
+    /// The same for beta.
+    pub beta_log_range: f64,
+    /// N, 2 to 2^32: the library keeps an average of each parameter, average ← average + (parameter − average)/N after each
+    /// update, and learns from it under `MAW_OBJECTIVE_HORIZON` (`maw_average_get`, `maw_average_swap`). 0 (default): no
+    /// averages. In float32 an average stands still once parameter − average is below N/2 units in its last place.
+    pub horizon: u64,
+    /// `MAW_META_…`: how the attention module learns. Default `MAW_META_SGD`; `MAW_OBJECTIVE_HORIZON` needs
+    /// `MAW_META_ADAMW`.
+    pub meta_optimizer: i32,
+    /// dtype of the averages: 0 (default) = float32, and float64 of float64 tensors; `MAW_BFLOAT16` = bfloat16 with
+    /// stochastic rounding, but float64 of float64 tensors.
+    pub average_dtype: i32,
 }
 
 /// Hyper-parameters that tensors share. `maw_param_group_init` sets the defaults.

@@ -1,8 +1,8 @@
-//! ∂L/∂α, ∂L/∂β → the encoder's gradient with regularisation → the SGD step on Φ.
+//! ∂L/∂α, ∂L/∂β → the encoder's gradient with regularisation → the step on Φ.
 
-use super::uncertainty::{self, Weighted};
-use crate::model::options::{Objective, Options, Semantics};
-use crate::modulation::{Factors, Modulation};
+use super::uncertainty::{Weighted, limit};
+use crate::model::options::{MetaOptimizer, Objective, Options, Semantics};
+use crate::modulation::{Factors, Modulation, PhiStep};
 
 /// Derivatives of the meta-objective, regularisation included.
 #[derive(Clone, Debug)]
@@ -16,14 +16,9 @@ pub struct MetaGradient {
 impl MetaGradient {
     /// From the derivatives by the factors and the weighted terms; and what the regularisation adds to the loss.
     #[must_use]
-    pub fn new(
-        options: &Options,
-        modulation: &mut Modulation,
-        mut factors: Factors,
-        weighted: &Weighted,
-    ) -> (Self, f64) {
+    pub fn new(options: &Options, modulation: &mut Modulation, factors: Factors, weighted: &Weighted) -> (Self, f64) {
         let mut phi = vec![0.0; modulation.attention.values().len()];
-        modulation.backward(&mut factors, &mut phi);
+        modulation.backward(&factors, &mut phi);
         let attention = &modulation.attention;
         if options.objective == Objective::Combined
             && let Some(range) = attention.log_vars_range()
@@ -31,8 +26,9 @@ impl MetaGradient {
             phi[range].copy_from_slice(&weighted.d_log_vars);
         }
         let mut penalty = 0.0;
-        // Norms of the encoder's tensors and of the output matrix: norms, not squares.
-        let regularised = |name: &str| name.starts_with("encoder.") || name == "output_proj.weight";
+        // Norms of the encoder's tensors and of the output matrix: norms, not squares. AdamW decays instead.
+        let by_norm = options.meta_optimizer == MetaOptimizer::Sgd;
+        let regularised = |name: &str| by_norm && (name.starts_with("encoder.") || name == "output_proj.weight");
         for entry in attention.entries().iter().filter(|e| regularised(&e.name)) {
             let values = &attention.values()[entry.range.clone()];
             let norm = values.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -54,25 +50,30 @@ impl MetaGradient {
         (Self { factors, phi }, penalty)
     }
 
-    /// One SGD step on every learnable value; `reference` never changes the gates. False, and nothing changed, where a
-    /// value would not be finite.
+    /// One step on every learnable value; `reference` never changes the gates. False, and nothing changed, where a value
+    /// would not be finite. With AdamW it allocates nothing.
     #[must_use]
     pub fn apply(&self, options: &Options, modulation: &mut Modulation) -> bool {
-        let attention = &mut modulation.attention;
-        let fixed = match options.semantics {
-            Semantics::Reference => attention.gates_range(),
-            Semantics::Paper => None,
+        let Modulation { attention, moments, .. } = modulation;
+        let gates = if options.semantics == Semantics::Reference { attention.gates_range() } else { None };
+        let fixed = gates.unwrap_or(0..0);
+        let log_vars = attention.log_vars_range().unwrap_or(0..0);
+        let moved_log_vars = if options.objective == Objective::Combined { log_vars.clone() } else { 0..0 };
+        let limited = |i: usize, x: f64| if moved_log_vars.contains(&i) { limit(x, options.log_var_limit) } else { x };
+        if let Some(moments) = moments {
+            let step = PhiStep {
+                gradient: &self.phi,
+                lr: options.meta_lr,
+                weight_decay: options.meta_weight_decay,
+                fixed,
+                undecayed: log_vars,
+            };
+            return moments.step(attention.values_mut(), &step, limited);
         }
-        .unwrap_or(0..0);
         let step = |(i, (value, d)): (usize, (&f64, &f64))| {
-            if fixed.contains(&i) { *value } else { value - options.meta_lr * d }
+            limited(i, if fixed.contains(&i) { *value } else { value - options.meta_lr * d })
         };
-        let mut phi: Vec<f64> = attention.values().iter().zip(&self.phi).enumerate().map(step).collect();
-        if options.objective == Objective::Combined
-            && let Some(range) = attention.log_vars_range()
-        {
-            uncertainty::limit(&mut phi[range], options.log_var_limit);
-        }
+        let phi: Vec<f64> = attention.values().iter().zip(&self.phi).enumerate().map(step).collect();
         let finite = phi.iter().all(|x| x.is_finite());
         if finite {
             attention.values_mut().copy_from_slice(&phi);

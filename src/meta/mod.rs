@@ -1,10 +1,12 @@
-//! The meta-update as ask and tell: one enum of stages, one transition, θ restored on every way out.
+//! The meta-update as ask and tell: one enum of stages, one transition, θ restored on every way out. What Φ learns unasked
+//! is in `horizon.rs`.
 //!
 //! `Meta::begin` copies θ; each `Meta::tell` takes one answer, writes the next point into the host's buffers and asks
 //! on; at the end, after an abort and after anything that is not finite, the buffers hold θ's exact bits again. Nothing
 //! here is proportional to the number of parameters: that is the backend's.
 
 pub mod gradient;
+mod horizon;
 pub mod objective;
 mod protocol;
 mod session;
@@ -27,6 +29,7 @@ impl Meta {
     pub fn is_due(&self, registration: &Registration, run: &Run) -> bool {
         let (options, steps) = (&registration.options, run.state.steps);
         run.state.modulation.is_some()
+            && !options.learns_from_steps()
             && steps > 0
             && steps >= options.meta_warmup
             && steps.is_multiple_of(options.meta_interval)
@@ -37,11 +40,14 @@ impl Meta {
     /// Begins a meta-update, due or not. `None`: it was abandoned at once, since the state is not finite.
     ///
     /// # Errors
-    /// Modulation is off; one is open already; unusable pointers; no memory; the device's.
+    /// Modulation is off; Φ learns from steps; one is open already; unusable pointers; no memory; the device's.
     pub fn begin(&mut self, registration: &Registration, run: &mut Run, params: &Params) -> Result<Option<Request>> {
         self.refuse_while_open()?;
         if run.state.modulation.is_none() {
             return Err(StateError::ModulationOff("is no attention module to update").into());
+        }
+        if registration.options.learns_from_steps() {
+            return Err(StateError::LearnsFromSteps.into());
         }
         let params = run.check(registration, params, None)?.params;
         run.workspace.announced.fill(false);

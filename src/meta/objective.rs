@@ -41,6 +41,7 @@ impl Plan {
             Objective::Gradient => (true, false, false),
             Objective::LossDecrease => (false, true, false),
             Objective::GenGap => (false, false, true),
+            Objective::Horizon => (false, false, false), // it asks nothing
         };
         let paper = options.semantics == Semantics::Paper;
         Self {
@@ -164,6 +165,7 @@ pub fn value(options: &Options, log_vars: Option<&[f64]>, terms: [f64; TERMS]) -
         Objective::Gradient => alone(0),
         Objective::LossDecrease => alone(1),
         Objective::GenGap => alone(2),
+        Objective::Horizon => unreachable!("it has no meta-updates of the host"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an optimizer keeps of meta-updates between calls.
 
 use super::gradient::MetaGradient;
+use super::horizon::Learner;
 use super::objective::Losses;
 use super::protocol::{MetaResult, Outcome, Request};
 use super::session::Session;
@@ -20,6 +21,10 @@ pub(crate) struct Meta {
     pub(super) gradient: Option<MetaGradient>,
     /// How one was abandoned, until somebody logs it.
     pub(super) abandoned: Option<Outcome>,
+    /// Of what is learned from steps alone.
+    pub(super) learner: Option<Learner>,
+    /// The averages are in the host's parameters, and these in the backend's memory.
+    pub swapped: bool,
 }
 
 impl Default for Meta {
@@ -34,15 +39,25 @@ impl Default for Meta {
             idle_groups: 0,
             outcome: Outcome::None,
         };
-        Self { open: None, last_id: 0, done_at: None, result, gradient: None, abandoned: None }
+        Self {
+            open: None,
+            last_id: 0,
+            done_at: None,
+            result,
+            gradient: None,
+            abandoned: None,
+            learner: None,
+            swapped: false,
+        }
     }
 }
 
 impl Meta {
     /// # Errors
-    /// One is open.
+    /// One is open, or the averages are swapped in.
     pub fn refuse_while_open(&self) -> Result<()> {
         match self.open {
+            None if self.swapped => Err(StateError::AveragesSwapped.into()),
             None => Ok(()),
             Some(_) => Err(StateError::MetaUpdateOpen.into()),
         }
@@ -70,12 +85,14 @@ impl Meta {
 
     /// Of the last one that was completed.
     pub fn gradient(&self) -> Option<&MetaGradient> {
-        self.gradient.as_ref()
+        let learned = self.learner.as_ref().filter(|learner| learner.learned).map(|learner| &learner.gradient);
+        self.gradient.as_ref().or(learned)
     }
 
     /// It had one derivative for each of the groups that there were.
-    pub fn forget_gradient(&mut self) {
+    pub fn forget_gradient(&mut self, run: &Run) {
         self.gradient = None;
+        self.prepare_to_learn(run);
     }
 
     /// How one was abandoned since the last time that this was asked.
@@ -102,8 +119,9 @@ impl Meta {
 
     /// As after `updates` meta-updates, the last at step `done_at`; nothing more is known of it.
     pub fn restore(&mut self, updates: u64, done_at: Option<u64>) {
-        let last_id = self.last_id;
-        *self = Self { last_id, done_at, ..Self::default() };
+        let (last_id, learner) = (self.last_id, self.learner.take());
+        let learner = learner.map(|learner| Learner { learned: false, ..learner });
+        *self = Self { last_id, done_at, learner, ..Self::default() };
         self.result.updates = updates;
     }
 }

@@ -44,11 +44,8 @@ pub fn weigh(options: &Options, log_vars: Option<&[f64]>, terms: [f64; TERMS]) -
     weighted
 }
 
-/// Keeps the log-variances within ±limit; a term that stays negative would drive its own to −∞. 0 = no limit.
-pub fn limit(log_vars: &mut [f64], limit: f64) {
-    if limit > 0.0 {
-        for s in log_vars {
-            *s = s.clamp(-limit, limit);
-        }
-    }
+/// Keeps a log-variance within ±limit; a term that stays negative would drive its own to −∞. 0 = no limit.
+#[must_use]
+pub fn limit(log_var: f64, limit: f64) -> f64 {
+    if limit > 0.0 { log_var.clamp(-limit, limit) } else { log_var }
 }

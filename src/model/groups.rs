@@ -265,6 +265,13 @@ impl Groups {
             .collect();
         Self { groups, of_tensor, depth }
     }
+
+    /// Where each of these groups, by its name, stands among others.
+    #[must_use]
+    pub fn positions_in(&self, others: &Self) -> Vec<Option<usize>> {
+        let position = |group: &ModulationGroup| others.groups.iter().position(|other| other.name == group.name);
+        self.groups.iter().map(position).collect()
+    }
 }
 
 /// Thirds of the model; whole numbers, so that nothing hangs on rounding.

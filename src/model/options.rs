@@ -29,6 +29,8 @@ pub enum FeatureVersion {
     NormBasic,
     /// `BasicPlus`, standardised over the groups.
     NormBasicPlus,
+    /// `NormBasic` with the logarithms of norms.
+    NormLog,
 }
 
 /// How tensors form modulation groups.
@@ -65,6 +67,19 @@ pub enum Objective {
     LossDecrease,
     /// Generalization gap (eq. 12).
     GenGap,
+    /// The gradient against the displacement of the last steps: learned from steps alone. Not in the paper.
+    Horizon,
+}
+
+/// How the attention module learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetaOptimizer {
+    /// Plain steps along the gradient, as in the paper.
+    #[default]
+    Sgd,
+    /// AdamW with betas 0.9 and 0.99.
+    AdamW,
 }
 
 /// How the combined objective weighs its terms.
@@ -181,6 +196,11 @@ impl TryFrom<String> for Place {
     }
 }
 
+/// Factors beyond it or below its inverse make no sense.
+const MAX_LOG_RANGE: f64 = 1e6;
+/// In float32 a longer one would stand still.
+const MAX_HORIZON: u64 = 1 << 32;
+
 /// Options of an optimizer; see `maw_options` in the C header for each field's meaning and unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -222,6 +242,22 @@ pub struct Options {
     pub threads: usize,
     pub verify_params: bool,
     pub device: Place,
+    // Later than version 0.1: a file that does not have them means their defaults.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub alpha_log_range: f64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub beta_log_range: f64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub horizon: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub meta_optimizer: MetaOptimizer,
+    /// `None`: float32, and float64 for float64 tensors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub average_dtype: Option<DType>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Options {
@@ -264,11 +300,35 @@ impl Default for Options {
             threads: 0,
             verify_params: false,
             device: Place::Cpu,
+            alpha_log_range: 0.0,
+            beta_log_range: 0.0,
+            horizon: 0,
+            meta_optimizer: MetaOptimizer::Sgd,
+            average_dtype: None,
         }
     }
 }
 
 impl Options {
+    /// Learning from steps alone, as it was found to work well (docs/horizon.md).
+    #[must_use]
+    pub fn horizon() -> Self {
+        Self {
+            objective: Objective::Horizon,
+            horizon: 1000,
+            meta_optimizer: MetaOptimizer::AdamW,
+            meta_lr: 1e-2,
+            meta_weight_decay: 1e-4,
+            meta_interval: 5,
+            meta_warmup: 20,
+            init: Init::Identity,
+            feature_version: FeatureVersion::NormLog,
+            attn_layers: 2,
+            alpha_log_range: 8.0,
+            ..Self::default()
+        }
+    }
+
     /// Checks every field alone; what depends on the features' length is checked at preparation.
     ///
     /// # Errors
@@ -322,13 +382,51 @@ impl Options {
         if self.meta_interval == 0 {
             return Err(Error::range("options.meta_interval", 0, "at least 1"));
         }
+        for (name, range) in [("alpha_log_range", self.alpha_log_range), ("beta_log_range", self.beta_log_range)] {
+            if range != 0.0 && !(range > 1.0 && range <= MAX_LOG_RANGE) {
+                return Err(Error::range(format!("options.{name}"), readable(range), "0, or 1 < value ≤ 1e6"));
+            }
+        }
+        self.validate_horizon()
+    }
+
+    fn validate_horizon(&self) -> Result<()> {
+        if self.horizon == 1 || self.horizon > MAX_HORIZON {
+            return Err(Error::range("options.horizon", self.horizon, "0, or 2 to 2^32"));
+        }
+        if !self.learns_from_steps() {
+            return Ok(());
+        }
+        if self.horizon == 0 {
+            return Err(Error::range("options.horizon", 0, "2 to 2^32 with MAW_OBJECTIVE_HORIZON"));
+        }
+        if self.meta_optimizer != MetaOptimizer::AdamW {
+            let expected = "MAW_META_ADAMW with MAW_OBJECTIVE_HORIZON";
+            return Err(Error::range("options.meta_optimizer", "MAW_META_SGD", expected));
+        }
         Ok(())
     }
 
-    /// Whether the attention module has HUW's log-variances: where HUW is the weighting, whatever the objective.
+    /// Whether the attention module has HUW's log-variances: where HUW is the weighting, whatever the objective, unless that
+    /// has no terms.
     #[must_use]
     pub fn has_log_vars(&self) -> bool {
-        self.weighting == Weighting::Huw
+        self.weighting == Weighting::Huw && self.objective != Objective::Horizon
+    }
+
+    /// Whether the attention module learns from steps alone.
+    #[must_use]
+    pub fn learns_from_steps(&self) -> bool {
+        self.modulation && self.objective == Objective::Horizon
+    }
+
+    /// The dtype of the average of a parameter of this dtype, if there are averages.
+    #[must_use]
+    pub fn average_of(&self, dtype: DType) -> Option<DType> {
+        (self.horizon > 0).then(|| match (dtype, self.average_dtype) {
+            (DType::F64, _) => DType::F64,
+            (_, half) => half.unwrap_or(DType::F32),
+        })
     }
 }
 

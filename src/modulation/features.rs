@@ -34,7 +34,7 @@ impl Features {
         let v_norms = usize::from(options.use_v_norms);
         let time = usize::from(options.include_time_step);
         let (statistical, embed_dim) = match options.feature_version {
-            FeatureVersion::Basic | FeatureVersion::NormBasic => (4 + v_norms, 0),
+            FeatureVersion::Basic | FeatureVersion::NormBasic | FeatureVersion::NormLog => (4 + v_norms, 0),
             FeatureVersion::BasicPlus | FeatureVersion::NormBasicPlus => (8 + 2 * v_norms, 0),
             FeatureVersion::Enhanced => (9, options.group_embed_dim),
         };
@@ -78,6 +78,10 @@ impl Features {
         let prefixed = |prefix: &str| basic.iter().map(|name| format!("{prefix}_{name}")).collect::<Vec<_>>();
         let mut columns = match self.version {
             FeatureVersion::Basic | FeatureVersion::NormBasic => prefixed("mean"),
+            FeatureVersion::NormLog => basic
+                .iter()
+                .map(|name| if *name == "cosine" { "mean_cosine".into() } else { format!("mean_ln_{name}") })
+                .collect(),
             FeatureVersion::BasicPlus | FeatureVersion::NormBasicPlus => [prefixed("mean"), prefixed("std")].concat(),
             FeatureVersion::Enhanced => [
                 "mean_gradient_norm",
@@ -144,8 +148,16 @@ impl Features {
     /// Means of norms and cosine; with `plus`, their standard deviations after them.
     fn basic(&self, tensors: &[usize], statistics: &[Statistics], mut row: ArrayViewMut1<f64>) {
         let plus = matches!(self.version, FeatureVersion::BasicPlus | FeatureVersion::NormBasicPlus);
-        let of: [fn(&Statistics) -> f64; 5] =
-            [|s| s.gradient, |s| s.exp_avg, |s| s.param, |s| s.cosine, |s| s.exp_avg_sq];
+        let of: [fn(&Statistics) -> f64; 5] = match self.version {
+            FeatureVersion::NormLog => [
+                |s| ln_norm(s.gradient),
+                |s| ln_norm(s.exp_avg),
+                |s| ln_norm(s.param),
+                |s| s.cosine,
+                |s| ln_norm(s.exp_avg_sq),
+            ],
+            _ => [|s| s.gradient, |s| s.exp_avg, |s| s.param, |s| s.cosine, |s| s.exp_avg_sq],
+        };
         let used = 4 + usize::from(self.v_norms);
         for (column, value) in of[..used].iter().enumerate() {
             let (mean, variance) = mean_and_variance(tensors, |i| value(&statistics[i]));
@@ -184,7 +196,7 @@ impl Features {
     /// What the encoder reads: `raw` (G × D) standardised where the version says so.
     pub fn standardise(&self, raw: &Array2<f64>, out: &mut Array2<f64>) {
         out.assign(raw);
-        if !matches!(self.version, FeatureVersion::NormBasic | FeatureVersion::NormBasicPlus) {
+        if matches!(self.version, FeatureVersion::Basic | FeatureVersion::BasicPlus | FeatureVersion::Enhanced) {
             return;
         }
         let groups = raw.nrows();
@@ -203,6 +215,16 @@ pub fn gate(tokens: &mut Array2<f64>, gates: &[f64]) {
     for (mut column, gate) in tokens.columns_mut().into_iter().zip(gates) {
         let sigmoid = math::sigmoid(*gate);
         column.mapv_inplace(|x| x * sigmoid);
+    }
+}
+
+/// ln(max(10²⁰·x, 1)): 0 for a norm of 0, so that standardising it stays exact.
+fn ln_norm(norm: f64) -> f64 {
+    let scaled = 1e20 * norm;
+    match scaled {
+        _ if scaled < 1.0 => 0.0,
+        _ if scaled.is_finite() => math::ln(scaled),
+        _ => scaled, // no feature
     }
 }
 

@@ -4,14 +4,16 @@
 
 pub mod attention;
 pub mod features;
+mod phi_moments;
 
 use ndarray::{Array2, ArrayView2, s};
 
 use self::features::Features;
+pub use self::phi_moments::{PhiMoments, PhiStep};
 use crate::error::Result;
 use crate::model::groups::{Groups, Tensor};
 use crate::model::name::Name;
-use crate::model::options::Options;
+use crate::model::options::{MetaOptimizer, Options};
 use crate::model::stats::Statistics;
 use crate::modulation::attention::{Attention, Entry, OUTPUTS, Shape, Workspace, new_embedding, take_rows};
 use crate::numeric::math;
@@ -62,7 +64,7 @@ impl Factors {
         [&self.alpha, &self.beta, &self.lambda1, &self.lambda2]
     }
 
-    fn columns(&mut self) -> [&mut [f64]; OUTPUTS] {
+    pub(crate) fn columns(&mut self) -> [&mut [f64]; OUTPUTS] {
         [&mut self.alpha, &mut self.beta, &mut self.lambda1, &mut self.lambda2]
     }
 }
@@ -92,8 +94,9 @@ pub struct Modulation {
     /// Names of Φ's tensors, for C to borrow.
     names: Vec<Name>,
     workspace: Workspace,
-    /// Widths of α's and β's ranges, 1 for λ₁ and λ₂.
-    ranges: [f64; OUTPUTS],
+    ranges: [FactorRange; OUTPUTS],
+    /// What it learns with, if that has a state.
+    pub moments: Option<PhiMoments>,
     /// Of the last accepted evaluation.
     last: Evaluation,
     /// Whether there was one.
@@ -104,6 +107,8 @@ pub struct Modulation {
     standardised: Array2<f64>,
     tokens: Array2<f64>,
     raw: Array2<f64>,
+    d_raw: Array2<f64>,
+    d_tokens: Array2<f64>,
 }
 
 impl Modulation {
@@ -133,18 +138,22 @@ impl Modulation {
         let evaluation = || Evaluation { features: matrix(dim), factors: Factors::constant(count, 1.0) };
         let attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
         let name = |entry: &Entry| Name::new("attention", entry.name.as_bytes()).expect("short ASCII");
+        let length = attention.values().len();
         Self {
             features,
             workspace: Workspace::new(&shape),
             names: attention.entries().iter().map(name).collect(),
             attention,
             ranges: ranges(options),
+            moments: (options.meta_optimizer == MetaOptimizer::AdamW).then(|| PhiMoments::new(length)),
             last: evaluation(),
             known: false,
             next: evaluation(),
             standardised: matrix(dim),
             tokens: matrix(dim),
             raw: matrix(OUTPUTS),
+            d_raw: matrix(OUTPUTS),
+            d_tokens: matrix(dim),
         }
     }
 
@@ -157,14 +166,24 @@ impl Modulation {
     pub fn reset_attention(&mut self, options: &Options) {
         let shape = *self.attention.shape();
         self.attention = Attention::new(shape, options.init, options.seed, options.huw_initial_log_var);
+        self.forget_moments();
+    }
+
+    /// As if Φ had never learned.
+    pub fn forget_moments(&mut self) {
+        if let Some(moments) = &mut self.moments {
+            moments.reset();
+        }
     }
 
     /// Takes over Φ of a run with other tensors, and the last features and factors if its groups are the same. A group that
     /// is new gets an embedding of its own, which the seed and its name decide: the order in which groups come does not.
     pub fn continue_from(&mut self, old: &Self, old_groups: &Groups, groups: &Groups, seed: u64) {
-        let row = |name: &Name| old_groups.groups.iter().position(|group| group.name == *name);
-        let rows: Vec<Option<usize>> = groups.groups.iter().map(|group| row(&group.name)).collect();
+        let rows = groups.positions_in(old_groups);
         self.attention.continue_from(&old.attention, &rows, |i, row| new_embedding(seed, &groups.groups[i].name, row));
+        if let (Some(new), Some(moments)) = (&mut self.moments, &old.moments) {
+            new.continue_from(moments, &self.attention, &old.attention, &rows);
+        }
         let same = rows.len() == old_groups.groups.len() && rows.iter().all(Option::is_some);
         if let Some((features, factors)) = old.last().filter(|_| same) {
             let take = |matrix: &[f64], columns: usize| {
@@ -219,6 +238,11 @@ impl Modulation {
         &self.next.factors
     }
 
+    /// α of the newest evaluation, computed once more: of an evaluation that was accepted or not.
+    pub fn newest_alpha(&self) -> impl Iterator<Item = f64> + '_ {
+        self.raw.column(0).into_iter().map(|raw| self.ranges[0].factor(math::sigmoid(*raw)))
+    }
+
     /// Makes these the last accepted evaluation's, after a load: features G × D, row-major, and factors.
     ///
     /// # Panics
@@ -265,9 +289,7 @@ impl Modulation {
         self.attention.forward(self.tokens.view(), &mut self.workspace, self.raw.view_mut());
         for (output, column) in self.next.factors.columns().into_iter().enumerate() {
             for (group, factor) in column.iter_mut().enumerate() {
-                let sigmoid = math::sigmoid(self.raw[[group, output]]);
-                // α and β vary around 1, λ₁ and λ₂ are the sigmoid itself (eq. 7–9).
-                *factor = if output < 2 { 1.0 + self.ranges[output] * (sigmoid - 0.5) } else { sigmoid };
+                *factor = self.ranges[output].factor(math::sigmoid(self.raw[[group, output]]));
                 if !factor.is_finite() {
                     return Err(Broken::Factor);
                 }
@@ -282,16 +304,15 @@ impl Modulation {
         self.known = true;
     }
 
-    /// Derivatives by the factors of the newest evaluation → derivatives by Φ, added to `d_phi`.
-    pub fn backward(&mut self, d_factors: &mut Factors, d_phi: &mut [f64]) {
-        let mut d_raw = Array2::zeros(self.raw.dim());
-        for (output, column) in d_factors.columns().into_iter().enumerate() {
+    /// Derivatives by the factors of the newest evaluation → derivatives by Φ, added to `d_phi`. Allocates nothing.
+    pub fn backward(&mut self, d_factors: &Factors, d_phi: &mut [f64]) {
+        let (d_raw, d_tokens) = (&mut self.d_raw, &mut self.d_tokens);
+        for (output, column) in d_factors.rows().into_iter().enumerate() {
             for (group, derivative) in column.iter().enumerate() {
-                let sigmoid = math::sigmoid(self.raw[[group, output]]);
-                d_raw[[group, output]] = derivative * self.ranges[output] * sigmoid * (1.0 - sigmoid);
+                d_raw[[group, output]] =
+                    self.ranges[output].backward(*derivative, math::sigmoid(self.raw[[group, output]]));
             }
         }
-        let mut d_tokens = Array2::zeros(self.tokens.dim());
         self.attention.backward(d_raw.view(), &mut self.workspace, d_phi, d_tokens.view_mut());
         if let (Some(gates), Some(range)) = (self.attention.gates(), self.attention.gates_range()) {
             let columns = d_tokens.columns_mut().into_iter().zip(self.standardised.columns());
@@ -315,11 +336,51 @@ impl Modulation {
 /// What a module of this shape, its names and what feeds it allocate at most.
 fn memory(shape: &Shape) -> usize {
     let entries = times(shape.layers, 12 * 400);
-    let matrices = times(shape.groups, 5 * 8 * (shape.dim + 2 * OUTPUTS));
-    times(3, sum([times(shape.numbers(), 8), entries, matrices, 16 << 10]))
+    let matrices = times(shape.groups, 7 * 8 * (shape.dim + 2 * OUTPUTS));
+    times(3, sum([times(shape.numbers(), 3 * 8), entries, matrices, 16 << 10]))
 }
 
-/// Widths of the factors' ranges.
-fn ranges(options: &Options) -> [f64; OUTPUTS] {
-    [options.alpha_range, options.beta_range, 1.0, 1.0]
+/// What turns a raw output's sigmoid σ into a factor.
+#[derive(Clone, Copy, Debug)]
+enum FactorRange {
+    /// σ: λ₁ and λ₂ (eq. 9).
+    Sigmoid,
+    /// 1 + width·(σ − ½): α and β (eq. 7, 8).
+    Linear { width: f64 },
+    /// R^(2σ − 1), given ln R: not in the paper.
+    Log { ln_range: f64 },
+}
+
+impl FactorRange {
+    /// `log_range`: R, or 0 for the paper's `width`.
+    fn new(width: f64, log_range: f64) -> Self {
+        if log_range > 0.0 { Self::Log { ln_range: math::ln(log_range) } } else { Self::Linear { width } }
+    }
+
+    fn factor(self, sigmoid: f64) -> f64 {
+        match self {
+            Self::Sigmoid => sigmoid,
+            Self::Linear { width } => 1.0 + width * (sigmoid - 0.5),
+            Self::Log { ln_range } => math::exp(ln_range * (2.0 * sigmoid - 1.0)),
+        }
+    }
+
+    /// The derivative by the raw output, given that by the factor.
+    fn backward(self, derivative: f64, sigmoid: f64) -> f64 {
+        let slope = sigmoid * (1.0 - sigmoid);
+        match self {
+            Self::Sigmoid => derivative * slope,
+            Self::Linear { width } => derivative * width * slope,
+            Self::Log { ln_range } => derivative * self.factor(sigmoid) * (2.0 * ln_range) * slope,
+        }
+    }
+}
+
+fn ranges(options: &Options) -> [FactorRange; OUTPUTS] {
+    [
+        FactorRange::new(options.alpha_range, options.alpha_log_range),
+        FactorRange::new(options.beta_range, options.beta_log_range),
+        FactorRange::Sigmoid,
+        FactorRange::Sigmoid,
+    ]
 }

@@ -17,6 +17,8 @@ pub enum Use {
     Param,
     /// Rounding the moments, both of an element by the same bits: the mean of each is right.
     Moments,
+    /// Rounding the average of the parameter.
+    Average,
 }
 
 /// Mixes 64 bits: each bit of the input changes half of the output.
@@ -87,7 +89,13 @@ impl RoundingBits {
     /// For the elements from `span`·[`SPAN`] on of the update with this key.
     #[must_use]
     pub fn new(key: u64, span: usize, purpose: Use) -> Self {
-        Self { key: mix(key ^ mix((span as u64) << 1 | purpose as u64)) as u32 }
+        // The first two uses differ in the last bit; the third, which came later, has keys of its own.
+        let (key, last) = match purpose {
+            Use::Param => (key, 0),
+            Use::Moments => (key, 1),
+            Use::Average => (mix(!key), 0),
+        };
+        Self { key: mix(key ^ mix((span as u64) << 1 | last)) as u32 }
     }
 
     /// The term of the `pair`-th two elements, to be hashed.
@@ -134,7 +142,8 @@ mod tests {
         let key = |seed, name, step| step_key(tensor_key(seed, name), step);
         let one = bits(key(0, "a.weight", 1), 0, Use::Param);
         let others = [
-            ("the other use", bits(key(0, "a.weight", 1), 0, Use::Moments)),
+            ("another use", bits(key(0, "a.weight", 1), 0, Use::Moments)),
+            ("the third use", bits(key(0, "a.weight", 1), 0, Use::Average)),
             ("the next span", bits(key(0, "a.weight", 1), 1, Use::Param)),
             ("the next step", bits(key(0, "a.weight", 2), 0, Use::Param)),
             ("another tensor", bits(key(0, "b.weight", 1), 0, Use::Param)),

@@ -105,7 +105,8 @@ impl Prepared<'_> {
         *self.reserve = reserve.filter(|_| self.meta.open_request().is_some());
     }
 
-    fn log_abandoned(&mut self) {
+    /// Tells of a meta-update, or of what was learned from steps, that was abandoned.
+    pub fn log_abandoned(&mut self) {
         if let Some(outcome) = self.meta.take_abandoned() {
             self.log.abandoned(outcome);
         }

@@ -5,9 +5,10 @@
 //! step          steps                                            meta          meta-updates
 //! settings      hyper-parameters                                 checkpoint    saving and loading
 //! tensor_state  one tensor's moments, step count and masters     dump          the state as JSON
-//! log           what is worth telling
+//! averages      the averages of the parameters               log           what is worth telling
 //! ```
 
+mod averages;
 mod checkpoint;
 mod dump;
 mod log;
@@ -103,9 +104,12 @@ impl Optimizer {
                 modulation.reset_attention(&p.registration.options);
                 Ok(())
             })?;
+            if let Some(horizon) = &mut p.run.state.horizon {
+                horizon.reset();
+            }
         }
         if moments {
-            p.run.reset_moments();
+            p.run.reset_moments(p.registration);
             p.meta.restore(p.meta.updates(), None);
         }
         p.push()

@@ -78,10 +78,22 @@ impl Optimizer {
                     .to_owned()
             });
         }
+        if options.learns_from_steps() && options.alpha_log_range == 0.0 && options.alpha_range == 2.0 {
+            self.log.warn(|| {
+                "with alpha_range 2 alpha can reach 0: a group would stand still, leave nothing to learn from, and never \
+                 move again; alpha_log_range has no such bound"
+                    .to_owned()
+            });
+        }
         if groups::depth_is_missing(&self.registration.tensors, options) {
             self.log.depth_is_missing();
         }
-        Ok(Ready { run, meta: Meta::default(), reserve: None })
+        let mut meta = Meta::default();
+        reserve::with(run.memory(&self.registration), || {
+            meta.prepare_to_learn(&run);
+            Ok(())
+        })?;
+        Ok(Ready { run, meta, reserve: None })
     }
 
     /// Takes note of the memory that describes the run, and tells of threads that it did not get.

@@ -62,13 +62,14 @@ impl Optimizer {
             let from: Vec<_> = new.tensors.iter().map(|tensor| registration.index(&tensor.spec.name)).collect();
             Ok((changed, new, from))
         })?;
-        let memory = sum([Run::memory_to_prepare(&changed_registration), run.memory(registration)]);
+        let memory = sum([Run::memory_to_prepare(&changed_registration), times(2, run.memory(registration))]);
         reserve::with(memory, || {
             let change = run.plan_change(&changed_registration, &from)?;
             check_header(&changed_registration, change.groups(), change.modulation())?;
-            run.change_model(&changed_registration, &from, change)
+            run.change_model(&changed_registration, &from, change)?;
+            meta.forget_gradient(run);
+            Ok(())
         })?;
-        meta.forget_gradient();
         *registration = changed_registration;
         let (refused, memory) = (run.backend.refused_threads(), run.memory(registration));
         self.note_run(refused, memory);

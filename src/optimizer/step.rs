@@ -42,6 +42,12 @@ impl Optimizer {
             }
             let driven = p.run.step(p.registration, params, grads, options, waits)?;
             p.log_overwritten();
+            if driven.is_some_and(|report| report.skipped.is_none())
+                && p.meta.learn_from_steps(&p.registration.options, p.run)
+            {
+                p.push()?;
+            }
+            p.log_abandoned();
             if driven.is_some_and(|report| report.skipped.is_some()) {
                 p.log.skipped(1, &p.run.state.skips, &p.registration.tensors);
             }

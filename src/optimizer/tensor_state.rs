@@ -35,16 +35,25 @@ impl Optimizer {
     /// # Errors
     /// Before preparation; no such tensor; a wrong size in bytes.
     pub(crate) fn read_moment(&self, moment: Part, tensor: usize, out: &mut [u8]) -> Result<()> {
+        let known = self.check_moment(tensor, out.len())?;
+        self.read_widened(moment, known.moment_dtype == DType::BF16, tensor, out)
+    }
+
+    /// Copies a part of a tensor's state out, widened to float32 if it is bfloat16.
+    ///
+    /// # Errors
+    /// Before preparation; a wrong size in bytes; the driver's.
+    pub(super) fn read_widened(&self, part: Part, is_bf16: bool, tensor: usize, out: &mut [u8]) -> Result<()> {
         let backend = &self.ready()?.run.backend;
         let known = self.check_moment(tensor, out.len())?;
-        if known.moment_dtype == DType::BF16 {
+        if is_bf16 {
             let mut halves: Vec<u16> = reserve::defaults(known.numel)?;
-            backend.read(moment, tensor, 0, bytemuck::cast_slice_mut(&mut halves));
+            backend.read(part, tensor, 0, bytemuck::cast_slice_mut(&mut halves));
             for (out, half) in out.as_chunks_mut().0.iter_mut().zip(halves) {
                 *out = BF16::widen(half).to_ne_bytes();
             }
         } else {
-            backend.read(moment, tensor, 0, out);
+            backend.read(part, tensor, 0, out);
         }
         backend.health()
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) use self::device_sync::Stream;
 use crate::backend::cpu::{self, CHUNK, Cpu};
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Backend, MasterSum, ModelChange, RunState};
+use crate::backend::{Backend, Beginning, HorizonSums, MasterSum, ModelChange, RunState};
 use crate::error::{Error, Result};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::Precision;
@@ -43,6 +43,9 @@ pub(crate) struct Workspace {
     pub announced: Vec<bool>,
     /// Tensors whose masters the next step initialises with the host's parameters.
     pub uninitialized: Vec<bool>,
+    /// The same for averages.
+    averages_to_init: Vec<bool>,
+    displacements: Vec<f64>,
     pub statistics: Vec<Statistics>,
     coefficients: Vec<Option<Coefficients>>,
     momentum: Vec<f64>,
@@ -56,6 +59,8 @@ impl Workspace {
             gradient_sums: vec![GradientSums::default(); tensors],
             announced: vec![false; tensors],
             uninitialized: vec![false; tensors],
+            averages_to_init: vec![false; tensors],
+            displacements: vec![0.0; tensors],
             statistics: vec![Statistics::default(); tensors],
             coefficients: vec![None; tensors],
             momentum: vec![0.0; tensors],
@@ -81,9 +86,26 @@ impl Change {
     }
 }
 
-/// The tensors that begin without masters to be initialised.
-fn without_master(tensors: &[Tensor]) -> Vec<bool> {
+/// What a run of these tensors begins with.
+fn beginning(registration: &Registration, groups: &Groups, modulation: Option<Modulation>) -> Beginning {
+    let Registration { options, tensors, .. } = registration;
+    Beginning {
+        master_initialized: without_master(tensors),
+        average_initialized: without_average(registration),
+        horizon: options.learns_from_steps().then(|| HorizonSums::new(groups.groups.len())),
+        rounding_keys: registration.rounding_keys(options.seed),
+        modulation,
+    }
+}
+
+/// The tensors without masters to be initialised.
+pub(crate) fn without_master(tensors: &[Tensor]) -> Vec<bool> {
     tensors.iter().map(|t| !t.precision.has_master()).collect()
+}
+
+/// The same of averages.
+pub(crate) fn without_average(registration: &Registration) -> Vec<bool> {
+    vec![registration.options.horizon == 0; registration.tensors.len()]
 }
 
 impl Run {
@@ -108,7 +130,7 @@ impl Run {
             Some(device) => Box::new(Cuda::new(device, stream.0, options, tensors, &groups, modulation.as_ref())?),
         };
         let mut run = Self {
-            state: RunState::new(without_master(tensors), registration.rounding_keys(options.seed), modulation),
+            state: RunState::new(beginning(registration, &groups, modulation)),
             groups,
             backend,
             workspace: Workspace::new(tensors.len()),
@@ -133,8 +155,9 @@ impl Run {
         if let (Some(new), Some(old)) = (&mut modulation, &self.state.modulation) {
             new.continue_from(old, &self.groups, &groups, options.seed);
         }
-        let mut state = RunState::new(without_master(tensors), registration.rounding_keys(options.seed), modulation);
-        state.continue_from(&self.state, from, |tensor| self.master_sum(tensor));
+        let mut state = RunState::new(beginning(registration, &groups, modulation));
+        let old_groups = groups.positions_in(&self.groups);
+        state.continue_from(&self.state, from, &old_groups, |tensor| self.master_sum(tensor));
         Ok(Change { state, groups, workspace: Workspace::new(tensors.len()) })
     }
 
@@ -175,12 +198,15 @@ impl Run {
         Ok(buffers)
     }
 
-    /// Marks the tensors whose masters are to be initialised: those without a value, or all if the host changed its
-    /// parameters.
+    /// Marks the tensors whose masters, and averages, are to be initialised: those without a value, or all if the host
+    /// changed its parameters.
     pub fn mark_uninitialized(&mut self, params_changed: bool) {
         for (uninitialized, initialized) in self.workspace.uninitialized.iter_mut().zip(&self.state.master_initialized)
         {
             *uninitialized = params_changed || !initialized;
+        }
+        for (to_init, initialized) in self.workspace.averages_to_init.iter_mut().zip(&self.state.average_initialized) {
+            *to_init = params_changed || !initialized;
         }
     }
 
@@ -267,14 +293,18 @@ impl Run {
             .or_else(|| find(|s| !(s.exp_avg.is_finite() && s.exp_avg_sq.is_finite())).map(|i| (Skip::Moment, i)))
     }
 
-    /// Back to the start: moments and step counts.
-    pub fn reset_moments(&mut self) {
+    /// Back to the start: moments, averages and step counts.
+    pub fn reset_moments(&mut self, registration: &Registration) {
         self.backend.reset_moments();
         self.forget_sums();
         let state = &mut self.state;
         state.tensor_steps.fill(0);
         state.last_gradients.fill(None);
         (state.steps, state.skips) = (0, Default::default());
+        state.average_initialized = without_average(registration);
+        if let Some(horizon) = &mut state.horizon {
+            horizon.reset();
+        }
         if let Some(modulation) = &mut state.modulation {
             modulation.forget();
         }

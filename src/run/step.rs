@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::Run;
+use super::{Run, without_average};
+use crate::backend::Products;
 use crate::error::{Error, Result, StateError};
 use crate::model::clipping::{EffectiveGradient, effective_gradient};
 use crate::model::coefficients::Coefficients;
@@ -147,11 +148,16 @@ impl Run {
         gradient: &EffectiveGradient,
     ) {
         let reference = registration.options.semantics == Semantics::Reference && self.state.modulation.is_some();
-        self.init_masters(params);
+        self.init_masters(registration, params);
         self.prepare_coefficients(registration, grads, gradient.factor);
-        let momentum = reference.then_some(&mut self.workspace.momentum[..]);
-        self.backend.update(params, grads, &self.workspace.coefficients, &mut self.state.state_sums, momentum);
+        let workspace = &mut self.workspace;
+        let products = Products {
+            momentum: reference.then_some(&mut workspace.momentum[..]),
+            displacements: self.state.horizon.is_some().then_some(&mut workspace.displacements[..]),
+        };
+        self.backend.update(params, grads, &workspace.coefficients, &mut self.state.state_sums, products);
         self.count_step();
+        self.add_to_horizon(registration.options.meta_warmup, gradient.factor);
         self.state.sums_current = true;
         if let Some(modulation) = &mut self.state.modulation {
             modulation.accept();
@@ -176,7 +182,7 @@ impl Run {
         let started = Instant::now();
         let gradient = EffectiveGradient { norm: f64::NAN, clip: 1.0, factor: 1.0 / options.grad_scale, broken: None };
         self.mark_uninitialized(options.params_changed);
-        self.init_masters(params);
+        self.init_masters(registration, params);
         self.prepare_coefficients(registration, grads, gradient.factor);
         self.backend.update_without_sums(params, grads, &self.workspace.coefficients);
         self.times.update += started.elapsed();
@@ -184,6 +190,17 @@ impl Run {
         self.state.sums_current = false;
         self.state.master_sums.fill(None);
         self.report(&gradient, None, None)
+    }
+
+    /// H_g += h_g: what this step's gradients say of the displacement so far.
+    fn add_to_horizon(&mut self, warmup: u64, factor: f64) {
+        let Self { state, workspace, groups, .. } = self;
+        let Some(horizon) = state.horizon.as_mut().filter(|_| state.steps > warmup) else { return };
+        for (sum, group) in horizon.sums.iter_mut().zip(&groups.groups) {
+            let updated = group.tensors.iter().filter(|i| workspace.coefficients[**i].is_some());
+            *sum += updated.fold(0.0, |h, i| h + workspace.displacements[*i] * factor);
+        }
+        horizon.count += 1;
     }
 
     fn count_step(&mut self) {
@@ -212,6 +229,7 @@ impl Run {
         if params_changed {
             // The host said so once; it holds for the next step.
             state.master_initialized.fill(false);
+            state.average_initialized = without_average(registration);
         }
         Ok(self.report(gradient, Some(reason), tensor))
     }
@@ -233,11 +251,15 @@ impl Run {
         Ok(())
     }
 
-    /// Initialises the masters that are marked with the host's parameters.
-    fn init_masters(&mut self, params: CheckedParams) {
+    /// Initialises the masters that are marked with the host's parameters, and then the averages.
+    fn init_masters(&mut self, registration: &Registration, params: CheckedParams) {
         if self.workspace.uninitialized.contains(&true) {
             self.backend.init_masters(params, &self.workspace.uninitialized);
             self.state.master_initialized.fill(true);
+        }
+        if registration.options.horizon > 0 && self.workspace.averages_to_init.contains(&true) {
+            self.backend.init_averages(params, &self.workspace.averages_to_init);
+            self.state.average_initialized.fill(true);
         }
     }
 

@@ -38,7 +38,8 @@ pub struct MetaStorage {
 }
 
 impl MetaStorage {
-    /// `slots` and `forward` follow from an optimizer's options, so all of its meta-updates can use the same memory.
+    /// `slots` and `forward` follow from an optimizer's options, so all of its meta-updates can use the same memory, and swaps
+    /// of its averages too.
     fn new(tensors: &[Tensor], slots: &[GradientSlot], forward: bool) -> Result<Self> {
         let params = Storage::zeros(tensors.iter().map(Tensor::bytes))?;
         let mut gradients = [None, None];
@@ -208,7 +209,9 @@ impl MetaPasses for Cpu {
         slots: &[GradientSlot],
         forward: bool,
     ) -> Result<()> {
-        let storage = match self.free_meta.take() {
+        // That of a swap of the averages has fewer slots than a meta-update needs.
+        let has_slots = |storage: &MetaStorage| slots.iter().all(|slot| storage.gradients[*slot as usize].is_some());
+        let storage = match self.free_meta.take().filter(has_slots) {
             Some(storage) => MetaStorage { forward, ..storage },
             None => MetaStorage::new(tensors, slots, forward)?,
         };

@@ -17,8 +17,10 @@ use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
 use self::chunks::{Chunk, Chunks};
+use self::kernels::average::Average;
 use self::kernels::elements::ElementsMut;
 use self::kernels::load_store::{Moments, Param, ParamPrecision};
+use self::kernels::number::Float;
 use self::meta_passes::MetaStorage;
 use self::storage::Storage;
 use self::threads::Threads;
@@ -27,6 +29,7 @@ use crate::error::Result;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
 use crate::model::options::Options;
+use crate::numeric::stochastic_rounding::{RoundingBits, Use};
 
 pub use self::chunks::CHUNK;
 pub use self::pool::is_pool_thread;
@@ -51,11 +54,12 @@ fn threads_for(tensors: &[Tensor], options: &Options) -> usize {
     if tensors.iter().map(|t| t.numel).sum::<usize>() < SMALL { 1 } else { threads(options) }
 }
 
-/// Zeros for both moments and the masters of tensors.
-fn storage<'a>(tensors: impl Iterator<Item = &'a Tensor> + Clone) -> Result<[Storage; 3]> {
+/// Zeros for both moments, the masters and the averages of tensors.
+fn storage<'a>(tensors: impl Iterator<Item = &'a Tensor> + Clone, options: &Options) -> Result<[Storage; 4]> {
     let moments = || Storage::zeros(tensors.clone().map(|t| t.numel * t.moment_dtype.size()));
     let masters = tensors.clone().map(|t| t.master_dtype().map_or(0, |dtype| t.numel * dtype.size()));
-    Ok([moments()?, moments()?, Storage::zeros(masters)?])
+    let averages = tensors.clone().map(|t| options.average_of(t.spec.dtype).map_or(0, |dtype| t.numel * dtype.size()));
+    Ok([moments()?, moments()?, Storage::zeros(masters)?, Storage::zeros(averages)?])
 }
 
 /// Moments and passes on host memory.
@@ -66,6 +70,9 @@ pub struct Cpu {
     exp_avg_sq: Storage,
     /// Masters or remainders.
     masters: Storage,
+    averages: Storage,
+    /// 1/N, a step's share in an average.
+    average_share: f64,
     chunks: Chunks,
     threads: Threads,
     /// Whether `enhanced` features need zeros counted.
@@ -96,6 +103,7 @@ struct TensorTypes {
     param: DType,
     grad: DType,
     moments: DType,
+    average: Option<DType>,
     precision: Precision,
 }
 
@@ -136,12 +144,14 @@ impl Cpu {
     /// # Errors
     /// [`crate::error::Error::OutOfMemory`].
     pub fn new(tensors: &[Tensor], options: &Options, zeros: bool) -> Result<Self> {
-        let [exp_avg, exp_avg_sq, masters] = storage(tensors.iter())?;
+        let [exp_avg, exp_avg_sq, masters, averages] = storage(tensors.iter(), options)?;
         Ok(Self {
-            types: tensors.iter().map(TensorTypes::new).collect(),
+            types: TensorTypes::of(tensors, options),
             exp_avg,
             exp_avg_sq,
             masters,
+            averages,
+            average_share: share(options),
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
             threads: Threads::new(threads_for(tensors, options)),
             zeros,
@@ -182,18 +192,25 @@ impl Cpu {
 
     /// The tensors' state, for a pass's threads.
     fn state(&self) -> State<'_> {
-        State { exp_avg: &self.exp_avg, exp_avg_sq: &self.exp_avg_sq, masters: &self.masters }
+        State {
+            exp_avg: &self.exp_avg,
+            exp_avg_sq: &self.exp_avg_sq,
+            masters: &self.masters,
+            averages: &self.averages,
+            average_share: self.average_share,
+        }
     }
 }
 
 impl Backend for Cpu {
     fn change_model(&mut self, ModelChange { options, tensors, from, .. }: ModelChange) -> Result<()> {
         let new = tensors.iter().zip(from).filter(|(_, from)| from.is_none()).map(|(tensor, _)| tensor);
-        let [exp_avg, exp_avg_sq, masters] = storage(new)?;
+        let [exp_avg, exp_avg_sq, masters, averages] = storage(new, options)?;
         self.exp_avg.reregister(from, exp_avg);
         self.exp_avg_sq.reregister(from, exp_avg_sq);
         self.masters.reregister(from, masters);
-        self.types = tensors.iter().map(TensorTypes::new).collect();
+        self.averages.reregister(from, averages);
+        self.types = TensorTypes::of(tensors, options);
         self.chunks = Chunks::new(tensors.iter().map(|t| t.numel));
         let wanted = threads_for(tensors, options);
         if wanted != self.threads.wanted() {
@@ -205,6 +222,10 @@ impl Backend for Cpu {
         self.first_moment_sums = vec![FirstMomentSum::InStateSums; tensors.len()];
         self.free_meta = None;
         Ok(())
+    }
+
+    fn apply_options(&mut self, options: &Options) {
+        self.average_share = share(options);
     }
 
     fn sum_order(&self, tensor: usize) -> u32 {
@@ -220,12 +241,22 @@ impl Backend for Cpu {
     }
 }
 
+/// 1/N; 0 without averages.
+fn share(options: &Options) -> f64 {
+    if options.horizon == 0 { 0.0 } else { 1.0 / options.horizon as f64 }
+}
+
 impl TensorTypes {
-    fn new(tensor: &Tensor) -> Self {
+    fn of(tensors: &[Tensor], options: &Options) -> Vec<Self> {
+        tensors.iter().map(|tensor| Self::new(tensor, options)).collect()
+    }
+
+    fn new(tensor: &Tensor, options: &Options) -> Self {
         Self {
             param: tensor.spec.dtype,
             grad: tensor.spec.grad_dtype,
             moments: tensor.moment_dtype,
+            average: options.average_of(tensor.spec.dtype),
             precision: tensor.precision,
         }
     }
@@ -248,6 +279,8 @@ struct State<'a> {
     exp_avg: &'a Storage,
     exp_avg_sq: &'a Storage,
     masters: &'a Storage,
+    averages: &'a Storage,
+    average_share: f64,
 }
 
 // SAFETY: as for `SyncPointers`.
@@ -278,6 +311,20 @@ impl<'a> State<'a> {
         // SAFETY: `Cpu::new` took storage of the tensors' sizes and moments' dtypes; the caller promises the rest.
         let [m, v] = unsafe { [chunk_mut(m, types.moments, chunk), chunk_mut(v, types.moments, chunk)] };
         Moments { m, v, low_precision: types.has_low_precision() }
+    }
+
+    /// A chunk's average, if there is one; `key`: of the random bits of stochastic rounding.
+    ///
+    /// # Safety
+    /// For `'a` nobody else touches it.
+    unsafe fn average<T: Float>(&self, types: TensorTypes, chunk: Chunk, key: u64) -> Option<Average<'a, T>> {
+        let base = self.averages.pointer(chunk.tensor);
+        types.average.map(|dtype| Average {
+            // SAFETY: `Cpu::new` took storage of the tensors' sizes and averages' dtypes; the caller promises the rest.
+            elements: unsafe { chunk_mut(base, dtype, chunk) },
+            share: T::round(self.average_share),
+            random: RoundingBits::new(key, chunk.start / CHUNK, Use::Average),
+        })
     }
 
     /// A chunk's parameter, `model` being that of the host or a copy.

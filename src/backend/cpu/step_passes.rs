@@ -12,10 +12,10 @@ use super::kernels::gradient_sums::GradientKernel;
 use super::kernels::load_store::Moments;
 use super::kernels::number::Float;
 use super::kernels::state_sums::StateKernel;
-use super::kernels::step::{PlainKernel, Step, UpdateKernel};
+use super::kernels::step::{InitAverage, PlainKernel, Step, UpdateKernel, WriteAverage};
 use super::kernels::tile::run;
 use super::{CHUNK, Cpu, FirstMomentSum, NO_TENSOR, State, SyncPointers, TensorTypes, chunk_start, with_compute_type};
-use crate::backend::{Part, StepPasses};
+use crate::backend::{Part, Products, StepPasses};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::{DType, Precision};
 use crate::model::host_buffers::{CheckedGradient, CheckedGrads, CheckedParams};
@@ -111,6 +111,7 @@ impl<'a> Operands<'a> {
                 s: Scalars::new(c, types.has_low_precision()),
                 random: [random(Use::Param), random(Use::Moments)],
                 start: 0,
+                average: self.state.average(types, chunk, c.key),
             }
         }
     }
@@ -184,6 +185,39 @@ impl StepPasses for Cpu {
         );
     }
 
+    fn init_averages(&mut self, params: CheckedParams, wanted: &[bool]) {
+        let (state, host) = (self.state(), SyncPointers(params.pointers()));
+        self.pass(
+            |tensor| wanted[tensor],
+            |chunk, types| {
+                with_compute_type!(types, T => {
+                    // SAFETY: as in `state_sums`.
+                    let (param, average) = unsafe {
+                        (state.param(types, chunk, host.of(chunk.tensor)), state.average::<T>(types, chunk, 0))
+                    };
+                    average.map_or([], |average| run(InitAverage { param, average }, chunk.len))
+                })
+            },
+        );
+    }
+
+    fn write_averages(&mut self, params: CheckedParams, wanted: &[bool]) {
+        let (state, host) = (self.state(), SyncPointers(params.pointers()));
+        self.pass(
+            |tensor| wanted[tensor],
+            |chunk, types| {
+                with_compute_type!(types, T => {
+                    // SAFETY: as in `state_sums`.
+                    let (param, average) = unsafe {
+                        (state.param(types, chunk, host.of(chunk.tensor)), state.average::<T>(types, chunk, 0))
+                    };
+                    let param = param.into_model_param();
+                    average.map_or([], |average| run(WriteAverage { param, average }, chunk.len))
+                })
+            },
+        );
+    }
+
     fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize> {
         let (state, host) = (self.state(), SyncPointers(params.pointers()));
         let has_master = |tensor: usize| wanted[tensor] && self.types[tensor].precision == Precision::Master;
@@ -228,9 +262,11 @@ impl StepPasses for Cpu {
         grads: CheckedGrads,
         coefficients: &[Option<Coefficients>],
         out: &mut [StateSums],
-        momentum: Option<&mut [f64]>,
+        products: Products,
     ) {
-        let (zeros, with_momentum, first_moment_sums) = (self.zeros, momentum.is_some(), &self.first_moment_sums);
+        let Products { mut momentum, mut displacements } = products;
+        let (with_momentum, with_displacement) = (momentum.is_some(), displacements.is_some());
+        let (zeros, first_moment_sums) = (self.zeros, &self.first_moment_sums);
         let leaves = |sum: FirstMomentSum| !with_momentum && sum != FirstMomentSum::InStateSums;
         let (operands, overwritten) = (self.operands(params, grads), &self.overwritten);
         self.pass(
@@ -242,15 +278,17 @@ impl StepPasses for Cpu {
                     // SAFETY: a chunk belongs to one thread, and tensors with coefficients have a gradient.
                     let step = unsafe { operands.step::<T>(chunk, types, c) };
                     note_change(overwritten, chunk, &step);
-                    run(UpdateKernel { step, first_moment, zeros, with_momentum }, chunk.len)
+                    run(UpdateKernel { step, first_moment, zeros, with_momentum, with_displacement }, chunk.len)
                 })
             },
         );
-        let mut momentum = momentum;
         for tensor in self.tensors().filter(|&t| coefficients[t].is_some()) {
-            let [param, exp_avg, exp_avg_sq, exp_avg_zeros, product] = self.chunks.total(tensor);
+            let [param, exp_avg, exp_avg_sq, exp_avg_zeros, product, displacement] = self.chunks.total(tensor);
             if let Some(momentum) = &mut momentum {
                 momentum[tensor] = product;
+            }
+            if let Some(displacements) = &mut displacements {
+                displacements[tensor] = displacement;
             }
             if leaves(self.first_moment_sums[tensor]) {
                 self.first_moment_sums[tensor] = FirstMomentSum::Pending;
@@ -323,6 +361,7 @@ impl StepPasses for Cpu {
             Part::ExpAvg => &self.exp_avg,
             Part::ExpAvgSq => &self.exp_avg_sq,
             Part::Master => &self.masters,
+            Part::Average => &self.averages,
         };
         out.copy_from_slice(&storage.bytes(tensor)[offset..offset + out.len()]);
     }
@@ -332,6 +371,7 @@ impl StepPasses for Cpu {
             Part::ExpAvg => &mut self.exp_avg,
             Part::ExpAvgSq => &mut self.exp_avg_sq,
             Part::Master => &mut self.masters,
+            Part::Average => &mut self.averages,
         };
         storage.bytes_mut(tensor)[offset..offset + bytes.len()].copy_from_slice(bytes);
     }

@@ -75,6 +75,7 @@ pub fn version(version: FeatureVersion) -> u32 {
         FeatureVersion::Enhanced => 2,
         FeatureVersion::NormBasic => 3,
         FeatureVersion::NormBasicPlus => 4,
+        FeatureVersion::NormLog => 5,
     }
 }
 

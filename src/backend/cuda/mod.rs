@@ -50,7 +50,7 @@ use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::model::groups::{Groups, Tensor};
 use crate::model::host_buffers::{CheckedGrads, CheckedParams};
-use crate::model::options::{NonFinite, Options};
+use crate::model::options::{FeatureVersion, NonFinite, Options};
 use crate::modulation::Modulation;
 
 /// Blocks a multiprocessor: more than run at a time, so that uneven chunks level out.
@@ -177,6 +177,14 @@ impl Cuda {
         groups: &Groups,
         modulation: Option<&Modulation>,
     ) -> Result<Self> {
+        let logarithmic = options.feature_version == FeatureVersion::NormLog
+            || options.alpha_log_range > 0.0
+            || options.beta_log_range > 0.0;
+        if options.horizon > 0 || (options.modulation && logarithmic) {
+            return Err(Error::Unsupported {
+                what: "averages, and logarithmic features and ranges, on CUDA".to_owned(),
+            });
+        }
         let stream = Stream::new(stream);
         let queue = device.queue(stream)?;
         queue.refuse_capture("preparing the optimizer")?;

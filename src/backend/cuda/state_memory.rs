@@ -86,6 +86,7 @@ impl StateMemory {
             Part::ExpAvg => self.exp_avg[tensor],
             Part::ExpAvgSq => self.exp_avg_sq[tensor],
             Part::Master => self.masters[tensor],
+            Part::Average => unreachable!("there are none"),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::abi::{self, BLOCK, Coefficients, DECIDER, flags};
 use super::device::Kernel;
 use super::driver::Address;
 use super::queue::Queue;
-use crate::backend::{Part, StepPasses};
+use crate::backend::{Part, Products, StepPasses};
 use crate::error::Result;
 use crate::model::coefficients;
 use crate::model::host_buffers::{CheckedGradient, CheckedGrads, CheckedParams};
@@ -195,6 +195,14 @@ impl StepPasses for Cuda {
         });
     }
 
+    fn init_averages(&mut self, _: CheckedParams, _: &[bool]) {
+        unreachable!("there are none");
+    }
+
+    fn write_averages(&mut self, _: CheckedParams, _: &[bool]) {
+        unreachable!("there are none");
+    }
+
     fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize> {
         let counts = self.attempt(|cuda, queue| {
             cuda.pass_over(queue, Some(params), None)?;
@@ -243,7 +251,7 @@ impl StepPasses for Cuda {
         grads: CheckedGrads,
         coefficients: &[Option<coefficients::Coefficients>],
         state: &mut [StateSums],
-        momentum: Option<&mut [f64]>,
+        products: Products,
     ) {
         let totals = self.attempt(|cuda, queue| {
             let kernels = cuda.kernels;
@@ -255,7 +263,9 @@ impl StepPasses for Cuda {
         for (i, state) in state.iter_mut().enumerate().filter(|(i, _)| coefficients[*i].is_some()) {
             *state = own(i).map_or(NO_STATE_SUMS, abi::state_sums);
         }
-        for (i, product) in momentum.into_iter().flatten().enumerate().filter(|(i, _)| coefficients[*i].is_some()) {
+        for (i, product) in
+            products.momentum.into_iter().flatten().enumerate().filter(|(i, _)| coefficients[*i].is_some())
+        {
             *product = own(i).map_or(f64::NAN, |sums| sums[4]);
         }
     }

@@ -10,6 +10,7 @@
 //! of precision, of the sums that are wanted) runs once a tile and is compiled once.
 
 pub mod adamw;
+pub mod average;
 mod convert;
 pub mod elements;
 pub mod gradient_sums;

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::adamw::Scalars;
+use super::average::Average;
 use super::elements::{Buffer, Elements};
 use super::gradient_sums::Zeros;
 use super::load_store::{Moments, Param};
@@ -32,9 +33,12 @@ pub struct Step<'a, T> {
     pub random: [RoundingBits; 2],
     /// Index in the chunk of the first element here.
     pub start: usize,
+    /// Average, if there is one.
+    pub average: Option<Average<'a, T>>,
 }
 
-/// Of the parameter, the gradient and the moments.
+/// Of the parameter, the gradient and the moments; that of the average is the gradient's or the first moment's, which are
+/// not needed with it.
 type StepBuffers<T> = [Buffer<T>; 4];
 
 #[inline(always)]
@@ -56,6 +60,7 @@ impl<T: Float> Step<'_, T> {
             s: self.s.map(T::to_f32),
             random: self.random,
             start: self.start + start,
+            average: None, // it is left to the loop here
         };
         arch::step(step, first_moment, sums)
     }
@@ -78,6 +83,27 @@ impl<T: Float> Step<'_, T> {
         if let Some(sums) = sums {
             self.add_state_sums(range, buffers, sums);
         }
+    }
+
+    /// sum += Σ g·(θ − θ̄) of a tile that is about to be updated.
+    fn add_displacement(&mut self, range: Range<usize>, [p, g, m, _]: &mut StepBuffers<T>, sum: &mut Sum) {
+        if let Some(average) = &mut self.average {
+            let (p, g) = (self.param.load(range.clone(), p), self.g.load(range.clone(), g));
+            average.add_displacement(range, g, p, m, sum);
+        }
+    }
+
+    /// The average follows a tile that was updated.
+    fn follow(&mut self, range: Range<usize>, [p, g, ..]: &mut StepBuffers<T>) {
+        if let Some(average) = &mut self.average {
+            let p = self.param.load(range.clone(), p);
+            average.follow(range, p, g);
+        }
+    }
+
+    /// Elements that are worked on at a time: with an average its parameter must be still in the cache.
+    fn left(&self, start: usize, left: usize) -> usize {
+        if self.average.is_some() { tile(start, left).len() } else { left }
     }
 
     /// Whether there is nothing to convert.
@@ -160,9 +186,11 @@ pub struct UpdateKernel<'a, T> {
     pub zeros: bool,
     /// Whether Σ g·m is wanted.
     pub with_momentum: bool,
+    /// Whether Σ g·(θ − θ̄) is wanted.
+    pub with_displacement: bool,
 }
 
-impl<T: Float> ChunkKernel<5> for UpdateKernel<'_, T> {
+impl<T: Float> ChunkKernel<6> for UpdateKernel<'_, T> {
     type Buffers = StepBuffers<T>;
 
     #[inline(always)]
@@ -170,12 +198,17 @@ impl<T: Float> ChunkKernel<5> for UpdateKernel<'_, T> {
         step_buffers()
     }
 
-    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 5]) -> usize {
-        let [of_p, of_m, of_v, of_zeros, products] = sums;
+    fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, sums: &mut [Sum; 6]) -> usize {
+        let [of_p, of_m, of_v, of_zeros, products, displacements] = sums;
         // The sums after the step want the tile to be still in the cache.
         let left = if self.zeros || self.with_momentum { tile(start, left).len() } else { left };
+        let left = self.step.left(start, left);
+        if self.with_displacement {
+            self.step.add_displacement(start..start + left, buffers, displacements);
+        }
         let done = self.update(start, left, buffers, [of_p, of_m, of_v]);
         let range = start..start + done;
+        self.step.follow(range.clone(), buffers);
         if self.zeros || self.with_momentum {
             let [_, g, m, v] = buffers;
             let [m, _] = self.step.moments.load(range.clone(), [m, v]);
@@ -227,12 +260,66 @@ impl<T: Float> ChunkKernel<0> for PlainKernel<'_, T> {
     }
 
     fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
+        let left = self.0.left(start, left);
         let done = self.0.specialised(start, left, false, None).elements;
         if done > 0 {
+            self.0.follow(start..start + done, buffers);
             return done;
         }
         let range = if self.0.is_in_place() { start..start + left } else { tile(start, left) };
         self.0.update(range.clone(), buffers, None);
+        self.0.follow(range.clone(), buffers);
+        range.len()
+    }
+}
+
+/// Makes the average equal to the parameter, or master.
+#[derive(Debug)]
+pub struct InitAverage<'a, T> {
+    /// Parameter.
+    pub param: Param<'a>,
+    /// Average.
+    pub average: Average<'a, T>,
+}
+
+impl<T: Float> ChunkKernel<0> for InitAverage<'_, T> {
+    type Buffers = [Buffer<T>; 2];
+
+    #[inline(always)]
+    fn buffers() -> Self::Buffers {
+        [Buffer::new(), Buffer::new()]
+    }
+
+    fn advance(&mut self, start: usize, left: usize, [p, a]: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
+        let range = tile(start, left);
+        let p = self.param.load(range.clone(), p);
+        self.average.init(range.clone(), p, a);
+        range.len()
+    }
+}
+
+/// Writes the average into the model's parameter, rounded to nearest.
+#[derive(Debug)]
+pub struct WriteAverage<'a, T> {
+    /// The model's parameter, without its master.
+    pub param: Param<'a>,
+    /// Average.
+    pub average: Average<'a, T>,
+}
+
+impl<T: Float> ChunkKernel<0> for WriteAverage<'_, T> {
+    type Buffers = [Buffer<T>; 2];
+
+    #[inline(always)]
+    fn buffers() -> Self::Buffers {
+        [Buffer::new(), Buffer::new()]
+    }
+
+    fn advance(&mut self, start: usize, left: usize, [p, a]: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
+        let range = tile(start, left);
+        let average = self.average.load(range.clone(), a);
+        self.param.tile(range.clone(), p).copy_from_slice(average);
+        self.param.model.store(range.clone(), p);
         range.len()
     }
 }

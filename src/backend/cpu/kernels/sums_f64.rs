@@ -73,6 +73,15 @@ fn scale<A: Float>(a: &[A; LANES], factor: A) -> [A; LANES] {
     scaled
 }
 
+#[inline(always)]
+fn difference<A: Float>(a: &[A; LANES], b: &[A; LANES]) -> [A; LANES] {
+    let mut difference = [A::ZERO; LANES];
+    for lane in 0..LANES {
+        difference[lane] = a[lane] - b[lane];
+    }
+    difference
+}
+
 /// sum += Σ a·b for fewer than [`LANES`] elements. Compiled once, for every instruction set.
 #[cold]
 #[inline(never)]
@@ -134,6 +143,22 @@ pub fn scaled_dot<A: Float>(a: &[A], factor: A, b: &[A], sum: &mut Sum) {
     *sum = lanes;
     for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
         sum.0[lane] += (*a * factor).widen() * b.widen();
+    }
+}
+
+/// sum += Σ a·(b − c), the difference being rounded in A.
+#[inline(always)]
+pub fn dot_with_difference<A: Float>(a: &[A], b: &[A], c: &[A], sum: &mut Sum) {
+    let (a, a_rest) = a.as_chunks();
+    let (b, b_rest) = b.as_chunks();
+    let (c, c_rest) = c.as_chunks();
+    let mut lanes = *sum;
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        lanes.add(&widen(a), &widen(&difference(b, c)));
+    }
+    *sum = lanes;
+    for (lane, ((a, b), c)) in a_rest.iter().zip(b_rest).zip(c_rest).enumerate() {
+        sum.0[lane] += a.widen() * (*b - *c).widen();
     }
 }
 

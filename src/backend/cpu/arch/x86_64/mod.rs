@@ -63,7 +63,7 @@ pub fn bf16_gradient_sums(g: &[u16], m: Elements<'_>, sums: [&mut Sum; 2], first
 /// The step on whole tiles, and the sums of the state that it leaves, Σ m² only with `first_moment`: up to the first tile
 /// whose sums float32 cannot hold.
 pub fn step(step: Step<'_, f32>, first_moment: bool, sums: Option<[&mut Sum; 3]>) -> Done {
-    let Step { param: Param { model, precision }, g, moments: Moments { m, v, .. }, s, random, start } = step;
+    let Step { param: Param { model, precision }, g, moments: Moments { m, v, .. }, s, random, start, .. } = step;
     match (model, g, m, v) {
         // Without sums the compiler's loop is as fast.
         (ElementsMut::F32(p), Elements::F32(g), ElementsMut::F32(m), ElementsMut::F32(v)) if first_moment => {
