@@ -71,35 +71,41 @@ inline Series csv(std::string const& file, std::string const& column) {
     return series;
 }
 
-// Percentages of the windows, in the order of time.
-struct Split {
+// How a series becomes windows.
+struct Preparation {
+    // Percentages of the windows, in the order of time. The rest is for validation: no optimizer uses it; printed and drawn
+    // losses are measured there.
     std::size_t train = 70;     // for all optimizers; also B1 and B2 of the meta-updates
     std::size_t held_out = 10;  // the validation batches of the meta-updates; AdamW does not use them
-    // The rest is for validation: no optimizer uses it; printed and drawn losses are measured there.
+    // What is subtracted from a window: its last value (a rising series has changes that hardly rise; a prediction of 0 is
+    // "as the last value"), or the mean of all values for training.
+    bool differences = true;
 };
 
 struct Data {
     std::vector<Sample> windows;
     std::vector<std::size_t> train, held_out, validation;
-    double squared_unit;  // one unit of the network's squared error in the series' own unit, squared
-    double persistence;   // mean squared error of "as the last value", in the series' own unit, squared
+    double squared_unit;       // one unit of the network's squared error in the series' own unit, squared
+    double persistence = 0.0;  // mean squared error of "as the last value", in the series' own unit, squared
 
-    // Every window minus its last value (a rising series has changes that hardly rise), divided by the training
-    // windows' root mean square. The mean stays: a prediction of 0 is "as the last value".
-    Data(Series const& series, std::size_t least, Split split = {}) {
+    // The windows, divided by the training windows' root mean square.
+    Data(Series const& series, std::size_t least, Preparation const& how = {}) {
         std::size_t const count = series.values.size() < WINDOW + 1 ? 0 : series.values.size() - WINDOW;
-        std::size_t const last = count * split.train / 100, last_held_out = last + count * split.held_out / 100;
+        std::size_t const last = count * how.train / 100, last_held_out = last + count * how.held_out / 100;
         for (std::size_t w = 0; w < count; w++)
             (w < last ? train : w < last_held_out ? held_out : validation).push_back(w);
         if (train.size() < 2 * least || held_out.size() < least)
             throw std::runtime_error("the series is too short: " + std::to_string(series.values.size()) + " values");
-        double past = 0.0, next = 0.0;
+        double mean = 0.0, past = 0.0, next = 0.0;
+        for (std::size_t i = 0; i < train.size() + WINDOW; i++)
+            mean += static_cast<double>(series.values[i]) / static_cast<double>(train.size() + WINDOW);
         for (std::size_t w = 0; w < count; w++) {
             float const* values = &series.values[w];
+            float const base = how.differences ? values[WINDOW - 1] : static_cast<float>(mean);
             Sample sample{};
             for (std::size_t i = 0; i < WINDOW; i++)
-                sample.past[i] = values[i] - values[WINDOW - 1];
-            sample.next = values[WINDOW] - values[WINDOW - 1];
+                sample.past[i] = values[i] - base;
+            sample.next = values[WINDOW] - base;
             if (w < train.size()) {
                 for (float const value : sample.past)
                     past += static_cast<double>(value) * static_cast<double>(value);
@@ -117,8 +123,9 @@ struct Data {
             sample.next /= static_cast<float>(std::sqrt(next));
         }
         squared_unit = next;
-        persistence = 0.0;
-        for (std::size_t const w : validation)
-            persistence += next * std::pow(windows[w].next, 2.0) / static_cast<double>(validation.size());
+        for (std::size_t const w : validation) {
+            float const* values = &series.values[w];
+            persistence += std::pow(values[WINDOW] - values[WINDOW - 1], 2.0) / static_cast<double>(validation.size());
+        }
     }
 };
