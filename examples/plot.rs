@@ -226,13 +226,15 @@ const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 85.0;
 
 /// The run whose factors are drawn, then the others. Lines differ by dashes, not by colour alone.
-const RUNS: [(&str, &str); 6] = [
+const RUNS: [(&str, &str); 8] = [
     ("#00436b", ""),
     ("#d55e00", "7 4"),
     ("#007a5a", "2 3"),
     ("#8a3a76", "9 3 2 3"),
     ("#555555", "14 5"),
     ("#a07800", "5 2 1 2 1 2"),
+    ("#3b6fd4", "5 2"),
+    ("#b0164f", "12 3 4 3"),
 ];
 
 /// The line at 1 in the diagrams of factors.

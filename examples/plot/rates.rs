@@ -146,11 +146,9 @@ impl Panel {
 
         let (width, height) = (Axes::WIDTH, Axes::HEIGHT);
         let (left, top) = place;
-        let _ = writeln!(
-            svg.body,
-            "<clipPath id=\"panel{index}\"><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/></clipPath>\n\
-             <g clip-path=\"url(#panel{index})\">"
-        );
+        let clip = format!("x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"");
+        let _ = writeln!(svg.body, "<clipPath id=\"panel{index}\"><rect {clip}/></clipPath>");
+        let _ = writeln!(svg.body, "<g clip-path=\"url(#panel{index})\">");
         // Far outside where it is not finite.
         let far = axes.high + 10.0 * (axes.high - axes.low);
         let at = |rate: f64, value: f64| format!("{:.1} {:.1}", axes.x(time(rate)), axes.y(value.min(far)));

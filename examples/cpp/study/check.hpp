@@ -3,13 +3,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../shared/mlp.hpp"
@@ -96,8 +97,9 @@ inline void check_transformer() {
     single.backward(text);
     double worst = 0.0, rounding = 0.0;
     for (std::size_t t = 0; t < net.tensors.size(); t++) {
-        worst = std::max(worst, deviation(net.tensors[t].value, net.tensors[t].gradient, [&] { return net.loss(text); }));
-        rounding = std::max(rounding, deviation(single.tensors[t].gradient, net.tensors[t].gradient));
+        auto& tensor = net.tensors[t];
+        worst = std::max(worst, deviation(tensor.value, tensor.gradient, [&] { return net.loss(text); }));
+        rounding = std::max(rounding, deviation(single.tensors[t].gradient, tensor.gradient));
     }
     require(worst < 1e-7, "the Transformer's gradients are those of central differences");
     require(rounding < 1e-4, "the Transformer's float32 gradients are those in float64 but for rounding");
@@ -177,7 +179,8 @@ inline void check_schedule_free() {
 
 inline void check_lines() {
     Plan const plan{"settings", "text", "horizon", "meta_lr=0.1", 4.0, 1.0 / 3.0, 5, 1500};
-    Record const record{plan, {{1.25, HUGE_VAL}, {1.0 / 7.0, NONE}, 2.5, {{"a.b", 8.0, true}, {"c", 1.0 / 9.0, false}}}};
+    std::vector<Alpha> const alphas{{"a.b", 8.0, true}, {"c", 1.0 / 9.0, false}};
+    Record const record{plan, {{1.25, HUGE_VAL}, {1.0 / 7.0, NONE}, 2.5, alphas}};
     Line const line = from_line(to_line(record));
     bool const same = line.plan.text() == plan.text() && line.plan.lr == plan.lr && line.plan.factor == 4.0 &&
                       line.last.parameters == 1.25 && std::isnan(line.last.average) &&
@@ -188,7 +191,7 @@ inline void check_lines() {
 
 // Until the factors first learn both are AdamW, so the sums are the same.
 inline void check_free_factors(TaskKind const& kind) {
-    auto options = metaadamw::Options::preset(metaadamw::Preset::horizon);
+    auto options = metaadamw::Options::horizon();
     options.threads = 1;
     auto const task = kind.start(1), twin = kind.start(1);
     FreeFactors free(*task, options, 2e-3);

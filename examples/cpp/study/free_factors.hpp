@@ -43,10 +43,7 @@ class FreeFactors : public Method {
             learn();
     }
 
-    Losses losses() override {
-        double const here = task_.validation();
-        return {here, loss_at_average(optimizer_, task_)};
-    }
+    Losses losses() override { return losses_of(optimizer_, task_); }
 
     std::vector<Alpha> alphas() override {
         std::vector<Alpha> alphas;
@@ -72,10 +69,10 @@ class FreeFactors : public Method {
         double sum = 0.0, slope = 0.0, log_alpha = 0.0, moment = 0.0, square = 0.0;  // sum: H
     };
 
-    static metaadamw::Options plain(metaadamw::Options options) {
+    static metaadamw::Options plain(metaadamw::Options const& options) {
         metaadamw::Options adamw;
         adamw.modulation = false;
-        adamw.horizon = options.horizon;
+        adamw.horizon_steps = options.horizon_steps;
         adamw.threads = options.threads;
         return adamw;
     }
@@ -83,18 +80,13 @@ class FreeFactors : public Method {
     // H += Σ g (θ − θ̄), before the update. The library's tensors are in the order of the groups.
     void add_sums() {
         std::size_t number = 0;
-        std::vector<float> average;
         for (Group& group : groups_)
             for (std::size_t const t : group.members) {
                 Parameter const& parameter = task_.parameters[t];
-                average.resize(parameter.value->size());
-                metaadamw::detail::call([&](maw_error** error) {
-                    return maw_average_get(optimizer_.capi(), number, average.data(), average.size(), error);
-                }).value();
+                auto const average = optimizer_.average<float>(number++);
                 for (std::size_t i = 0; i < average.size(); i++)
                     group.sum += static_cast<double>((*parameter.gradient)[i]) *
                                  (static_cast<double>((*parameter.value)[i]) - static_cast<double>(average[i]));
-                number++;
             }
     }
 

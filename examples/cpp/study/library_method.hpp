@@ -30,17 +30,11 @@ inline std::vector<metaadamw::Tensor> tensors(Task const& task) {
     return tensors;
 }
 
-inline double loss_at_average(metaadamw::Optimizer& optimizer, Task& task) {
-    auto const swap = [&] {
-        auto const& params = optimizer.params();
-        metaadamw::detail::call([&](maw_error** error) {
-            return maw_average_swap(optimizer.capi(), params.data(), params.size(), error);
-        }).value();
-    };
-    swap();
-    double const loss = task.validation();
-    swap();
-    return loss;
+// At the parameters and at their averages.
+inline Losses losses_of(metaadamw::Optimizer& optimizer, Task& task) {
+    double const here = task.validation();
+    auto const averaged = optimizer.averaged();
+    return {here, task.validation()};
 }
 
 class LibraryMethod : public Method {
@@ -57,10 +51,7 @@ class LibraryMethod : public Method {
             meta_update(step);
     }
 
-    Losses losses() override {
-        double const here = task_.validation();
-        return {here, loss_at_average(optimizer_, task_)};
-    }
+    Losses losses() override { return losses_of(optimizer_, task_); }
 
     std::vector<Alpha> alphas() override {
         std::vector<Alpha> alphas;

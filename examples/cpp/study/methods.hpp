@@ -35,11 +35,11 @@ inline std::unique_ptr<Method> start_method(Start const& start) {
     if (start.method == "schedule_free")
         return std::make_unique<ScheduleFree>(start.task, start.lr);
     Setting const setting(start.setting);
-    auto options = metaadamw::Options::preset(metaadamw::Preset::horizon);
+    auto options = metaadamw::Options::horizon();
     if (start.method != "horizon") {
-        std::uint64_t const horizon = options.horizon;  // the averages are those of the preset
+        std::uint64_t const horizon_steps = options.horizon_steps;  // the averages are those of the preset
         options = metaadamw::Options();
-        options.horizon = horizon;
+        options.horizon_steps = horizon_steps;
         options.modulation = start.method == "metaadamw";
     }
     if (start.method == "metaadamw") {  // the rest is as in the paper by default

@@ -1,13 +1,14 @@
 // Which runs the study has.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <map>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -33,9 +34,11 @@ struct Only {
     void add(std::string const& text) {
         auto const equals = text.find('=');
         std::string const field = text.substr(0, equals);
-        if (equals == std::string::npos || !std::set<std::string>{"part", "task", "method", "setting", "factor", "seed"}.count(field))
-            throw std::runtime_error("--only " + text + ": expected part, task, method, setting, factor or seed, '=', and values");
-        std::istringstream values(text.substr(equals + 1));
+        std::set<std::string> const fields{"part", "task", "method", "setting", "factor", "seed"};
+        if (equals == std::string::npos || fields.count(field) == 0)
+            throw std::runtime_error("--only " + text +
+                                     ": expected part, task, method, setting, factor or seed, '=', and values");
+        std::istringstream values(text.substr(equals + 1) + ",");
         for (std::string value; std::getline(values, value, ',');)
             wanted[field].insert(value);
     }
@@ -92,7 +95,8 @@ inline std::vector<Plan> comparison(std::vector<TaskKind> const& tasks, std::map
                     plans.push_back({"rates", task.name, method.name, "", factor, factor * rate, seed, task.steps});
             for (std::string const& setting : SETTINGS)
                 for (double const factor : SETTINGS_FACTORS)
-                    plans.push_back({"settings", task.name, "horizon", setting, factor, factor * rate, seed, task.steps});
+                    plans.push_back(
+                        {"settings", task.name, "horizon", setting, factor, factor * rate, seed, task.steps});
         }
     return plans;
 }

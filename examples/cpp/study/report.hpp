@@ -6,12 +6,10 @@
 #include <cstddef>
 #include <cstdio>
 #include <fstream>
-#include <functional>
 #include <map>
 #include <set>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "../shared/json.hpp"
@@ -60,9 +58,12 @@ inline double median(std::vector<double> const& sorted) {
 
 // Four digits, or what is not a number.
 inline std::string digits(double value) {
+    if (!(value > 0.0) || std::isinf(value))
+        return std::isnan(value) ? "" : value > 0.0 ? "diverged" : "0";
     char text[32];
-    std::snprintf(text, sizeof text, "%.*f", std::clamp(3 - static_cast<int>(std::floor(std::log10(value))), 0, 6), value);
-    return std::isnan(value) ? "" : std::isinf(value) ? "diverged" : value <= 0.0 ? "0" : text;
+    int const after_point = 3 - static_cast<int>(std::floor(std::log10(value)));
+    std::snprintf(text, sizeof text, "%.*f", std::clamp(after_point, 0, 6), value);
+    return text;
 }
 
 // "median (least–most)"
@@ -118,7 +119,8 @@ class TaskReport {
     double rate() const { return lines_.front()->plan.lr / lines_.front()->plan.factor; }
 
     void print(std::string const& title, std::string const& unit) const {
-        std::printf("## %s\n\n%zu steps; loss in %s; median of the seeds (least–most); rates as factors of AdamW's best, %g\n\n",
+        std::printf("## %s\n\n%zu steps; loss in %s; median of the seeds (least–most); rates as factors of AdamW's best, "
+                    "%g\n\n",
                     title.c_str(), lines_.front()->plan.steps, unit.c_str(), rate());
         print_rates();
         print_summary();
@@ -142,8 +144,9 @@ class TaskReport {
     }
 
     void print_summary() const {
-        std::printf("\nOver all rates (medians): the best, the worst as a multiple of the best; at AdamW's best rate: the best "
-                    "of %zu evaluations, CPU seconds of training\n\n", EVALUATIONS);
+        std::printf("\nOver all rates (medians): the best, the worst as a multiple of the best; at AdamW's best rate: the "
+                    "best of %zu evaluations, CPU seconds of training\n\n",
+                    EVALUATIONS);
         head({"", "best", "at", "worst/best", "best evaluation", "seconds"});
         for (Row const& of : rows()) {
             double best = HUGE_VAL, worst = 0.0, at = 0.0;
@@ -212,9 +215,10 @@ class TaskReport {
 };
 
 // What `metaadamw-plot rates` reads.
-inline void write_picture(std::ofstream& to, TaskReport const& task, std::string const& title, std::string const& unit) {
+inline void write_picture(std::ofstream& to, TaskReport const& task, std::string const& title,
+                          std::string const& unit) {
     std::set<std::string> const drawn{"AdamW",     "AdamW, averages", "AdamW, cosine schedule", "Schedule-Free AdamW",
-                                      "MetaAdamW", "horizon, averages"};
+                                      "MetaAdamW", "horizon",         "horizon, averages"};
     for (Row const& of : rows()) {
         if (drawn.count(of.title) == 0)
             continue;

@@ -1,10 +1,13 @@
 // Forecasting a series by the perceptron of the forecaster's, with mean squared error.
 #pragma once
 
-#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <numeric>
+#include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "../shared/mlp.hpp"
 #include "../shared/random.hpp"
@@ -75,6 +78,8 @@ inline TaskKind co2_kind() { return series_kind("co2", co2(), {}, 1500); }
 inline TaskKind etth1_kind(std::string const& file) {
     Series series;
     try {
+        if (file.empty())
+            throw std::runtime_error("--etth1 is missing");
         series = csv(file, "OT");
     } catch (std::exception const& error) {
         throw std::runtime_error(

@@ -20,7 +20,7 @@ struct Setting {
 
     void apply(metaadamw::Options& options) const {
         if (name == "horizon")
-            options.horizon = static_cast<std::uint64_t>(number());
+            options.horizon_steps = static_cast<std::uint64_t>(number());
         else if (name == "features" && value == "norm_basic")
             options.feature_version = metaadamw::FeatureVersion::norm_basic;
         else if (name == "alpha_range")

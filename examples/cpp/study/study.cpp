@@ -1,6 +1,6 @@
-// Compares ways to train on three small tasks (series_task.hpp, text_task.hpp): AdamW with a constant rate and with a cosine
-// schedule, Schedule-Free AdamW, MetaAdamW with the paper's settings, and the horizon objective (methods.hpp), each at
-// rates from 1/8 to 8 times AdamW's best, which a sweep with other seeds finds; and settings of the horizon objective
+// Compares ways to train on three small tasks (series_task.hpp, text_task.hpp): AdamW with a constant rate and with a
+// cosine schedule, Schedule-Free AdamW, MetaAdamW with the paper's settings, and the horizon objective (methods.hpp), each
+// at rates from 1/8 to 8 times AdamW's best, which a sweep with other seeds finds; and settings of the horizon objective
 // (plans.hpp).
 //
 //     study run FILE.jsonl --etth1 ETTh1.csv [--jobs N] [--steps N] [--only FIELD=VALUE,VALUE…]…
@@ -157,7 +157,8 @@ void study(Settings const& settings) {
 }
 
 [[noreturn]] void usage() {
-    std::fprintf(stderr, "usage: study run FILE.jsonl --etth1 ETTh1.csv [--jobs N] [--steps N] [--only FIELD=VALUE,VALUE…]…\n"
+    std::fprintf(stderr, "usage: study run FILE.jsonl --etth1 ETTh1.csv [--jobs N] [--steps N]\n"
+                         "                 [--only FIELD=VALUE,VALUE…]…\n"
                          "       study report FILE.jsonl [--picture DATA.jsonl]\n"
                          "       study check\n");
     std::exit(EXIT_FAILURE);

@@ -1,10 +1,13 @@
 // The next character of a text, by a small Transformer, with cross-entropy.
 #pragma once
 
-#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "../../data/opticks.h"
 #include "../shared/random.hpp"
@@ -35,8 +38,9 @@ class TextTask : public Task {
         : text_(std::move(text)), seed_(seed), net_({text_->vocabulary, CONTEXT, WIDTH, HEADS, LAYERS}, seed) {
         for (auto& tensor : net_.tensors) {
             bool const head = tensor.name.compare(0, 4, "head") == 0;
+            auto const kind = head ? metaadamw::LayerKind::linear : metaadamw::LayerKind::unknown;
             parameters.push_back({tensor.name, {tensor.shape.begin(), tensor.shape.end()}, &tensor.value,
-                                  &tensor.gradient, head ? metaadamw::LayerKind::linear : metaadamw::LayerKind::unknown});
+                                  &tensor.gradient, kind});
         }
         // The same windows in every run, at equal distances.
         std::size_t const last = text_->characters.size() - CONTEXT - 1, room = last - text_->held_out;
