@@ -87,7 +87,9 @@ TEST(Averages, AScopeHasThemAndLeavesTheParametersAsTheyWere) {
         EXPECT_EQ(optimizer.try_step().status(), Status::invalid_state);
         EXPECT_EQ(optimizer.try_averaged().status(), Status::invalid_state) << "not twice";
         EXPECT_EQ(optimizer.step_count(), 5u);
+        EXPECT_TRUE(optimizer.holds_averages());
     }
+    EXPECT_FALSE(optimizer.holds_averages());
     EXPECT_EQ(toy.weight, weight);
     EXPECT_EQ(toy.bias, bias);
     EXPECT_TRUE(optimizer.try_step());

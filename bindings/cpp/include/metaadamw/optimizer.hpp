@@ -292,6 +292,8 @@ class Optimizer {
     /// `maw_average_swap` at the same addresses: the averages into your buffers, and with the next call the parameters back.
     void swap_averages() { try_swap_averages().value(); }
     Result<void> try_swap_averages();
+    /// Whether the averages are in your buffers.
+    [[nodiscard]] bool holds_averages() const noexcept { return holds_averages_; }
 
     /// `maw_average_get`: the average of a tensor's parameter; `T` is double for a tensor of double, else float.
     template <class T, detail::if_state<T> = 0>
