@@ -20,7 +20,8 @@ metaadamw::Options horizon() {
     return options;
 }
 
-static_assert(std::is_nothrow_destructible_v<Optimizer::Averaged> && !std::is_copy_constructible_v<Optimizer::Averaged>);
+static_assert(std::is_nothrow_destructible_v<Optimizer::Averaged>);
+static_assert(!std::is_copy_constructible_v<Optimizer::Averaged>);
 
 }  // namespace
 

@@ -37,8 +37,8 @@ TEST_F(Horizon, TheAttentionModuleLearnsWithoutAMetaUpdate) {
 
 TEST_F(Horizon, AnAverageFollowsItsParameterInAnyMemoryOrder) {
     for (auto const dtype : {torch::kFloat, torch::kDouble}) {
-        std::vector<Tensor> const params{torch::randn({6, 4}, dtype).t().detach().requires_grad_(),
-                                         torch::randn({2, 3, 4, 5}, dtype).contiguous(at::MemoryFormat::ChannelsLast).requires_grad_()};
+        auto const last = torch::randn({2, 3, 4, 5}, dtype).contiguous(at::MemoryFormat::ChannelsLast);
+        std::vector<Tensor> const params{torch::randn({6, 4}, dtype).t().detach().requires_grad_(), last.requires_grad_()};
         MetaAdamW own(params, MetaAdamWOptions(1e-2), horizon());
         auto wanted = copies(params);
         for (int i = 0; i < 6; i++) {

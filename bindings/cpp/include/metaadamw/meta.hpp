@@ -60,7 +60,7 @@ struct MetaResult {
     double term_gen_gap;               ///< generalization gap (eq. 12)
     double loss_meta;                  ///< the objective, regularization included
     std::uint32_t evaluations;         ///< of your program
-    std::uint32_t idle_groups;         ///< whose gradient on the second training batch has a norm below 1e-5 of the largest
+    std::uint32_t idle_groups;         ///< whose gradient on the second training batch is below 1e-5 of the largest
     Outcome outcome;                   ///< whether the module learned, and if not, why
 };
 

@@ -268,8 +268,8 @@ class Optimizer {
 
     // ---- averages of the parameters, for `Options::horizon_steps` of 2 or more (optimizer_averages.hpp)
 
-    /// While it exists, the averages are in your buffers. At its end, or by `swap_back`, the parameters are there again, bit
-    /// for bit, at the addresses that are known then.
+    /// While it exists, the averages are in your buffers. At its end, or by `swap_back`, the parameters are there again,
+    /// bit for bit, at the addresses that are known then.
     class Averaged {
       public:
         /// Ends it; unlike the destructor it throws if that fails.
@@ -283,13 +283,14 @@ class Optimizer {
         std::unique_ptr<Optimizer, SwapBack> optimizer_;
     };
 
-    /// `maw_average_swap` for a scope: `{ auto const averaged = optimizer.averaged(); evaluate(model); }`. At the addresses
-    /// that are kept, or those of the last step. In between only queries and `average` work, and the optimizer must be
-    /// neither moved nor destroyed.
+    /// `maw_average_swap` for a scope: `{ auto const averaged = optimizer.averaged(); evaluate(model); }`. At the
+    /// addresses that are kept, or those of the last step. In between only queries and `average` work, and the optimizer
+    /// must be neither moved nor destroyed.
     [[nodiscard]] Averaged averaged() { return try_averaged().value(); }
     [[nodiscard]] Result<Averaged> try_averaged();
 
-    /// `maw_average_swap` at the same addresses: the averages into your buffers, and with the next call the parameters back.
+    /// `maw_average_swap` at the same addresses: the averages into your buffers, and with the next call the parameters
+    /// back.
     void swap_averages() { try_swap_averages().value(); }
     Result<void> try_swap_averages();
     /// Whether the averages are in your buffers.

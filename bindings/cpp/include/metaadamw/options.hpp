@@ -14,8 +14,8 @@
 
 namespace metaadamw {
 
-/// `maw_options`: fields of the same names (but `horizon_steps` for `horizon`), with the defaults of the library that is
-/// loaded.
+/// `maw_options`: fields of the same names, but `horizon_steps` for `horizon`, with the defaults of the library that
+/// is loaded.
 struct Options {
     std::uint64_t seed{}, total_steps{}, meta_interval{}, meta_warmup{};
     double alpha_range{}, beta_range{};

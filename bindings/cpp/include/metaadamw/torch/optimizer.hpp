@@ -167,8 +167,8 @@ class MetaAdamW : public ::torch::optim::Optimizer {
 
     // ---- averages of the parameters, for `Options::horizon()`, or `horizon_steps` of 2 or more
 
-    /// While it exists, the averages are in the parameters. At its end, or by `swap_back`, the parameters are as before, bit for
-    /// bit, wherever their tensors' memory is then.
+    /// While it exists, the averages are in the parameters. At its end, or by `swap_back`, the parameters are as before,
+    /// bit for bit, wherever their tensors' memory is then.
     class Averaged {
       public:
         /// Ends it; unlike the destructor it throws if that fails, as when a parameter has become another type.
@@ -194,9 +194,9 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         std::unique_ptr<MetaAdamW, SwapBack> optimizer_;
     };
 
-    /// Evaluates with the averages: `{ auto const averaged = optimizer.averaged(); validate(*model); }`. Buffers (a batch norm's
-    /// statistics) are not averaged. In between steps, meta-updates, saving and loading fail, and the optimizer must be neither
-    /// moved nor destroyed. Graphs from before are refused by their backward pass, as after a step.
+    /// Evaluates with the averages: `{ auto const averaged = optimizer.averaged(); validate(*model); }`. Buffers (a batch
+    /// norm's statistics) are not averaged. In between steps, meta-updates, saving and loading fail, and the optimizer
+    /// must be neither moved nor destroyed. Graphs from before are refused by their backward pass, as after a step.
     [[nodiscard]] Averaged averaged() {
         follow();
         if (core_->holds_averages())  // a second swap would bring the parameters back

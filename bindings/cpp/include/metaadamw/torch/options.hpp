@@ -43,8 +43,8 @@ struct Options : public metaadamw::Options {
     /// All of it as given, `init` too.
     explicit Options(metaadamw::Options const& options) : metaadamw::Options(options) {}
 
-    /// `metaadamw::Options::horizon()`: the attention module learns from steps alone, so `step()` is all that a program calls:
-    /// `MetaAdamW optimizer(*model, MetaAdamWOptions(1e-3), Options::horizon())`.
+    /// `metaadamw::Options::horizon()`: the attention module learns from steps alone, so `step()` is all that a program
+    /// calls: `MetaAdamW optimizer(*model, MetaAdamWOptions(1e-3), Options::horizon())`.
     [[nodiscard]] static Options horizon() { return Options(metaadamw::Options::horizon()); }
 };
 
