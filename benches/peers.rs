@@ -18,7 +18,7 @@ use common::{Model, Sizes, even, extra_memory, median, milliseconds, optimizer, 
 use metaadamw::model::dtype::{DType, Precision};
 use metaadamw::model::options::NonFinite;
 use metaadamw::numeric::simd::{self, Level};
-use metaadamw::{Gradient, Optimizer, Options, ParamGroup};
+use metaadamw::{Gradient, Optimizer, Options, ParamGroup, TensorSpec};
 
 const THREADS: usize = 2;
 /// How many times everything is set up anew.
@@ -401,21 +401,17 @@ fn attention_milliseconds(level: Level) -> f64 {
 
 /// What the attention module's learning adds to a step, with 24 groups and 2 layers.
 fn learning_milliseconds() -> f64 {
-    let kinds = [
-        "attn.weight",
-        "attn.bias",
-        "mlp.weight",
-        "mlp.bias",
-        "norm.weight",
-        "norm.bias",
-        "embed.weight",
-        "embed.bias",
-    ];
-    let sizes: Sizes =
-        (0..9 * kinds.len()).map(|i| (format!("layers.{}.{}", i / kinds.len(), kinds[i % kinds.len()]), 1)).collect();
+    let kinds = ["attn", "mlp", "norm", "embed"].map(|kind| ["weight", "bias"].map(|role| format!("{kind}.{role}")));
+    let names = (0..9).flat_map(|layer| kinds.iter().flatten().map(move |kind| format!("layers.{layer}.{kind}")));
+    let sizes: Sizes = names.map(|name| (name, 1)).collect();
     let mut model = Model::new(&sizes, DType::F32);
-    let [mut always, mut never] = [1, u64::MAX]
-        .map(|meta_interval| ours(&sizes, Options { threads: 1, meta_interval, meta_warmup: 0, ..Options::horizon() }));
+    // A matrix is no bias.
+    let shape = |name: &str| if name.ends_with("weight") { vec![1, 1] } else { vec![1] };
+    let [mut always, mut never] = [1, u64::MAX].map(|meta_interval| {
+        let options = Options { threads: 1, meta_interval, meta_warmup: 0, ..Options::horizon() };
+        let specs = sizes.iter().map(|(name, _)| TensorSpec::new(name, &shape(name), DType::F32).expect("a name"));
+        optimizer(options, ParamGroup::default(), specs.collect())
+    });
     let mut rounds = Vec::new();
     for _ in 0..21 {
         let [learning, not] = [&mut always, &mut never].map(|optimizer| median(&model.steps(optimizer, 200)));
