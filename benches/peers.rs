@@ -18,7 +18,7 @@ use common::{Model, Sizes, even, extra_memory, median, milliseconds, optimizer, 
 use metaadamw::model::dtype::{DType, Precision};
 use metaadamw::model::options::NonFinite;
 use metaadamw::numeric::simd::{self, Level};
-use metaadamw::{Gradient, Optimizer, Options, ParamGroup};
+use metaadamw::{Gradient, Optimizer, Options, ParamGroup, TensorSpec};
 
 const THREADS: usize = 2;
 /// How many times everything is set up anew.
@@ -254,7 +254,12 @@ impl Times {
     }
 }
 
-/// Steps of PyTorch and of this library with five sets of options, and a loop over `memory` unless it is empty: in turn,
+/// Learning from steps alone; `average_dtype`: of the averages.
+fn horizon(average_dtype: Option<DType>) -> Options {
+    Options { threads: THREADS, average_dtype, ..Options::horizon() }
+}
+
+/// Steps of PyTorch and of this library with seven sets of options, and a loop over `memory` unless it is empty: in turn,
 /// `rounds` times a placement and a warm-up.
 fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize, memory: &mut [f32]) -> Times {
     let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base() };
@@ -265,6 +270,8 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
         let mut model = Model::new(sizes, DType::F32);
         let [mut plain, mut plain_checked, mut step, mut clip, mut observed] =
             [plain.clone(), plain_checked.clone(), base(), clip.clone(), base()].map(|options| ours(sizes, options));
+        let [mut learning, mut learning_bf16] =
+            [None, Some(DType::BF16)].map(|average_dtype| ours(sizes, horizon(average_dtype)));
         if let Some(torch) = torch {
             torch.setup(sizes);
         }
@@ -276,6 +283,8 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
             now.add("plain", model.steps(&mut plain, steps));
             now.add("plain checked", model.steps(&mut plain_checked, steps));
             now.add("step", model.steps(&mut step, steps));
+            now.add("horizon", model.steps(&mut learning, steps));
+            now.add("horizon bf16", model.steps(&mut learning_bf16, steps));
             if let Some(torch) = torch {
                 now.add("torch", torch.steps("steps", steps));
             }
@@ -390,6 +399,28 @@ fn attention_milliseconds(level: Level) -> f64 {
     median(&times)
 }
 
+/// What the attention module's learning adds to a step, with 24 groups and 2 layers.
+fn learning_milliseconds() -> f64 {
+    let kinds = ["attn", "mlp", "norm", "embed"].map(|kind| ["weight", "bias"].map(|role| format!("{kind}.{role}")));
+    let names = (0..9).flat_map(|layer| kinds.iter().flatten().map(move |kind| format!("layers.{layer}.{kind}")));
+    let sizes: Sizes = names.map(|name| (name, 1)).collect();
+    let mut model = Model::new(&sizes, DType::F32);
+    // A matrix is no bias.
+    let shape = |name: &str| if name.ends_with("weight") { vec![1, 1] } else { vec![1] };
+    let [mut always, mut never] = [1, u64::MAX].map(|meta_interval| {
+        let options = Options { threads: 1, meta_interval, meta_warmup: 0, ..Options::horizon() };
+        let specs = sizes.iter().map(|(name, _)| TensorSpec::new(name, &shape(name), DType::F32).expect("a name"));
+        optimizer(options, ParamGroup::default(), specs.collect())
+    });
+    let mut rounds = Vec::new();
+    for _ in 0..21 {
+        let [learning, not] = [&mut always, &mut never].map(|optimizer| median(&model.steps(optimizer, 200)));
+        rounds.push(learning - not);
+    }
+    assert_eq!(always.groups().expect("prepared").groups.len(), 24);
+    median(&rounds)
+}
+
 /// All that was measured.
 struct Measured {
     large: Times,
@@ -417,6 +448,11 @@ impl Measured {
             ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),
             ("observing_and_step_over_torch_fused", large.over(&["observing", "observed"], "torch"), "≤ 1.45"),
             ("step_3m_over_libtorch", libtorch.over(&["step"], "libtorch"), "≤ 0.4"),
+            ("horizon_over_step", large.over(&["horizon"], "step"), "≤ 1.25"),
+            ("horizon_bf16_averages_over_step", large.over(&["horizon bf16"], "step"), "≤ 1.12"),
+            ("small_horizon_over_torch_fused", little.over(&["horizon"], "torch"), "≤ 0.6"),
+            ("small_horizon_over_step", little.over(&["horizon"], "step"), "–"),
+            ("learning_ms", once(learning_milliseconds()), "≤ 0.1"),
             ("small_over_torch_fused", little.over(&["step"], "torch"), "≤ 0.5"),
             ("bandwidth_over_copy", bandwidth, "≥ 0.85"),
             ("attention_ms", once(attention_milliseconds(Level::Avx2)), "≤ 1"),

@@ -1,9 +1,10 @@
 //! One run, four languages: each of the twelve ordered pairs of Rust, C++, Go and Julia.
 //!
 //! The first trains 7 steps with a meta-update in between and saves; the second loads and trains 7 more with another
-//! meta-update. Parameters, moments and Φ must equal, byte for byte, those of the uninterrupted run in Rust. The model,
-//! the loss and the command line are the same in every language: `train STEPS META_AFTER LOAD SAVE PARAMS_IN
-//! PARAMS_OUT`, "-" for none (see `tests/cross_language/`, `bindings/go/internal/crosslanguage`,
+//! meta-update. Parameters, moments and Φ must equal, byte for byte, those of the uninterrupted run in Rust. The same for a
+//! run that learns from steps alone, whose averages and sums go along. The model, the loss and the command line are the same
+//! in every language: `train STEPS LEARNING LOAD SAVE PARAMS_IN PARAMS_OUT`, "-" for none, LEARNING the step that a meta-update
+//! follows, or "horizon" (see `tests/cross_language/`, `bindings/go/internal/crosslanguage`,
 //! `bindings/julia/crosslanguage.jl`).
 
 #[path = "common/compile.rs"]
@@ -20,8 +21,26 @@ use metaadamw::model::dtype::DType;
 use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
 
 const STEPS: u64 = 7;
-/// The meta-update of each half is after its third step.
-const META_AFTER: u64 = 3;
+
+/// How the attention module learns.
+#[derive(Clone, Copy)]
+enum Learning {
+    /// By a meta-update after this step of each half; 0: none.
+    MetaUpdate(u64),
+    /// From steps: the preset.
+    Horizon,
+}
+
+const META_UPDATE: Learning = Learning::MetaUpdate(3);
+
+impl Learning {
+    fn argument(self) -> String {
+        match self {
+            Self::MetaUpdate(after) => after.to_string(),
+            Self::Horizon => "horizon".to_owned(),
+        }
+    }
+}
 
 /// The model: two float32 tensors and a float64 one.
 struct Model {
@@ -82,16 +101,13 @@ impl Model {
     }
 }
 
-fn optimizer() -> Optimizer {
-    let options = Options {
-        seed: 7,
-        total_steps: 14,
-        meta_interval: 7,
-        attn_layers: 2,
-        attn_hidden_dim: 8,
-        threads: 1,
-        ..Options::default()
+fn optimizer(learning: Learning) -> Optimizer {
+    let base = match learning {
+        Learning::MetaUpdate(_) => Options { meta_interval: 7, attn_layers: 2, ..Options::default() },
+        // It learns after steps 5, 8, 11 and 14: the file has sums of two steps.
+        Learning::Horizon => Options { meta_interval: 3, meta_warmup: 2, horizon: 4, ..Options::horizon() },
     };
+    let options = Options { seed: 7, total_steps: 14, attn_hidden_dim: 8, threads: 1, ..base };
     let tensor = |name: &str, shape: &[u64], dtype| TensorSpec::new(name, shape, dtype).expect("a name");
     let mut optimizer = Optimizer::new(options).expect("valid options");
     let group = ParamGroup { lr: 1e-2, weight_decay: 1e-1, ..ParamGroup::default() };
@@ -105,12 +121,12 @@ fn optimizer() -> Optimizer {
 }
 
 /// The same as the programs in the other languages.
-fn train(optimizer: &mut Optimizer, model: &mut Model, steps: u64, meta_after: u64) {
+fn train(optimizer: &mut Optimizer, model: &mut Model, steps: u64, learning: Learning) {
     let mut gradient = Model::start();
     for i in 1..=steps {
         model.evaluate(10 + optimizer.steps() as usize, &mut gradient);
         optimizer.step(&model.params(), &gradient.grads(), &StepOptions::default()).expect("a step");
-        if i == meta_after {
+        if matches!(learning, Learning::MetaUpdate(after) if i == after) {
             let mut request = optimizer.meta_begin(&model.params()).expect("a meta-update");
             while let Some(open) = request {
                 let batch = match open.batch {
@@ -135,18 +151,18 @@ struct Saved {
 }
 
 /// Trains on from `from` in Rust.
-fn in_rust(from: Option<&Saved>, steps: u64, meta_after: u64) -> Saved {
-    let (mut optimizer, mut model) = (optimizer(), Model::start());
+fn in_rust(from: Option<&Saved>, steps: u64, learning: Learning) -> Saved {
+    let (mut optimizer, mut model) = (optimizer(learning), Model::start());
     if let Some(saved) = from {
         optimizer.load_bytes(&saved.checkpoint, Contents::Run, OnConflict::Strict).expect("a checkpoint");
         model = Model::from_bytes(&saved.params);
     }
-    train(&mut optimizer, &mut model, steps, meta_after);
+    train(&mut optimizer, &mut model, steps, learning);
     Saved { checkpoint: optimizer.save_bytes(Contents::Run).expect("saved"), params: model.bytes() }
 }
 
 /// A program in another language, run on files.
-fn in_other(program: &dyn Fn() -> Command, folder: &Path, from: Option<&Saved>) -> Saved {
+fn in_other(program: &dyn Fn() -> Command, folder: &Path, from: Option<&Saved>, learning: Learning) -> Saved {
     let path = |name: &str| folder.join(name);
     let name = |name: &str| path(name).to_str().expect("UTF-8").to_owned();
     let (mut load, mut params_in) = ("-".to_owned(), "-".to_owned());
@@ -155,10 +171,10 @@ fn in_other(program: &dyn Fn() -> Command, folder: &Path, from: Option<&Saved>) 
         fs::write(&load, &saved.checkpoint).expect("written");
         fs::write(&params_in, &saved.params).expect("written");
     }
-    let (steps, meta_after) = (STEPS.to_string(), META_AFTER.to_string());
     let (save, params_out) = (name("out.safetensors"), name("out.params"));
     let mut command = program();
-    command.args(["train", &steps, &meta_after, &load, &save, &params_in, &params_out]);
+    let (steps, learning) = (STEPS.to_string(), learning.argument());
+    command.args(["train", &steps, &learning, &load, &save, &params_in, &params_out]);
     compile::run(&mut command);
     Saved {
         checkpoint: fs::read(save).expect("the program saved"),
@@ -228,34 +244,50 @@ fn julia() -> Program {
 
 #[test]
 fn a_run_goes_on_in_every_other_language_bit_for_bit() {
-    let half = in_rust(None, STEPS, META_AFTER);
-    let whole = in_rust(Some(&half), STEPS, META_AFTER);
     let languages: [(&str, Option<Program>); 4] =
         [("Rust", None), ("C++", Some(cpp())), ("Go", Some(go())), ("Julia", Some(julia()))];
-    let train = |language: &Option<Program>, from: Option<&Saved>| match language {
-        None => in_rust(from, STEPS, META_AFTER),
-        Some(program) => in_other(program.as_ref(), folder(), from),
-    };
-    for (first, program) in &languages {
-        let saved = train(program, None);
-        // Equal files are the same run.
-        assert!(saved == half, "{first}'s first half differs from Rust's");
-        for (second, program) in languages.iter().filter(|(second, _)| second != first) {
-            assert!(train(program, Some(&saved)) == whole, "{first} → {second} differs from the uninterrupted run");
-            println!("{first} → {second}: the same bytes");
+    for (learning, pairs) in [(META_UPDATE, 12), (Learning::Horizon, 4)] {
+        let train = |language: &Option<Program>, from: Option<&Saved>| match language {
+            None => in_rust(from, STEPS, learning),
+            Some(program) => in_other(program.as_ref(), folder(), from, learning),
+        };
+        let half = in_rust(None, STEPS, learning);
+        let whole = in_rust(Some(&half), STEPS, learning);
+        // All others, or the next one alone: equal files are the same run.
+        let others = pairs / languages.len();
+        for (i, (first, program)) in languages.iter().enumerate() {
+            let saved = train(program, None);
+            assert!(saved == half, "{first}'s first half differs from Rust's");
+            for (second, program) in languages.iter().cycle().skip(i + 1).take(others) {
+                assert!(train(program, Some(&saved)) == whole, "{first} → {second} differs from the uninterrupted run");
+                println!("{first} → {second}: the same bytes");
+            }
         }
     }
 }
 
 #[test]
 fn an_interrupted_run_equals_an_uninterrupted_one() {
-    let half = in_rust(None, STEPS, META_AFTER);
-    let (mut optimizer, mut model) = (optimizer(), Model::start());
-    train(&mut optimizer, &mut model, STEPS, META_AFTER);
-    train(&mut optimizer, &mut model, STEPS, META_AFTER);
-    let uninterrupted =
-        Saved { checkpoint: optimizer.save_bytes(Contents::Run).expect("saved"), params: model.bytes() };
-    assert!(in_rust(Some(&half), STEPS, META_AFTER) == uninterrupted);
+    for learning in [META_UPDATE, Learning::Horizon] {
+        let half = in_rust(None, STEPS, learning);
+        let (mut optimizer, mut model) = (optimizer(learning), Model::start());
+        train(&mut optimizer, &mut model, STEPS, learning);
+        train(&mut optimizer, &mut model, STEPS, learning);
+        let uninterrupted =
+            Saved { checkpoint: optimizer.save_bytes(Contents::Run).expect("saved"), params: model.bytes() };
+        assert!(in_rust(Some(&half), STEPS, learning) == uninterrupted);
+    }
+}
+
+#[test]
+fn a_run_under_the_horizon_preset_learns_in_both_halves() {
+    let (mut optimizer, mut model) = (optimizer(Learning::Horizon), Model::start());
+    let mut learned = Vec::new();
+    for _ in 0..2 {
+        train(&mut optimizer, &mut model, STEPS, Learning::Horizon);
+        learned.push(optimizer.meta_result().expect("it has stepped").updates);
+    }
+    assert_eq!(learned, [1, 4]);
 }
 
 /// A checkpoint of version 0.1.0, never to be replaced; `METAADAMW_BLESS=1` writes it only if it is missing.
@@ -264,15 +296,16 @@ fn the_checkpoint_of_the_first_version_loads() {
     let file = |name: &str| compile::root().join("tests/fixtures").join(name);
     let (checkpoint, params) = (file("run-0.1.0.safetensors"), file("run-0.1.0.params"));
     if std::env::var_os("METAADAMW_BLESS").is_some() && !checkpoint.exists() {
-        let half = in_rust(None, STEPS, META_AFTER);
+        let half = in_rust(None, STEPS, META_UPDATE);
         fs::create_dir_all(checkpoint.parent().expect("a folder")).expect("a folder");
         fs::write(&checkpoint, half.checkpoint).expect("written");
         fs::write(&params, half.params).expect("written");
     }
     let saved = Saved { checkpoint: fs::read(checkpoint).expect("the fixture"), params: fs::read(params).expect("it") };
-    let mut optimizer = optimizer();
+    let mut optimizer = optimizer(META_UPDATE);
     optimizer.load_bytes(&saved.checkpoint, Contents::Run, OnConflict::Strict).expect("it loads");
     assert_eq!(optimizer.steps(), STEPS);
-    let (from_fixture, now) = (in_rust(Some(&saved), STEPS, META_AFTER), in_rust(None, 2 * STEPS, 0));
+    let from_fixture = in_rust(Some(&saved), STEPS, META_UPDATE);
+    let now = in_rust(None, 2 * STEPS, Learning::MetaUpdate(0));
     assert_ne!(from_fixture.params, now.params, "the meta-updates are in the fixture");
 }

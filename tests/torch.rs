@@ -10,6 +10,7 @@ mod compile;
 use cmake::{Kind, Temporary, built, configure, define, installed_and_moved};
 use compile::{root, run};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// OpenMP's threads would otherwise spin between their tasks, on the cores of the tests beside.
@@ -26,30 +27,31 @@ fn the_adapters_tests_pass() {
 
 #[test]
 #[ignore = "needs libtorch; scripts/test.sh runs it where that is installed"]
-fn the_example_trains_from_sources_and_by_find_package_with_the_component() {
-    let trains = |folder: &std::path::Path| {
-        let printed = run(quiet(&mut Command::new(folder.join("train_one"))).current_dir(folder)).stdout;
-        let printed = String::from_utf8(printed).expect("UTF-8");
-        let losses: Vec<f64> =
-            printed.lines().filter_map(|line| line.split("loss ").nth(1)?.split(',').next()?.parse().ok()).collect();
-        assert!(losses.len() > 2 && losses[losses.len() - 1] < 0.5 * losses[0], "{printed}");
-    };
-    trains(&built("examples/libtorch", "train_one"));
-
+fn the_example_trains_with_the_installed_component_and_is_configured_from_sources() {
     let folder = Temporary::new("torch-component");
     let prefix = installed_and_moved(&folder, Kind::Shared);
-    let source = folder.join("source");
-    fs::create_dir_all(&source).expect("in a folder of ours");
-    fs::copy(root().join("examples/libtorch/train_one.cpp"), source.join("train_one.cpp")).expect("it is committed");
-    let project = "cmake_minimum_required(VERSION 3.16)\nproject(user LANGUAGES CXX)\n\
-                   find_package(MetaAdamW CONFIG REQUIRED COMPONENTS torch)\n\
-                   add_executable(train_one train_one.cpp)\n\
-                   target_link_libraries(train_one PRIVATE MetaAdamW::torch)\n";
-    fs::write(source.join("CMakeLists.txt"), project).expect("in a folder of ours");
+    let source = root().join("examples/libtorch");
     let installed = folder.join("installed");
     run(configure(&source, &installed, Kind::Shared).arg(define("CMAKE_PREFIX_PATH", &prefix)));
+    assert!(found_in(&installed).contains("moved/a prefix"), "{}", found_in(&installed));
     cmake::build(&installed);
-    trains(&installed);
+    let printed = run(quiet(&mut Command::new(installed.join("train_one"))).current_dir(&installed)).stdout;
+    let printed = String::from_utf8(printed).expect("UTF-8");
+    let losses: Vec<f64> =
+        printed.lines().filter_map(|line| line.split("loss ").nth(1)?.split(',').next()?.parse().ok()).collect();
+    assert!(losses.len() > 2 && losses[losses.len() - 1] < 0.5 * losses[0], "{printed}");
+
+    // The target of the sources is compiled with by the tests above; once is enough for libtorch's headers.
+    let from_sources = folder.join("from-sources");
+    run(configure(&source, &from_sources, Kind::Shared).arg("-DCMAKE_DISABLE_FIND_PACKAGE_MetaAdamW=ON"));
+    assert!(from_sources.join("metaadamw").is_dir(), "it has the library's own folder");
+}
+
+/// The folder of the package that a project has found.
+fn found_in(build: &Path) -> String {
+    let cache = fs::read_to_string(build.join("CMakeCache.txt")).expect("it is configured");
+    let line = cache.lines().find_map(|line| line.strip_prefix("MetaAdamW_DIR:PATH="));
+    line.expect("it has looked for the package").to_owned()
 }
 
 #[test]

@@ -31,6 +31,18 @@
 // bit for bit, and trains the attention module. Hosts that cannot answer in a closure use
 // [Optimizer.MetaBegin], [Optimizer.MetaTell] and [Optimizer.MetaAbort].
 //
+// # Learning from steps
+//
+// With [HorizonOptions] the attention module learns from the steps themselves, and a program calls nothing but Step:
+//
+//	optimizer, err := metaadamw.New(metaadamw.HorizonOptions())
+//	…
+//	report, err := optimizer.Step(params, grads)
+//	err = optimizer.WithAverages(params, func() error { return validate() })
+//
+// The library then keeps an average of each parameter over the last Options.Horizon steps. [Optimizer.WithAverages] puts them
+// into the host's slices for an evaluation, which often is the better model to evaluate. This is not in the paper.
+//
 // # Defaults and zeros
 //
 // The zero [Options] and the zero [ParamGroup] are the library's defaults, and a field left out means its default.

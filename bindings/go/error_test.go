@@ -134,16 +134,16 @@ func TestEnumerationsHaveNames(t *testing.T) {
 		value fmt.Stringer
 		count string
 	}{
-		{Device(2), "2"}, {LayerKind(8), "8"}, {Semantics(2), "2"}, {FeatureVersion(5), "5"}, {Grouping(3), "3"}, {Init(2), "2"},
-		{Objective(4), "4"}, {Weighting(3), "3"}, {TermKind(2), "2"}, {Difference(3), "3"}, {Nonfinite(3), "3"}, {Precision(4), "4"},
+		{Device(2), "2"}, {LayerKind(8), "8"}, {Semantics(2), "2"}, {FeatureVersion(6), "6"}, {Grouping(3), "3"}, {Init(2), "2"},
+		{Objective(5), "5"}, {MetaOptimizer(2), "2"}, {Weighting(3), "3"}, {TermKind(2), "2"}, {Difference(3), "3"}, {Nonfinite(3), "3"}, {Precision(4), "4"},
 	} {
 		if got := last.value.String(); got != "unknown "+last.count {
 			t.Errorf("%T: %s", last.value, got)
 		}
 	}
 	for want, got := range map[string]fmt.Stringer{
-		"CUDA": CUDA, "layernorm": LayerLayerNorm, "reference": Reference, "normalized basic plus": FeaturesNormBasicPlus,
-		"custom": GroupingCustom, "identity": InitIdentity, "generalization gap": ObjectiveGenGap, "sum": WeightingSum,
+		"CUDA": CUDA, "layernorm": LayerLayerNorm, "reference": Reference, "normalized logarithms": FeaturesNormLog,
+		"custom": GroupingCustom, "identity": InitIdentity, "horizon": ObjectiveHorizon, "AdamW": MetaAdamW, "sum": WeightingSum,
 		"classification": KindClassification, "first order": DifferenceFirstOrder, "propagate": NonfinitePropagate,
 		"stochastic": PrecisionStochastic, "attention only|strict|partial": AttentionOnly | Strict | Partial, "0x0": Flag(0),
 		"file wins|own wins|0x40000000": FileWins | OwnWins | 1<<30,

@@ -74,6 +74,38 @@ func optimizerOfTwo() (*metaadamw.Optimizer, metaadamw.Float32s, metaadamw.Float
 	return optimizer, metaadamw.Float32s{{1, 2, 3, 4}, {5, 6}}, metaadamw.Float32s{{1, 1, 1, 1}, {1, 1}}
 }
 
+// The attention module learns from steps alone, and the averages of the parameters are evaluated.
+func ExampleHorizonOptions() {
+	optimizer, err := metaadamw.New(metaadamw.HorizonOptions())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer optimizer.Close()
+	_, err = optimizer.AddParamGroup(metaadamw.ParamGroup{LR: new(0.1)}, metaadamw.Tensor{Name: "x", Shape: []int{1}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	x, gradient := metaadamw.Float32s{{0}}, metaadamw.Float32s{{0}}
+	for range 200 {
+		gradient[0][0] = 2 * (x[0][0] - 3) // of (x − 3)²
+		if _, err := optimizer.Step(x, gradient); err != nil {
+			log.Fatal(err)
+		}
+	}
+	before := x[0][0]
+	err = optimizer.WithAverages(x, func() error {
+		fmt.Println("the average is behind:", x[0][0] < before)
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("the parameter is as it was:", x[0][0] == before)
+	// Output:
+	// the average is behind: true
+	// the parameter is as it was: true
+}
+
 // A field that is left out means its default. Fields in which 0 differs from the default are pointers.
 func ExampleParamGroup() {
 	optimizer, err := metaadamw.New(metaadamw.Options{})

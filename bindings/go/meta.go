@@ -51,7 +51,8 @@ type Answer struct {
 	GradScale float64
 }
 
-// A Result of the last meta-update. Terms and losses that the objective does not need are NaN.
+// A Result of the last meta-update, or of how the attention module last learned from steps ([ObjectiveHorizon]). Terms and
+// losses that the objective does not need are NaN.
 type Result struct {
 	// Step is the number of applied steps when it began.
 	Step int
@@ -93,7 +94,8 @@ func (o Outcome) String() string {
 		"direction not finite", "meta-gradient not finite")
 }
 
-// MetaDue reports whether a meta-update is due; false after Close. While another goroutine is inside a call it waits, as a
+// MetaDue reports whether a meta-update is due; false after Close, and always
+// with [ObjectiveHorizon]. While another goroutine is inside a call it waits, as a
 // false "no" would lose the meta-update: the question is about this step only.
 func (o *Optimizer) MetaDue() bool {
 	o.mu.Lock() // not for long: no code of the host runs under it
@@ -310,7 +312,7 @@ func (o *Optimizer) ask(params Slices, f func(handle *C.maw_optimizer, pointers 
 	return toRequest(&request), nil
 }
 
-// MetaResult returns the result of the last meta-update.
+// MetaResult returns the result of the last meta-update, or of the last time that the attention module learned from steps.
 func (o *Optimizer) MetaResult() (result Result, err error) {
 	err = o.call(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
 		result, status = metaResult(handle, failure)

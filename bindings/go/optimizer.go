@@ -25,7 +25,9 @@ type Optimizer struct {
 	tensors []registered
 	// updating: the closure of a MetaUpdate is running.
 	updating bool
-	log      func(LogLevel, string)
+	// averaging: that of a WithAverages is running; averaged: the averages are in the host's slices.
+	averaging, averaged bool
+	log                 func(LogLevel, string)
 
 	// Workspace of a call; empty outside of one.
 	pinner        pins
@@ -67,8 +69,8 @@ func New(options Options) (*Optimizer, error) {
 	return o, nil
 }
 
-// Close frees the optimizer; a second Close does nothing. While another call runs, a MetaUpdate included, nothing is
-// freed and the error is [ErrBusy]. An optimizer that is not closed is freed some time after the garbage collector
+// Close frees the optimizer; a second Close does nothing. While another call runs, a MetaUpdate or WithAverages included,
+// nothing is freed and the error is [ErrBusy]. An optimizer that is not closed is freed some time after the garbage collector
 // finds it unreachable.
 func (o *Optimizer) Close() error {
 	if !o.mu.TryLock() {
@@ -80,6 +82,9 @@ func (o *Optimizer) Close() error {
 	}
 	if o.updating {
 		return busy("a MetaUpdate")
+	}
+	if o.averaging {
+		return busy("WithAverages")
 	}
 	if status := o.native.free(); status != C.MAW_OK {
 		return toError(status, nil)

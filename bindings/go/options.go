@@ -19,18 +19,20 @@ type Options struct {
 	Seed uint64
 	// TotalSteps of the whole run: the time feature is step/TotalSteps. 0 = unknown: it is 2·sigmoid(step/1000) − 1.
 	TotalSteps int
-	// MetaInterval is the number of steps between two meta-updates. Default 200.
+	// MetaInterval is the number of steps between two meta-updates; with ObjectiveHorizon, of steps after which the
+	// attention module learns. Default 200.
 	MetaInterval int
-	// MetaWarmup is the first step at which a meta-update can be due.
+	// MetaWarmup is the first step at which a meta-update can be due; with ObjectiveHorizon, the number of steps that the
+	// attention module does not learn from.
 	MetaWarmup int
 	// AlphaRange is the width of alpha's range, 0 to 2: alpha is within 1 ± AlphaRange/2. Default 1.
 	AlphaRange *float64
 	// BetaRange is the width of beta's range, 0 to 2: beta is within 1 ± BetaRange/2. Default 1.
 	BetaRange *float64
-	// MetaLR is the learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+	// MetaLR is the learning rate of the attention module, ≥ 0. Default 1e-4.
 	MetaLR *float64
-	// MetaWeightDecay is the weight of the norms of the attention module's tensors in the meta-objective, ≥ 0.
-	// Default 1e-4.
+	// MetaWeightDecay is the weight of the norms of the attention module's tensors in the meta-objective, ≥ 0; with
+	// MetaAdamW its decoupled weight decay. Default 1e-4.
 	MetaWeightDecay *float64
 	// FeatureGatingSparsity is the weight of the sum of |gate| in the meta-objective, ≥ 0; with UseFeatureGating.
 	// Default 1e-4.
@@ -89,6 +91,44 @@ type Options struct {
 	Threads int
 	// VerifyParams makes each step check that no parameter changed since the last one without ParamsChanged.
 	VerifyParams bool
+
+	// AlphaLogRange R, 1 < R ≤ 1e6, puts alpha between 1/R and R, evenly in its logarithm, in place of AlphaRange. 0: not
+	// used. Not in the paper.
+	AlphaLogRange float64
+	// BetaLogRange is the same for beta.
+	BetaLogRange float64
+	// Horizon N, 2 to 2³²: the library keeps an average of each parameter over about N steps, for
+	// [Optimizer.WithAverages], and learns from it under ObjectiveHorizon. 0: no averages.
+	Horizon int
+	// MetaOptimizer is how the attention module learns; ObjectiveHorizon needs MetaAdamW.
+	MetaOptimizer MetaOptimizer
+	// AverageDType of the averages: 0 = Float32, and Float64 for Float64 tensors; or BFloat16, with stochastic rounding.
+	AverageDType DType
+}
+
+// HorizonOptions are options with which the attention module learns from steps alone, without a MetaUpdate: the library's
+// preset, which is not in the paper. Change fields as in other Options; one that is set to zero again means its default in
+// [Options].
+func HorizonOptions() Options {
+	c := horizonPreset()
+	return Options{
+		MetaInterval:    int(c.meta_interval),
+		MetaWarmup:      int(c.meta_warmup),
+		MetaLR:          new(float64(c.meta_lr)),
+		MetaWeightDecay: new(float64(c.meta_weight_decay)),
+		FeatureVersion:  FeatureVersion(c.feature_version),
+		Init:            Init(c.init),
+		Objective:       Objective(c.objective),
+		AttnLayers:      int(c.attn_layers),
+		AlphaLogRange:   float64(c.alpha_log_range),
+		Horizon:         int(c.horizon),
+		MetaOptimizer:   MetaOptimizer(c.meta_optimizer),
+	}
+}
+
+func horizonPreset() (c C.maw_options) {
+	C.maw_options_preset(&c, C.sizeof_maw_options, C.MAW_PRESET_HORIZON)
+	return c
 }
 
 // Semantics says whether the paper or the authors' program is followed where they differ.
@@ -110,10 +150,11 @@ const (
 	FeaturesEnhanced      FeatureVersion = C.MAW_FEATURES_ENHANCED        // means, variances, zeros, size, kind, depth, a learned embedding
 	FeaturesNormBasic     FeatureVersion = C.MAW_FEATURES_NORM_BASIC      // basic, standardized over the groups
 	FeaturesNormBasicPlus FeatureVersion = C.MAW_FEATURES_NORM_BASIC_PLUS // basic plus, standardized over the groups
+	FeaturesNormLog       FeatureVersion = C.MAW_FEATURES_NORM_LOG        // normalized basic, of the norms' logarithms; not in the paper
 )
 
 func (f FeatureVersion) String() string {
-	return nameOf(int(f), "basic", "basic plus", "enhanced", "normalized basic", "normalized basic plus")
+	return nameOf(int(f), "basic", "basic plus", "enhanced", "normalized basic", "normalized basic plus", "normalized logarithms")
 }
 
 // Grouping selects the modulation groups.
@@ -142,7 +183,7 @@ const (
 
 func (i Init) String() string { return nameOf(int(i), "Xavier", "identity") }
 
-// Objective of the meta-update.
+// Objective that the attention module is trained for.
 type Objective int32
 
 const (
@@ -150,11 +191,22 @@ const (
 	ObjectiveGradient     Objective = C.MAW_OBJECTIVE_GRADIENT      // gradient alignment alone (eq. 10)
 	ObjectiveLossDecrease Objective = C.MAW_OBJECTIVE_LOSS_DECREASE // loss decrease on the validation batch alone (eq. 11)
 	ObjectiveGenGap       Objective = C.MAW_OBJECTIVE_GEN_GAP       // generalization gap alone (eq. 12); only the regularization trains the attention module
+	ObjectiveHorizon      Objective = C.MAW_OBJECTIVE_HORIZON       // the gradient against the displacement of the last Options.Horizon steps, without meta-updates; not in the paper
 )
 
 func (o Objective) String() string {
-	return nameOf(int(o), "combined", "gradient", "loss decrease", "generalization gap")
+	return nameOf(int(o), "combined", "gradient", "loss decrease", "generalization gap", "horizon")
 }
+
+// MetaOptimizer selects how the attention module learns.
+type MetaOptimizer int32
+
+const (
+	MetaSGD   MetaOptimizer = C.MAW_META_SGD   // plain steps along the gradient, as in the paper
+	MetaAdamW MetaOptimizer = C.MAW_META_ADAMW // AdamW with betas 0.9 and 0.99; not in the paper
+)
+
+func (m MetaOptimizer) String() string { return nameOf(int(m), "SGD", "AdamW") }
 
 // Weighting of the three terms of ObjectiveCombined.
 type Weighting int32
@@ -294,6 +346,10 @@ func (o *Options) toC() (c C.maw_options, err error) {
 	c.include_time_step = bit(!o.DisableTimeStep)
 	c.use_feature_gating = bit(o.UseFeatureGating)
 	c.verify_params = bit(o.VerifyParams)
+	c.alpha_log_range = C.double(o.AlphaLogRange)
+	c.beta_log_range = C.double(o.BetaLogRange)
+	c.meta_optimizer = C.int32_t(o.MetaOptimizer)
+	c.average_dtype = C.int32_t(o.AverageDType)
 
 	counts := counts{}
 	counts.give64(&c.total_steps, "TotalSteps", o.TotalSteps)
@@ -305,6 +361,7 @@ func (o *Options) toC() (c C.maw_options, err error) {
 	counts.give32(&c.attn_layers, "AttnLayers", o.AttnLayers)
 	counts.give32(&c.attn_hidden_dim, "AttnHiddenDim", o.AttnHiddenDim)
 	counts.give32(&c.threads, "Threads", o.Threads)
+	counts.give64(&c.horizon, "Horizon", o.Horizon)
 	return c, counts.err
 }
 

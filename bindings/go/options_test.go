@@ -52,7 +52,8 @@ func TestEveryFieldReachesTheLibrary(t *testing.T) {
 		HUWKinds: [3]TermKind{KindClassification, KindRegression, KindClassification}, Difference: DifferenceForward,
 		Nonfinite: NonfiniteError, DisableModulation: true, DisableVNorms: true, DisableTimeStep: true, UseFeatureGating: true,
 		GroupEmbedDim: 11, FeatureDim: 12, AttnHeads: 13, AttnLayers: 14, AttnHiddenDim: 15, Threads: 16, VerifyParams: true,
-		Device: CUDA, DeviceIndex: 17,
+		Device: CUDA, DeviceIndex: 17, AlphaLogRange: 18, BetaLogRange: 19, Horizon: 20, MetaOptimizer: MetaAdamW,
+		AverageDType: BFloat16,
 	}
 	for i, v := 0, reflect.ValueOf(options); i < v.NumField(); i++ {
 		if v.Field(i).IsZero() {
@@ -75,6 +76,19 @@ func TestEveryFieldReachesTheLibrary(t *testing.T) {
 		"precision": "2", "moment_dtype": "3"}
 	if !reflect.DeepEqual(group, want) {
 		t.Errorf("got %v", group)
+	}
+}
+
+func TestHorizonOptionsAreTheLibrarysPreset(t *testing.T) {
+	options := HorizonOptions()
+	c, err := options.toC()
+	must(t, err)
+	got, want := fieldsOf(c), fieldsOf(horizonPreset())
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	if zero, _ := (&Options{}).toC(); zero == c {
+		t.Error("the preset is the defaults")
 	}
 }
 

@@ -1,8 +1,8 @@
 # The Julia side of tests/cross_language.rs: trains a fixed little model, from a checkpoint or from the start.
 #
-#     julia crosslanguage.jl train STEPS META_AFTER LOAD SAVE PARAMS_IN PARAMS_OUT
+#     julia crosslanguage.jl train STEPS LEARNING LOAD SAVE PARAMS_IN PARAMS_OUT
 #
-# STEPS steps, with a meta-update right after the META_AFTER-th of them (0: none). LOAD, SAVE: checkpoints; PARAMS_IN,
+# STEPS steps. LEARNING: the step that a meta-update follows (0: none), or "horizon". LOAD, SAVE: checkpoints; PARAMS_IN,
 # PARAMS_OUT: the parameters' bytes, tensor after tensor; "-": none.
 
 push!(LOAD_PATH, @__DIR__)
@@ -49,13 +49,17 @@ end
 
 const BATCH = Dict(:train_1 => 1, :train_2 => 2, :validation => 3)
 
-function train(steps, meta_after, load, save, params_in, params_out)
+function train(steps, learning, load, save, params_in, params_out)
     model, gradient = new_model(), new_model()
     start!(model)
     params_in == "-" || open(io -> foreach(tensor -> read!(io, tensor), tensors(model)), params_in)
 
-    rule = MetaAdamW.Rule(lr = 1e-2, weight_decay = 1e-1, seed = 7, total_steps = 14, meta_interval = 7,
-                          attn_layers = 2, attn_hidden_dim = 8, threads = 1)
+    from_steps = learning == "horizon"
+    meta_after = from_steps ? 0 : parse(Int, learning)
+    options = from_steps ? (preset = :horizon, meta_interval = 3, meta_warmup = 2, horizon = 4) :
+              (meta_interval = 7, attn_layers = 2)
+    rule = MetaAdamW.Rule(; lr = 1e-2, weight_decay = 1e-1, seed = 7, total_steps = 14, attn_hidden_dim = 8, threads = 1,
+                          options...)
     state = MetaAdamW.setup(rule, model; first_index = 0)
     load == "-" || MetaAdamW.load!(state, load)
 
@@ -74,8 +78,8 @@ function train(steps, meta_after, load, save, params_in, params_out)
 end
 
 if length(ARGS) == 7 && ARGS[1] == "train"
-    train(parse(Int, ARGS[2]), parse(Int, ARGS[3]), ARGS[4:7]...)
+    train(parse(Int, ARGS[2]), ARGS[3:7]...)
 else
-    println(stderr, "usage: crosslanguage.jl train STEPS META_AFTER LOAD SAVE PARAMS_IN PARAMS_OUT")
+    println(stderr, "usage: crosslanguage.jl train STEPS LEARNING LOAD SAVE PARAMS_IN PARAMS_OUT")
     exit(2)
 end

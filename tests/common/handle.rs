@@ -43,6 +43,12 @@ initialised! {
     counters -> maw_counters by maw_counters_init,
 }
 
+/// Makes `options` those of a preset.
+pub fn preset(options: &mut maw_options, preset: i32) -> i32 {
+    // SAFETY: the pointer is to memory of the size that is passed.
+    unsafe { maw_options_preset(&raw mut *options, size_of::<maw_options>(), preset) }
+}
+
 /// The default options, on the device under test.
 pub fn options() -> maw_options {
     let options = default_options();

@@ -43,6 +43,8 @@ TEST(State, EveryOptionArrives) {
     options.include_time_step = false, options.use_feature_gating = true, options.group_embed_dim = 8;
     options.feature_dim = 9, options.attn_heads = 10, options.attn_layers = 11, options.attn_hidden_dim = 12;
     options.threads = 13, options.verify_params = true, options.device = metaadamw::Device::cuda;
+    options.alpha_log_range = 14, options.beta_log_range = 15, options.horizon_steps = 16;
+    options.meta_optimizer = metaadamw::MetaOptimizer::adamw, options.average_dtype = metaadamw::DType::bfloat16;
     maw_options const c = options.capi();
     EXPECT_EQ(c.seed, 1u);
     EXPECT_EQ(c.total_steps, 2u);
@@ -79,6 +81,22 @@ TEST(State, EveryOptionArrives) {
     EXPECT_EQ(c.attn_hidden_dim, 12u);
     EXPECT_EQ(c.threads, 13u);
     EXPECT_EQ(c.verify_params, 1u);
+    EXPECT_EQ(c.alpha_log_range, 14.0);
+    EXPECT_EQ(c.beta_log_range, 15.0);
+    EXPECT_EQ(c.horizon, 16u);
+    EXPECT_EQ(c.meta_optimizer, MAW_META_ADAMW);
+    EXPECT_EQ(c.average_dtype, MAW_BFLOAT16);
+}
+
+TEST(State, ThePresetIsTheLibrarys) {
+    maw_options c;
+    maw_options_preset(&c, sizeof c, MAW_PRESET_HORIZON);
+    auto const options = metaadamw::Options::horizon();
+    EXPECT_EQ(options.objective, metaadamw::Objective::horizon);
+    EXPECT_EQ(options.feature_version, metaadamw::FeatureVersion::norm_log);
+    EXPECT_GE(options.horizon_steps, 2u);
+    maw_options const back = options.capi();
+    EXPECT_EQ(std::memcmp(&back, &c, sizeof c), 0);
 }
 
 TEST(State, SettersAreReadBack) {

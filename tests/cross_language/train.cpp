@@ -1,4 +1,5 @@
-// The C++ program of tests/cross_language.rs: `train STEPS META_AFTER LOAD SAVE PARAMS_IN PARAMS_OUT`, "-" for none.
+// The C++ program of tests/cross_language.rs: `train STEPS LEARNING LOAD SAVE PARAMS_IN PARAMS_OUT`, "-" for none;
+// LEARNING: the step that a meta-update follows, or "horizon".
 
 #include <metaadamw.hpp>
 
@@ -54,18 +55,26 @@ std::size_t number_of(metaadamw::Batch batch) {
     }
 }
 
-void train(std::string const& steps, std::string const& meta_after, std::string const& load, std::string const& save,
+void train(std::string const& steps, std::string const& learning, std::string const& load, std::string const& save,
            std::string const& params_in, std::string const& params_out) {
     Model model{}, gradient{};
     model.visit([](std::size_t k, auto& x) {
         x = static_cast<std::decay_t<decltype(x)>>(static_cast<double>((k * 37) % 101) / 101.0 - 0.5);
     });
 
-    metaadamw::Options options;
+    bool const from_steps = learning == "horizon";
+    unsigned long const meta_after = from_steps ? 0 : std::stoul(learning);
+    metaadamw::Options options = from_steps ? metaadamw::Options::horizon() : metaadamw::Options();
+    if (from_steps) {
+        options.meta_interval = 3;
+        options.meta_warmup = 2;
+        options.horizon_steps = 4;
+    } else {
+        options.meta_interval = 7;
+        options.attn_layers = 2;
+    }
     options.seed = 7;
     options.total_steps = 14;
-    options.meta_interval = 7;
-    options.attn_layers = 2;
     options.attn_hidden_dim = 8;
     options.threads = 1;
     metaadamw::Optimizer optimizer{options};
@@ -83,7 +92,7 @@ void train(std::string const& steps, std::string const& meta_after, std::string 
     for (unsigned long i = 1; i <= std::stoul(steps); i++) {
         loss(10 + optimizer.step_count());
         optimizer.step();
-        if (i == std::stoul(meta_after))
+        if (i == meta_after)
             optimizer.meta_update([&](metaadamw::Request const& request) { return loss(number_of(request.batch())); });
     }
 
@@ -96,7 +105,7 @@ void train(std::string const& steps, std::string const& meta_after, std::string 
 
 int main(int argc, char** argv) try {
     if (argc != 8 || std::string(argv[1]) != "train") {
-        std::cerr << "usage: train STEPS META_AFTER LOAD SAVE PARAMS_IN PARAMS_OUT\n";
+        std::cerr << "usage: train STEPS LEARNING LOAD SAVE PARAMS_IN PARAMS_OUT\n";
         return 2;
     }
     train(argv[2], argv[3], argv[4], argv[5], argv[6], argv[7]);

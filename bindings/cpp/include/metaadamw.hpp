@@ -36,6 +36,8 @@
 ///   before the first step, the object keeps the addresses, and `optimizer.step()` reads and writes there. You then see
 ///   to it that they stay valid until `rebind` or `set_gradient` gives others. Where gradients are freed or allocated
 ///   anew between steps, as in libtorch, do not keep them.
+/// - **Learning from steps**: with `Options::horizon()` the attention module learns without meta-updates, and `step` is
+///   all that a program calls. `optimizer.averaged()` puts the parameters' averages into the buffers for a scope.
 /// - **Errors** are thrown as `metaadamw::Error`, which carries the status. Each such call has a form that begins with
 ///   `try_` and returns a `Result` instead; `std::bad_alloc`, and what your closures throw, are exceptions there too.
 ///   With -fno-exceptions the calls that would throw print the message and abort; the `try_` forms are as ever. Compile
@@ -58,6 +60,7 @@
 #include "metaadamw/error.hpp"
 #include "metaadamw/meta.hpp"
 #include "metaadamw/optimizer.hpp"
+#include "metaadamw/optimizer_averages.hpp"
 #include "metaadamw/optimizer_queries.hpp"
 #include "metaadamw/optimizer_settings.hpp"
 #include "metaadamw/optimizer_state.hpp"

@@ -93,6 +93,15 @@ func (s *Solver) MetaUpdate(model []G.ValueGrad, evaluate func(metaadamw.Request
 	})
 }
 
+// WithAverages calls f while the averages of the parameters are in the nodes, for an evaluation; afterwards the parameters are
+// there again. For options with a Horizon, as of [metaadamw.HorizonOptions].
+func (s *Solver) WithAverages(model []G.ValueGrad, f func() error) error {
+	if err := s.collect(model); err != nil {
+		return err
+	}
+	return s.Optimizer.WithAverages(s.params, f)
+}
+
 // collect finds the elements of parameters and gradients.
 func (s *Solver) collect(model []G.ValueGrad) error {
 	params, grads := make(metaadamw.Mixed, len(model)), make(metaadamw.Mixed, len(model))

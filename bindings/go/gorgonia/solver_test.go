@@ -170,3 +170,29 @@ func TestWhatASolverRefuses(t *testing.T) {
 		t.Errorf("%v, %v", err, m.params())
 	}
 }
+
+func TestTheAveragesAreInTheNodesForAClosure(t *testing.T) {
+	m := newLine(t)
+	options := metaadamw.HorizonOptions()
+	options.Horizon = 4
+	s, err := New(options, group, m.model)
+	must(t, err)
+	defer s.Close()
+	for step := range 20 {
+		_, err := m.run(step)
+		must(t, err)
+		must(t, s.Step(m.model))
+	}
+	before, average := m.params(), make(metaadamw.F32, 1)
+	must(t, s.WithAverages(m.model, func() error {
+		must(t, s.Optimizer.Average(0, average))
+		if now := m.params(); now[0] != average[0] || now[0] == before[0] {
+			t.Errorf("the node has %v, the average is %v", now, average)
+		}
+		_, err := m.run(0)
+		return err
+	}))
+	if now := m.params(); !slices.Equal(now, before) {
+		t.Errorf("got %v, want %v", now, before)
+	}
+}

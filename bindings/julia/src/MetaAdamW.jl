@@ -12,6 +12,8 @@ arrays.
     end
     MetaAdamW.save("run.safetensors", state)
 
+With `Rule(preset = :horizon)` the module learns from the steps themselves, and [`update!`](@ref) is all that is called.
+
 Nothing is exported, as most names are those of Optimisers.jl. See the package's README.md; options and calls are documented
 in detail in `include/metaadamw.h`, and in the docstrings of `MetaAdamW.Raw`.
 """
@@ -34,6 +36,7 @@ include("setup.jl")
 include("device.jl")
 include("update.jl")
 include("meta.jl")
+include("averages.jl")
 include("inspect.jl")
 include("checkpoint.jl")
 
@@ -56,7 +59,7 @@ end
     eval(Expr(:public, :Rule, :setup, :setup!, :State, :update!, :adjust!, :freeze!, :thaw!, :meta_due, :meta_update!, :Request,
               :meta_result, :report, :save, :load!, :load_report, :dump_state, :factors, :features, :attention, :set_attention!,
               :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :param_groups, :tensor_state,
-              :set_tensor_state!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count,
+              :set_tensor_state!, :counters, :set_counters!, :average, :with_averages, :swap_averages!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count,
               :learning_rates, :weight_decays, :betas, :epsilons, :max_grad_norm, :priorities, :trainable, :unwrap,
               :optimisers_rule, :DeviceArray, :cuda_available, :set_stream!, :library_path, :library_version, :MetaAdamWError, :Raw))
 end

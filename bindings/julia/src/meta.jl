@@ -28,7 +28,8 @@ Request(r::Raw.maw_meta_request) = Request(BATCHES[r.batch], r.kind == Raw.MAW_M
 """
     meta_due(state)
 
-Whether a meta-update is due: every `meta_interval` steps, from step `meta_warmup` on.
+Whether a meta-update is due: every `meta_interval` steps, from step `meta_warmup` on; never with
+`Rule(preset = :horizon)`.
 """
 meta_due(state::State) = locked(handle -> Raw.maw_meta_due(handle) == 1, state)
 
@@ -109,7 +110,7 @@ const OUTCOMES = Dict{Int32, Symbol}(
 """
     meta_result(state)
 
-The result of the last meta-update, as a NamedTuple. `outcome` is `:updated`, `:aborted`, or says what was not finite;
+The result of the last meta-update, or of the last time that the attention module learned from steps, as a NamedTuple. `outcome` is `:updated`, `:aborted`, or says what was not finite;
 `:none` before the first one. `updates` is the number of completed meta-updates; the other fields are those of
 `MetaAdamW.Raw.maw_meta_result`. What the objective does not need is NaN.
 """

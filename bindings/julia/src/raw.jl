@@ -199,6 +199,11 @@ const MAW_FEATURES_NORM_BASIC = 3
 const MAW_FEATURES_NORM_BASIC_PLUS = 4
 
 """
+`NORM_BASIC` with the mean of ln(max(1e20·norm, 1)) in place of the mean norm. Not in the paper.
+"""
+const MAW_FEATURES_NORM_LOG = 5
+
+"""
 One modulation group per (layer kind, depth bucket, bias or not): chapter "Modulation groups".
 """
 const MAW_GROUPING_FINE_GRAINED = 0
@@ -243,6 +248,30 @@ const MAW_OBJECTIVE_LOSS_DECREASE = 2
 Generalization gap alone (eq. 12). It does not depend on the attention module: only the regularization trains it.
 """
 const MAW_OBJECTIVE_GEN_GAP = 3
+
+"""
+The gradient against the displacement of the last `maw_options.horizon` steps: chapter "Learning from steps". Needs no
+meta-update of the host. Not in the paper.
+"""
+const MAW_OBJECTIVE_HORIZON = 4
+
+"""
+The attention module learns by plain steps along the gradient (SGD), as in the paper.
+"""
+const MAW_META_SGD = 0
+
+"""
+It learns by AdamW with betas 0.9 and 0.99, eps 1e-8 and decay `maw_options.meta_weight_decay` (of log-variances
+without); the norms of its tensors are not part of the objective. Not in the paper.
+"""
+const MAW_META_ADAMW = 1
+
+"""
+`maw_options_preset`: learning from steps alone. `MAW_OBJECTIVE_HORIZON` with `horizon` 1000, `MAW_META_ADAMW`,
+`meta_lr` 1e-2, `meta_weight_decay` 1e-4, `meta_interval` 5, `meta_warmup` 20, `MAW_INIT_IDENTITY`,
+`MAW_FEATURES_NORM_LOG`, `attn_layers` 2, `alpha_log_range` 8; all else as `maw_options_init` sets it.
+"""
+const MAW_PRESET_HORIZON = 1
 
 """
 Homoscedastic uncertainty weighting (HUW) with priorities (eq. 13).
@@ -574,12 +603,15 @@ Options of an optimizer, fixed at creation unless there is a setter. `maw_option
 - `seed`: Seed of the attention module's initial values and of stochastic rounding; the same on every platform. Default 0.
 - `total_steps`: Steps of the whole run: the time feature is step/total_steps. 0 (default) = unknown: the time feature is
   2·sigmoid(step/1000) − 1.
-- `meta_interval`: Steps between two meta-updates, at least 1. Default 200.
-- `meta_warmup`: First step at which a meta-update can be due. Default 0.
-- `alpha_range`: Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
-- `beta_range`: Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
-- `meta_lr`: Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
-- `meta_weight_decay`: Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
+- `meta_interval`: Steps between two meta-updates, at least 1. With `MAW_OBJECTIVE_HORIZON`: steps after which the attention module
+  learns. Default 200.
+- `meta_warmup`: First step at which a meta-update can be due. With `MAW_OBJECTIVE_HORIZON`: steps that the module does not learn from.
+  Default 0.
+- `alpha_range`: Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Not used with `alpha_log_range`. Default 1.
+- `beta_range`: Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Not used with `beta_log_range`. Default 1.
+- `meta_lr`: Learning rate of the attention module, ≥ 0. Default 1e-4.
+- `meta_weight_decay`: Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0; with `MAW_META_ADAMW` its decoupled
+  weight decay. Default 1e-4.
 - `feature_gating_sparsity`: Weight of Σ|gate| in the meta-objective, ≥ 0; with `use_feature_gating`. Default 1e-4.
 - `priorities`: HUW's priorities p of gradient alignment, loss decrease and generalization gap, each ≥ 0. Default 1, 1, 1.
 - `fixed_weights`: Weights of the three terms under `MAW_WEIGHTING_FIXED`. Default 1, 1, 1.
@@ -612,6 +644,16 @@ Options of an optimizer, fixed at creation unless there is a setter. `maw_option
 - `threads`: Threads of a step on the CPU, up to 1,024; 0 (default) = one per available core; 1 = the caller's thread only. A
   model with fewer than 262,144 elements uses the caller's thread only. Any number gives the same bits.
 - `verify_params`: 1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
+- `alpha_log_range`: R, 1 < R ≤ 1e6: alpha = R^(2·sigmoid − 1), between 1/R and R, in place of `alpha_range`. 0 (default): not used. Not in
+  the paper.
+- `beta_log_range`: The same for beta.
+- `horizon`: N, 2 to 2^32: the library keeps an average of each parameter, average ← average + (parameter − average)/N after each
+  update, and learns from it under `MAW_OBJECTIVE_HORIZON` (`maw_average_get`, `maw_average_swap`). 0 (default): no
+  averages. In float32 an average stands still once parameter − average is below N/2 units in its last place.
+- `meta_optimizer`: `MAW_META_…`: how the attention module learns. Default `MAW_META_SGD`; `MAW_OBJECTIVE_HORIZON` needs
+  `MAW_META_ADAMW`.
+- `average_dtype`: dtype of the averages: 0 (default) = float32, and float64 of float64 tensors; `MAW_BFLOAT16` = bfloat16 with
+  stochastic rounding, but float64 of float64 tensors.
 """
 struct maw_options
     """
@@ -628,27 +670,30 @@ struct maw_options
     """
     total_steps::UInt64
     """
-    Steps between two meta-updates, at least 1. Default 200.
+    Steps between two meta-updates, at least 1. With `MAW_OBJECTIVE_HORIZON`: steps after which the attention module
+    learns. Default 200.
     """
     meta_interval::UInt64
     """
-    First step at which a meta-update can be due. Default 0.
+    First step at which a meta-update can be due. With `MAW_OBJECTIVE_HORIZON`: steps that the module does not learn from.
+    Default 0.
     """
     meta_warmup::UInt64
     """
-    Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Default 1.
+    Width of alpha's range, 0 to 2: alpha is within 1 ± alpha_range/2. Not used with `alpha_log_range`. Default 1.
     """
     alpha_range::Cdouble
     """
-    Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Default 1.
+    Width of beta's range, 0 to 2: beta is within 1 ± beta_range/2. Not used with `beta_log_range`. Default 1.
     """
     beta_range::Cdouble
     """
-    Learning rate of the attention module's SGD step, ≥ 0. Default 1e-4.
+    Learning rate of the attention module, ≥ 0. Default 1e-4.
     """
     meta_lr::Cdouble
     """
-    Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0. Default 1e-4.
+    Weight of the norms of the attention module's tensors in the meta-objective, ≥ 0; with `MAW_META_ADAMW` its decoupled
+    weight decay. Default 1e-4.
     """
     meta_weight_decay::Cdouble
     """
@@ -770,6 +815,31 @@ struct maw_options
     1: each step checks that no parameter changed since the last one without `MAW_STEP_PARAMS_CHANGED`. Default 0.
     """
     verify_params::UInt32
+    """
+    R, 1 < R ≤ 1e6: alpha = R^(2·sigmoid − 1), between 1/R and R, in place of `alpha_range`. 0 (default): not used. Not in
+    the paper.
+    """
+    alpha_log_range::Cdouble
+    """
+    The same for beta.
+    """
+    beta_log_range::Cdouble
+    """
+    N, 2 to 2^32: the library keeps an average of each parameter, average ← average + (parameter − average)/N after each
+    update, and learns from it under `MAW_OBJECTIVE_HORIZON` (`maw_average_get`, `maw_average_swap`). 0 (default): no
+    averages. In float32 an average stands still once parameter − average is below N/2 units in its last place.
+    """
+    horizon::UInt64
+    """
+    `MAW_META_…`: how the attention module learns. Default `MAW_META_SGD`; `MAW_OBJECTIVE_HORIZON` needs
+    `MAW_META_ADAMW`.
+    """
+    meta_optimizer::Int32
+    """
+    dtype of the averages: 0 (default) = float32, and float64 of float64 tensors; `MAW_BFLOAT16` = bfloat16 with
+    stochastic rounding, but float64 of float64 tensors.
+    """
+    average_dtype::Int32
 end
 
 """
@@ -1249,6 +1319,20 @@ maw_options_init(options, size) =
     ccall(POINTER_maw_options_init[], maw_status,
           (Ptr{maw_options}, Csize_t),
           options, size)
+
+const POINTER_maw_options_preset = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Sets options that belong together: the defaults, but for what the preset changes. As `maw_options_init`.
+
+`preset`: `MAW_PRESET_HORIZON`.
+`MAW_OK`; `MAW_INVALID_ARGUMENT` also for another preset: nothing is written. Any thread.
+
+    maw_status maw_options_preset(maw_options *options, size_t size, int32_t preset);
+"""
+maw_options_preset(options, size, preset) =
+    ccall(POINTER_maw_options_preset[], maw_status,
+          (Ptr{maw_options}, Csize_t, Int32),
+          options, size, preset)
 
 const POINTER_maw_param_group_init = Ref{Ptr{Cvoid}}(C_NULL)
 """
@@ -1785,7 +1869,7 @@ const POINTER_maw_meta_due = Ref{Ptr{Cvoid}}(C_NULL)
 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 
 Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
-ended at this number. On CUDA it waits for the enqueued steps if one could be due after them.
+ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due after them.
 
     uint32_t maw_meta_due(const maw_optimizer *optimizer);
 """
@@ -1804,7 +1888,7 @@ Memory during a meta-update: a copy of the parameters and up to two copies of th
 uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: the pages count as resident until
 reclaimed).
 `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
-`MAW_INVALID_STATE` if one is open or modulation is off; `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
+`MAW_INVALID_STATE` if one is open, modulation is off or the module learns from steps (`MAW_OBJECTIVE_HORIZON`); `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
 for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 
     maw_status maw_meta_begin(
@@ -2417,6 +2501,48 @@ maw_master_get(optimizer, tensor, param, values, count, error) =
           (Ptr{maw_optimizer}, Csize_t, Ptr{Cvoid}, Ptr{Cfloat}, Csize_t, Ptr{Ptr{maw_error}}),
           optimizer, tensor, param, values, count, error)
 
+const POINTER_maw_average_get = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Copies the average of one tensor's parameter, or of its masters. For `maw_options.horizon` ≥ 2.
+
+`tensor`: its index in registration order. `values`: out, `count` floats, or doubles for a float64 tensor, whatever the
+average's own dtype. `count`: the tensor's number of elements.
+`MAW_OK`; `MAW_NOT_FOUND`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` without averages, before the first step after the
+tensor came (its average begins as the parameter), and while a meta-update is open; `MAW_CUDA_ERROR`. On failure nothing
+is written.
+
+    maw_status maw_average_get(
+        maw_optimizer *optimizer,
+        size_t tensor,
+        void *values,
+        size_t count,
+        maw_error **error);
+"""
+maw_average_get(optimizer, tensor, values, count, error) =
+    ccall(POINTER_maw_average_get[], maw_status,
+          (Ptr{maw_optimizer}, Csize_t, Ptr{Cvoid}, Csize_t, Ptr{Ptr{maw_error}}),
+          optimizer, tensor, values, count, error)
+
+const POINTER_maw_average_swap = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Writes the averages into the host's parameters, rounded to nearest, for an evaluation; the next call writes the
+parameters back, bit for bit. For `maw_options.horizon` ≥ 2. Prepares the optimizer if needed.
+
+`params`: as in `maw_step`; read by the first call, overwritten by the second, whatever is in them then. The averages
+themselves do not change. A tensor that has made no step yet keeps its parameter.
+Between the two calls only getters, `maw_average_get` and freeing work; other calls return `MAW_INVALID_STATE`. Freeing
+leaves the averages in the host's parameters. Memory: a copy of the parameters, which the library uses again as that of a
+meta-update (`maw_meta_begin`).
+`MAW_OK`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` without averages and while a meta-update is open;
+`MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+
+    maw_status maw_average_swap(maw_optimizer *optimizer, void *const *params, size_t count, maw_error **error);
+"""
+maw_average_swap(optimizer, params, count, error) =
+    ccall(POINTER_maw_average_swap[], maw_status,
+          (Ptr{maw_optimizer}, Ptr{Ptr{Cvoid}}, Csize_t, Ptr{Ptr{maw_error}}),
+          optimizer, params, count, error)
+
 const POINTER_maw_counters_get = Ref{Ptr{Cvoid}}(C_NULL)
 """
 The optimizer's own counts, of steps, meta-updates and skipped steps.
@@ -2601,6 +2727,7 @@ const FUNCTIONS = (
     (:maw_abi_version, POINTER_maw_abi_version),
     (:maw_status_name, POINTER_maw_status_name),
     (:maw_options_init, POINTER_maw_options_init),
+    (:maw_options_preset, POINTER_maw_options_preset),
     (:maw_param_group_init, POINTER_maw_param_group_init),
     (:maw_tensor_init, POINTER_maw_tensor_init),
     (:maw_step_options_init, POINTER_maw_step_options_init),
@@ -2668,6 +2795,8 @@ const FUNCTIONS = (
     (:maw_tensor_state_set, POINTER_maw_tensor_state_set),
     (:maw_master_set, POINTER_maw_master_set),
     (:maw_master_get, POINTER_maw_master_get),
+    (:maw_average_get, POINTER_maw_average_get),
+    (:maw_average_swap, POINTER_maw_average_swap),
     (:maw_counters_get, POINTER_maw_counters_get),
     (:maw_counters_set, POINTER_maw_counters_set),
     (:maw_cuda_available, POINTER_maw_cuda_available),

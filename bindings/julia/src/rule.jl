@@ -5,12 +5,14 @@ const ENUMERATIONS = Dict{Symbol, NamedTuple}(
     :semantics => (paper = Raw.MAW_PAPER, reference = Raw.MAW_REFERENCE),
     :feature_version => (basic = Raw.MAW_FEATURES_BASIC, basic_plus = Raw.MAW_FEATURES_BASIC_PLUS,
                          enhanced = Raw.MAW_FEATURES_ENHANCED, norm_basic = Raw.MAW_FEATURES_NORM_BASIC,
-                         norm_basic_plus = Raw.MAW_FEATURES_NORM_BASIC_PLUS),
+                         norm_basic_plus = Raw.MAW_FEATURES_NORM_BASIC_PLUS, norm_log = Raw.MAW_FEATURES_NORM_LOG),
     :grouping => (fine_grained = Raw.MAW_GROUPING_FINE_GRAINED, by_param_group = Raw.MAW_GROUPING_BY_PARAM_GROUP,
                   custom = Raw.MAW_GROUPING_CUSTOM),
     :init => (xavier = Raw.MAW_INIT_XAVIER, identity = Raw.MAW_INIT_IDENTITY),
     :objective => (combined = Raw.MAW_OBJECTIVE_COMBINED, gradient = Raw.MAW_OBJECTIVE_GRADIENT,
-                   loss_decrease = Raw.MAW_OBJECTIVE_LOSS_DECREASE, gen_gap = Raw.MAW_OBJECTIVE_GEN_GAP),
+                   loss_decrease = Raw.MAW_OBJECTIVE_LOSS_DECREASE, gen_gap = Raw.MAW_OBJECTIVE_GEN_GAP,
+                   horizon = Raw.MAW_OBJECTIVE_HORIZON),
+    :meta_optimizer => (sgd = Raw.MAW_META_SGD, adamw = Raw.MAW_META_ADAMW),
     :weighting => (huw = Raw.MAW_WEIGHTING_HUW, fixed = Raw.MAW_WEIGHTING_FIXED, sum = Raw.MAW_WEIGHTING_SUM),
     :huw_kinds => (regression = Raw.MAW_KIND_REGRESSION, classification = Raw.MAW_KIND_CLASSIFICATION),
     :difference => (central = Raw.MAW_DIFFERENCE_CENTRAL, forward = Raw.MAW_DIFFERENCE_FORWARD,
@@ -20,8 +22,12 @@ const ENUMERATIONS = Dict{Symbol, NamedTuple}(
     :precision => (nearest = Raw.MAW_PRECISION_NEAREST, master = Raw.MAW_PRECISION_MASTER,
                    remainder = Raw.MAW_PRECISION_REMAINDER, stochastic = Raw.MAW_PRECISION_STOCHASTIC),
     :moment_dtype => (automatic = Int32(0), float32 = Raw.MAW_FLOAT32, bfloat16 = Raw.MAW_BFLOAT16),
+    :average_dtype => (automatic = Int32(0), bfloat16 = Raw.MAW_BFLOAT16),
     :device => (cpu = Raw.MAW_CPU, cuda = Raw.MAW_CUDA),
 )
+
+"Options that belong together, for `Rule(preset = …)`."
+const PRESETS = (horizon = Raw.MAW_PRESET_HORIZON,)
 
 "Of one tensor, where 0 is that of its param group."
 const TENSOR_PRECISIONS = merge(ENUMERATIONS[:precision], (nearest = Raw.MAW_PRECISION_TENSOR_NEAREST,))
@@ -87,6 +93,8 @@ Options and hyper-parameters. The keywords, all optional, are
   (others ignore it) `precision` (`:nearest`, `:master`, `:remainder`, `:stochastic`); `moment_dtype` (`:automatic`,
   `:float32`, `:bfloat16`);
 - the options of the library, by their C names: `meta_interval`, `total_steps`, `seed`, `alpha_range`, `modulation` …
+- `preset = :horizon`: options with which the attention module learns from steps alone, so that [`update!`](@ref) is all that a
+  program calls; the other keywords change what they name (`?MetaAdamW.Raw.MAW_PRESET_HORIZON`).
 
 Enumerations are Symbols, the C constants in lower case without their prefix: `feature_version = :basic_plus`,
 `init = :identity`. The default, `init = :xavier`, starts with a random learning rate: after ten steps of a small Transformer
@@ -105,10 +113,14 @@ struct Rule
     group::Raw.maw_param_group
 
     function Rule(; keywords...)
-        known = (HYPERPARAMETER_NAMES..., OPTION_NAMES...)
+        known = (HYPERPARAMETER_NAMES..., OPTION_NAMES..., :preset)
         changes, of_group = Dict{Symbol, Any}(), Dict{Symbol, Any}()
+        init_options = Raw.maw_options_init
         for (name, value) in keywords
-            if name in OPTION_NAMES
+            if name === :preset
+                preset = enumerated("preset", PRESETS, value)
+                init_options = (options, size) -> Raw.maw_options_preset(options, size, preset)
+            elseif name in OPTION_NAMES
                 changes[name] = as_field(fieldtype(Raw.maw_options, name), name, value)
             elseif name in HYPERPARAMETER_NAMES
                 of_group[name] = value
@@ -116,7 +128,7 @@ struct Rule
                 unknown_keyword("Rule", name, known)
             end
         end
-        options = defaults(Raw.maw_options, Raw.maw_options_init)
+        options = defaults(Raw.maw_options, init_options)
         group = defaults(Raw.maw_param_group, Raw.maw_param_group_init)
         return new(change(options; changes...), hyperparameters(group, of_group))
     end

@@ -25,6 +25,8 @@ mutable struct State
     handle::Ptr{Raw.maw_optimizer}
     busy::Threads.Atomic{Bool}
     in_meta_update::Bool
+    averaged::Bool                  # the averages are in the model's arrays
+    with_averages::Bool             # the function of `with_averages` is running
     log::Any                        # function (level, message), or nothing
     queue::LogQueue
     rule::Rule
@@ -43,7 +45,7 @@ mutable struct State
     report::Union{Raw.maw_step_report, Nothing} # of the last step; nothing: to be fetched
 
     function State(rule::Rule, describe, log)
-        state = new(create(rule.options), Threads.Atomic{Bool}(false), false, log, LogQueue([]), rule, describe, [], [], [], [],
+        state = new(create(rule.options), Threads.Atomic{Bool}(false), false, false, false, log, LogQueue([]), rule, describe, [], [], [], [],
                     Dict{String, Int}(), [], [], 0, [], falses(0), falses(0),
                     defaults(Raw.maw_step_report, Raw.maw_step_report_init))
         return finalizer(free, state)
@@ -70,6 +72,7 @@ Frees the optimizer. A second `close` does nothing; any other use afterwards is 
 """
 function Base.close(state::State)
     state.in_meta_update && throw(MetaAdamWError(:invalid_state, "a meta-update is open: the state cannot be closed"))
+    state.with_averages && throw(MetaAdamWError(:invalid_state, "with_averages is running: the state cannot be closed"))
     Threads.atomic_cas!(state.busy, false, true) && throw_busy()
     try
         free(state)

@@ -27,7 +27,24 @@ end
     for (field, names) in MetaAdamW.ENUMERATIONS
         @test field in (fieldnames(MetaAdamW.Raw.maw_options)..., fieldnames(MetaAdamW.Raw.maw_param_group)...)
         # Consecutive numbers from 0 on, as in the header: none is forgotten in between. Of dtypes some are meant.
-        @test field === :moment_dtype || collect(values(names)) == 0:length(names) - 1
+        @test field in (:moment_dtype, :average_dtype) || collect(values(names)) == 0:length(names) - 1
+    end
+end
+
+@testset "the preset is the library's, and keywords change it" begin
+    wanted = MetaAdamW.defaults(MetaAdamW.Raw.maw_options, (options, size) ->
+        MetaAdamW.Raw.maw_options_preset(options, size, MetaAdamW.Raw.MAW_PRESET_HORIZON))
+    rule = MetaAdamW.Rule(preset = :horizon)
+    @test rule.options === wanted && rule.group === MetaAdamW.Rule().group
+    @test occursin("objective = :horizon", repr(rule)) && eval(Meta.parse(repr(rule))) === rule
+    changed = MetaAdamW.Rule(lr = 1e-3, horizon = 10, average_dtype = :bfloat16, preset = :horizon, beta_log_range = 4)
+    @test changed.options === MetaAdamW.change(wanted; horizon = 10, average_dtype = MetaAdamW.Raw.MAW_BFLOAT16,
+                                               beta_log_range = 4)
+    @test changed.group.lr == 1e-3
+    @test throws(() -> MetaAdamW.Rule(preset = :fast), ArgumentError, "preset = :fast: it is one of :horizon")
+    for wrong in ((meta_optimizer = :sgd,), (horizon = 0,), (alpha_log_range = 1,))
+        rule = MetaAdamW.Rule(; preset = :horizon, wrong...)
+        @test fails(() -> MetaAdamW.setup(rule, new_model()), :invalid_argument, string(only(keys(wrong))))
     end
 end
 

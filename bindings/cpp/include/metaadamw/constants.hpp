@@ -47,6 +47,7 @@ enum class FeatureVersion : std::int32_t {
     enhanced = MAW_FEATURES_ENHANCED,
     norm_basic = MAW_FEATURES_NORM_BASIC,
     norm_basic_plus = MAW_FEATURES_NORM_BASIC_PLUS,
+    norm_log = MAW_FEATURES_NORM_LOG,
 };
 
 /// `MAW_GROUPING_…`.
@@ -65,7 +66,11 @@ enum class Objective : std::int32_t {
     gradient = MAW_OBJECTIVE_GRADIENT,
     loss_decrease = MAW_OBJECTIVE_LOSS_DECREASE,
     gen_gap = MAW_OBJECTIVE_GEN_GAP,
+    horizon = MAW_OBJECTIVE_HORIZON,
 };
+
+/// `MAW_META_SGD`, `MAW_META_ADAMW`: how the attention module learns.
+enum class MetaOptimizer : std::int32_t { sgd = MAW_META_SGD, adamw = MAW_META_ADAMW };
 
 /// `MAW_WEIGHTING_…`.
 enum class Weighting : std::int32_t { huw = MAW_WEIGHTING_HUW, fixed = MAW_WEIGHTING_FIXED, sum = MAW_WEIGHTING_SUM };

@@ -38,6 +38,10 @@ using Log = std::function<void(LogLevel, std::string_view)>;
 
 /// An optimizer: `maw_optimizer`, and addresses of the host's buffers.
 class Optimizer {
+    struct SwapBack {
+        void operator()(Optimizer* optimizer) const noexcept;
+    };
+
   public:
     explicit Optimizer(Options const& options = Options()) : Optimizer(try_create(options).value()) {}
     [[nodiscard]] static Result<Optimizer> try_create(Options const& options = Options()) {
@@ -64,6 +68,7 @@ class Optimizer {
         std::swap(log_, other.log_);
         std::swap(handle_, other.handle_);
         std::swap(tensors_, other.tensors_);
+        std::swap(holds_averages_, other.holds_averages_);
     }
     friend void swap(Optimizer& a, Optimizer& b) noexcept { a.swap(b); }
 
@@ -257,9 +262,47 @@ class Optimizer {
     template <class Evaluate>
     [[nodiscard]] Result<MetaResult> try_meta_update(Evaluate&& evaluate);
 
-    /// `maw_meta_result_get`: how the last meta-update ended.
+    /// `maw_meta_result_get`: how the last meta-update ended, or how the attention module last learned from steps.
     [[nodiscard]] MetaResult meta_result() const { return try_meta_result().value(); }
     [[nodiscard]] Result<MetaResult> try_meta_result() const;
+
+    // ---- averages of the parameters, for `Options::horizon_steps` of 2 or more (optimizer_averages.hpp)
+
+    /// While it exists, the averages are in your buffers. At its end, or by `swap_back`, the parameters are there again,
+    /// bit for bit, at the addresses that are known then.
+    class Averaged {
+      public:
+        /// Ends it; unlike the destructor it throws if that fails.
+        void swap_back() { try_swap_back().value(); }
+        Result<void> try_swap_back();
+
+      private:
+        friend class Optimizer;
+        explicit Averaged(Optimizer& optimizer) noexcept : optimizer_(&optimizer) {}
+
+        std::unique_ptr<Optimizer, SwapBack> optimizer_;
+    };
+
+    /// `maw_average_swap` for a scope: `{ auto const averaged = optimizer.averaged(); evaluate(model); }`. At the
+    /// addresses that are kept, or those of the last step. In between only queries and `average` work, and the optimizer
+    /// must be neither moved nor destroyed.
+    [[nodiscard]] Averaged averaged() { return try_averaged().value(); }
+    [[nodiscard]] Result<Averaged> try_averaged();
+
+    /// `maw_average_swap` at the same addresses: the averages into your buffers, and with the next call the parameters
+    /// back.
+    void swap_averages() { try_swap_averages().value(); }
+    Result<void> try_swap_averages();
+    /// Whether the averages are in your buffers.
+    [[nodiscard]] bool holds_averages() const noexcept { return holds_averages_; }
+
+    /// `maw_average_get`: the average of a tensor's parameter; `T` is double for a tensor of double, else float.
+    template <class T, detail::if_state<T> = 0>
+    [[nodiscard]] std::vector<T> average(std::size_t tensor) {
+        return try_average<T>(tensor).value();
+    }
+    template <class T, detail::if_state<T> = 0>
+    [[nodiscard]] Result<std::vector<T>> try_average(std::size_t tensor);
 
     // ---- settings that can change during a run (optimizer_settings.hpp)
 
@@ -268,6 +311,7 @@ class Optimizer {
     /// `maw_set_lr`, of one param group.
     void set_lr(std::uint32_t group, double lr) { try_set_lr(group, lr).value(); }
     Result<void> try_set_lr(std::uint32_t group, double lr);
+    /// `maw_get_lr`: the learning rate of a param group.
     [[nodiscard]] double lr(std::uint32_t group = 0) const { return try_lr(group).value(); }
     [[nodiscard]] Result<double> try_lr(std::uint32_t group = 0) const;
 
@@ -276,6 +320,7 @@ class Optimizer {
     /// `maw_set_weight_decay`, of one param group.
     void set_weight_decay(std::uint32_t group, double decay) { try_set_weight_decay(group, decay).value(); }
     Result<void> try_set_weight_decay(std::uint32_t group, double decay);
+    /// `maw_get_weight_decay`: the weight decay of a param group.
     [[nodiscard]] double weight_decay(std::uint32_t group = 0) const { return try_weight_decay(group).value(); }
     [[nodiscard]] Result<double> try_weight_decay(std::uint32_t group = 0) const;
 
@@ -284,6 +329,7 @@ class Optimizer {
     /// `maw_set_betas`, of one param group.
     void set_betas(std::uint32_t group, std::array<double, 2> const& betas) { try_set_betas(group, betas).value(); }
     Result<void> try_set_betas(std::uint32_t group, std::array<double, 2> const& betas);
+    /// `maw_get_betas`: the decay rates of the moments of a param group.
     [[nodiscard]] std::array<double, 2> betas(std::uint32_t group = 0) const { return try_betas(group).value(); }
     [[nodiscard]] Result<std::array<double, 2>> try_betas(std::uint32_t group = 0) const;
 
@@ -292,18 +338,21 @@ class Optimizer {
     /// `maw_set_eps`, of one param group.
     void set_eps(std::uint32_t group, double eps) { try_set_eps(group, eps).value(); }
     Result<void> try_set_eps(std::uint32_t group, double eps);
+    /// `maw_get_eps`: what is added to the square root of the second moment in a param group.
     [[nodiscard]] double eps(std::uint32_t group = 0) const { return try_eps(group).value(); }
     [[nodiscard]] Result<double> try_eps(std::uint32_t group = 0) const;
 
     /// `maw_set_max_grad_norm`: the norm to which all gradients together are clipped; 0: no clipping.
     void set_max_grad_norm(double max_grad_norm) { try_set_max_grad_norm(max_grad_norm).value(); }
     Result<void> try_set_max_grad_norm(double max_grad_norm);
+    /// `maw_get_max_grad_norm`: the norm to which all gradients together are clipped; 0: no clipping.
     [[nodiscard]] double max_grad_norm() const { return try_max_grad_norm().value(); }
     [[nodiscard]] Result<double> try_max_grad_norm() const;
 
     /// `maw_set_priorities`: of gradient alignment, loss decrease, generalization gap.
     void set_priorities(std::array<double, 3> const& priorities) { try_set_priorities(priorities).value(); }
     Result<void> try_set_priorities(std::array<double, 3> const& priorities);
+    /// `maw_get_priorities`: of gradient alignment, loss decrease, generalization gap.
     [[nodiscard]] std::array<double, 3> priorities() const { return try_priorities().value(); }
     [[nodiscard]] Result<std::array<double, 3>> try_priorities() const;
 
@@ -380,12 +429,15 @@ class Optimizer {
     [[nodiscard]] std::uint64_t step_count() const { return try_step_count().value(); }
     [[nodiscard]] Result<std::uint64_t> try_step_count() const;
 
+    /// The number of param groups.
     [[nodiscard]] std::size_t param_group_count() const { return try_param_group_count().value(); }
     [[nodiscard]] Result<std::size_t> try_param_group_count() const;
 
+    /// The number of registered tensors.
     [[nodiscard]] std::size_t tensor_count() const { return try_tensor_count().value(); }
     [[nodiscard]] Result<std::size_t> try_tensor_count() const;
 
+    /// The name of a tensor, by its number in the order of registration.
     [[nodiscard]] std::string tensor_name(std::size_t tensor) const { return try_tensor_name(tensor).value(); }
     [[nodiscard]] Result<std::string> try_tensor_name(std::size_t tensor) const;
 
@@ -397,6 +449,7 @@ class Optimizer {
     [[nodiscard]] std::size_t group_count() const { return try_group_count().value(); }
     [[nodiscard]] Result<std::size_t> try_group_count() const;
 
+    /// The name of a modulation group.
     [[nodiscard]] std::string group_name(std::size_t group) const { return try_group_name(group).value(); }
     [[nodiscard]] Result<std::string> try_group_name(std::size_t group) const;
 
@@ -488,10 +541,12 @@ class Optimizer {
     std::unique_ptr<Log> log_{};  // before the handle, which is destroyed first: the library may still know the log
     std::unique_ptr<maw_optimizer, detail::Free> handle_;
     Tensors tensors_{};
+    bool holds_averages_ = false;  // the averages are in the host's buffers
 };
 
 }  // namespace metaadamw
 
+#include "optimizer_averages.hpp"
 #include "optimizer_queries.hpp"
 #include "optimizer_settings.hpp"
 #include "optimizer_state.hpp"

@@ -14,7 +14,8 @@
 
 namespace metaadamw {
 
-/// `maw_options`: fields of the same names, with the defaults of the library that is loaded.
+/// `maw_options`: fields of the same names, but `horizon_steps` for `horizon`, with the defaults of the library that
+/// is loaded.
 struct Options {
     std::uint64_t seed{}, total_steps{}, meta_interval{}, meta_warmup{};
     double alpha_range{}, beta_range{};
@@ -35,13 +36,24 @@ struct Options {
     bool modulation{}, use_v_norms{}, include_time_step{}, use_feature_gating{};
     std::uint32_t group_embed_dim{}, feature_dim{}, attn_heads{}, attn_layers{}, attn_hidden_dim{}, threads{};
     bool verify_params{};
+    double alpha_log_range{}, beta_log_range{};
+    std::uint64_t horizon_steps{};
+    MetaOptimizer meta_optimizer{};
+    DType average_dtype{};
 
     Options() {
         maw_options from;
         maw_options_init(&from, sizeof from);
-        exchange(from, [](auto const& theirs, auto& ours) {
-            ours = static_cast<std::decay_t<decltype(ours)>>(theirs);
-        });
+        take(from);
+    }
+
+    /// `MAW_PRESET_HORIZON`: the attention module learns from steps alone, so `step` is all that a program calls.
+    [[nodiscard]] static Options horizon() {
+        maw_options from;
+        maw_options_preset(&from, sizeof from, MAW_PRESET_HORIZON);
+        Options options;
+        options.take(from);
+        return options;
     }
 
     [[nodiscard]] maw_options capi() const {
@@ -55,6 +67,12 @@ struct Options {
     }
 
   private:
+    void take(maw_options& from) {
+        exchange(from, [](auto const& theirs, auto& ours) {
+            ours = static_cast<std::decay_t<decltype(ours)>>(theirs);
+        });
+    }
+
     /// Lists every field once, for both directions.
     template <class Assign>
     void exchange(maw_options& c, Assign assign) {
@@ -97,6 +115,11 @@ struct Options {
         assign(c.attn_hidden_dim, attn_hidden_dim);
         assign(c.threads, threads);
         assign(c.verify_params, verify_params);
+        assign(c.alpha_log_range, alpha_log_range);
+        assign(c.beta_log_range, beta_log_range);
+        assign(c.horizon, horizon_steps);
+        assign(c.meta_optimizer, meta_optimizer);
+        assign(c.average_dtype, average_dtype);
     }
 };
 

@@ -25,6 +25,7 @@ struct TensorState {
 
 /// `maw_counters`: the optimizer's own counts.
 struct Counters {
+    /// Applied steps, and completed meta-updates.
     std::uint64_t step = 0, meta_updates = 0;
     /// The step at which the last meta-update was done or abandoned, if there was one.
     std::optional<std::uint64_t> meta_done_at{};

@@ -16,6 +16,9 @@
 /// }
 /// ```
 ///
+/// With `metaadamw::torch::Options::horizon()` `step()` is all that is called, and `optimizer.averaged()` puts the
+/// parameters' averages into the model for a scope.
+///
 /// In this namespace `torch` is `metaadamw::torch`: with `using namespace metaadamw` libtorch's is `::torch`.
 #ifndef METAADAMW_TORCH_HPP
 #define METAADAMW_TORCH_HPP

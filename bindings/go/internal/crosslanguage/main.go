@@ -1,6 +1,8 @@
 // Crosslanguage is the Go program of tests/cross_language.rs: one run that goes on in another language.
 //
-//	crosslanguage train STEPS META_AFTER LOAD SAVE PARAMS_IN PARAMS_OUT     ("-" for none)
+//	crosslanguage train STEPS LEARNING LOAD SAVE PARAMS_IN PARAMS_OUT     ("-" for none)
+//
+// LEARNING: the step that a meta-update follows, or "horizon".
 package main
 
 import (
@@ -54,10 +56,19 @@ func (m *model) loss(batch int, gradient *model) float64 {
 	return loss
 }
 
-func train(steps, metaAfter int, load, save, paramsIn, paramsOut string) error {
-	optimizer, err := metaadamw.New(metaadamw.Options{
-		Seed: 7, TotalSteps: 14, MetaInterval: 7, AttnLayers: 2, AttnHiddenDim: 8, Threads: 1,
-	})
+func train(steps int, learning, load, save, paramsIn, paramsOut string) error {
+	options, metaAfter := metaadamw.HorizonOptions(), 0
+	if learning == "horizon" {
+		options.MetaInterval, options.MetaWarmup, options.Horizon = 3, 2, 4
+	} else {
+		var err error
+		if metaAfter, err = strconv.Atoi(learning); err != nil {
+			return err
+		}
+		options = metaadamw.Options{MetaInterval: 7, AttnLayers: 2}
+	}
+	options.Seed, options.TotalSteps, options.AttnHiddenDim, options.Threads = 7, 14, 8, 1
+	optimizer, err := metaadamw.New(options)
 	if err != nil {
 		return err
 	}
@@ -118,17 +129,13 @@ func train(steps, metaAfter int, load, save, paramsIn, paramsOut string) error {
 
 func run(args []string) error {
 	if len(args) != 7 || args[0] != "train" {
-		return fmt.Errorf("usage: crosslanguage train STEPS META_AFTER LOAD SAVE PARAMS_IN PARAMS_OUT")
+		return fmt.Errorf("usage: crosslanguage train STEPS LEARNING LOAD SAVE PARAMS_IN PARAMS_OUT")
 	}
 	steps, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
 	}
-	metaAfter, err := strconv.Atoi(args[2])
-	if err != nil {
-		return err
-	}
-	return train(steps, metaAfter, args[3], args[4], args[5], args[6])
+	return train(steps, args[2], args[3], args[4], args[5], args[6])
 }
 
 func main() {

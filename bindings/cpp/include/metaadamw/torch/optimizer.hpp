@@ -165,6 +165,58 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         });
     }
 
+    // ---- averages of the parameters, for `Options::horizon()`, or `horizon_steps` of 2 or more
+
+    /// While it exists, the averages are in the parameters. At its end, or by `swap_back`, the parameters are as before,
+    /// bit for bit, wherever their tensors' memory is then.
+    class Averaged {
+      public:
+        /// Ends it; unlike the destructor it throws if that fails, as when a parameter has become another type.
+        void swap_back() {
+            if (optimizer_ && optimizer_->core_->holds_averages())
+                optimizer_->bring_back();
+            optimizer_.reset();
+        }
+
+      private:
+        friend class MetaAdamW;
+        struct SwapBack {
+            void operator()(MetaAdamW* optimizer) const noexcept {
+                try {
+                    if (optimizer->core_->holds_averages())
+                        optimizer->bring_back();
+                } catch (...) {  // the averages stay
+                }
+            }
+        };
+        explicit Averaged(MetaAdamW& optimizer) noexcept : optimizer_(&optimizer) {}
+
+        std::unique_ptr<MetaAdamW, SwapBack> optimizer_;
+    };
+
+    /// Evaluates with the averages: `{ auto const averaged = optimizer.averaged(); validate(*model); }`. Buffers (a batch
+    /// norm's statistics) are not averaged. In between steps, meta-updates, saving and loading fail, and the optimizer
+    /// must be neither moved nor destroyed. Graphs from before are refused by their backward pass, as after a step.
+    [[nodiscard]] Averaged averaged() {
+        follow();
+        if (core_->holds_averages())  // a second swap would bring the parameters back
+            metaadamw::detail::fail(Error(Status::invalid_state, "the averages are in the parameters already"));
+        look();
+        swap_averages();
+        return Averaged(*this);
+    }
+
+    /// The average of a parameter, as a tensor of its shape, of doubles for a parameter of doubles and else of floats.
+    [[nodiscard]] at::Tensor average(at::Tensor const& param) {
+        follow();
+        auto const known = numbers_.find(param.unsafeGetTensorImpl());
+        if (known == numbers_.end())
+            metaadamw::detail::fail(Error(Status::not_found, "the tensor is no parameter of this optimizer"));
+        std::size_t const i = known->second;
+        return tensors_[i].dtype == DType::float64 ? like(param, core_->average<double>(i), at::kDouble)
+                                                   : like(param, core_->average<float>(i), at::kFloat);
+    }
+
     // ---- state
 
     /// The library's own object: factors, reports, dumps, resets (bindings/cpp). Do not step it.
@@ -432,6 +484,22 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         return std::vector<T>(values.data_ptr<T>(), values.data_ptr<T>() + values.numel());
     }
 
+    // ---- averages
+
+    void swap_averages() {
+        core_->rebind(buffers_of({}));
+        core_->swap_averages();
+        for (auto& known : tensors_)
+            known.wrote();
+    }
+
+    /// Does not follow `param_groups()` before: what changed there meanwhile is for the next call.
+    void bring_back() {
+        for (auto const& known : tensors_)
+            known.require_same(*device_);
+        swap_averages();
+    }
+
     // ---- meta-updates
 
     template <class LossOf>
@@ -480,19 +548,22 @@ class MetaAdamW : public ::torch::optim::Optimizer {
             return param.unsafeGetTensorImpl();
     }
 
+    /// A tensor of a parameter's shape and memory order, of values in that order.
+    template <class T>
+    static at::Tensor like(at::Tensor const& param, std::vector<T> const& values, at::ScalarType type) {
+        auto made = at::empty_strided(param.sizes(), param.strides(), at::TensorOptions().dtype(type));
+        if (!values.empty())
+            std::memcpy(made.data_ptr(), values.data(), values.size() * sizeof(T));
+        return made.to(param.device());
+    }
+
     [[nodiscard]] std::unique_ptr<::torch::optim::AdamWParamState> state_of(std::size_t i) {
         auto const& param = tensors_[i].param;
         auto made = std::make_unique<::torch::optim::AdamWParamState>();
         auto const fill = [&](auto const& from, at::ScalarType type) {
-            auto const tensor = [&](auto const& values) {
-                auto made_of = at::empty_strided(param.sizes(), param.strides(), at::TensorOptions().dtype(type));
-                if (!values.empty())
-                    std::memcpy(made_of.data_ptr(), values.data(), values.size() * sizeof values[0]);
-                return made_of.to(param.device());
-            };
             made->step(static_cast<std::int64_t>(from.step));
-            made->exp_avg(tensor(from.exp_avg));
-            made->exp_avg_sq(tensor(from.exp_avg_sq));
+            made->exp_avg(like(param, from.exp_avg, type));
+            made->exp_avg_sq(like(param, from.exp_avg_sq, type));
         };
         core_->prepare();
         if (tensors_[i].dtype == DType::float64)

@@ -42,6 +42,10 @@ struct Options : public metaadamw::Options {
     Options() { init = Init::identity; }
     /// All of it as given, `init` too.
     explicit Options(metaadamw::Options const& options) : metaadamw::Options(options) {}
+
+    /// `metaadamw::Options::horizon()`: the attention module learns from steps alone, so `step()` is all that a program
+    /// calls: `MetaAdamW optimizer(*model, MetaAdamWOptions(1e-3), Options::horizon())`.
+    [[nodiscard]] static Options horizon() { return Options(metaadamw::Options::horizon()); }
 };
 
 /// Which parameters of a module have weight decay: all of them, as in torch, or those with two or more dimensions
