@@ -1,14 +1,12 @@
 // A run and its results, as a JSON line, and back.
 #pragma once
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <map>
-#include <regex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -69,11 +67,18 @@ struct Line {
 };
 
 inline Line from_line(std::string const& text) {
-    // No string of ours has escapes.
-    static std::regex const pair("\"([^\"]*)\": (?:\"([^\"]*)\"|([-+.0-9e]+|null))");
+    // "name": "text", or "name": number. No string of ours has escapes.
     auto const each_pair = [](std::string const& part, auto&& take) {
-        for (std::sregex_iterator match(part.begin(), part.end(), pair), end; match != end; ++match)
-            take((*match)[1].str(), (*match)[2].str() + (*match)[3].str());
+        auto const npos = std::string::npos;
+        for (std::size_t name = part.find('"'), end; name != npos; name = part.find('"', end)) {
+            std::size_t const colon = part.find("\": ", name), value = colon + 3;
+            bool const quoted = colon != npos && part[value] == '"';
+            end = colon == npos ? npos : quoted ? part.find('"', value + 1) : part.find_first_of(",}", value);
+            if (end == npos)
+                break;
+            take(part.substr(name + 1, colon - name - 1), part.substr(value + quoted, end - value - quoted));
+            end += quoted;
+        }
     };
     auto const number = [](std::string const& value) {
         return value == "null" ? NONE : std::strtod(value.c_str(), nullptr);

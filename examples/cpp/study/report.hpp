@@ -122,15 +122,16 @@ class TaskReport {
         std::printf("## %s\n\n%zu steps; loss in %s; median of the seeds (least–most); rates as factors of AdamW's best, "
                     "%g\n\n",
                     title.c_str(), lines_.front()->plan.steps, unit.c_str(), rate());
-        print_rates();
+        print_rates("Loss after the last step", &Row::last);
+        print_rates("The best of " + std::to_string(EVALUATIONS) + " evaluations", &Row::best);
         print_summary();
         print_settings();
         print_factors();
     }
 
   private:
-    void print_rates() const {
-        std::printf("Loss after the last step\n\n");
+    void print_rates(std::string const& what, Measure Row::*measure) const {
+        std::printf("%s\n\n", what.c_str());
         std::vector<std::string> cells{""};
         for (double const factor : FACTORS)
             cells.push_back("× " + fraction(factor));
@@ -138,16 +139,16 @@ class TaskReport {
         for (Row const& of : rows()) {
             cells = {of.title};
             for (double const factor : FACTORS)
-                cells.push_back(spread(select(of.method, "", factor), of.last));
+                cells.push_back(spread(select(of.method, "", factor), of.*measure));
             row(cells);
         }
+        std::printf("\n");
     }
 
     void print_summary() const {
-        std::printf("\nOver all rates (medians): the best, the worst as a multiple of the best; at AdamW's best rate: the "
-                    "best of %zu evaluations, CPU seconds of training\n\n",
-                    EVALUATIONS);
-        head({"", "best", "at", "worst/best", "best evaluation", "seconds"});
+        std::printf("Loss after the last step over all rates (medians): the best, the worst as a multiple of the best; CPU "
+                    "seconds of training\n\n");
+        head({"", "best", "at", "worst/best", "seconds"});
         for (Row const& of : rows()) {
             double best = HUGE_VAL, worst = 0.0, at = 0.0;
             for (double const factor : FACTORS) {
@@ -157,9 +158,8 @@ class TaskReport {
                     best = loss, at = factor;
                 worst = lines.empty() ? worst : std::max(worst, loss);
             }
-            Lines const lines = select(of.method, "", 1.0);
-            row({of.title, digits(best), "× " + fraction(at), digits(worst / best), spread(lines, of.best),
-                 digits(median(sorted(lines, [](Line const& line) { return line.seconds; })))});
+            auto const seconds = sorted(select(of.method, "", 1.0), [](Line const& line) { return line.seconds; });
+            row({of.title, digits(best), "× " + fraction(at), digits(worst / best), digits(median(seconds))});
         }
     }
 
