@@ -135,8 +135,45 @@ impl<'a> Run<'a> {
             let unchanged = float_bits(&before) == float_bits(&after);
             self.report.holds(unchanged, || format!("step {step}: skipped, but the features changed"));
         }
+        if case.learns_from_steps() {
+            self.phi_after(step)?;
+            self.averages_close(&format!("expect.{step}.average"))?;
+        }
         let params = self.exact_params()?;
         self.params_close("parameters", &format!("expect.{step}.param"), &params)
+    }
+
+    /// Φ after what it learned at the end of a step. The key third of every `in_proj_bias` is left out: its derivative is 0
+    /// in exact arithmetic, so that AdamW turns rounding into steps.
+    fn phi_after(&mut self, step: usize) -> Result<(), String> {
+        for (name, size) in self.handle.attention_sizes().map_err(text)? {
+            let key = format!("expect.{step}.phi.{name}");
+            let (mut got, mut expected) =
+                (self.handle.attention(&name, size).map_err(text)?, self.case.need(&key)?.to_vec());
+            if name.ends_with("in_proj_bias") {
+                let keys = size / 3..2 * size / 3;
+                got.drain(keys.clone());
+                expected.drain(keys);
+            }
+            if expected != self.case.need(&format!("phi.{name}"))? {
+                self.phase = Phase::After;
+            }
+            let scale = largest(&expected);
+            self.close("phi learned", key, &got, &expected, scale);
+        }
+        Ok(())
+    }
+
+    /// The averages; before the first step the parameters themselves.
+    fn averages_close(&mut self, prefix: &str) -> Result<(), String> {
+        let average = |(i, start): (usize, &Tensor)| match self.handle.average(i, start) {
+            Err(Failure { status: MAW_INVALID_STATE, .. }) if self.handle.steps().is_ok_and(|steps| steps == 0) => {
+                Ok(start.clone())
+            }
+            other => other.map_err(text),
+        };
+        let averages: Vec<Tensor> = self.params.iter().enumerate().map(average).collect::<Result<_, _>>()?;
+        self.params_close("averages", prefix, &averages)
     }
 
     /// The parameters, or their masters.

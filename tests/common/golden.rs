@@ -41,6 +41,12 @@ pub struct Config {
     meta_scale: Option<Scaled>,
     total_steps: Option<u64>,
     max_grad_norm: Option<f64>,
+    alpha_log_range: Option<f64>,
+    beta_log_range: Option<f64>,
+    horizon: Option<f64>,
+    meta_interval: Option<u64>,
+    meta_warmup: Option<u64>,
+    meta_optimizer: Option<String>,
     pub grad_scale: Option<f64>,
     grouping: Option<String>,
     pub steps: usize,
@@ -191,6 +197,11 @@ impl Case {
         self.config.meta_after_step
     }
 
+    /// Whether the library learns from steps alone.
+    pub fn learns_from_steps(&self) -> bool {
+        self.objective() == "horizon"
+    }
+
     pub fn objective(&self) -> &str {
         self.config.meta_objective.as_deref().unwrap_or("combined")
     }
@@ -255,6 +266,12 @@ impl Case {
         o.meta_weight_decay = config.meta_weight_decay.unwrap_or(o.meta_weight_decay);
         o.total_steps = config.total_steps.unwrap_or(o.total_steps);
         o.max_grad_norm = config.max_grad_norm.unwrap_or(o.max_grad_norm);
+        o.alpha_log_range = config.alpha_log_range.unwrap_or(o.alpha_log_range);
+        o.beta_log_range = config.beta_log_range.unwrap_or(o.beta_log_range);
+        o.horizon = config.horizon.unwrap_or_default() as u64;
+        o.meta_interval = config.meta_interval.unwrap_or(o.meta_interval);
+        o.meta_warmup = config.meta_warmup.unwrap_or(o.meta_warmup);
+        choose(&mut o.meta_optimizer, config.meta_optimizer.as_ref(), &META_OPTIMIZERS)?;
         Ok(o)
     }
 
@@ -290,12 +307,13 @@ impl Case {
 
 type Choices<const N: usize> = [(&'static str, i32); N];
 
-const FEATURES: Choices<5> = [
+const FEATURES: Choices<6> = [
     ("basic", MAW_FEATURES_BASIC),
     ("basic_plus", MAW_FEATURES_BASIC_PLUS),
     ("enhanced", MAW_FEATURES_ENHANCED),
     ("norm_basic", MAW_FEATURES_NORM_BASIC),
     ("norm_basic_plus", MAW_FEATURES_NORM_BASIC_PLUS),
+    ("norm_log", MAW_FEATURES_NORM_LOG),
 ];
 const GROUPINGS: Choices<4> = [
     ("fine_grained", MAW_GROUPING_FINE_GRAINED),
@@ -303,12 +321,14 @@ const GROUPINGS: Choices<4> = [
     ("custom", MAW_GROUPING_CUSTOM),
     ("one", MAW_GROUPING_CUSTOM),
 ];
-const OBJECTIVES: Choices<4> = [
+const OBJECTIVES: Choices<5> = [
     ("combined", MAW_OBJECTIVE_COMBINED),
     ("gradient", MAW_OBJECTIVE_GRADIENT),
     ("loss_decrease", MAW_OBJECTIVE_LOSS_DECREASE),
     ("gen_gap", MAW_OBJECTIVE_GEN_GAP),
+    ("horizon", MAW_OBJECTIVE_HORIZON),
 ];
+const META_OPTIMIZERS: Choices<2> = [("sgd", MAW_META_SGD), ("adamw", MAW_META_ADAMW)];
 const KINDS: Choices<2> = [("regression", MAW_KIND_REGRESSION), ("classification", MAW_KIND_CLASSIFICATION)];
 
 /// Sets `option` to the number of the word, if there is one.

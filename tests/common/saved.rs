@@ -121,6 +121,16 @@ impl Handle {
         Ok(state)
     }
 
+    /// The average of a tensor, whose parameter is like `like`.
+    pub fn average(&mut self, tensor: usize, like: &Tensor) -> Outcome<Tensor> {
+        let dtype = if like.dtype() == MAW_FLOAT64 { MAW_FLOAT64 } else { MAW_FLOAT32 };
+        let mut values = Tensor::new(dtype, &vec![f64::NAN; like.len()]);
+        let out = values.pointer_mut();
+        // SAFETY: as many elements of the average's dtype as are passed.
+        checked("maw_average_get", |error| unsafe { maw_average_get(self.raw(), tensor, out, like.len(), error) })?;
+        Ok(values)
+    }
+
     pub fn set_tensor_state(&mut self, tensor: usize, state: &State) -> Outcome<()> {
         let (m, v): (*const c_void, *const c_void) = (state.exp_avg.pointer(), state.exp_avg_sq.pointer());
         // SAFETY: as many elements of the tensor's dtype as are passed (the test's business).

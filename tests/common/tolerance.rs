@@ -65,10 +65,12 @@ impl Mode {
         match (self.is_float64(), kind) {
             (true, "derivatives") if objective == "loss_decrease" => by_difference(1e-12, 1e-6),
             (true, "derivatives") => by_difference(1e-9, 1e-6),
+            (true, "phi learned") => 1e-11,
             (true, "phi after") => by_difference(1e-12, 1e-8),
             (true, _) => by_difference(1e-12, if phase == Phase::After { 1e-8 } else { 1e-12 }),
             (false, "derivatives") => by_difference(1e-4, 1e-3),
-            (false, "phi after") => 1e-4,
+            (false, "phi after" | "phi learned") => 1e-4,
+            (false, "parameters" | "averages") if objective == "horizon" && phase == Phase::After => 1e-4,
             (false, "features") => 1e-6,
             (false, _) => 2e-6,
         }
