@@ -169,12 +169,25 @@ fn with_threads(threads: u32) -> maw_options {
 
 /* ------------------------------------------------------------- one thread ---- */
 
-/// Every kind of step: five feature versions, both semantics, with and without clipping, gating and carrying.
+/// Every kind of step: six feature versions, both semantics, with and without clipping, gating and carrying.
 fn kinds() -> Vec<(String, maw_options)> {
     let plain = maw_options { modulation: 0, ..with_threads(1) };
     let unchecked = maw_options { nonfinite: MAW_NONFINITE_PROPAGATE, ..plain };
     let mut kinds = vec![("modulation off".to_owned(), plain), ("propagating".to_owned(), unchecked)];
-    for feature_version in MAW_FEATURES_BASIC..=MAW_FEATURES_NORM_BASIC_PLUS {
+    for (name, average_dtype) in [("learning from steps", 0), ("with bfloat16 averages", MAW_BFLOAT16)] {
+        let learning = maw_options {
+            objective: MAW_OBJECTIVE_HORIZON,
+            meta_optimizer: MAW_META_ADAMW,
+            meta_interval: 3,
+            horizon: 10,
+            average_dtype,
+            use_feature_gating: 1,
+            ..with_threads(1)
+        };
+        kinds.push((name.to_owned(), learning));
+        kinds.push((format!("averages alone, {name}"), maw_options { modulation: 0, ..learning }));
+    }
+    for feature_version in MAW_FEATURES_BASIC..=MAW_FEATURES_NORM_LOG {
         for semantics in [MAW_PAPER, MAW_REFERENCE] {
             for (max_grad_norm, use_feature_gating) in [(0.0, 0), (0.1, 0), (0.0, 1), (0.1, 1)] {
                 for verify_params in [0, 1] {

@@ -6,7 +6,7 @@ mod common;
 use common::handle::{Handle, Outcome, Spec, param_group};
 use common::saved::State;
 use common::tensor::{Tensor, bits};
-use common::toy::{Random, Toy, phi_bits, small_options};
+use common::toy::{Random, Toy, horizon_options, phi_bits, small_options};
 use metaadamw::ffi::*;
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,11 +127,16 @@ fn models() -> Vec<Growing> {
         maw_options { grouping: MAW_GROUPING_CUSTOM, max_grad_norm: 0.5, ..base },
         maw_options { semantics: MAW_REFERENCE, feature_version: MAW_FEATURES_BASIC_PLUS, ..base },
         maw_options { modulation: 0, ..base },
+        maw_options { modulation: 0, horizon: 4, ..base },
+        maw_options { meta_optimizer: MAW_META_ADAMW, use_feature_gating: 1, ..base },
+        horizon_options(),
+        maw_options { feature_version: MAW_FEATURES_ENHANCED, average_dtype: MAW_BFLOAT16, ..horizon_options() },
     ] {
         models.push(Growing::new(options, [MAW_FLOAT32, MAW_FLOAT64], MAW_PRECISION_NEAREST));
     }
     for precision in [MAW_PRECISION_MASTER, MAW_PRECISION_REMAINDER, MAW_PRECISION_STOCHASTIC] {
         models.push(Growing::new(base, [MAW_BFLOAT16, MAW_FLOAT32], precision));
+        models.push(Growing::new(horizon_options(), [MAW_BFLOAT16, MAW_FLOAT32], precision));
     }
     models
 }

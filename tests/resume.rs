@@ -7,7 +7,7 @@ mod common;
 use common::calls::Factors;
 use common::handle::{Handle, Spec, options, param_group};
 use common::tensor::{Tensor, bits, float_bits};
-use common::toy::{Toy, factor_bits, phi_bits, small_options};
+use common::toy::{Toy, factor_bits, horizon_options, phi_bits, small_options};
 use metaadamw::ffi::*;
 
 /// A training run as a fixed sequence of events: steps, with missing gradients, skipped, after changes of learning
@@ -57,7 +57,7 @@ impl Scenario {
 
     /// Runs event number `event`; every third is a meta-update.
     fn happen(&self, event: usize, handle: &mut Handle, params: &mut [Tensor]) {
-        if event % 3 == 2 && self.options.modulation == 1 {
+        if event % 3 == 2 && self.options.modulation == 1 && self.options.objective != MAW_OBJECTIVE_HORIZON {
             self.toy.meta_update(handle, params).expect("a meta-update");
             return;
         }
@@ -126,12 +126,13 @@ fn base() -> maw_options {
     maw_options { meta_interval: 2, ..small_options() }
 }
 
-const VERSIONS: [(i32, &str); 5] = [
+const VERSIONS: [(i32, &str); 6] = [
     (MAW_FEATURES_BASIC, "basic"),
     (MAW_FEATURES_BASIC_PLUS, "basic plus"),
     (MAW_FEATURES_ENHANCED, "enhanced"),
     (MAW_FEATURES_NORM_BASIC, "norm basic"),
     (MAW_FEATURES_NORM_BASIC_PLUS, "norm basic plus"),
+    (MAW_FEATURES_NORM_LOG, "norm log"),
 ];
 
 #[test]
@@ -181,6 +182,26 @@ fn every_objective_and_weighting_resumes() {
     }
     for weighting in [MAW_WEIGHTING_FIXED, MAW_WEIGHTING_SUM] {
         Scenario::new(maw_options { weighting, ..base() }).resumes_everywhere("weighting");
+    }
+}
+
+#[test]
+fn what_is_learned_from_steps_resumes() {
+    for options in [
+        horizon_options(),
+        maw_options { average_dtype: MAW_BFLOAT16, ..horizon_options() },
+        maw_options { semantics: MAW_REFERENCE, use_feature_gating: 1, meta_interval: 1, ..horizon_options() },
+        maw_options { feature_version: MAW_FEATURES_ENHANCED, max_grad_norm: 0.5, ..horizon_options() },
+    ] {
+        Scenario::new(options).resumes_everywhere("horizon");
+    }
+}
+
+#[test]
+fn averages_and_moments_of_the_attention_module_resume_under_the_other_objectives() {
+    let learning = maw_options { meta_optimizer: MAW_META_ADAMW, horizon: 7, beta_log_range: 2.0, ..base() };
+    for options in [learning, maw_options { modulation: 0, horizon: 3, ..base() }] {
+        Scenario::new(options).resumes_everywhere("averages");
     }
 }
 

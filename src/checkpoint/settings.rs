@@ -2,8 +2,6 @@
 //!
 //! A decimal float would be exact only by luck of its printer; a tensor is exact in every reader.
 
-use std::collections::HashSet;
-
 use serde_json::{Map, Number, Value, json};
 
 use crate::error::{Error, Result};
@@ -28,7 +26,9 @@ const STRUCTURAL: [&str; 12] = [
 const READING: [&str; 4] = ["feature_version", "use_v_norms", "include_time_step", "attn_heads"];
 /// Options that have a setter.
 const SETTABLE: [&str; 2] = ["max_grad_norm", "priorities"];
-/// Options that a file lacks where they have their default, as files of version 0.1 do: floats among them.
+/// Options that a file lacks where they have their default, as files of version 0.1 do.
+const LATER: [&str; 5] = ["alpha_log_range", "beta_log_range", "horizon", "meta_optimizer", "average_dtype"];
+/// The floats among them.
 pub const LATER_FLOATS: [&str; 2] = ["alpha_log_range", "beta_log_range"];
 /// Options that there is a state for if they are not the default: averages; moments of Φ.
 const WITH_STATE: [&str; 2] = ["horizon", "meta_optimizer"];
@@ -79,6 +79,8 @@ pub fn split(options: &Options) -> (Map<String, Value>, Floats) {
     for name in LOCAL {
         words.remove(name);
     }
+    let defaults = to_json(&Options::default());
+    words.retain(|name, value| !LATER.contains(&name.as_str()) || *value != defaults[name]);
     let mut floats = Vec::new();
     words.retain(|name, value| {
         let numbers = match value {
@@ -129,37 +131,35 @@ pub fn join(mut words: Map<String, Value>, floats: &[(String, Vec<f64>)], own: &
 /// options a state that the file does not have begins anew.
 #[must_use]
 pub fn structural_differences(file: &Map<String, Value>, own: &Options, on_conflict: OnConflict) -> Vec<String> {
-    let ours = to_json(own);
+    let (ours, defaults) = (to_json(own), to_json(&Options::default()));
+    let mut file = file.clone();
+    for name in LATER {
+        file.entry(name).or_insert_with(|| defaults[name].clone());
+    }
     let is = |options: &Map<String, Value>, name: &str, value: Value| options.get(name) == Some(&value);
     let horizon = |options: &Map<String, Value>| is(options, "objective", json!(Objective::Horizon));
     let log_vars = |options: &Map<String, Value>| is(options, "weighting", json!(Weighting::Huw)) && !horizon(options);
-    let mut differences = named_differences(&STRUCTURAL, file, own);
-    if log_vars(file) != log_vars(&ours) {
-        differences.extend(named_differences(&["weighting", "objective"], file, own));
+    let has = |options: &Map<String, Value>, name: &str| options.get(name) != defaults.get(name);
+    let mut differing = STRUCTURAL.to_vec();
+    if log_vars(&file) != log_vars(&ours) {
+        differing.extend(["weighting", "objective"]);
     }
     let lost = |theirs: bool, ours: bool| (theirs && !ours) || (ours && !theirs && on_conflict != OnConflict::Own);
-    for name in WITH_STATE {
-        if lost(file.contains_key(name), ours.contains_key(name)) {
-            differences.extend(named_differences(&[name], file, own));
-        }
+    differing.extend(WITH_STATE.iter().filter(|name| lost(has(&file, name), has(&ours, name))));
+    if lost(horizon(&file), horizon(&ours)) && !differing.contains(&"objective") {
+        differing.push("objective");
     }
-    if lost(horizon(file), horizon(&ours)) {
-        differences.extend(named_differences(&["objective"], file, own));
+    if has(&file, "horizon") && has(&ours, "horizon") {
+        differing.push("average_dtype");
     }
-    if file.contains_key("horizon") && ours.contains_key("horizon") {
-        differences.extend(named_differences(&["average_dtype"], file, own));
-    }
-    let mut seen = HashSet::new();
-    differences.retain(|difference| seen.insert(difference.clone()));
-    differences
+    named_differences(&differing, &file, own)
 }
 
 /// Differences in options that only steer the future: those that are refused, and the others.
 #[must_use]
 pub fn differences(file: &Options, own: &Options, on_conflict: OnConflict) -> [Vec<String>; 2] {
-    let (theirs, ours) = (to_json(file), to_json(own));
-    let later = ours.keys().filter(|name| !theirs.contains_key(*name));
-    let names = theirs.keys().chain(later).map(String::as_str).filter(|name| !LOCAL.contains(name));
+    let theirs = to_json(file);
+    let names = theirs.keys().map(String::as_str).filter(|name| !LOCAL.contains(name));
     let (refused, taken): (Vec<&str>, Vec<&str>) = names.partition(|name| on_conflict.refuses(SETTABLE.contains(name)));
     [refused, taken].map(|names| named_differences(&names, &theirs, own))
 }
@@ -179,8 +179,7 @@ pub fn attention_differences(file: &Map<String, Value>, own: &Options) -> Vec<St
 
 fn named_differences(names: &[&str], file: &Map<String, Value>, own: &Options) -> Vec<String> {
     let ours = to_json(own);
-    let text =
-        |options: &Map<String, Value>, name: &str| options.get(name).map_or("the default".into(), Value::to_string);
+    let text = |options: &Map<String, Value>, name: &str| options.get(name).map_or("missing".into(), Value::to_string);
     names
         .iter()
         .filter(|name| file.get(**name) != ours.get(**name))

@@ -79,6 +79,7 @@ pub enum MetaOptimizer {
     #[default]
     Sgd,
     /// AdamW with betas 0.9 and 0.99.
+    #[serde(rename = "adamw")]
     AdamW,
 }
 
@@ -243,21 +244,17 @@ pub struct Options {
     pub verify_params: bool,
     pub device: Place,
     // Later than version 0.1: a file that does not have them means their defaults.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub alpha_log_range: f64,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub beta_log_range: f64,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub horizon: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub meta_optimizer: MetaOptimizer,
     /// `None`: float32, and float64 for float64 tensors.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub average_dtype: Option<DType>,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl Default for Options {

@@ -129,6 +129,7 @@ impl Dump<'_> {
             "modulation_groups": self.modulation_groups_json(),
             "uncertainty": self.uncertainty_json(),
             "meta": self.meta_json(),
+            "horizon": self.horizon_json(),
             "seconds": {
                 "statistics": times.statistics.as_secs_f64(),
                 "factors": times.factors.as_secs_f64(),
@@ -189,6 +190,15 @@ impl Dump<'_> {
 
     fn meta_sentence(&self) -> String {
         let result = self.meta.result();
+        if self.run.state.horizon.is_some() {
+            let times = if result.updates == 1 { "once" } else { &format!("{} times", result.updates) };
+            let last = if result.outcome == Outcome::Updated {
+                format!(", the last after step {}", result.step)
+            } else {
+                String::new()
+            };
+            return format!("The attention module has learned {times} from steps{last}.");
+        }
         let now = match self.meta.open_request() {
             Some((request, _)) => format!("one is open and waits for the answer to request {}", request.id),
             None if self.is_due() => "one is due now".to_owned(),
@@ -206,9 +216,9 @@ impl Dump<'_> {
         format!("{made} made{last}; {now}.")
     }
 
-    /// The first step from now on at which a meta-update is due; `None` without modulation.
+    /// The first step from now on at which a meta-update is due; `None` without modulation, and where none ever is.
     fn next_due(&self) -> Option<u64> {
-        self.modulation()?;
+        self.modulation().filter(|_| self.run.state.horizon.is_none())?;
         let interval = self.registration.options.meta_interval;
         let from = self.run.state.steps.max(self.registration.options.meta_warmup).max(1);
         let next = from.checked_next_multiple_of(interval)?;
@@ -306,6 +316,18 @@ impl Dump<'_> {
                 "log_vars": numbers(log_vars),
                 "weights": numbers(&weights),
                 "priorities": numbers(&self.registration.options.priorities),
+            })
+        })
+    }
+
+    /// What the attention module learns from; null unless it learns from steps.
+    fn horizon_json(&self) -> Value {
+        let moments = self.modulation().and_then(|m| m.moments.as_ref());
+        self.run.state.horizon.as_ref().map_or(Value::Null, |horizon| {
+            json!({
+                "steps": horizon.count,
+                "sums": numbers(&horizon.sums),
+                "learned": moments.map(|moments| moments.step),
             })
         })
     }

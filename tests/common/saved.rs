@@ -131,6 +131,17 @@ impl Handle {
         Ok(values)
     }
 
+    /// Writes the averages into the parameters, or these back.
+    pub fn swap_averages(&mut self, params: &mut [Tensor]) -> Outcome<()> {
+        let copies = Copies::new(self.copies.on_device);
+        let pointers = copies.params(params)?;
+        // SAFETY: as many parameters as are passed, of the registered sizes (the test's business).
+        checked("maw_average_swap", |error| unsafe {
+            maw_average_swap(self.raw(), pointers.as_ptr(), pointers.len(), error)
+        })?;
+        copies.fetch(params)
+    }
+
     pub fn set_tensor_state(&mut self, tensor: usize, state: &State) -> Outcome<()> {
         let (m, v): (*const c_void, *const c_void) = (state.exp_avg.pointer(), state.exp_avg_sq.pointer());
         // SAFETY: as many elements of the tensor's dtype as are passed (the test's business).

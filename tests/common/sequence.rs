@@ -66,7 +66,7 @@ fn chosen_options(c: &mut Choices) -> maw_options {
     maw_options {
         seed: c.next().into(),
         semantics: c.of(&[MAW_PAPER, MAW_REFERENCE]),
-        feature_version: c.of(&[0, 1, 2, 3, 4]),
+        feature_version: c.of(&[0, 1, 2, 3, 4, 5]),
         grouping: c.of(&[
             MAW_GROUPING_FINE_GRAINED,
             MAW_GROUPING_BY_PARAM_GROUP,

@@ -55,6 +55,21 @@ pub fn small_options() -> maw_options {
     maw_options { attn_layers: 2, attn_hidden_dim: 8, total_steps: 100, meta_lr: 0.05, seed: 7, ..options() }
 }
 
+/// The same, with an attention module that learns from steps alone.
+pub fn horizon_options() -> maw_options {
+    maw_options {
+        objective: MAW_OBJECTIVE_HORIZON,
+        horizon: 5,
+        meta_optimizer: MAW_META_ADAMW,
+        meta_interval: 3,
+        meta_warmup: 1,
+        meta_lr: 0.02,
+        feature_version: MAW_FEATURES_NORM_LOG,
+        alpha_log_range: 4.0,
+        ..small_options()
+    }
+}
+
 impl Toy {
     /// Two layers with head and embedding in both dtypes.
     pub fn small() -> Self {
