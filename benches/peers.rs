@@ -254,7 +254,12 @@ impl Times {
     }
 }
 
-/// Steps of PyTorch and of this library with five sets of options, and a loop over `memory` unless it is empty: in turn,
+/// Learning from steps alone; `average_dtype`: of the averages.
+fn horizon(average_dtype: Option<DType>) -> Options {
+    Options { threads: THREADS, average_dtype, ..Options::horizon() }
+}
+
+/// Steps of PyTorch and of this library with seven sets of options, and a loop over `memory` unless it is empty: in turn,
 /// `rounds` times a placement and a warm-up.
 fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize, memory: &mut [f32]) -> Times {
     let plain = Options { modulation: false, nonfinite: NonFinite::Propagate, ..base() };
@@ -265,6 +270,8 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
         let mut model = Model::new(sizes, DType::F32);
         let [mut plain, mut plain_checked, mut step, mut clip, mut observed] =
             [plain.clone(), plain_checked.clone(), base(), clip.clone(), base()].map(|options| ours(sizes, options));
+        let [mut learning, mut learning_bf16] =
+            [None, Some(DType::BF16)].map(|average_dtype| ours(sizes, horizon(average_dtype)));
         if let Some(torch) = torch {
             torch.setup(sizes);
         }
@@ -276,6 +283,8 @@ fn compare(sizes: &Sizes, torch: &mut Option<Torch>, rounds: usize, steps: usize
             now.add("plain", model.steps(&mut plain, steps));
             now.add("plain checked", model.steps(&mut plain_checked, steps));
             now.add("step", model.steps(&mut step, steps));
+            now.add("horizon", model.steps(&mut learning, steps));
+            now.add("horizon bf16", model.steps(&mut learning_bf16, steps));
             if let Some(torch) = torch {
                 now.add("torch", torch.steps("steps", steps));
             }
@@ -390,6 +399,32 @@ fn attention_milliseconds(level: Level) -> f64 {
     median(&times)
 }
 
+/// What the attention module's learning adds to a step, with 24 groups and 2 layers.
+fn learning_milliseconds() -> f64 {
+    let kinds = [
+        "attn.weight",
+        "attn.bias",
+        "mlp.weight",
+        "mlp.bias",
+        "norm.weight",
+        "norm.bias",
+        "embed.weight",
+        "embed.bias",
+    ];
+    let sizes: Sizes =
+        (0..9 * kinds.len()).map(|i| (format!("layers.{}.{}", i / kinds.len(), kinds[i % kinds.len()]), 1)).collect();
+    let mut model = Model::new(&sizes, DType::F32);
+    let [mut always, mut never] = [1, u64::MAX]
+        .map(|meta_interval| ours(&sizes, Options { threads: 1, meta_interval, meta_warmup: 0, ..Options::horizon() }));
+    let mut rounds = Vec::new();
+    for _ in 0..21 {
+        let [learning, not] = [&mut always, &mut never].map(|optimizer| median(&model.steps(optimizer, 200)));
+        rounds.push(learning - not);
+    }
+    assert_eq!(always.groups().expect("prepared").groups.len(), 24);
+    median(&rounds)
+}
+
 /// All that was measured.
 struct Measured {
     large: Times,
@@ -417,6 +452,11 @@ impl Measured {
             ("observed_step_over_torch_fused", large.over(&["observed"], "torch"), "≤ 1.1"),
             ("observing_and_step_over_torch_fused", large.over(&["observing", "observed"], "torch"), "≤ 1.45"),
             ("step_3m_over_libtorch", libtorch.over(&["step"], "libtorch"), "≤ 0.4"),
+            ("horizon_over_step", large.over(&["horizon"], "step"), "≤ 1.25"),
+            ("horizon_bf16_averages_over_step", large.over(&["horizon bf16"], "step"), "≤ 1.12"),
+            ("small_horizon_over_torch_fused", little.over(&["horizon"], "torch"), "≤ 0.6"),
+            ("small_horizon_over_step", little.over(&["horizon"], "step"), "–"),
+            ("learning_ms", once(learning_milliseconds()), "≤ 0.1"),
             ("small_over_torch_fused", little.over(&["step"], "torch"), "≤ 0.5"),
             ("bandwidth_over_copy", bandwidth, "≥ 0.85"),
             ("attention_ms", once(attention_milliseconds(Level::Avx2)), "≤ 1"),

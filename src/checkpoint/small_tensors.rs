@@ -163,13 +163,13 @@ fn eight(bytes: &[u8]) -> [u8; 8] {
     bytes.try_into().expect("eight bytes: the shape was checked")
 }
 
-/// Whether these are moments that a run can have: finite, and the second not below 0. A master may be anything: one that is
-/// not finite is found by the next step, as in a run that was not interrupted.
+/// Whether these are moments that a run can have: finite, and the second not below 0. A master or an average may be
+/// anything: a parameter that is not finite is found by the next step, as in a run that was not interrupted.
 ///
 /// Elements are checked as integers, which becomes vector code: with one added to the exponent, what is not finite has
 /// the top bit, as has what is negative. -0 is the one exception.
 fn usable(entry: &Entry<()>, bytes: &[u8]) -> bool {
-    if state_part(&entry.name).is_none_or(|(part, _)| part == Part::Master) {
+    if state_part(&entry.name).is_none_or(|(part, _)| matches!(part, Part::Master | Part::Average)) {
         return true;
     }
     let second = entry.name.starts_with(EXP_AVG_SQ);

@@ -21,6 +21,7 @@ impl Optimizer {
     /// A capture under way; the driver's, of whatever ran.
     pub fn meta_due_now(&mut self) -> Result<bool> {
         if let Some(mut p) = self.prepared()
+            && !p.registration.options.learns_from_steps()
             && p.run.may_have_reached(p.registration.options.meta_interval, p.meta.done_at())
         {
             p.sync()?;

@@ -30,8 +30,8 @@
 enum state { NOTHING, NEW, REGISTERED, PREPARED, STEPPED, UPDATED, OPEN, STATES };
 
 /* The options of its optimizer. STRICT: verify_params and MAW_NONFINITE_ERROR. PLAIN: modulation off. CUSTOM: the host
- * names the modulation groups. LOUD: with a log callback, which calls w->on_log. */
-enum kind { USUAL, STRICT, PLAIN, CUSTOM, LOUD, KINDS };
+ * names the modulation groups. LOUD: with a log callback, which calls w->on_log. AVERAGED: with averages. */
+enum kind { USUAL, STRICT, PLAIN, CUSTOM, LOUD, AVERAGED, KINDS };
 
 /* The model: param group 0 has an attention layer's weight (2 x 3, float32) and bias (3, float64), param group 1 a
  * head (2 x 2, float32) and a tensor without elements. Attention weight, attention bias and the rest are the

@@ -169,6 +169,32 @@ static void masters(void) {
     }
 }
 
+static void averages(void) {
+    GIVEN_A(AVERAGED, STEPPED) {
+        NULL_REFUSED(optimizer, maw_average_get(NULL, 0, w->room, 6, error));
+        NULL_REFUSED(optimizer, maw_average_swap(NULL, w->params, N, error));
+        NULL_REFUSED(values, maw_average_get(w->o, 0, NULL, 6, error));
+        NULL_ALLOWED(values, maw_average_get(w->o, 3, NULL, 0, error)); /* without elements */
+        NULL_REFUSED(params, maw_average_swap(w->o, NULL, N, error));
+        REFUSES(maw_average_get(w->o, 0, MISALIGNED(w->out.values), 6, error), MAW_INVALID_ARGUMENT, "misaligned");
+        REFUSES(maw_average_swap(w->o, MISALIGNED(w->params), N, error), MAW_INVALID_ARGUMENT, "misaligned");
+        REFUSES(maw_average_get(w->o, 0, w->out.values, 5, error), MAW_INVALID_ARGUMENT, "count is 5, expected 6");
+        REFUSES(maw_average_get(w->o, 0, w->out.values, SIZE_MAX, error), MAW_INVALID_ARGUMENT, "expected 6");
+        REFUSES(maw_average_get(w->o, N, w->out.values, 6, error), MAW_NOT_FOUND, "no tensor");
+        REFUSES(maw_average_get(w->o, SIZE_MAX, w->out.values, 6, error), MAW_NOT_FOUND, "no tensor");
+        REFUSES(maw_average_swap(w->o, w->params, N - 1, error), MAW_INVALID_ARGUMENT, "expected 4");
+        REFUSES(maw_average_swap(w->o, w->params, N + 1, error), MAW_INVALID_ARGUMENT, "expected 4");
+        void *const overlapping[N] = {w->params[0], w->params[0], w->params[2], w->params[3]};
+        void *const missing[N] = {w->params[0], NULL, w->params[2], w->params[3]};
+        REFUSES(maw_average_swap(w->o, overlapping, N, error), MAW_INVALID_ARGUMENT, "overlap");
+        REFUSES(maw_average_swap(w->o, missing, N, error), MAW_INVALID_ARGUMENT, "params[1] is NULL");
+        ACCEPTS(maw_average_swap(w->o, w->params, N, error));
+        /* Back, too. */
+        REFUSES(maw_average_swap(w->o, missing, N, error), MAW_INVALID_ARGUMENT, "params[1] is NULL");
+        ACCEPTS(maw_average_swap(w->o, w->params, N, error));
+    }
+}
+
 /* What is finite in float32 and infinite in 16 bits. */
 static void halves(void) {
     GIVEN(REGISTERED) {
@@ -204,5 +230,6 @@ void files(void) {
     moments();
     counters();
     masters();
+    averages();
     halves();
 }

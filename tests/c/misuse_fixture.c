@@ -161,6 +161,7 @@ static void choose_options(struct fixture *w) {
     w->options.meta_lr = 0.1;
     w->options.threads = 1;
     w->options.modulation = w->kind != PLAIN;
+    w->options.horizon = w->kind == AVERAGED ? 5 : 0;
     w->options.verify_params = w->kind == STRICT;
     w->options.nonfinite = w->kind == STRICT ? MAW_NONFINITE_ERROR : MAW_NONFINITE_SKIP;
     w->options.grouping = w->kind == CUSTOM ? MAW_GROUPING_CUSTOM : MAW_GROUPING_FINE_GRAINED;

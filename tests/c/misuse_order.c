@@ -69,6 +69,8 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
     X(LATE, OK,   OK,   OK,   OK,   OK,   maw_dump_state, (w->o, &w->out.bytes, error))                                \
     X(LATE, LATE, OK,   OK,   OK,   LATE, maw_tensor_state_get, (w->o, 0, VALUES, w->out.more, 6, &w->out.u64, error)) \
     X(NONE, OK,   OK,   OK,   OK,   LATE, maw_tensor_state_set, (w->o, 0, w->room, w->room, 6, 3, error)) \
+    X(NONE, LATE, LATE, LATE, LATE, LATE, maw_average_get, (w->o, 0, VALUES, 6, error))                                \
+    X(LATE, LATE, LATE, LATE, LATE, LATE, maw_average_swap, (BY_PARAMS, N, error))                                     \
     X(OK,   OK,   OK,   OK,   OK,   OK,   maw_counters_get, (w->o, &w->out.counters, error))                           \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_counters_set, (w->o, &w->counters, error))                               \
     X(NONE, NONE, NONE, NONE, NONE, LATE, maw_master_get, (w->o, 0, NULL, w->room, 6, error))                          \
@@ -143,6 +145,37 @@ static void never(void) {
     }
     GIVEN_A(PLAIN, REGISTERED) {
         REFUSES(maw_meta_begin(w->o, w->params, N, &w->out.request, error), MAW_INVALID_STATE, "modulation is off");
+    }
+}
+
+/* With averages. */
+static void averages(void) {
+    maw_error **error = NULL;
+    GIVEN_A(AVERAGED, PREPARED) {
+        REFUSES(maw_average_get(w->o, 0, VALUES, 6, error), MAW_INVALID_STATE, "begins with the tensor's first step");
+        ACCEPTS(maw_average_swap(BY_PARAMS, N, error));
+        ACCEPTS(maw_average_swap(BY_PARAMS, N, error));
+    }
+    GIVEN_A(AVERAGED, OPEN) {
+        REFUSES(maw_average_get(w->o, 0, VALUES, 6, error), MAW_INVALID_STATE, "a meta-update is open");
+        REFUSES(maw_average_swap(BY_PARAMS, N, error), MAW_INVALID_STATE, "a meta-update is open");
+    }
+    GIVEN_A(AVERAGED, STEPPED)
+        ACCEPTS(maw_average_get(w->o, 0, VALUES, 6, error));
+    /* While they are in the host's parameters, every call that a meta-update refuses is refused. */
+    for (size_t i = 0; i < CALL_COUNT; i++)
+        if (calls[i].answers[OPEN - NEW] == LATE && strncmp(calls[i].name, "maw_average", 11) != 0)
+            GIVEN_A(AVERAGED, UPDATED) {
+                ACCEPTS(maw_average_swap(BY_PARAMS, N, error));
+                refused(w, i, LATE, "the averages are in the host's parameters");
+                ACCEPTS(maw_average_swap(BY_PARAMS, N, error));
+            }
+    GIVEN_A(AVERAGED, UPDATED) {
+        ACCEPTS(maw_average_swap(BY_PARAMS, N, error));
+        REFUSES(maw_meta_tell(w->o, &w->answer, w->params, w->grads, N, REQUEST, error), MAW_INVALID_STATE, "maw_meta_tell");
+        REFUSES(maw_meta_abort(BY_PARAMS, N, error), MAW_INVALID_STATE, "maw_meta_abort");
+        ACCEPTS(maw_average_get(w->o, 1, VALUES, 3, error));
+        ACCEPTS(maw_average_swap(BY_PARAMS, N, error));
     }
 }
 
@@ -316,6 +349,7 @@ void order(void) {
     saved_run();
     every_call_in_every_state();
     never();
+    averages();
     due();
     request_numbers();
     announced();

@@ -167,6 +167,7 @@ static void null_arguments(void) {
 static void null_without_error_object(void) {
     GIVEN(NOTHING) {
         NULL_ANSWERS(options, maw_options_init(NULL, sizeof(maw_options)) == MAW_INVALID_ARGUMENT);
+        NULL_ANSWERS(options, maw_options_preset(NULL, sizeof(maw_options), MAW_PRESET_HORIZON) == MAW_INVALID_ARGUMENT);
         NULL_ANSWERS(group, maw_param_group_init(NULL, sizeof(maw_param_group)) == MAW_INVALID_ARGUMENT);
         NULL_ANSWERS(tensor, maw_tensor_init(NULL, sizeof(maw_tensor)) == MAW_INVALID_ARGUMENT);
         NULL_ANSWERS(options, maw_step_options_init(NULL, sizeof(maw_step_options)) == MAW_INVALID_ARGUMENT);

@@ -169,6 +169,33 @@ static void array(void) {
         }                                                                                                              \
     } while (0)
 
+/* maw_options_preset is an init function with one argument more. */
+static void presets(void) {
+    GIVEN(NOTHING) {
+        LONGER(maw_options) x, usual;
+        memset(x.bytes, 0xAA, sizeof x.bytes);
+        for (size_t i = 0; i < NO_SIZES; i++)
+            ANSWERS(maw_options_preset(&x.known, NO_SIZE[i], MAW_PRESET_HORIZON) == MAW_INVALID_ARGUMENT);
+        ANSWERS(maw_options_preset(&x.known, FIRST_maw_options - 1, MAW_PRESET_HORIZON) == MAW_INVALID_ARGUMENT);
+        ANSWERS(maw_options_preset(&x.known, sizeof(maw_options), 0) == MAW_INVALID_ARGUMENT);
+        ANSWERS(maw_options_preset(&x.known, sizeof(maw_options), 2) == MAW_INVALID_ARGUMENT);
+        ANSWERS(maw_options_preset(&x.known, sizeof(maw_options), -1) == MAW_INVALID_ARGUMENT);
+        if (!all_are(x.bytes, sizeof x.bytes, 0xAA))
+            fail(__FILE__, __LINE__, "maw_options_preset", "wrote although it was refused");
+        /* A caller of version 1 gets what its struct has room for; such options do not fit together. */
+        ANSWERS(maw_options_preset(&x.known, FIRST_maw_options, MAW_PRESET_HORIZON) == MAW_OK);
+        if (!all_are(x.bytes + FIRST_maw_options, sizeof x.bytes - FIRST_maw_options, 0xAA))
+            fail(__FILE__, __LINE__, "maw_options_preset", "wrote behind the struct");
+        REFUSES(maw_optimizer_create(&x.known, &w->out.created, error), MAW_INVALID_ARGUMENT, "options.horizon");
+        ANSWERS(maw_options_preset(&x.known, sizeof(maw_options), MAW_PRESET_HORIZON) == MAW_OK);
+        usual = x;
+        ANSWERS(maw_options_preset(&x.known, sizeof(maw_options) + TAIL, MAW_PRESET_HORIZON) == MAW_OK);
+        usual.known.struct_size = x.known.struct_size;
+        if (memcmp(&usual.known, &x.known, sizeof(maw_options)) != 0 || !all_are(x.bytes + sizeof(maw_options), TAIL, 0))
+            fail(__FILE__, __LINE__, "maw_options_preset", "has other values for a longer struct");
+    }
+}
+
 /* Callers of version 1's header: nothing is read or written behind their structs. */
 static void first_version(void) {
     GIVEN(REGISTERED) {
@@ -192,6 +219,7 @@ static void first_version(void) {
 }
 
 void structs(void) {
+    presets();
     first_version();
     inputs();
     outputs();

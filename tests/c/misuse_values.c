@@ -48,13 +48,15 @@ static const double NEGATIVE = -0.001;
         OPTION(field, UINT32_MAX);                                                                                     \
     } while (0)
 
+static const double LOG_RANGES[] = {1.0, 0.999, -1.0, 1.0001e6, INFINITY, -INFINITY, NAN};
+
 static void options(void) {
     GIVEN(NOTHING) {
         OPTION_IS_ENUM(semantics, 2);
-        OPTION_IS_ENUM(feature_version, 5);
+        OPTION_IS_ENUM(feature_version, 6);
         OPTION_IS_ENUM(grouping, 3);
         OPTION_IS_ENUM(init, 2);
-        OPTION_IS_ENUM(objective, 4);
+        OPTION_IS_ENUM(objective, 5);
         OPTION_IS_ENUM(weighting, 3);
         OPTION_IS_ENUM(huw_kinds[0], 2);
         OPTION_IS_ENUM(huw_kinds[1], 2);
@@ -94,6 +96,25 @@ static void options(void) {
         OPTION_IS_COUNT(attn_hidden_dim, 1, 65536);
         OPTION_IS_COUNT(threads, 0, 1024);
         OPTION(meta_interval, 0);
+        OPTION_IS_ENUM(meta_optimizer, 2);
+        for (size_t i = 0; i < sizeof LOG_RANGES / sizeof *LOG_RANGES; i++) {
+            OPTION(alpha_log_range, LOG_RANGES[i]);
+            OPTION(beta_log_range, LOG_RANGES[i]);
+        }
+        OPTION(average_dtype, MAW_FLOAT32);
+        OPTION(average_dtype, MAW_FLOAT64);
+        OPTION(average_dtype, MAW_FLOAT16);
+        OPTION(average_dtype, -1);
+        OPTION(horizon, 1);
+        OPTION(horizon, ((uint64_t)1 << 32) + 1);
+        OPTION(horizon, UINT64_MAX);
+        maw_options_preset(&w->options, sizeof w->options, MAW_PRESET_HORIZON);
+        w->options.horizon = 0;
+        REFUSES(maw_optimizer_create(&w->options, &w->out.created, error), MAW_INVALID_ARGUMENT, "options.horizon");
+        w->options.horizon = 1000;
+        w->options.meta_optimizer = MAW_META_SGD;
+        REFUSES(maw_optimizer_create(&w->options, &w->out.created, error), MAW_INVALID_ARGUMENT,
+                "options.meta_optimizer");
         maw_options_init(&w->options, sizeof w->options);
     }
 }

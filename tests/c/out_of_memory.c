@@ -42,6 +42,12 @@ INIT(maw_meta_answer)
 INIT(maw_meta_result)
 INIT(maw_counters)
 
+static maw_status preset(struct fixture *w, maw_error **error) {
+    maw_options it;
+    (void)w, (void)error;
+    return maw_options_preset(&it, sizeof it, MAW_PRESET_HORIZON);
+}
+
 CALL(version, is(strcmp(maw_version(), MAW_VERSION) == 0))
 CALL(abi_version, is(maw_abi_version() == MAW_ABI_VERSION))
 CALL(status_name, is(strcmp(maw_status_name(MAW_OUT_OF_MEMORY), "MAW_OUT_OF_MEMORY") == 0))
@@ -86,6 +92,9 @@ static void heard(int32_t level, const char *message, void *user_data) {
     (void)level, (void)message, (void)user_data;
 }
 CALL(set_log, maw_set_log(w->o, heard, w, error))
+
+CALL(average_get, maw_average_get(w->o, 1, w->out.values, 3, error))
+CALL(average_swap, maw_average_swap(w->o, w->params, N, error))
 
 CALL(meta_due, is(maw_meta_due(w->o) == 1))
 CALL(meta_begin, maw_meta_begin(w->o, w->params, N, &w->out.request, error))
@@ -207,6 +216,7 @@ static const struct row_of_memory {
     {"maw_meta_answer_init", maw_meta_answer_init_row, NOTHING, USUAL, MAW_OK},
     {"maw_meta_result_init", maw_meta_result_init_row, NOTHING, USUAL, MAW_OK},
     {"maw_counters_init", maw_counters_init_row, NOTHING, USUAL, MAW_OK},
+    {"maw_options_preset", preset, NOTHING, USUAL, MAW_OK},
     {"maw_version", version, NOTHING, USUAL, MAW_OK},
     {"maw_abi_version", abi_version, NOTHING, USUAL, MAW_OK},
     {"maw_status_name", status_name, NOTHING, USUAL, MAW_OK},
@@ -258,6 +268,15 @@ static const struct row_of_memory {
     {"maw_reset", reset, UPDATED, USUAL, MAW_OK},
     {"maw_set_stream", set_stream, STEPPED, USUAL, MAW_OK},
     {"maw_set_log", set_log, STEPPED, USUAL, MAW_OK},
+    {"maw_average_get", average_get, STEPPED, AVERAGED, MAW_OK},
+    {"maw_average_get", average_get, STEPPED, USUAL, MAW_INVALID_STATE},
+    {"maw_average_swap", average_swap, REGISTERED, AVERAGED, MAW_OK},
+    {"maw_average_swap", average_swap, UPDATED, AVERAGED, MAW_OK},
+    {"maw_average_swap", average_swap, OPEN, AVERAGED, MAW_INVALID_STATE},
+    {"maw_step", step_row, REGISTERED, AVERAGED, MAW_OK},
+    {"maw_add_tensors", add_tensors, UPDATED, AVERAGED, MAW_OK},
+    {"maw_load_bytes", load_bytes, STEPPED, AVERAGED, MAW_MISMATCH},
+    {"maw_dump_state", dump, STEPPED, AVERAGED, MAW_OK},
     {"maw_meta_due", meta_due, STEPPED, USUAL, MAW_OK},
     {"maw_meta_begin", meta_begin, REGISTERED, USUAL, MAW_OK},
     {"maw_meta_begin", meta_begin, STEPPED, USUAL, MAW_OK},

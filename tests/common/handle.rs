@@ -43,12 +43,10 @@ initialised! {
     counters -> maw_counters by maw_counters_init,
 }
 
-/// The options of a preset, or the status of a call that failed, and what it left of `before`.
-pub fn preset_options(preset: i32, before: maw_options) -> Result<maw_options, (i32, maw_options)> {
-    let mut options = before;
+/// Makes `options` those of a preset.
+pub fn preset(options: &mut maw_options, preset: i32) -> i32 {
     // SAFETY: the pointer is to memory of the size that is passed.
-    let status = unsafe { maw_options_preset(&raw mut options, size_of::<maw_options>(), preset) };
-    if status == MAW_OK { Ok(options) } else { Err((status, options)) }
+    unsafe { maw_options_preset(&raw mut *options, size_of::<maw_options>(), preset) }
 }
 
 /// The default options, on the device under test.

@@ -63,6 +63,9 @@ impl Side {
 fn chosen_options(c: &mut Choices) -> maw_options {
     let modulation = c.next() % 4 != 3;
     let nonfinite = c.of(&[MAW_NONFINITE_SKIP, MAW_NONFINITE_ERROR, MAW_NONFINITE_PROPAGATE]);
+    let (objective, learning) = (c.of(&[0, 1, 2, 3, MAW_OBJECTIVE_HORIZON]), c.next());
+    let from_steps = objective == MAW_OBJECTIVE_HORIZON;
+    let by_adamw = from_steps || learning.is_multiple_of(2);
     maw_options {
         seed: c.next().into(),
         semantics: c.of(&[MAW_PAPER, MAW_REFERENCE]),
@@ -74,7 +77,12 @@ fn chosen_options(c: &mut Choices) -> maw_options {
             MAW_GROUPING_CUSTOM,
         ]),
         init: c.of(&[MAW_INIT_XAVIER, MAW_INIT_IDENTITY]),
-        objective: c.of(&[0, 1, 2, 3]),
+        objective,
+        horizon: if from_steps || learning / 2 % 2 == 1 { 4 } else { 0 },
+        meta_optimizer: if by_adamw { MAW_META_ADAMW } else { MAW_META_SGD },
+        average_dtype: if learning / 4 % 2 == 1 { MAW_BFLOAT16 } else { 0 },
+        alpha_log_range: [0.0, 4.0][usize::from(learning / 8 % 2)],
+        beta_log_range: [0.0, 1.5][usize::from(learning / 16 % 2)],
         weighting: c.of(&[0, 1, 2]),
         difference: c.of(&[0, 1, 2]),
         nonfinite: if modulation && nonfinite == MAW_NONFINITE_PROPAGATE { MAW_NONFINITE_SKIP } else { nonfinite },
@@ -281,6 +289,22 @@ impl Run {
         assert!(seen.expect("getters always answer").6, "the dump failed");
     }
 
+    /// The averages in the host's parameters, for calls that are refused meanwhile, and these back.
+    fn swap(&mut self, c: &mut Choices) {
+        let before = bits(&self.sides[0].params);
+        if self.both(|s| s.handle.swap_averages(&mut s.params)).is_err() {
+            assert!(self.open.is_some() || self.model.options.horizon == 0, "a swap was refused");
+            return;
+        }
+        assert_eq!(bits(&self.sides[0].params), bits(&self.sides[1].params), "averages differ");
+        let grads = self.gradients(c);
+        self.fails(|s| s.handle.step(&mut s.params, &grads));
+        self.fails(|s| s.handle.save_bytes(0));
+        self.getters();
+        self.both(|s| s.handle.swap_averages(&mut s.params)).expect("back");
+        assert_eq!(bits(&self.sides[0].params), before, "a swap changed a parameter");
+    }
+
     fn observe(&mut self, c: &mut Choices) {
         let (tensor, grads) = (usize::from(c.next()) % self.model.tensors.len(), self.gradients(c));
         let Some(gradient) = &grads[tensor] else { return };
@@ -301,7 +325,7 @@ pub fn run(input: &[u8]) {
         if c.0.is_empty() {
             break;
         }
-        match c.next() % 26 {
+        match c.next() % 27 {
             0..=5 => run.step(&mut c),
             6..=8 => run.meta(&mut c),
             9 => {
@@ -323,6 +347,7 @@ pub fn run(input: &[u8]) {
             21 => run.set_hyper_parameters(&mut c),
             22 | 23 => run.load_earlier(&mut c),
             24 => run.move_in_part(&mut c),
+            25 => run.swap(&mut c),
             _ => run.resume(&mut c),
         }
         run.compare();
