@@ -1,7 +1,9 @@
-//! Draws training logs as an SVG file: losses above, the factors α and β of each modulation group below.
+//! Draws training logs as an SVG file: losses above, the factors α and β of each modulation group below. Or, with `rates`,
+//! losses against learning rates (plot/rates.rs).
 //!
 //! ```text
 //! cargo run --release --bin metaadamw-plot -- LOG.jsonl OUT.svg
+//! cargo run --release --bin metaadamw-plot -- rates DATA.jsonl OUT.svg
 //! ```
 //!
 //! The log contains JSON objects, usually one per line (several lines, as `maw_dump_state` writes them, are allowed).
@@ -24,11 +26,18 @@ use std::{env, fs};
 
 use serde_json::{Deserializer, Map, Value};
 
+#[path = "plot/rates.rs"]
+mod rates;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [log, out] = arguments.as_slice() else {
-        eprintln!("usage: metaadamw-plot LOG.jsonl OUT.svg");
-        return ExitCode::FAILURE;
+    let (draw, log, out): (fn(&str, &str) -> Result<String, String>, _, _) = match arguments.as_slice() {
+        [log, out] => (draw, log, out),
+        [kind, data, out] if kind == "rates" => (rates::draw, data, out),
+        _ => {
+            eprintln!("usage: metaadamw-plot LOG.jsonl OUT.svg\n       metaadamw-plot rates DATA.jsonl OUT.svg");
+            return ExitCode::FAILURE;
+        }
     };
     let drawn = fs::read_to_string(log)
         .map_err(|error| format!("{log}: {error}"))
@@ -217,13 +226,15 @@ const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 85.0;
 
 /// The run whose factors are drawn, then the others. Lines differ by dashes, not by colour alone.
-const RUNS: [(&str, &str); 6] = [
+const RUNS: [(&str, &str); 8] = [
     ("#00436b", ""),
     ("#d55e00", "7 4"),
     ("#007a5a", "2 3"),
     ("#8a3a76", "9 3 2 3"),
     ("#555555", "14 5"),
     ("#a07800", "5 2 1 2 1 2"),
+    ("#3b6fd4", "5 2"),
+    ("#b0164f", "12 3 4 3"),
 ];
 
 /// The line at 1 in the diagrams of factors.
@@ -263,7 +274,8 @@ impl Log {
         svg.text(WIDTH / 2.0, 30.0, &self.title(seeds, modulated.map(|(_, _, seed)| seed)), "middle", 17);
         let mut top = 62.0;
         if !losses.is_empty() {
-            top = self.runs_legend(&mut svg, &runs, seeds) + 43.0;
+            let names: Vec<(&str, usize)> = runs.iter().map(|(run, _, look)| (*run, *look)).collect();
+            top = svg.legend(&names, if seeds > 1 { "bold: mean of the seeds; thin: each seed" } else { "" }) + 43.0;
             let unit = self.unit.as_ref().map_or("loss".to_owned(), |unit| format!("loss ({unit})"));
             for (i, (title, curve)) in losses.iter().enumerate() {
                 let place = (LEFT + 495.0 * i as f64, top);
@@ -315,27 +327,6 @@ impl Log {
             }
         }
         title
-    }
-
-    /// Below the title; curves may need every corner of their diagrams. Returns its last baseline.
-    fn runs_legend(&self, svg: &mut Svg, runs: &[(&str, &BTreeMap<u64, Seed>, usize)], seeds: usize) -> f64 {
-        let note = if seeds > 1 { "bold: mean of the seeds; thin: each seed" } else { "" };
-        let widths: Vec<f64> = runs.iter().map(|(run, ..)| 48.0 + length(run) + 36.0).collect();
-        let all = widths.iter().sum::<f64>() + length(note);
-        let (mut x, mut y) = (((WIDTH - all) / 2.0).max(LEFT), 53.0);
-        for ((run, _, look), width) in runs.iter().zip(&widths) {
-            if x > LEFT && x + width > WIDTH {
-                (x, y) = (LEFT, y + 20.0);
-            }
-            let _ = writeln!(svg.body, "<path d=\"M{x:.1} {y:.1}h40\" fill=\"none\" {}/>", bold(*look));
-            svg.text(x + 48.0, y + 5.0, run, "start", 13);
-            x += width;
-        }
-        if x + length(note) > WIDTH {
-            (x, y) = (LEFT, y + 20.0);
-        }
-        svg.text(x, y + 5.0, note, "start", 13);
-        y
     }
 }
 
@@ -447,17 +438,54 @@ impl Svg {
         let _ = writeln!(self.body, "<text {at}>{safe}</text>");
     }
 
-    /// Frame, axes with numbers and names.
-    fn axes(&mut self, (left, top): (f64, f64), (title, unit, time): (&str, &str, &str), curves: &[Curve]) -> Axes {
+    /// Names of lines and how they look, below the title; curves may need every corner of their diagrams. Returns its last
+    /// baseline.
+    fn legend(&mut self, lines: &[(&str, usize)], note: &str) -> f64 {
+        let widths: Vec<f64> = lines.iter().map(|(name, _)| 48.0 + length(name) + 36.0).collect();
+        let all = widths.iter().sum::<f64>() + length(note);
+        let (mut x, mut y) = (((WIDTH - all) / 2.0).max(LEFT), 53.0);
+        for ((name, look), width) in lines.iter().zip(&widths) {
+            if x > LEFT && x + width > WIDTH {
+                (x, y) = (LEFT, y + 20.0);
+            }
+            let _ = writeln!(self.body, "<path d=\"M{x:.1} {y:.1}h40\" fill=\"none\" {}/>", bold(*look));
+            self.text(x + 48.0, y + 5.0, name, "start", 13);
+            x += width;
+        }
+        if x + length(note) > WIDTH {
+            (x, y) = (LEFT, y + 20.0);
+        }
+        self.text(x, y + 5.0, note, "start", 13);
+        y
+    }
+
+    /// Frame, axes with numbers and names, for these curves.
+    fn axes(&mut self, place: (f64, f64), names: (&str, &str, &str), curves: &[Curve]) -> Axes {
         let values = || curves.iter().flatten().filter_map(|(_, value)| *value);
         let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-        let (least, most) = if least <= most { (least, most) } else { (0.0, 1.0) };
+        let range = if least <= most { (least, most) } else { (0.0, 1.0) };
+        let end = curves.iter().flatten().map(|(time, _)| *time).fold(0.0, f64::max);
+        self.frame(place, names, range, if end > 0.0 { end } else { 1.0 }, |axes| {
+            let along = tick(axes.end, 6.0).max(if axes.end >= 1.0 { 1.0 } else { 0.0 });
+            let numbers = (0..=(axes.end / along + 1e-9).floor() as usize).map(|n| n as f64 * along);
+            numbers.map(|number| (axes.x(number), label(number, along))).collect()
+        })
+    }
+
+    /// A frame with values between `least` and `most`, and times up to `end`; `along`: the places and texts below it.
+    fn frame(
+        &mut self,
+        (left, top): (f64, f64),
+        (title, unit, time): (&str, &str, &str),
+        (least, most): (f64, f64),
+        end: f64,
+        along: impl FnOnce(&Axes) -> Vec<(f64, String)>,
+    ) -> Axes {
         let range = (most - least).max(1e-9 * most.abs().max(1.0));
         let step = tick(range, 5.0);
         let low = ((least - 0.02 * range) / step).floor() * step;
         let high = ((most + 0.02 * range) / step).ceil() * step;
-        let end = curves.iter().flatten().map(|(time, _)| *time).fold(0.0, f64::max);
-        let axes = Axes { left, top, low, high, end: if end > 0.0 { end } else { 1.0 } };
+        let axes = Axes { left, top, low, high, end };
 
         self.text(left, top - 12.0, title, "start", 15);
         for n in 0..=((high - low) / step).round() as usize {
@@ -466,10 +494,8 @@ impl Svg {
             let _ = writeln!(self.body, "<path d=\"M{left:.1} {y:.1}h{:.1}\" stroke=\"#ddd\"/>", Axes::WIDTH);
             self.text(left - 7.0, y + 4.0, &label(value, step), "end", 12);
         }
-        let along = tick(axes.end, 6.0).max(if axes.end >= 1.0 { 1.0 } else { 0.0 });
         let bottom = top + Axes::HEIGHT;
-        for n in 0..=(axes.end / along + 1e-9).floor() as usize {
-            let (at, number) = (axes.x(n as f64 * along), label(n as f64 * along, along));
+        for (at, number) in along(&axes) {
             let _ = writeln!(self.body, "<path d=\"M{at:.1} {bottom:.1}v5\" stroke=\"#000\"/>");
             self.text(at, bottom + 19.0, &number, "middle", 12);
         }

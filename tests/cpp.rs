@@ -311,3 +311,81 @@ fn the_demo_says_what_is_wrong_with_its_input() {
         assert!(!output.status.success() && printed.contains(wanted), "{wanted}: {printed}");
     }
 }
+
+#[test]
+fn the_study_checks_itself() {
+    let study = built("examples/cpp/study", "study").join("study");
+    let printed = run(Command::new(study).arg("check")).stdout;
+    let held = String::from_utf8_lossy(&printed).matches("holds: ").count();
+    assert!(held >= 20, "{held}: {}", String::from_utf8_lossy(&printed));
+}
+
+#[test]
+fn the_study_resumed_after_a_kill_runs_only_what_is_missing_and_its_report_is_drawn() {
+    let study = built("examples/cpp/study", "study").join("study");
+    let folder = scratch("study-resumed");
+    let command = |file: &str, jobs: &str| {
+        let mut command = Command::new(&study);
+        command.args(["run", file, "--steps", "60", "--jobs", jobs, "--only", "task=co2", "--only", "seed=1,2"]);
+        command.args(["--only", "factor=0.5,1", "--only", "setting=,encoder=none"]).current_dir(&folder);
+        command
+    };
+    // All but the seconds.
+    let lines = |file: &str| {
+        let text = fs::read_to_string(folder.join(file)).expect("the study wrote it");
+        let mut lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+        for line in &mut lines {
+            line["seconds"] = Value::Null;
+        }
+        lines.sort_by_key(Value::to_string);
+        lines
+    };
+    run(&mut command("whole.jsonl", "1"));
+    let whole = lines("whole.jsonl");
+    assert_eq!(
+        whole.len(),
+        20 + 2 * (5 * 2 + 1),
+        "a sweep; two seeds of five ways at two rates, and of a setting at one"
+    );
+    let text = fs::read_to_string(folder.join("whole.jsonl")).expect("the study wrote it");
+    fs::write(folder.join("killed.jsonl"), &text[..text.len() / 2]).expect("ours");
+    let resumed = run(&mut command("killed.jsonl", "2"));
+    assert_eq!(lines("killed.jsonl"), whole);
+    let kept = text[..text.len() / 2].matches('\n').count();
+    let printed = String::from_utf8_lossy(&resumed.stderr);
+    assert!(printed.contains(&format!("20 runs, {} of them in the file", kept.min(20))), "{kept}: {printed}");
+
+    let mut report = Command::new(&study);
+    report.args(["report", "whole.jsonl", "--picture", "picture.jsonl"]).current_dir(&folder);
+    let printed = String::from_utf8_lossy(&run(&mut report).stdout).into_owned();
+    for wanted in
+        ["## CO₂ at Mauna Loa", "\n| Schedule-Free AdamW | ", "\n| encoder=none | ", "\n| linear.deep.weight | "]
+    {
+        assert!(printed.contains(wanted), "{wanted}: {printed}");
+    }
+    let mut plot = Command::new(env!("CARGO_BIN_EXE_metaadamw-plot"));
+    run(plot.args(["rates", "picture.jsonl", "picture.svg"]).current_dir(&folder));
+    let svg = fs::read_to_string(folder.join("picture.svg")).expect("the tool wrote it");
+    assert!(svg.contains(">horizon, averages<") && svg.contains(">loss (ppm²)<"), "{svg}");
+}
+
+#[test]
+fn the_study_says_what_is_wrong_with_its_input() {
+    let study = built("examples/cpp/study", "study").join("study");
+    let folder = scratch("study-wrong");
+    fs::write(folder.join("other.jsonl"), "{\"epoch\": 1}\n").expect("ours");
+    for (arguments, wanted) in [
+        (vec!["run", "a.jsonl", "--only", "task=etth1"], "ETT-small/ETTh1.csv"),
+        (vec!["run", "a.jsonl", "--etth1", "none.csv"], "none.csv: cannot be read"),
+        (vec!["run", "other.jsonl", "--only", "task=co2"], "not a line of this program, without \"part\""),
+        (vec!["run", "a.jsonl", "--only", "colour=red"], "--only colour=red: expected part, task"),
+        (vec!["run", "a.jsonl", "--steps", "0"], "usage"),
+        (vec!["report", "none.jsonl"], "none.jsonl: cannot be read"),
+        (vec![], "usage"),
+    ] {
+        let output = Command::new(&study).args(&arguments).current_dir(&folder).output().expect("the study runs");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && printed.contains(wanted), "{arguments:?}: {printed}");
+    }
+}

@@ -146,6 +146,65 @@ fn forty_groups_with_long_names_fit_in_the_legend() {
 }
 
 #[test]
+fn losses_are_drawn_against_rates_with_a_band_and_without_what_is_far_above() {
+    let line = |panel: &str, line: &str, rate: f64, values: [Option<f64>; 3]| {
+        format!("{}\n", json!({ "panel": panel, "unit": "nats", "line": line, "rate": rate, "values": values }))
+    };
+    let mut data = Vec::new();
+    for panel in ["Text", "Waves", "Tides"] {
+        for (i, rate) in [1e-4, 1e-3, 1e-2].into_iter().enumerate() {
+            data.push(line(panel, "first", rate, [Some(1.0), Some(1.5), Some(1.2 + i as f64)]));
+            data.push(line(panel, "second", rate, [Some(1.1), None, Some(if i == 2 { 1e30 } else { 1.3 })]));
+        }
+    }
+    let svg = rates_drawn("plot-rates", &data.concat()).expect("good data");
+    for wanted in [">Text<", ">Waves<", ">Tides<", ">first<", ">second<", ">learning rate<", ">loss (nats)<", ">1e-3<"]
+    {
+        assert!(svg.contains(wanted), "{wanted}: {svg}");
+    }
+    assert_eq!(svg.matches("fill-opacity=\"0.12\"").count(), 6, "a band for each line of each diagram");
+    for colour in ["#00436b", "#d55e00"] {
+        assert_eq!(curves(&svg, &format!("{colour}\" stroke-width=\"2.4\"")), 3, "{svg}");
+    }
+    assert!(svg.contains("M85.0 287.7L"), "the median of the first line at the first rate is 1.2: {svg}");
+    // What is above three times the least, 1, is outside.
+    let numbers: Vec<&str> = svg.lines().filter(|line| line.contains("text-anchor=\"end\"")).collect();
+    let highest =
+        numbers.iter().filter_map(|line| line.split(['>', '<']).nth(2)?.parse::<f64>().ok()).fold(0.0, f64::max);
+    assert_eq!(highest, 3.5, "{numbers:?}");
+    for (data, wanted) in [
+        (String::new(), "data.jsonl: nothing to draw"),
+        ("{\"panel\": \"a\"}".to_owned(), "data.jsonl:1: expected a \"unit\""),
+        (line("a", "b", 0.0, [None; 3]), "data.jsonl:1: \"rate\": expected a number above 0"),
+        (line("a", "b", 1.0, [None; 3]), "data.jsonl: \"a\": expected a loss that is finite"),
+        (line("a", "b", 1.0, [Some(1.0); 3]).repeat(2), "data.jsonl:2: a second time \"b\" at 1 in \"a\""),
+        (
+            line("a", "b", 1.0, [Some(1.0); 3]).replace("[1.0,1.0,1.0]", "[]"),
+            "\"values\": expected a list with at least",
+        ),
+        (line("a", "b", 1.0, [Some(1.0); 3]).replace("[1.0,", "[true,"), "expected numbers or null, not true"),
+        ((0..9).map(|i| line("a", &i.to_string(), 1.0, [Some(1.0); 3])).collect(), "9 lines; expected at most 8"),
+    ] {
+        let printed = rates_drawn("plot-rates-refused", &data).expect_err(wanted);
+        assert!(printed.contains(wanted), "{wanted}: {printed}");
+    }
+}
+
+/// The picture of losses against rates, or what the tool says.
+fn rates_drawn(test: &str, data: &str) -> Result<String, String> {
+    let folder = scratch(test);
+    fs::write(folder.join("data.jsonl"), data).expect("ours");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_metaadamw-plot"));
+    let output = command.args(["rates", "data.jsonl", "out.svg"]).current_dir(&folder).output().expect("the tool runs");
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let svg = fs::read_to_string(folder.join("out.svg")).expect("the tool wrote it");
+    well_formed(&svg);
+    Ok(svg)
+}
+
+#[test]
 fn what_cannot_be_drawn_is_refused_with_file_line_and_what_was_expected() {
     let folder = scratch("plot-refused");
     let good = "{\"epoch\": 1, \"train_loss\": 1.0}\n";
@@ -153,7 +212,7 @@ fn what_cannot_be_drawn_is_refused_with_file_line_and_what_was_expected() {
         let groups: Vec<Value> = names.iter().map(|n| json!({ "name": n, "alpha": 1, "beta": 1 })).collect();
         json!({ "step": 1, "modulation_groups": groups }).to_string()
     };
-    let runs: String = (0..7).map(|i| format!("{{\"run\": \"r{i}\", \"epoch\": 1, \"train_loss\": 1}}\n")).collect();
+    let runs: String = (0..9).map(|i| format!("{{\"run\": \"r{i}\", \"epoch\": 1, \"train_loss\": 1}}\n")).collect();
     for (log, wanted) in [
         (String::new(), "log.jsonl: nothing to draw: expected losses, or dumps"),
         ("garbage".to_owned(), "log.jsonl:1: expected a JSON object"),
@@ -169,7 +228,7 @@ fn what_cannot_be_drawn_is_refused_with_file_line_and_what_was_expected() {
         ("{\"epoch\": 1, \"state\": {}}".to_owned(), "log.jsonl:1: \"state\": expected a dump of maw_dump_state"),
         (format!("{}\n{}", groups(&["a"]), groups(&["b"])), "log.jsonl:2: modulation groups [\"b\"], but earlier"),
         (dumps(false, 2).concat(), "nothing to draw"),
-        (runs, "log.jsonl: 7 runs; expected at most 6"),
+        (runs, "log.jsonl: 9 runs; expected at most 8"),
     ] {
         fs::write(folder.join("log.jsonl"), log).expect("ours");
         let mut command = Command::new(env!("CARGO_BIN_EXE_metaadamw-plot"));

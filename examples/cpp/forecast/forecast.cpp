@@ -1,6 +1,6 @@
-// Forecasts a series from the 96 values before, with a small network (mlp.hpp) that is trained twice by libmetaadamw:
-// as plain AdamW (modulation = false) and as MetaAdamW, from the same start and on the same batches, for a few seeds.
-// Then it prints the results of both.
+// Forecasts a series from the 96 values before, with a small network (../shared/mlp.hpp) that is trained twice by
+// libmetaadamw: as plain AdamW (modulation = false) and as MetaAdamW, from the same start and on the same batches, for a
+// few seeds. Then it prints the results of both.
 //
 //     forecast [--csv FILE --column NAME] [--epochs N] [--seeds N] [--lr X] [--interval N]
 //              [--log FILE] [--svg FILE] [--save DIR [--every N] [--until N]] [--resume DIR]
@@ -8,8 +8,8 @@
 // --log writes losses and the optimizers' dumps (JSON lines; log.hpp); --svg draws them with examples/plot.rs. --save
 // saves every run, --resume continues them (keep.hpp); --until stops a run of --epochs early.
 //
-// data.hpp says which windows are used for what. No optimizer uses the validation windows; but the best epoch is chosen
-// there, and AdamW's default learning rate was, which favors both. So the last epoch's MSE is printed too.
+// ../shared/windows.hpp says which windows are used for what. No optimizer uses the validation windows; but the best
+// epoch is chosen there, and AdamW's default learning rate was, which favors both. So the last epoch's MSE is printed too.
 #include <metaadamw.hpp>
 
 #include <algorithm>
@@ -26,11 +26,12 @@
 #include <thread>
 #include <vector>
 
-#include "data.hpp"
+#include "../shared/mlp.hpp"
+#include "../shared/progress.hpp"
+#include "../shared/random.hpp"
+#include "../shared/windows.hpp"
 #include "keep.hpp"
 #include "log.hpp"
-#include "mlp.hpp"
-#include "progress.hpp"
 #include "run.hpp"
 
 namespace {
@@ -131,7 +132,7 @@ Run train(bool modulation, std::uint64_t seed, Task& task) {
         throw std::runtime_error(settings.resume + ": has " + std::to_string(run.epochs()) + " epochs of " + name +
                                  ", seed " + std::to_string(seed) + ", more than are wanted");
     task.log.put(run.log);
-    task.progress.skip(run.epochs());
+    task.progress.skip(static_cast<double>(run.epochs()));
 
     for (std::size_t epoch = run.epochs() + 1; epoch <= settings.until; epoch++) {
         // Both optimizers get the same batches, and a resumed run those of the uninterrupted one.
@@ -157,7 +158,10 @@ Run train(bool modulation, std::uint64_t seed, Task& task) {
         run.validation.push_back(data.squared_unit * net.loss(data.windows, all(data.validation)));
         if (task.log.wanted())
             task.log.epoch(run, optimizer.dump_state());
-        task.progress.epoch(name, seed, epoch, run.train.back(), run.validation.back());
+        char text[128];
+        std::snprintf(text, sizeof text, "seed %llu, %-9s epoch %3zu  MSE: train %.4f, validation %.4f",
+                      static_cast<unsigned long long>(seed), name, epoch, run.train.back(), run.validation.back());
+        task.progress.advance(1.0, text);
         if (epoch % settings.every == 0 || epoch == settings.until)
             task.keep.save(run, net, optimizer);
     }
@@ -287,7 +291,7 @@ void forecast(Settings const& settings) {
               Data(series, BATCH),
               Log(settings.log, !settings.save.empty(), series.name, series.unit),
               Keep(settings.save, settings.resume, fingerprint(series.values)),
-              Progress(2 * settings.seeds * settings.until)};
+              Progress(static_cast<double>(2 * settings.seeds * settings.until))};
     Data const& data = task.data;
     if (!settings.svg.empty())
         plot_tool();  // so that a missing tool is found before the training

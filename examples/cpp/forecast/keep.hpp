@@ -23,7 +23,7 @@
 #include <string>
 #include <vector>
 
-#include "mlp.hpp"
+#include "../shared/mlp.hpp"
 #include "run.hpp"
 
 // FNV-1a, to check that a run was on the same series.

@@ -5,15 +5,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <cstddef>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 
+#include "../shared/json.hpp"
 #include "run.hpp"
 
 class Log {
@@ -21,7 +20,7 @@ class Log {
     // `file` may be empty. `keep`: collect the lines of each run anyway, to be saved with it.
     Log(std::string const& file, bool keep, std::string const& series, std::string const& unit)
         : file_(file), keep_(keep) {
-        about_ = ", \"series\": " + quoted(series) + ", \"unit\": " + quoted(unit + "²");
+        about_ = ", \"series\": " + json::quoted(series) + ", \"unit\": " + json::quoted(unit + "²");
         if (file.empty())
             return;
         to_.open(file);
@@ -36,8 +35,8 @@ class Log {
     // Any thread: after an epoch.
     void epoch(Run& run, std::string const& dump) {
         line(run, run.epochs(),
-             ", \"train_loss\": " + number(run.train.back()) +
-                 ", \"validation_loss\": " + number(run.validation.back()),
+             ", \"train_loss\": " + json::number(run.train.back()) +
+                 ", \"validation_loss\": " + json::number(run.validation.back()),
              dump);
     }
 
@@ -52,7 +51,7 @@ class Log {
 
   private:
     void line(Run& run, std::size_t epoch, std::string const& losses, std::string const& dump) {
-        std::string const line = "{\"run\": " + quoted(run.name) + ", \"seed\": " + std::to_string(run.seed) +
+        std::string const line = "{\"run\": " + json::quoted(run.name) + ", \"seed\": " + std::to_string(run.seed) +
                                  ", \"epoch\": " + std::to_string(epoch) + about_ + losses + ", \"state\": " +
                                  one_line(dump) + "}\n";
         if (keep_)
@@ -76,24 +75,6 @@ class Log {
                     i++;
         }
         return line;
-    }
-
-    static std::string quoted(std::string const& text) {
-        std::string json = "\"";
-        for (char const c : text) {
-            char escaped[8];
-            std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c));
-            json += c == '"' || c == '\\' ? std::string{'\\', c}
-                    : c >= 0 && c < ' '   ? escaped
-                                          : std::string(1, c);
-        }
-        return json + "\"";
-    }
-
-    static std::string number(double value) {
-        char text[32];
-        std::snprintf(text, sizeof text, "%.17g", value);
-        return std::isfinite(value) ? text : "null";
     }
 
     std::string const file_;

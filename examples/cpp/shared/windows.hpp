@@ -4,12 +4,10 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "../../data/co2_weekly.h"
@@ -28,34 +26,6 @@ struct Numbers {
     std::size_t const* begin() const { return first; }
     std::size_t const* end() const { return last; }
     std::size_t size() const { return static_cast<std::size_t>(last - first); }
-};
-
-// splitmix64: small, and the same numbers on every platform.
-class Random {
-  public:
-    explicit Random(std::uint64_t seed) : state_(seed) {}
-
-    // For one purpose in one epoch: its numbers depend only on the seed and these, so a run can be resumed at any
-    // epoch.
-    Random(std::uint64_t seed, std::uint64_t epoch, std::uint64_t purpose)
-        : state_(Random(Random(seed).bits() + epoch).bits() + purpose) {}
-
-    std::uint64_t bits() {
-        std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        return z ^ (z >> 31);
-    }
-    double unit() { return static_cast<double>(bits() >> 11) * 0x1p-53; }
-
-    // Puts `count` of the numbers, drawn at random, in front.
-    void draw(std::vector<std::size_t>& numbers, std::size_t count) {
-        for (std::size_t i = 0; i < count; i++)
-            std::swap(numbers[i], numbers[i + static_cast<std::size_t>(bits() % (numbers.size() - i))]);
-    }
-
-  private:
-    std::uint64_t state_;
 };
 
 struct Series {
@@ -101,31 +71,41 @@ inline Series csv(std::string const& file, std::string const& column) {
     return series;
 }
 
-// The windows, in the order of time:
-//     first 70 %  training: both optimizers; also B1 and B2 of the meta-updates
-//     next 10 %   held out: the validation batches of the meta-updates; AdamW does not use them
-//     last 20 %   validation: no optimizer uses it; printed and drawn losses are measured here
+// How a series becomes windows.
+struct Preparation {
+    // Percentages of the windows, in the order of time. The rest is for validation: no optimizer uses it; printed and drawn
+    // losses are measured there.
+    std::size_t train = 70;     // for all optimizers; also B1 and B2 of the meta-updates
+    std::size_t held_out = 10;  // the validation batches of the meta-updates; AdamW does not use them
+    // What is subtracted from a window: its last value (a rising series has changes that hardly rise; a prediction of 0 is
+    // "as the last value"), or the mean of all values for training.
+    bool differences = true;
+};
+
 struct Data {
     std::vector<Sample> windows;
     std::vector<std::size_t> train, held_out, validation;
-    double squared_unit;  // one unit of the network's squared error in the series' own unit, squared
-    double persistence;   // mean squared error of "as the last value", in the series' own unit, squared
+    double squared_unit;       // one unit of the network's squared error in the series' own unit, squared
+    double persistence = 0.0;  // mean squared error of "as the last value", in the series' own unit, squared
 
-    // Every window minus its last value (a rising series has changes that hardly rise), divided by the training
-    // windows' root mean square. The mean stays: a prediction of 0 is "as the last value".
-    Data(Series const& series, std::size_t least) {
+    // The windows, divided by the training windows' root mean square.
+    Data(Series const& series, std::size_t least, Preparation const& how = {}) {
         std::size_t const count = series.values.size() < WINDOW + 1 ? 0 : series.values.size() - WINDOW;
+        std::size_t const last = count * how.train / 100, last_held_out = last + count * how.held_out / 100;
         for (std::size_t w = 0; w < count; w++)
-            (w < count * 7 / 10 ? train : w < count * 7 / 10 + count / 10 ? held_out : validation).push_back(w);
+            (w < last ? train : w < last_held_out ? held_out : validation).push_back(w);
         if (train.size() < 2 * least || held_out.size() < least)
             throw std::runtime_error("the series is too short: " + std::to_string(series.values.size()) + " values");
-        double past = 0.0, next = 0.0;
+        double mean = 0.0, past = 0.0, next = 0.0;
+        for (std::size_t i = 0; i < train.size() + WINDOW; i++)
+            mean += static_cast<double>(series.values[i]) / static_cast<double>(train.size() + WINDOW);
         for (std::size_t w = 0; w < count; w++) {
             float const* values = &series.values[w];
+            float const base = how.differences ? values[WINDOW - 1] : static_cast<float>(mean);
             Sample sample{};
             for (std::size_t i = 0; i < WINDOW; i++)
-                sample.past[i] = values[i] - values[WINDOW - 1];
-            sample.next = values[WINDOW] - values[WINDOW - 1];
+                sample.past[i] = values[i] - base;
+            sample.next = values[WINDOW] - base;
             if (w < train.size()) {
                 for (float const value : sample.past)
                     past += static_cast<double>(value) * static_cast<double>(value);
@@ -143,8 +123,9 @@ struct Data {
             sample.next /= static_cast<float>(std::sqrt(next));
         }
         squared_unit = next;
-        persistence = 0.0;
-        for (std::size_t const w : validation)
-            persistence += next * std::pow(windows[w].next, 2.0) / static_cast<double>(validation.size());
+        for (std::size_t const w : validation) {
+            float const* values = &series.values[w];
+            persistence += std::pow(values[WINDOW] - values[WINDOW - 1], 2.0) / static_cast<double>(validation.size());
+        }
     }
 };

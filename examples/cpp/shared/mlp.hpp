@@ -1,5 +1,5 @@
-// The "engine": a perceptron with tanh, forward and backward pass written out, in float32. It does not
-// depend on the optimizer: parameters and gradients are plain buffers.
+// The "engine": a perceptron with tanh, forward and backward pass written out, in float32 (in float64 too, to check
+// them). It does not depend on the optimizer: parameters and gradients are plain buffers.
 #pragma once
 
 #include <algorithm>
@@ -10,29 +10,31 @@
 #include <string>
 #include <vector>
 
-#include "data.hpp"
+#include "random.hpp"
+#include "windows.hpp"
 
-class Mlp {
+template <class Real>
+class BasicMlp {
   public:
     static constexpr std::array<std::size_t, 4> widths{WINDOW, 64, 64, 1};
 
     struct Layer {
         std::size_t inputs, outputs;
-        std::vector<float> weight, bias;                    // outputs x inputs, row-major; outputs
-        std::vector<float> weight_gradient, bias_gradient;  // the same
+        std::vector<Real> weight, bias;                    // outputs x inputs, row-major; outputs
+        std::vector<Real> weight_gradient, bias_gradient;  // the same
     };
 
     // Every parameter uniform in ±1/√inputs.
-    explicit Mlp(std::uint64_t seed) {
+    explicit BasicMlp(std::uint64_t seed) {
         Random random(seed);
         for (std::size_t l = 0; l + 1 < widths.size(); l++) {
             auto const in = widths[l], out = widths[l + 1];
-            layers.push_back({in, out, std::vector<float>(in * out), std::vector<float>(out),
-                              std::vector<float>(in * out), std::vector<float>(out)});
+            layers.push_back({in, out, std::vector<Real>(in * out), std::vector<Real>(out),
+                              std::vector<Real>(in * out), std::vector<Real>(out)});
             double const bound = 1.0 / std::sqrt(static_cast<double>(in));
             for (auto* values : {&layers[l].weight, &layers[l].bias})
-                for (float& value : *values)
-                    value = static_cast<float>(bound * (2.0 * random.unit() - 1.0));
+                for (Real& value : *values)
+                    value = static_cast<Real>(bound * (2.0 * random.unit() - 1.0));
         }
     }
 
@@ -53,14 +55,14 @@ class Mlp {
         Activations y;
         double sum = 0.0;
         for (Layer& layer : layers) {
-            std::fill(layer.weight_gradient.begin(), layer.weight_gradient.end(), 0.0f);
-            std::fill(layer.bias_gradient.begin(), layer.bias_gradient.end(), 0.0f);
+            std::fill(layer.weight_gradient.begin(), layer.weight_gradient.end(), Real(0));
+            std::fill(layer.bias_gradient.begin(), layer.bias_gradient.end(), Real(0));
         }
         for (std::size_t const number : numbers) {
             forward(windows[number], y);
-            float const off = y.back()[0] - windows[number].next;
+            Real const off = y.back()[0] - windows[number].next;
             sum += static_cast<double>(off) * static_cast<double>(off);
-            add_gradients(y, 2.0f * off / static_cast<float>(numbers.size()));
+            add_gradients(y, 2 * off / static_cast<Real>(numbers.size()));
         }
         return sum / static_cast<double>(numbers.size());
     }
@@ -69,11 +71,11 @@ class Mlp {
 
   private:
     // [l] is the input of layer l, the last one the prediction.
-    using Activations = std::array<std::array<float, WINDOW>, widths.size()>;
+    using Activations = std::array<std::array<Real, WINDOW>, widths.size()>;
 
     // Eight partial sums, so that the compiler may use vector registers.
-    static float dot(std::size_t n, float const* a, float const* b) {
-        float sum[8] = {};
+    static Real dot(std::size_t n, Real const* a, Real const* b) {
+        Real sum[8] = {};
         std::size_t i = 0;
         for (; i + 8 <= n; i += 8)
             for (std::size_t k = 0; k < 8; k++)
@@ -84,17 +86,17 @@ class Mlp {
     }
 
     // y += a x
-    static void add(std::size_t n, float a, float const* x, float* y) {
+    static void add(std::size_t n, Real a, Real const* x, Real* y) {
         for (std::size_t i = 0; i < n; i++)
             y[i] += a * x[i];
     }
 
     void forward(Sample const& sample, Activations& y) const {
-        y[0] = sample.past;
+        std::copy(sample.past.begin(), sample.past.end(), y[0].begin());
         for (std::size_t l = 0; l < layers.size(); l++) {
             Layer const& layer = layers[l];
             for (std::size_t o = 0; o < layer.outputs; o++) {
-                float const sum =
+                Real const sum =
                     layer.bias[o] + dot(layer.inputs, &layer.weight[o * layer.inputs], y[l].data());
                 y[l + 1][o] = l + 1 < layers.size() ? std::tanh(sum) : sum;
             }
@@ -102,18 +104,20 @@ class Mlp {
     }
 
     // Adds the gradients of a loss whose derivative with respect to the prediction is `slope`.
-    void add_gradients(Activations const& y, float slope) {
-        std::array<float, WINDOW> above{slope};  // the derivative with respect to the layer's sums
+    void add_gradients(Activations const& y, Real slope) {
+        std::array<Real, WINDOW> above{slope};  // the derivative with respect to the layer's sums
         for (std::size_t l = layers.size(); l-- > 0;) {
             Layer& layer = layers[l];
-            std::array<float, WINDOW> below{};  // … with respect to its input y[l]
+            std::array<Real, WINDOW> below{};  // … with respect to its input y[l]
             for (std::size_t o = 0; o < layer.outputs; o++) {
                 layer.bias_gradient[o] += above[o];
                 add(layer.inputs, above[o], y[l].data(), &layer.weight_gradient[o * layer.inputs]);
                 add(layer.inputs, above[o], &layer.weight[o * layer.inputs], below.data());
             }
             for (std::size_t i = 0; i < layer.inputs; i++)
-                above[i] = below[i] * (1.0f - y[l][i] * y[l][i]);
+                above[i] = below[i] * (1 - y[l][i] * y[l][i]);
         }
     }
 };
+
+using Mlp = BasicMlp<float>;
