@@ -29,9 +29,12 @@ use serde_json::{Deserializer, Map, Value};
 #[path = "plot/rates.rs"]
 mod rates;
 
+/// A picture of a file's lines.
+type Draw = fn(&str, &str) -> Result<String, String>;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let (draw, log, out): (fn(&str, &str) -> Result<String, String>, _, _) = match arguments.as_slice() {
+    let (draw, log, out): (Draw, _, _) = match arguments.as_slice() {
         [log, out] => (draw, log, out),
         [kind, data, out] if kind == "rates" => (rates::draw, data, out),
         _ => {
