@@ -29,14 +29,14 @@ use serde_json::{Deserializer, Map, Value};
 #[path = "plot/rates.rs"]
 mod rates;
 
-/// From a file's name and content to the picture, or a message.
+/// A picture of a file's lines.
 type Draw = fn(&str, &str) -> Result<String, String>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let (draw, log, out) = match arguments.as_slice() {
-        [log, out] => (draw as Draw, log, out),
-        [kind, data, out] if kind == "rates" => (rates::draw as Draw, data, out),
+    let (draw, log, out): (Draw, _, _) = match arguments.as_slice() {
+        [log, out] => (draw, log, out),
+        [kind, data, out] if kind == "rates" => (rates::draw, data, out),
         _ => {
             eprintln!("usage: metaadamw-plot LOG.jsonl OUT.svg\n       metaadamw-plot rates DATA.jsonl OUT.svg");
             return ExitCode::FAILURE;

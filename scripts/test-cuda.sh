@@ -11,9 +11,10 @@ run() {
 }
 on_any_backend="--test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume
     --test checkpoints --test state --test same_bits --test adamw --test mixed_precision --test mixed_state
-    --test mixed_moves --test mixed_meta --test out_of_sync --test growing --test hyper_parameters"
+    --test mixed_moves --test mixed_meta --test out_of_sync --test growing --test hyper_parameters
+    --test horizon"
 on_a_device="$on_any_backend --test cuda_steps --test cuda_graphs --test cuda_hosts --test cuda_scaler
-    --test cuda_devices --test cuda_moves"
+    --test cuda_devices --test cuda_moves --test cuda_horizon"
 case ${1:-} in
 --list)
     echo "$on_a_device"

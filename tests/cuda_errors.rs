@@ -8,7 +8,7 @@ use common::cuda::{OnDevice, alone, count, emulator, fail, fail_launch};
 use common::device::Buffer;
 use common::handle::{Failure, Handle, Outcome, param_group, step_options};
 use common::tensor::bits;
-use common::toy::{Toy, small_options};
+use common::toy::{Toy, horizon_options, small_options};
 use metaadamw::ffi::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -185,7 +185,7 @@ mod emulator_only {
 
     /// A short life with all that calls the driver; the first failure ends it.
     fn life(toy: &Toy) -> Outcome<Vec<Vec<u64>>> {
-        let mut handle = Handle::new(&cuda())?;
+        let mut handle = Handle::new(&maw_options { horizon: 3, ..cuda() })?;
         handle.add(&param_group(), &toy.specs)?;
         handle.prepare()?;
         let mut params = toy.start.clone();
@@ -202,6 +202,18 @@ mod emulator_only {
         handle.tensor_state(0, &toy.specs[0])?;
         handle.dump()?;
         handle.factors()?;
+        handle.swap_averages(&mut params)?;
+        handle.average(0, &toy.start[0])?;
+        handle.swap_averages(&mut params)?;
+        let learning = maw_options { device: MAW_CUDA, meta_interval: 1, ..horizon_options() };
+        let mut learner = Handle::new(&learning)?;
+        learner.add(&param_group(), &toy.specs)?;
+        let mut others = toy.start.clone();
+        for step in 0..3 {
+            let grads = toy.gradients(step, &others);
+            learner.step(&mut others, &grads)?;
+        }
+        params.extend(others);
         Ok(bits(&params))
     }
 

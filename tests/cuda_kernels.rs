@@ -51,6 +51,9 @@ fn it_runs_on_volta() {
     assert!(ptx().contains("\n.version 7.8\n.target sm_70\n"));
 }
 
+const UPDATES: [&str; 3] = ["maw_update", "maw_update_counting", "maw_update_unseen"];
+const AVERAGING: [&str; 3] = ["maw_update_averaging", "maw_update_averaging_counting", "maw_update_averaging_unseen"];
+
 /// One of m, two of v and two of θ, of a pack's four elements and of one apart; θ′ does not count where it is not wanted.
 #[test]
 fn only_the_products_of_16_bit_steps_are_fused() {
@@ -59,8 +62,8 @@ fn only_the_products_of_16_bit_steps_are_fused() {
     let kernels = ptx.split(".entry ").skip(1).map(|kernel| kernel.split('(').next().expect("its name"));
     let fused = |kernel| instructions(&ptx, kernel).iter().filter(|i| i.starts_with("fma.rn.f32")).count();
     let all: BTreeMap<_, _> = kernels.map(|kernel| (kernel, fused(kernel))).filter(|(_, n)| *n > 0).collect();
-    let updates = ["maw_update", "maw_update_counting", "maw_update_unseen", "maw_moved", "maw_neighbour"];
-    let expected = updates.into_iter().map(|kernel| (kernel, 25)).chain([("maw_project", 15)]).collect();
+    let others = [("maw_moved", 25), ("maw_neighbour", 25), ("maw_project", 15)];
+    let expected = UPDATES.into_iter().chain(AVERAGING).map(|kernel| (kernel, 25)).chain(others).collect();
     assert_eq!(all, expected);
 }
 
@@ -74,11 +77,12 @@ fn instructions<'a>(ptx: &'a str, kernel: &str) -> Vec<&'a str> {
 #[test]
 fn updates_access_four_floats_at_once() {
     let ptx = ptx();
-    for kernel in ["maw_update", "maw_update_counting", "maw_update_unseen"] {
+    let (plain, averaging) = (UPDATES.map(|kernel| (kernel, 0)), AVERAGING.map(|kernel| (kernel, 1)));
+    for (kernel, averages) in plain.into_iter().chain(averaging) {
         let all = instructions(&ptx, kernel);
         let count = |begin: &str, part: &str| all.iter().filter(|i| i.starts_with(begin) && i.contains(part)).count();
-        assert!(count("ld", ".v4.") >= 4, "{kernel}: parameter, gradient and both moments");
-        assert!(count("st.", ".v4.") >= 3, "{kernel}: parameter and both moments");
+        assert!(count("ld", ".v4.") >= 4 + averages, "{kernel}: parameter, gradient, both moments, average");
+        assert!(count("st.", ".v4.") >= 3 + averages, "{kernel}: parameter, both moments, average");
         // What a compiler makes of a pack that it takes apart.
         for space in ["", ".global"] {
             for kind in ["f32", "u32", "b32"] {

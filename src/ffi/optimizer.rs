@@ -92,9 +92,10 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// to call.
 /// A moment that would be subnormal becomes 0: subnormal moments never decay to 0 and make a step slow.
 /// On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
-/// handle's stream; with a report, the call waits for it. A pointer is checked only when it is new to its tensor: if
-/// its memory was freed in between, the kernel fails or accesses whatever is there now. A CUDA graph has the pointers
-/// of the capture.
+/// handle's stream; with a report, the call waits for it. Under `MAW_OBJECTIVE_HORIZON` it also waits after each
+/// `meta_interval`-th step, since the attention module learns on the host, and no step can be captured into a CUDA
+/// graph (`MAW_INVALID_STATE`). A pointer is checked only when it is new to its tensor: if its memory was freed in
+/// between, the kernel fails or accesses whatever is there now. A CUDA graph has the pointers of the capture.
 /// `options`: may be NULL. `report`: out, may be NULL; untouched on failure.
 /// `MAW_OK`, also for a skipped step (the report gives the reason); `MAW_NOT_FINITE` instead under
 /// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and

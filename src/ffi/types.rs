@@ -119,7 +119,8 @@ pub const MAW_META_ADAMW: i32 = 1;
 
 /// `maw_options_preset`: learning from steps alone. `MAW_OBJECTIVE_HORIZON` with `horizon` 1000, `MAW_META_ADAMW`,
 /// `meta_lr` 1e-2, `meta_weight_decay` 1e-4, `meta_interval` 5, `meta_warmup` 20, `MAW_INIT_IDENTITY`,
-/// `MAW_FEATURES_NORM_LOG`, `attn_layers` 2, `alpha_log_range` 8; all else as `maw_options_init` sets it.
+/// `MAW_FEATURES_NORM_LOG`, `attn_layers` 2, `alpha_log_range` 8; all else as `maw_options_init` sets it. Experimental:
+/// docs/horizon.md says what it is worth, and a later version may choose other values.
 pub const MAW_PRESET_HORIZON: i32 = 1;
 
 /// Homoscedastic uncertainty weighting (HUW) with priorities (eq. 13).

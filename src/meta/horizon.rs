@@ -35,7 +35,7 @@ impl Meta {
     }
 
     /// After an applied step, whose features and factors are still those that were evaluated last: Φ learns if it is time.
-    /// Allocates nothing. Answers whether Φ has changed.
+    /// Allocates nothing. Answers whether the state has changed, Φ with it or not.
     pub fn learn_from_steps(&mut self, options: &Options, run: &mut Run) -> bool {
         let state = &mut run.state;
         let (Some(horizon), Some(modulation), Some(learner)) =
@@ -56,7 +56,7 @@ impl Meta {
         }
         horizon.reset();
         if norm == 0.0 {
-            return false; // nothing to learn from: all groups stood still
+            return true; // nothing to learn from: all groups stood still
         }
         phi.fill(0.0);
         let learned = norm.is_finite() && {
@@ -78,6 +78,6 @@ impl Meta {
         if !learned {
             self.abandoned = Some(Outcome::MetaGradientNotFinite);
         }
-        learned
+        true
     }
 }

@@ -417,6 +417,12 @@ impl Options {
         self.modulation && self.objective == Objective::Horizon
     }
 
+    /// 1/N, a step's share in an average; 0 without averages.
+    #[must_use]
+    pub fn average_share(&self) -> f64 {
+        if self.horizon == 0 { 0.0 } else { 1.0 / self.horizon as f64 }
+    }
+
     /// The dtype of the average of a parameter of this dtype, if there are averages.
     #[must_use]
     pub fn average_of(&self, dtype: DType) -> Option<DType> {

@@ -85,6 +85,15 @@ struct Evaluation {
     factors: Factors,
 }
 
+/// An evaluation.
+#[derive(Clone, Copy)]
+enum Which {
+    /// The last accepted one.
+    Last,
+    /// The one under way.
+    Next,
+}
+
 /// The attention module and all that feeds it.
 #[derive(Debug)]
 pub struct Modulation {
@@ -281,12 +290,7 @@ impl Modulation {
         if !self.next.features.iter().all(|x| x.is_finite()) {
             return Err(Broken::Feature);
         }
-        self.features.standardise(&self.next.features, &mut self.standardised);
-        self.tokens.assign(&self.standardised);
-        if let Some(gates) = self.attention.gates() {
-            features::gate(&mut self.tokens, gates);
-        }
-        self.attention.forward(self.tokens.view(), &mut self.workspace, self.raw.view_mut());
+        self.encode(Which::Next);
         for (output, column) in self.next.factors.columns().into_iter().enumerate() {
             for (group, factor) in column.iter_mut().enumerate() {
                 *factor = self.ranges[output].factor(math::sigmoid(self.raw[[group, output]]));
@@ -296,6 +300,25 @@ impl Modulation {
             }
         }
         Ok(&self.next.factors)
+    }
+
+    /// Makes the last accepted evaluation, which a device made, the newest one: of the same Φ.
+    pub fn evaluate_last_again(&mut self) {
+        self.encode(Which::Last);
+    }
+
+    /// Features → raw outputs.
+    fn encode(&mut self, which: Which) {
+        let evaluation = match which {
+            Which::Last => &self.last,
+            Which::Next => &self.next,
+        };
+        self.features.standardise(&evaluation.features, &mut self.standardised);
+        self.tokens.assign(&self.standardised);
+        if let Some(gates) = self.attention.gates() {
+            features::gate(&mut self.tokens, gates);
+        }
+        self.attention.forward(self.tokens.view(), &mut self.workspace, self.raw.view_mut());
     }
 
     /// Makes the evaluation under way the last one.

@@ -1,6 +1,7 @@
 //! Steps, as a host asks for them. What a step does is in `run/step.rs`.
 
 use super::Optimizer;
+use super::prepared::Prepared;
 use crate::error::Result;
 use crate::model::host_buffers::{Gradient, Grads, Params};
 use crate::model::options::positive;
@@ -42,12 +43,7 @@ impl Optimizer {
             }
             let driven = p.run.step(p.registration, params, grads, options, waits)?;
             p.log_overwritten();
-            if driven.is_some_and(|report| report.skipped.is_none())
-                && p.meta.learn_from_steps(&p.registration.options, p.run)
-            {
-                p.push()?;
-            }
-            p.log_abandoned();
+            p.learn_from_steps(driven)?;
             if driven.is_some_and(|report| report.skipped.is_some()) {
                 p.log.skipped(1, &p.run.state.skips, &p.registration.tensors);
             }
@@ -80,5 +76,30 @@ impl Optimizer {
             p.meta.refuse_while_open()?;
             p.run.observe_gradient(p.registration, tensor, gradient)
         })
+    }
+}
+
+impl Prepared<'_> {
+    /// After a step, `driven` by the host or enqueued on a device: Φ learns if it is time. Of a device's steps it waits only
+    /// for the one that may have brought the time.
+    fn learn_from_steps(&mut self, driven: Option<StepReport>) -> Result<()> {
+        let options = &self.registration.options;
+        let report = match driven {
+            None if self.run.may_learn(options.meta_interval, options.meta_warmup) => {
+                self.sync()?;
+                if let Some(modulation) = &mut self.run.state.modulation {
+                    modulation.evaluate_last_again();
+                }
+                self.run.step_report(false)?
+            }
+            _ => driven,
+        };
+        if report.is_some_and(|report| report.skipped.is_none())
+            && self.meta.learn_from_steps(&self.registration.options, self.run)
+        {
+            self.push()?;
+        }
+        self.log_abandoned();
+        Ok(())
     }
 }

@@ -47,6 +47,14 @@ impl Run {
         }
     }
 
+    /// Whether Φ may have something to learn from after steps that the host does not know of yet: after `interval` of those
+    /// above `warmup`.
+    pub fn may_learn(&self, interval: u64, warmup: u64) -> bool {
+        let of_warmup = warmup.saturating_sub(self.state.steps);
+        let counting = self.enqueued.saturating_sub(of_warmup);
+        self.state.horizon.as_ref().is_some_and(|horizon| horizon.count.saturating_add(counting) >= interval)
+    }
+
     /// Whether a multiple of `interval` that is not `done` may have been reached by steps that the host does not know of yet.
     pub fn may_have_reached(&mut self, interval: u64, done: Option<u64>) -> bool {
         let from = self.state.steps;

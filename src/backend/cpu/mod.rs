@@ -151,7 +151,7 @@ impl Cpu {
             exp_avg_sq,
             masters,
             averages,
-            average_share: share(options),
+            average_share: options.average_share(),
             chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
             threads: Threads::new(threads_for(tensors, options)),
             zeros,
@@ -225,7 +225,7 @@ impl Backend for Cpu {
     }
 
     fn apply_options(&mut self, options: &Options) {
-        self.average_share = share(options);
+        self.average_share = options.average_share();
     }
 
     fn sum_order(&self, tensor: usize) -> u32 {
@@ -239,11 +239,6 @@ impl Backend for Cpu {
     fn refused_threads(&self) -> Option<String> {
         self.threads.refusal()
     }
-}
-
-/// 1/N; 0 without averages.
-fn share(options: &Options) -> f64 {
-    if options.horizon == 0 { 0.0 } else { 1.0 / options.horizon as f64 }
 }
 
 impl TensorTypes {

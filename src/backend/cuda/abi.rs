@@ -8,9 +8,10 @@ use crate::backend;
 use crate::model::coefficients;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups;
-use crate::model::options::{FeatureVersion, ParamGroup, Semantics};
+use crate::model::options::{FeatureVersion, NonFinite, Options, ParamGroup, Semantics};
 use crate::model::report::Skip;
 use crate::model::stats::{GradientSums, StateSums};
+use crate::numeric::math;
 
 /// Threads of a block in passes over chunks.
 pub const BLOCK: u32 = 256;
@@ -32,6 +33,7 @@ pub mod flags {
     pub const MOMENTUM: u32 = 8;
     pub const UNCHECKED: u32 = 16;
     pub const CHANGED: u32 = 32;
+    pub const DISPLACEMENTS: u32 = 64;
 }
 
 /// `Type`.
@@ -182,6 +184,27 @@ pub struct Settings {
     pub beta_range: f64,
     pub max_grad_norm: f64,
     pub propagate: u64,
+    pub alpha_ln_range: f64,
+    pub beta_ln_range: f64,
+    pub average_share: f64,
+    pub meta_warmup: u64,
+}
+
+impl From<&Options> for Settings {
+    fn from(options: &Options) -> Self {
+        let ln = |range: f64| if range > 0.0 { math::ln(range) } else { 0.0 };
+        Self {
+            total_steps: options.total_steps,
+            alpha_range: options.alpha_range,
+            beta_range: options.beta_range,
+            max_grad_norm: options.max_grad_norm,
+            propagate: (options.nonfinite == NonFinite::Propagate).into(),
+            alpha_ln_range: ln(options.alpha_log_range),
+            beta_ln_range: ln(options.beta_log_range),
+            average_share: options.average_share(),
+            meta_warmup: options.meta_warmup,
+        }
+    }
 }
 
 /// `NOT_SKIPPED`: behind the reasons of [`Skip`].
@@ -210,6 +233,7 @@ pub struct State {
     pub features_known: u32,
     pub apply: u32,
     pub slots_have_momentum: u32,
+    pub horizon_steps: u64,
 }
 
 impl State {
@@ -305,8 +329,14 @@ pub struct KernelArguments {
     pub modulation: u32,
     pub count_zeros: u32,
     pub reference: u32,
-    pub reserved: u32,
+    pub average_dtype: u32,
     pub overwritten: Address,
+    pub averages: Address,
+    pub average_initialized: Address,
+    pub init_average: Address,
+    pub displacement_slots: Address,
+    pub displacement_totals: Address,
+    pub horizon_sums: Address,
 }
 
 /// Elements of a chunk, for a model of so many: few enough chunks that one block adds their sums in some microseconds,

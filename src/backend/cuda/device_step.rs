@@ -64,7 +64,10 @@ impl Cuda {
                 queue.launch(k.statistics, self.blocks(), BLOCK, &[all[0], all[4]])?;
             }
             queue.launch(k.decide, 1, DECIDER, &all)?;
-            queue.launch(update, self.blocks(), BLOCK, &all[..1])
+            queue.launch(update, self.blocks(), BLOCK, &all[..1]).and_then(|()| match policy.learns {
+                true => queue.launch(k.horizon, 1, DECIDER, &all[..1]),
+                false => Ok(()),
+            })
         };
         // The step is counted and not made. In a capture nothing is: the host has to throw the graph away.
         if capturing { updates } else { self.breaks(updates) }
@@ -82,6 +85,11 @@ impl DeviceStep for Cuda {
         let capturing = queue.is_capturing()?;
         if capturing && waits {
             return Err(Error::Capturing { what: "the report of a step (pass NULL)" });
+        }
+        if capturing && self.policy.learns {
+            let what = "a step under MAW_OBJECTIVE_HORIZON, after which the attention module may learn on the host (make such \
+                        steps outside the capture, or choose another objective)";
+            return Err(Error::Capturing { what });
         }
         self.check_float(0, "step_options.device_grad_scale", options.device_grad_scale)?;
         self.check_float(1, "step_options.found_inf", options.found_inf)?;
@@ -157,6 +165,8 @@ impl DeviceStep for Cuda {
         let totals = self.model.arrays.state_totals.read(&queue)?;
         let last_gradients = self.model.arrays.last_gradients.read(&queue)?;
         let (features, factors) = (self.model.arrays.features.read(&queue)?, self.model.arrays.factors.read(&queue)?);
+        let average_initialized = self.model.arrays.average_initialized.read(&queue)?;
+        let horizon_sums = self.model.arrays.horizon_sums.read(&queue)?;
         let overwritten = self.model.arrays.overwritten.read(&queue)?;
         if let Some(first) = overwritten.iter().position(|overwritten| *overwritten != 0) {
             self.model.arrays.overwritten.write(&queue, 0, &vec![0; overwritten.len()])?;
@@ -172,6 +182,13 @@ impl DeviceStep for Cuda {
         run.skips.last = state.last_skip();
         run.tensor_steps.copy_from_slice(&steps);
         run.master_initialized.iter_mut().zip(initialized).for_each(|(own, initialized)| *own = initialized != 0);
+        for (own, initialized) in run.average_initialized.iter_mut().zip(average_initialized) {
+            *own = initialized != 0;
+        }
+        if let Some(horizon) = &mut run.horizon {
+            horizon.sums.copy_from_slice(&horizon_sums);
+            horizon.count = state.horizon_steps;
+        }
         run.sums_current = state.sums_current != 0;
         for (sums, totals) in run.state_sums.iter_mut().zip(totals.chunks_exact(abi::STATE_SUMS)) {
             *sums = abi::state_sums(totals);
@@ -228,6 +245,14 @@ impl Cuda {
         let initialized: Vec<u32> = run.master_initialized.iter().map(|initialized| u32::from(*initialized)).collect();
         self.model.arrays.steps.write(queue, 0, &run.tensor_steps)?;
         self.model.arrays.master_initialized.write(queue, 0, &initialized)?;
+        if self.model.arrays.has_averages() {
+            let initialized: Vec<u32> = run.average_initialized.iter().copied().map(u32::from).collect();
+            self.model.arrays.average_initialized.write(queue, 0, &initialized)?;
+        }
+        if let Some(horizon) = &run.horizon {
+            state.horizon_steps = horizon.count;
+            self.model.arrays.horizon_sums.write(queue, 0, &horizon.sums)?;
+        }
         self.model.arrays.keys.write(queue, 0, &run.rounding_keys)?;
         self.model.arrays.last_gradients.write(queue, 0, &last_gradients)?;
         if let Some(modulation) = &run.modulation {
@@ -238,7 +263,7 @@ impl Cuda {
                 self.model.arrays.factors.write(queue, 0, &factors.rows().concat())?;
             }
         }
-        self.model.write_settings(queue, options)?;
+        self.model.arrays.settings.write(queue, 0, &[options.into()])?;
         self.model.arrays.hyper.write(queue, 0, &groups.iter().map(Hyper::from).collect::<Vec<_>>())?;
         self.model.arrays.state.write(queue, 0, &[state])
     }

@@ -126,6 +126,13 @@ impl<T> Clone for Array<T> {
 
 impl<T> Copy for Array<T> {}
 
+impl<T> Array<T> {
+    /// Its address, 0 if it has no elements.
+    pub fn address_or_null(&self) -> Address {
+        if self.len > 0 { self.address } else { 0 }
+    }
+}
+
 impl<T: Pod> Array<T> {
     /// Copies elements of the library's own in, from index `at` on, without waiting.
     ///
@@ -144,6 +151,9 @@ impl<T: Pod> Array<T> {
     /// The driver's.
     pub fn read(&self, queue: &Queue) -> Result<Vec<T>> {
         let mut elements = vec![<T as Zeroable>::zeroed(); self.len];
+        if elements.is_empty() {
+            return Ok(elements);
+        }
         // SAFETY: as in `write`.
         unsafe { queue.download(self.address, bytemuck::cast_slice_mut(&mut elements))? };
         Ok(elements)

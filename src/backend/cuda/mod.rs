@@ -5,10 +5,10 @@
 //! device        context and kernels              queue          work on a stream
 //! memory        allocations and arrays in them   device_buffer  memory for the host
 //!
-//! state_memory  moments and masters              model_memory   all else that a step reads and writes
+//! state_memory  moments, masters, averages       model_memory   all else that a step reads and writes
 //! pointer_table the host's pointers              meta_memory    what a meta-update stores
 //!
-//! device_step   a step in two or three launches; the host's state is brought up to date, and sent back
+//! device_step   a step in two to four launches; the host's state is brought up to date, and sent back
 //! step_passes   single passes, for a step that the host drives
 //! meta_passes   single passes, for a meta-update
 //! ```
@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
-use self::abi::Report;
+use self::abi::{Report, Settings};
 pub use self::device::Device;
 use self::device::Kernel;
 pub use self::device_buffer::{Buffer, is_available};
@@ -50,7 +50,7 @@ use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::model::groups::{Groups, Tensor};
 use crate::model::host_buffers::{CheckedGrads, CheckedParams};
-use crate::model::options::{FeatureVersion, NonFinite, Options};
+use crate::model::options::{NonFinite, Options};
 use crate::modulation::Modulation;
 
 /// Blocks a multiprocessor: more than run at a time, so that uneven chunks level out.
@@ -73,6 +73,8 @@ pub struct Cuda {
     /// Pointers that were found to lead to the device's memory.
     checked: Checked,
     policy: Policy,
+    /// For steps that the host drives; the device's own are pushed.
+    settings: Settings,
     /// A captured step may be replayed at any time.
     captured: bool,
     /// One of them takes no statistics.
@@ -92,6 +94,8 @@ struct Sizes {
     moment: usize,
     /// Bytes of the masters or remainders.
     master: usize,
+    /// Bytes of the average.
+    average: usize,
     /// Bytes of the parameter.
     param: usize,
     /// Bytes of the gradient.
@@ -109,6 +113,8 @@ struct Policy {
     momentum: bool,
     /// Zeros or Σ g·m with the new moment are wanted of the update.
     counting: bool,
+    /// The attention module learns from steps, on the host.
+    learns: bool,
     /// The host must know before the update: every step waits.
     host_driven: bool,
 }
@@ -120,6 +126,7 @@ struct Kernels {
     update: Kernel,
     update_counting: Kernel,
     update_unchecked: Kernel,
+    horizon: Kernel,
     totals: Kernel,
     write_trial: Kernel,
     alignment: Kernel,
@@ -127,17 +134,25 @@ struct Kernels {
     write_perturbed: Kernel,
     project: Kernel,
     init_masters: Kernel,
+    init_averages: Kernel,
+    write_averages: Kernel,
     count_desynced: Kernel,
 }
 
 impl Kernels {
-    fn load(device: &Device) -> Result<Self> {
+    /// `averages`: updates must let averages follow.
+    fn load(device: &Device, averages: bool) -> Result<Self> {
+        let update = |suffix: &str| {
+            let averaging = if averages { "_averaging" } else { "" };
+            device.kernel(&format!("maw_update{averaging}{suffix}"))
+        };
         Ok(Self {
             statistics: device.kernel("maw_statistics")?,
             decide: device.kernel("maw_decide")?,
-            update: device.kernel("maw_update")?,
-            update_counting: device.kernel("maw_update_counting")?,
-            update_unchecked: device.kernel("maw_update_unseen")?,
+            update: update("")?,
+            update_counting: update("_counting")?,
+            update_unchecked: update("_unseen")?,
+            horizon: device.kernel("maw_horizon")?,
             totals: device.kernel("maw_totals")?,
             write_trial: device.kernel("maw_moved")?,
             alignment: device.kernel("maw_alignment")?,
@@ -145,6 +160,8 @@ impl Kernels {
             write_perturbed: device.kernel("maw_neighbour")?,
             project: device.kernel("maw_project")?,
             init_masters: device.kernel("maw_begin")?,
+            init_averages: device.kernel("maw_begin_averages")?,
+            write_averages: device.kernel("maw_show_averages")?,
             count_desynced: device.kernel("maw_count_desynced")?,
         })
     }
@@ -177,18 +194,10 @@ impl Cuda {
         groups: &Groups,
         modulation: Option<&Modulation>,
     ) -> Result<Self> {
-        let logarithmic = options.feature_version == FeatureVersion::NormLog
-            || options.alpha_log_range > 0.0
-            || options.beta_log_range > 0.0;
-        if options.horizon > 0 || (options.modulation && logarithmic) {
-            return Err(Error::Unsupported {
-                what: "averages, and logarithmic features and ranges, on CUDA".to_owned(),
-            });
-        }
         let stream = Stream::new(stream);
         let queue = device.queue(stream)?;
         queue.refuse_capture("preparing the optimizer")?;
-        let sizes: Vec<Sizes> = tensors.iter().map(Sizes::new).collect();
+        let sizes: Vec<Sizes> = tensors.iter().map(|tensor| Sizes::new(tensor, options)).collect();
         let state = StateMemory::new(device, &queue, &sizes)?;
         let shared = Shared::<Report>::new(device)?;
         let report = shared.pointer().addr() as Address;
@@ -197,7 +206,7 @@ impl Cuda {
         let mut cuda = Self {
             device: device.clone(),
             stream,
-            kernels: Kernels::load(device)?,
+            kernels: Kernels::load(device, options.horizon > 0)?,
             checked: Checked::new(sizes.len()),
             sizes,
             state,
@@ -207,6 +216,7 @@ impl Cuda {
             model,
             meta: None,
             policy: Policy::new(options, modulation),
+            settings: options.into(),
             captured: false,
             captured_unchecked: false,
             busy: true,
@@ -253,7 +263,7 @@ impl Backend for Cuda {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         queue.refuse_capture("a change of the optimizer's tensors")?;
-        let sizes: Vec<Sizes> = tensors.iter().map(Sizes::new).collect();
+        let sizes: Vec<Sizes> = tensors.iter().map(|tensor| Sizes::new(tensor, options)).collect();
         let new = sizes.iter().zip(from).filter(|(_, from)| from.is_none()).map(|(size, _)| *size);
         let added = StateMemory::new(&device, &queue, &new.collect::<Vec<_>>())?;
         let state = self.state.changed(from, &added);
@@ -310,6 +320,7 @@ impl Backend for Cuda {
 
     fn apply_options(&mut self, options: &Options) {
         self.policy.apply(options);
+        self.settings = options.into();
     }
 
     fn health(&self) -> Result<()> {
@@ -341,10 +352,11 @@ impl Backend for Cuda {
 }
 
 impl Sizes {
-    fn new(tensor: &Tensor) -> Self {
+    fn new(tensor: &Tensor, options: &Options) -> Self {
         Self {
             moment: tensor.numel * tensor.moment_dtype.size(),
             master: tensor.master_dtype().map_or(0, |dtype| tensor.numel * dtype.size()),
+            average: options.average_of(tensor.spec.dtype).map_or(0, |dtype| tensor.numel * dtype.size()),
             param: tensor.bytes(),
             grad: tensor.gradient_bytes(),
             is_bf16: tensor.spec.dtype == DType::BF16,
@@ -359,6 +371,7 @@ impl Policy {
             unchecked: false,
             momentum: modulation.is_some(),
             counting: reference || modulation.is_some_and(Modulation::counts_zeros),
+            learns: options.learns_from_steps(),
             host_driven: false,
         };
         policy.apply(options);

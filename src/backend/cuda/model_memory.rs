@@ -11,8 +11,9 @@ use super::memory::{Array, Layout, Memory};
 use super::queue::Queue;
 use super::state_memory::StateMemory;
 use crate::error::{Error, Result};
+use crate::model::dtype::DType;
 use crate::model::groups::{Groups, Tensor};
-use crate::model::options::{NonFinite, Options};
+use crate::model::options::Options;
 use crate::modulation::Modulation;
 use crate::modulation::features::Features;
 
@@ -53,6 +54,14 @@ pub struct Arrays {
     pub settings: Array<Settings>,
     pub state: Array<State>,
     pub overwritten: Array<u32>,
+    /// Of the averages; without them there are no elements.
+    averages: Array<Address>,
+    pub average_initialized: Array<u32>,
+    pub init_average: Array<u32>,
+    /// Of the horizon objective; with others there are no elements.
+    pub displacement_slots: Array<f64>,
+    pub displacement_totals: Array<f64>,
+    pub horizon_sums: Array<f64>,
 }
 
 /// What the arrays are made from.
@@ -87,6 +96,9 @@ impl ModelMemory {
         memory.zero(queue)?;
         arrays.tensors.write(queue, 0, &chunks.tensors)?;
         arrays.chunk_tensor.write(queue, 0, &chunks.tensor_of)?;
+        if arrays.has_averages() {
+            arrays.averages.write(queue, 0, &model.state.averages)?;
+        }
         let (group_first, group_tensors) = group_lists(model.groups);
         arrays.group_first.write(queue, 0, &group_first)?;
         arrays.group_tensors.write(queue, 0, &group_tensors)?;
@@ -96,21 +108,6 @@ impl ModelMemory {
         }
         let sizes = KernelArguments { chunk_count, chunk_size: chunks.size as u32, ..model.sizes() };
         Ok(Self { arrays, arguments: arrays.addresses(sizes, model.report), _memory: memory })
-    }
-
-    /// Writes the options that may change.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn write_settings(&self, queue: &Queue, options: &Options) -> Result<()> {
-        let settings = Settings {
-            total_steps: options.total_steps,
-            alpha_range: options.alpha_range,
-            beta_range: options.beta_range,
-            max_grad_norm: options.max_grad_norm,
-            propagate: (options.nonfinite == NonFinite::Propagate).into(),
-        };
-        self.arrays.settings.write(queue, 0, &[settings])
     }
 }
 
@@ -160,6 +157,9 @@ impl Model<'_> {
     fn lay_out(&self, layout: &mut Layout, chunks: usize) -> Result<Arrays> {
         let (n, groups, dim) = (self.tensors.len(), self.groups.groups.len(), self.dim());
         let activations = groups * (6 * dim + self.options.attn_hidden_dim);
+        let (has_averages, learns) = (self.options.horizon > 0, self.options.learns_from_steps());
+        let averaged = |len| if has_averages { len } else { 0 };
+        let learned = |len| if learns { len } else { 0 };
         Ok(Arrays {
             tensors: layout.array(n)?,
             fixed_features: layout.array(3 * n)?,
@@ -187,6 +187,12 @@ impl Model<'_> {
             settings: layout.array(1)?,
             state: layout.array(1)?,
             overwritten: layout.array(n)?,
+            averages: layout.array(averaged(n))?,
+            average_initialized: layout.array(averaged(n))?,
+            init_average: layout.array(averaged(n))?,
+            displacement_slots: layout.array(learned(chunks))?,
+            displacement_totals: layout.array(learned(n))?,
+            horizon_sums: layout.array(learned(groups))?,
         })
     }
 
@@ -209,6 +215,7 @@ impl Model<'_> {
             modulation: self.modulation.is_some().into(),
             count_zeros: features.is_some_and(Features::counts_zeros).into(),
             reference: (self.modulation.is_some() && abi::is_reference(options.semantics)).into(),
+            average_dtype: abi::dtype(options.average_of(DType::F32).unwrap_or(DType::F32)),
             ..KernelArguments::zeroed()
         }
     }
@@ -225,6 +232,10 @@ fn group_lists(groups: &Groups) -> (Vec<u32>, Vec<u32>) {
 }
 
 impl Arrays {
+    pub fn has_averages(&self) -> bool {
+        self.averages.len > 0
+    }
+
     /// The kernels' arguments with these addresses and `sizes`.
     fn addresses(&self, sizes: KernelArguments, report: Address) -> KernelArguments {
         KernelArguments {
@@ -255,6 +266,12 @@ impl Arrays {
             state: self.state.address,
             report,
             overwritten: self.overwritten.address,
+            averages: self.averages.address_or_null(),
+            average_initialized: self.average_initialized.address_or_null(),
+            init_average: self.init_average.address_or_null(),
+            displacement_slots: self.displacement_slots.address_or_null(),
+            displacement_totals: self.displacement_totals.address_or_null(),
+            horizon_sums: self.horizon_sums.address_or_null(),
             ..sizes
         }
     }

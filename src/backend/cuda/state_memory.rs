@@ -1,4 +1,4 @@
-//! What lies in device memory and is as large as the model: both moments, masters or remainders.
+//! What lies in device memory and is as large as the model: both moments, masters or remainders, averages.
 
 use std::sync::Arc;
 
@@ -17,11 +17,13 @@ pub struct StateMemory {
     pub exp_avg_sq: Vec<Address>,
     /// Nothing is there of tensors without.
     pub masters: Vec<Address>,
+    /// Nothing is there without averages.
+    pub averages: Vec<Address>,
     /// One for all tensors that came together.
     allocations: Vec<Arc<Allocation>>,
 }
 
-/// Both moments, then the masters.
+/// Both moments, then the masters, then the averages.
 #[derive(Debug)]
 struct Allocation {
     memory: Memory,
@@ -34,17 +36,19 @@ impl StateMemory {
     /// # Errors
     /// [`crate::Error::OutOfDeviceMemory`]; the driver's.
     pub fn new(device: &Arc<Device>, queue: &Queue, sizes: &[Sizes]) -> Result<Self> {
-        let (memory, [exp_avg, exp_avg_sq, masters]) = Memory::with_arrays(device, |layout| {
+        let (memory, [exp_avg, exp_avg_sq, masters, averages]) = Memory::with_arrays(device, |layout| {
             let moments = || sizes.iter().map(|size| size.moment);
             Ok([
                 layout.buffers(moments())?,
                 layout.buffers(moments())?,
                 layout.buffers(sizes.iter().map(|size| size.master))?,
+                layout.buffers(sizes.iter().map(|size| size.average))?,
             ])
         })?;
         let moment_bytes = masters.first().map_or(0, |first| (first - memory.address()) as usize);
         memory.zero(queue)?;
-        Ok(Self { exp_avg, exp_avg_sq, masters, allocations: vec![Arc::new(Allocation { memory, moment_bytes })] })
+        let allocations = vec![Arc::new(Allocation { memory, moment_bytes })];
+        Ok(Self { exp_avg, exp_avg_sq, masters, averages, allocations })
     }
 
     /// Of tensors of which tensor i was `from[i]` here, or the next of `added`. What no tensor uses is not in it.
@@ -64,6 +68,7 @@ impl StateMemory {
         Self {
             exp_avg_sq: list(&self.exp_avg_sq, &added.exp_avg_sq),
             masters: list(&self.masters, &added.masters),
+            averages: list(&self.averages, &added.averages),
             exp_avg,
             allocations,
         }
@@ -86,7 +91,7 @@ impl StateMemory {
             Part::ExpAvg => self.exp_avg[tensor],
             Part::ExpAvgSq => self.exp_avg_sq[tensor],
             Part::Master => self.masters[tensor],
-            Part::Average => unreachable!("there are none"),
+            Part::Average => self.averages[tensor],
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Single passes that the host waits for: of a step that it drives itself, and access to moments and masters.
+//! Single passes that the host waits for: of a step that it drives itself, and access to moments, masters and averages.
 //!
 //! Such a pass cannot fail by its signature. The first failure is remembered, sums are NaN from then on, and whoever
 //! made the passes asks [`crate::backend::Backend::health`] before their results count.
@@ -67,12 +67,15 @@ impl Cuda {
         arrays.gradient_slots.poison(queue)?;
         arrays.gradient_totals.poison(queue)?;
         arrays.state_totals.poison(queue)?;
+        arrays.displacement_slots.poison(queue)?;
+        arrays.displacement_totals.poison(queue)?;
         if decides {
             arrays.statistics.poison(queue)?;
             arrays.next_features.poison(queue)?;
             arrays.next_factors.poison(queue)?;
             arrays.coefficients.poison(queue)?;
             arrays.init_master.poison(queue)?;
+            arrays.init_average.poison(queue)?;
         }
         Ok(())
     }
@@ -91,16 +94,17 @@ impl Cuda {
         unsafe { queue.launch(kernel, self.blocks(), BLOCK, &all) }
     }
 
-    /// The totals of what the last pass left in the gradients' slots.
+    /// The totals of what the last pass left in the gradients' slots, the state's or those of displacements.
     pub(super) fn totals(&self, queue: &Queue, which: u32) -> Result<Vec<f64>> {
         let arguments = self.pass_table.arguments();
         let all = [from_ref(&arguments).cast(), from_ref(&which).cast()];
         // SAFETY: the arguments are those of kernels.cu.
         unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &all)? };
-        if which == flags::STATE {
-            self.model.arrays.state_totals.read(queue)
-        } else {
-            self.model.arrays.gradient_totals.read(queue)
+        let arrays = &self.model.arrays;
+        match which {
+            flags::STATE => arrays.state_totals.read(queue),
+            flags::DISPLACEMENTS => arrays.displacement_totals.read(queue),
+            _ => arrays.gradient_totals.read(queue),
         }
     }
 
@@ -128,19 +132,38 @@ impl Cuda {
         self.pass_over(queue, Some(params), Some(grads.pointers()))?;
         let table: Vec<Coefficients> =
             coefficients.iter().map(|c| c.as_ref().map_or_else(Coefficients::default, Into::into)).collect();
-        self.model.arrays.coefficients.write(queue, 0, &table)?;
-        self.model.arrays.init_master.write(queue, 0, &vec![0; table.len()])?;
-        let mut state = self.model.arrays.state.read(queue)?[0];
+        let arrays = &self.model.arrays;
+        arrays.coefficients.write(queue, 0, &table)?;
+        arrays.init_master.write(queue, 0, &vec![0; arrays.init_master.len])?;
+        arrays.init_average.write(queue, 0, &vec![0; arrays.init_average.len])?;
+        arrays.settings.write(queue, 0, &[self.settings])?;
+        let mut state = arrays.state.read(queue)?[0];
         (state.apply, state.slots_have_momentum) = (1, 0);
-        self.model.arrays.state.write(queue, 0, &[state])?;
+        arrays.state.write(queue, 0, &[state])?;
         // SAFETY: the arguments are those of kernels.cu.
         unsafe { self.pass(queue, kernel, &[]) }
+    }
+
+    /// A pass over the averages of the `wanted` tensors.
+    fn average_pass(&mut self, kernel: Kernel, params: CheckedParams, wanted: &[bool]) {
+        self.attempt(|cuda, queue| {
+            cuda.pass_over(queue, Some(params), None)?;
+            let wanted: Vec<u32> = wanted.iter().map(|wanted| u32::from(*wanted)).collect();
+            cuda.model.arrays.init_average.write(queue, 0, &wanted)?;
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { cuda.pass(queue, kernel, &[])? };
+            queue.wait()
+        });
     }
 
     /// The address of a tensor's part from byte `offset` on, `bytes` long.
     fn part(&self, part: Part, tensor: usize, offset: usize, bytes: usize) -> Address {
         let sizes = self.sizes[tensor];
-        let size = if part == Part::Master { sizes.master } else { sizes.moment };
+        let size = match part {
+            Part::ExpAvg | Part::ExpAvgSq => sizes.moment,
+            Part::Master => sizes.master,
+            Part::Average => sizes.average,
+        };
         assert!(offset + bytes <= size, "within the tensor's state");
         self.state.address(part, tensor) + offset as Address
     }
@@ -195,12 +218,12 @@ impl StepPasses for Cuda {
         });
     }
 
-    fn init_averages(&mut self, _: CheckedParams, _: &[bool]) {
-        unreachable!("there are none");
+    fn init_averages(&mut self, params: CheckedParams, wanted: &[bool]) {
+        self.average_pass(self.kernels.init_averages, params, wanted);
     }
 
-    fn write_averages(&mut self, _: CheckedParams, _: &[bool]) {
-        unreachable!("there are none");
+    fn write_averages(&mut self, params: CheckedParams, wanted: &[bool]) {
+        self.average_pass(self.kernels.write_averages, params, wanted);
     }
 
     fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize> {
@@ -253,20 +276,24 @@ impl StepPasses for Cuda {
         state: &mut [StateSums],
         products: Products,
     ) {
+        let wants = products.displacements.is_some();
         let totals = self.attempt(|cuda, queue| {
             let kernels = cuda.kernels;
             let kernel = if cuda.policy.counting { kernels.update_counting } else { kernels.update };
             cuda.update_pass(queue, kernel, (params, grads), coefficients)?;
-            cuda.totals(queue, flags::STATE)
+            let displacements = if wants { cuda.totals(queue, flags::DISPLACEMENTS)? } else { Vec::new() };
+            Ok((cuda.totals(queue, flags::STATE)?, displacements))
         });
-        let own = |i: usize| totals.as_ref().map(|t| &t[i * abi::STATE_SUMS..(i + 1) * abi::STATE_SUMS]);
-        for (i, state) in state.iter_mut().enumerate().filter(|(i, _)| coefficients[*i].is_some()) {
-            *state = own(i).map_or(NO_STATE_SUMS, abi::state_sums);
-        }
-        for (i, product) in
-            products.momentum.into_iter().flatten().enumerate().filter(|(i, _)| coefficients[*i].is_some())
-        {
-            *product = own(i).map_or(f64::NAN, |sums| sums[4]);
+        let own = |i: usize| totals.as_ref().map(|(t, _)| &t[i * abi::STATE_SUMS..(i + 1) * abi::STATE_SUMS]);
+        let Products { mut momentum, mut displacements } = products;
+        for i in (0..state.len()).filter(|i| coefficients[*i].is_some()) {
+            state[i] = own(i).map_or(NO_STATE_SUMS, abi::state_sums);
+            if let Some(products) = &mut momentum {
+                products[i] = own(i).map_or(f64::NAN, |sums| sums[4]);
+            }
+            if let Some(products) = &mut displacements {
+                products[i] = totals.as_ref().map_or(f64::NAN, |(_, totals)| totals[i]);
+            }
         }
     }
 

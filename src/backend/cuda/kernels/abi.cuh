@@ -17,7 +17,7 @@ enum Precision { NEAREST = 0, MASTER = 1, REMAINDER = 2, STOCHASTIC = 3 };
 // Which types a tensor has: all float32; float32 or bfloat16 each; a float64 parameter; or others.
 enum Kind { ANY = 0, FLOATS = 1, MIXED = 2, DOUBLES = 3 };
 // Of features.
-enum Version { BASIC = 0, BASIC_PLUS = 1, ENHANCED = 2, NORM_BASIC = 3, NORM_BASIC_PLUS = 4 };
+enum Version { BASIC = 0, BASIC_PLUS = 1, ENHANCED = 2, NORM_BASIC = 3, NORM_BASIC_PLUS = 4, NORM_LOG = 5 };
 
 // Of maw_statistics, maw_decide and maw_totals.
 enum Flags {
@@ -27,6 +27,7 @@ enum Flags {
     MOMENTUM = 8,       // Σ g·m too
     UNCHECKED = 16,     // no statistics were taken
     CHANGED = 32,       // the host changed its parameters: they count, not the masters
+    DISPLACEMENTS = 64, // Σ g·(θ − θ̄)
 };
 
 // Why a step is skipped, in the order of the host's checks.
@@ -68,6 +69,9 @@ struct Settings { // options that may change
     u64 total_steps;
     double alpha_range, beta_range, max_grad_norm;
     u64 propagate; // what is not finite is not looked for
+    double alpha_ln_range, beta_ln_range; // of logarithmic ranges; 0: those above
+    double average_share;                 // 1/N, a step's share in an average
+    u64 meta_warmup;
 };
 
 struct State { // of the run
@@ -79,6 +83,7 @@ struct State { // of the run
     u32 features_known;                       // features and factors of an applied step are there
     u32 apply;                                // verdict of the step under way
     u32 slots_have_momentum;                  // state_slots hold Σ g·m of the last applied step
+    u64 horizon_steps;                        // steps that horizon_sums are of
 };
 
 struct Report { // in host memory; `begun` and `done` differ while it is written
@@ -125,8 +130,16 @@ struct World { // the argument of every kernel: addresses and sizes
     u32 dim, heads, layers, hidden;
     u32 embed_dim, gates, version, basic_columns;
     u32 include_time, statistical_columns, modulation, count_zeros;
-    u32 reference, reserved;
+    u32 reference, average_dtype; // Type, of tensors that are not float64
     u32* overwritten; // one a tensor: a step found its parameter changed and wrote its master's copy over it
+    // of the averages, one a tensor; NULL without
+    const u64* averages;
+    u32* average_initialized; // it has a value
+    u32* init_average;        // it begins in this step, or it is one that a pass is for
+    // of the horizon objective; NULL with others
+    double* displacement_slots;  // Σ g·(θ − θ̄) of the host's gradient before the update, one a chunk
+    double* displacement_totals; // one a tensor
+    double* horizon_sums;        // H, one a modulation group: of effective gradients, of steps after meta_warmup
 };
 
 // How θ′ is made from θ: it stays, or is a step away with the stored gradient, or with the moments as they are.

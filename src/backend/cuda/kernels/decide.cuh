@@ -1,5 +1,5 @@
 // maw_decide: one block makes slots → totals → features → factors → verdict, coefficients and counts. maw_totals: slots →
-// totals alone, for the host.
+// totals alone, for the host. maw_horizon: what an update says of the displacement from the averages.
 #pragma once
 #include "attention.cuh"
 #include "features.cuh"
@@ -104,7 +104,9 @@ __device__ u32 compute_factors(const World& w, double factor, u64 step, const Sh
         u32 group = i / OUTPUTS, row = i % OUTPUTS;
         double raw = dot(output[OUTPUTS * dim + row], output + row * dim, x + (u64)group * dim, dim);
         double range = row == 0 ? w.settings->alpha_range : w.settings->beta_range, s = sigmoid(raw);
+        double ln_range = row == 0 ? w.settings->alpha_ln_range : w.settings->beta_ln_range;
         double value = row < 2 ? 1.0 + range * (s - 0.5) : s; // eq. 7–9
+        if (row < 2 && ln_range > 0.0) value = exponential(ln_range * (2.0 * s - 1.0));
         w.next_factors[row * groups + group] = value;
         if (!is_finite(value)) nonfinite = 0;
     }
@@ -159,6 +161,10 @@ __device__ void prepare_update(const World& w, double factor, u32 flags) {
         if (precision == MASTER && c.active && !w.init_master[i] && is_changed(w.tensors[i], w.params[i]))
             w.overwritten[i] = 1;
         w.master_initialized[i] = 1;
+        if (w.averages) {
+            w.init_average[i] = flags & CHANGED || !w.average_initialized[i];
+            w.average_initialized[i] = 1;
+        }
         if (w.reference) {
             const double* g = w.gradient_totals + (u64)i * GRADIENT_SUMS;
             LastGradient last = {};
@@ -224,7 +230,10 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
         }
     }
     if (!apply && flags & CHANGED) // it was told once and holds for the next step
-        for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) w.master_initialized[i] = 0;
+        for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
+            w.master_initialized[i] = 0;
+            if (w.averages) w.average_initialized[i] = 0;
+        }
     __syncthreads(); // everyone has read the state
     if (threadIdx.x != 0) return;
     state.decided += 1;
@@ -244,12 +253,42 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     write_report(w, e);
 }
 
-// Slots → totals, for the host: of the gradients' (or of a pass of a meta-update), of the state's.
+// After an update under the horizon objective: slots → totals → H of each group, and its steps, unless it was in the
+// warm-up.
+extern "C" __global__ void __launch_bounds__(DECIDER) maw_horizon(const World* arguments) {
+    SHARED_ARRAY(double, sums, DECIDER_WARPS);
+    const World& w = *arguments;
+    State& state = *w.state;
+    if (!state.apply || state.steps <= w.settings->meta_warmup) return;
+    total_up<1, 1>(w, w.displacement_slots, w.displacement_totals, sums);
+    __syncthreads();
+    u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    for (u32 group = warp; group < w.group_count; group += DECIDER_WARPS) {
+        const u32* members = w.group_tensors + w.group_first[group];
+        u32 count = w.group_first[group + 1] - w.group_first[group];
+        double sum = 0.0;
+        for (u32 start = 0; start < count; start += WARP) {
+            u32 here = count - start < WARP ? count - start : WARP;
+            double h = 0.0;
+            if (lane < here) {
+                u32 tensor = members[start + lane];
+                const Coefficients& c = w.coefficients[tensor];
+                if (c.active) h = w.displacement_totals[tensor] * c.gradient;
+            }
+            sum = add_in_order(sum, h, here);
+        }
+        if (lane == 0) w.horizon_sums[group] += sum;
+    }
+    if (threadIdx.x == 0) state.horizon_steps += 1;
+}
+
+// Slots → totals, for the host: of the gradients' (or of a pass of a meta-update), of the state's, of displacements.
 extern "C" __global__ void __launch_bounds__(DECIDER) maw_totals(const World* arguments, u32 flags) {
     SHARED_ARRAY(double, sums, STATE_SUMS * DECIDER_WARPS);
     const World& w = *arguments;
     if (flags & GRADIENTS) total_up<GRADIENT_SUMS, GRADIENT_SUMS>(w, w.gradient_slots, w.gradient_totals, sums);
     if (flags & STATE) total_up<STATE_SUMS, STATE_SUMS>(w, w.state_slots, w.state_totals, sums);
+    if (flags & DISPLACEMENTS) total_up<1, 1>(w, w.displacement_slots, w.displacement_totals, sums);
     if (!(flags & STATE && w.state->slots_have_momentum)) return;
     __syncthreads();
     for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER)

@@ -6,7 +6,14 @@
 
 __device__ inline double norm_floor(double x) { return x < 1e-8 ? 1e-8 : x; }
 
-// Totals → statistics of each tensor, of the effective gradient.
+// ln(max(10²⁰·x, 1)).
+__device__ inline double ln_norm(double norm) {
+    double scaled = 1e20 * norm;
+    if (scaled < 1.0) return 0.0;
+    return is_finite(scaled) ? logarithm(scaled) : scaled; // no feature
+}
+
+// Totals → statistics of each tensor, of the effective gradient; of norm_log, the logarithms of norms.
 __device__ inline void fill_statistics(const World& w, double factor) {
     for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
         const double* gradient = w.gradient_totals + (u64)i * GRADIENT_SUMS;
@@ -23,6 +30,11 @@ __device__ inline void fill_statistics(const World& w, double factor) {
         out[4] = sqrt(state[2]);
         out[5] = numel == 0 ? 0.0 : (has ? gradient[2] : (double)numel) / (double)numel;
         out[6] = numel == 0 ? 0.0 : state[3] / (double)numel;
+        if (w.version == NORM_LOG) {
+#pragma unroll 1
+            for (u32 k = 0; k < 5; k++)
+                if (k != 3) out[k] = ln_norm(out[k]); // the cosine stays
+        }
     }
     __syncthreads();
 }
@@ -92,7 +104,7 @@ __device__ void fill_features(const World& w, double time) {
 // next_features → what the encoder reads: standardised where the version says so, and gated.
 __device__ void make_tokens(const World& w, double* tokens) {
     u32 groups = w.group_count, dim = w.dim;
-    bool norm = w.version == NORM_BASIC || w.version == NORM_BASIC_PLUS;
+    bool norm = w.version >= NORM_BASIC;
     const double* gates = w.phi + w.layers * ((u64)4 * dim * dim + 2 * dim * w.hidden + 9 * dim + w.hidden) +
                           OUTPUTS * dim + OUTPUTS + (u64)groups * w.embed_dim;
     for (u32 column = threadIdx.x; column < dim; column += DECIDER) {

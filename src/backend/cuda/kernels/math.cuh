@@ -1,4 +1,4 @@
-// Exponentials, the logistic function and powers: math.rs, operation by operation.
+// Exponentials, logarithms, the logistic function and powers: math.rs, operation by operation.
 #pragma once
 #include "number.cuh"
 
@@ -48,6 +48,27 @@ __device__ __noinline__ double exp2_of_negative(double x) {
 }
 
 __device__ __noinline__ double sigmoid(double x) { return 1.0 / (1.0 + exponential(-x)); }
+
+// ln x of a positive finite number.
+__device__ __noinline__ double logarithm(double x) {
+    const double ln2_high = double_of(0x3FE62E42FEE00000ull), ln2_low = 1.9082149292705877e-10;
+    double exponent = 0.0;
+    if (x < 2.2250738585072014e-308) {
+        x *= 18014398509481984.0; // 2⁵⁴
+        exponent = -54.0;
+    }
+    exponent += (double)((int)(bits_of(x) >> 52) - 1023);
+    double fraction = double_of((bits_of(x) & 0xFFFFFFFFFFFFFull) | 0x3FF0000000000000ull);
+    if (!(fraction < 1.4142135623730951)) {
+        fraction = 0.5 * fraction;
+        exponent += 1.0;
+    }
+    double f = fraction - 1.0, s = f / (2.0 + f), z = s * s, series = 0.0;
+#pragma unroll
+    for (int k = 11; k >= 1; k--) series = (series + 2.0 / (2 * k + 1)) * z;
+    double half_square = 0.5 * f * f;
+    return exponent * ln2_high - ((half_square - (s * (half_square + series) + exponent * ln2_low)) - f);
+}
 
 // xⁿ.
 __device__ __noinline__ double power(double x, u64 n) {

@@ -2,7 +2,7 @@
 // gradients' go.
 #pragma once
 #include "adamw.cuh"
-#include "passes.cuh"
+#include "average.cuh"
 
 // What they have in common.
 struct Pass {
@@ -189,6 +189,36 @@ struct InitMasters : Pass {
     }
 };
 
+// What the passes of averages have in common: they are for the tensors in init_average.
+struct AveragePass : Pass {
+    enum { LOOPS = 0 };
+
+    __device__ bool wants(const World& w, u32 tensor) const { return w.init_average[tensor] != 0; }
+    __device__ bool sums() const { return false; }
+};
+
+// Makes averages what the parameters, or masters, are.
+struct InitAverages : AveragePass {
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&)[SUMS]) const {
+        init_averages<A, N>(w, t, piece, false);
+    }
+};
+
+// Writes averages into the model's parameters.
+struct WriteAverages : AveragePass {
+    template <class A, int N>
+    __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&)[SUMS]) const {
+        Weights out = Weights::of_chunk(t, w.params[piece.tensor], piece.start);
+        Operand average(w.averages[piece.tensor], average_type<A>(w), piece.start);
+        for_each_pack<A, N>(piece, [&](u32 at) {
+            A as[N];
+            read(as, average, at);
+            out.write_model(as, at);
+        });
+    }
+};
+
 // The number of elements that are not the low-precision copies of their masters. Remainders do not tell.
 struct DesyncedMasters : Pass {
     enum { LOOPS = 0 };
@@ -257,6 +287,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK) maw_begin(const World* argum
 
 extern "C" __global__ void __launch_bounds__(BLOCK) maw_count_desynced(const World* arguments) {
     DesyncedMasters work;
+    work.meta = 0;
+    over_chunks(*arguments, work);
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) maw_begin_averages(const World* arguments) {
+    InitAverages work;
+    work.meta = 0;
+    over_chunks(*arguments, work);
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK) maw_show_averages(const World* arguments) {
+    WriteAverages work;
     work.meta = 0;
     over_chunks(*arguments, work);
 }

@@ -5,7 +5,7 @@
 // Elements that share a key.
 #define SPAN 32768
 // What the bits are for: each use has its own.
-enum Use { FOR_PARAM = 0, FOR_MOMENTS = 1 };
+enum Use { FOR_PARAM = 0, FOR_MOMENTS = 1 }; // and, with average_key, the average
 
 __device__ inline u64 mix(u64 x) {
     x ^= x >> 32;
@@ -14,6 +14,9 @@ __device__ inline u64 mix(u64 x) {
     x *= 0xD6E8FEB86659FD93ull;
     return x ^ (x >> 32);
 }
+
+// The key of the average's bits, given the others'.
+__device__ inline u64 average_key(u64 key) { return mix(~key); }
 
 // 16 bits for each of N elements from the `element`-th of a tensor on; N is 1, or even and divides `element`.
 template <int N> __device__ inline void random_bits(u64 key, u64 element, u64 use, u32 (&out)[N]) {
