@@ -4,7 +4,7 @@ mod common;
 
 use common::handle::{Handle, param_group};
 use common::tensor::Tensor;
-use common::toy::{Toy, small_options};
+use common::toy::{Toy, horizon_options, small_options};
 use metaadamw::ffi::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -47,6 +47,9 @@ fn dumps() -> Vec<(&'static str, Value)> {
     dumps.push(("modulation off, before the first step", handle.dumped()));
     toy.train(&mut handle, &mut params, 0, 1);
     dumps.push(("modulation off", handle.dumped()));
+    let (mut handle, mut params) = (toy.handle(&horizon_options()), toy.start.clone());
+    toy.train(&mut handle, &mut params, 0, 6);
+    dumps.push(("learning from steps", handle.dumped()));
     let mut unprepared = Handle::new(&maw_options { weighting: MAW_WEIGHTING_SUM, ..small_options() }).expect("good");
     unprepared.add(&param_group(), &toy.specs).expect("good tensors");
     dumps.push(("unprepared, without uncertainty weighting", unprepared.dumped()));
@@ -125,6 +128,7 @@ fn the_dump_says_what_the_optimizer_is_doing() {
         "1 skipped, the last after step 2: the gradient of 'layers.0.attn.weight' was not finite",
     );
     says("loaded", "2 steps applied, 1 skipped.");
+    says("learning from steps", "The attention module has learned once from steps, the last after step 4.");
     says("modulation off", "Modulation is off: this is plain AdamW.");
     says("modulation off", "inside the library");
 }
