@@ -7,6 +7,7 @@ mod common;
 
 use std::sync::Mutex;
 
+use common::device::is_cuda;
 use common::handle::{Handle, Spec, options, param_group, step_options};
 use common::model::*;
 use common::saved::State;
@@ -453,7 +454,9 @@ fn stochastic_rounding_depends_on_the_seed_and_not_on_the_order_of_registration(
 
 #[test]
 fn bfloat16_moments_do_not_stagnate() {
-    for dtype in [MAW_FLOAT32, MAW_BFLOAT16, MAW_FLOAT16] {
+    // CUDA rounds the moments of all dtypes by one function, and an emulator takes a minute for each.
+    let dtypes = if is_cuda() { &[MAW_BFLOAT16][..] } else { &[MAW_FLOAT32, MAW_BFLOAT16, MAW_FLOAT16] };
+    for &dtype in dtypes {
         let mut model = Model { most: 5000, ..Model::new(dtype, MAW_FLOAT32, MAW_PRECISION_NEAREST) };
         model.group.moment_dtype = MAW_BFLOAT16;
         let (mut handle, mut params) = (model.handle(), model.start());
