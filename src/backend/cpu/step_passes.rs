@@ -12,7 +12,7 @@ use super::kernels::gradient_sums::GradientKernel;
 use super::kernels::load_store::Moments;
 use super::kernels::number::Float;
 use super::kernels::state_sums::StateKernel;
-use super::kernels::step::{InitAverage, PlainKernel, Step, UpdateKernel, WriteAverage};
+use super::kernels::step::{CopyAverage, PlainKernel, Step, UpdateKernel};
 use super::kernels::tile::run;
 use super::{CHUNK, Cpu, FirstMomentSum, NO_TENSOR, State, SyncPointers, TensorTypes, chunk_start, with_compute_type};
 use crate::backend::{Part, Products, StepPasses};
@@ -130,6 +130,26 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// [`CopyAverage`] of the `wanted` tensors.
+    fn copy_averages(&self, params: CheckedParams, wanted: &[bool], into_param: bool) {
+        let (state, host) = (self.state(), SyncPointers(params.pointers()));
+        self.pass(
+            |tensor| wanted[tensor],
+            |chunk, types| {
+                with_compute_type!(types, T => {
+                    // SAFETY: as in `state_sums`.
+                    let (param, average) = unsafe {
+                        (state.param(types, chunk, host.of(chunk.tensor)), state.average::<T>(types, chunk, 0))
+                    };
+                    let param = if into_param { param.into_model_param() } else { param };
+                    average.map_or([], |average| run(CopyAverage { param, average, into_param }, chunk.len))
+                })
+            },
+        );
+    }
+}
+
 impl StepPasses for Cpu {
     fn gradient_sums(
         &mut self,
@@ -186,36 +206,11 @@ impl StepPasses for Cpu {
     }
 
     fn init_averages(&mut self, params: CheckedParams, wanted: &[bool]) {
-        let (state, host) = (self.state(), SyncPointers(params.pointers()));
-        self.pass(
-            |tensor| wanted[tensor],
-            |chunk, types| {
-                with_compute_type!(types, T => {
-                    // SAFETY: as in `state_sums`.
-                    let (param, average) = unsafe {
-                        (state.param(types, chunk, host.of(chunk.tensor)), state.average::<T>(types, chunk, 0))
-                    };
-                    average.map_or([], |average| run(InitAverage { param, average }, chunk.len))
-                })
-            },
-        );
+        self.copy_averages(params, wanted, false);
     }
 
     fn write_averages(&mut self, params: CheckedParams, wanted: &[bool]) {
-        let (state, host) = (self.state(), SyncPointers(params.pointers()));
-        self.pass(
-            |tensor| wanted[tensor],
-            |chunk, types| {
-                with_compute_type!(types, T => {
-                    // SAFETY: as in `state_sums`.
-                    let (param, average) = unsafe {
-                        (state.param(types, chunk, host.of(chunk.tensor)), state.average::<T>(types, chunk, 0))
-                    };
-                    let param = param.into_model_param();
-                    average.map_or([], |average| run(WriteAverage { param, average }, chunk.len))
-                })
-            },
-        );
+        self.copy_averages(params, wanted, true);
     }
 
     fn first_desynced(&mut self, params: CheckedParams, wanted: &[bool]) -> Option<usize> {

@@ -273,16 +273,18 @@ impl<T: Float> ChunkKernel<0> for PlainKernel<'_, T> {
     }
 }
 
-/// Makes the average equal to the parameter, or master.
+/// Makes the average equal to the parameter, or master; or the model's parameter to the average, rounded to nearest.
 #[derive(Debug)]
-pub struct InitAverage<'a, T> {
-    /// Parameter.
+pub struct CopyAverage<'a, T> {
+    /// Parameter; without its master if it is written.
     pub param: Param<'a>,
     /// Average.
     pub average: Average<'a, T>,
+    /// Whether the parameter is written.
+    pub into_param: bool,
 }
 
-impl<T: Float> ChunkKernel<0> for InitAverage<'_, T> {
+impl<T: Float> ChunkKernel<0> for CopyAverage<'_, T> {
     type Buffers = [Buffer<T>; 2];
 
     #[inline(always)]
@@ -292,34 +294,14 @@ impl<T: Float> ChunkKernel<0> for InitAverage<'_, T> {
 
     fn advance(&mut self, start: usize, left: usize, [p, a]: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
         let range = tile(start, left);
-        let p = self.param.load(range.clone(), p);
-        self.average.init(range.clone(), p, a);
-        range.len()
-    }
-}
-
-/// Writes the average into the model's parameter, rounded to nearest.
-#[derive(Debug)]
-pub struct WriteAverage<'a, T> {
-    /// The model's parameter, without its master.
-    pub param: Param<'a>,
-    /// Average.
-    pub average: Average<'a, T>,
-}
-
-impl<T: Float> ChunkKernel<0> for WriteAverage<'_, T> {
-    type Buffers = [Buffer<T>; 2];
-
-    #[inline(always)]
-    fn buffers() -> Self::Buffers {
-        [Buffer::new(), Buffer::new()]
-    }
-
-    fn advance(&mut self, start: usize, left: usize, [p, a]: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
-        let range = tile(start, left);
-        let average = self.average.load(range.clone(), a);
-        self.param.tile(range.clone(), p).copy_from_slice(average);
-        self.param.model.store(range.clone(), p);
+        if self.into_param {
+            let average = self.average.load(range.clone(), a);
+            self.param.tile(range.clone(), p).copy_from_slice(average);
+            self.param.model.store(range.clone(), p);
+        } else {
+            let p = self.param.load(range.clone(), p);
+            self.average.init(range.clone(), p, a);
+        }
         range.len()
     }
 }
