@@ -182,5 +182,9 @@ mod tests {
         for (element, expected) in [(0, 579), (255, 9_574), (256, 15_079), (1_000, 63_882), (32_767, 52_274)] {
             assert_eq!(all[element], expected, "element {element}");
         }
+        let all = bits(key, 2, Use::Average);
+        for (element, expected) in [(0, 34_865), (255, 51_213), (1000, 4_703), (32767, 13_872)] {
+            assert_eq!(all[element], expected, "element {element} of an average");
+        }
     }
 }
