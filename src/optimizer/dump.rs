@@ -13,7 +13,7 @@ use crate::meta::uncertainty;
 use crate::meta::{Batch, Kind, Meta, MetaResult, Outcome};
 use crate::model::groups::Groups;
 use crate::model::registration::Registration;
-use crate::model::report::Skip;
+use crate::model::report::{Skip, Times};
 use crate::modulation::{Factors, Modulation};
 use crate::run::Run;
 
@@ -32,14 +32,34 @@ fn word(reason: Skip) -> &'static str {
     REASONS.iter().find(|(_, r)| *r == reason).map_or("state", |(name, _)| name)
 }
 
-/// With a unit in which the number is easy to read.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
-        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
-        s => format!("{s:.1} s"),
+/// Where the time went; `None` before any was measured.
+fn times_sentence(times: &Times) -> Option<String> {
+    let parts = [
+        ("statistics", times.statistics),
+        ("factors", times.factors),
+        ("update", times.update),
+        ("meta-updates", times.meta),
+    ];
+    let all: f64 = parts.iter().map(|(_, time)| time.as_secs_f64()).sum();
+    if all == 0.0 {
+        return None;
     }
+    let (value, digits, unit) = match all {
+        s if s < 1e-3 => (s * 1e6, 0, "µs"),
+        s if s < 1.0 => (s * 1e3, 1, "ms"),
+        s => (s, 1, "s"),
+    };
+    // With room for any times: how often a growing string is moved would depend on their digits.
+    let mut sentence = String::with_capacity(TIMES_ROOM);
+    write!(sentence, "{value:.digits$} {unit} inside the library: ").expect("there is room");
+    for (i, (name, time)) in parts.iter().enumerate() {
+        let end = if i + 1 < parts.len() { ", " } else { "." };
+        write!(sentence, "{name} {:.0} %{end}", 100.0 * time.as_secs_f64() / all).expect("there is room");
+    }
+    Some(sentence)
 }
+
+const TIMES_ROOM: usize = 128;
 
 /// "0.981 ('a') to 1.043 ('b')".
 fn spread(factors: &[f64], groups: &Groups) -> String {
@@ -154,24 +174,7 @@ impl Dump<'_> {
         if self.modulation().is_some() {
             sentences.push(self.meta_sentence());
         }
-        let times = self.run.times;
-        let parts = [
-            ("statistics", times.statistics),
-            ("factors", times.factors),
-            ("update", times.update),
-            ("meta-updates", times.meta),
-        ];
-        let all: f64 = parts.iter().map(|(_, time)| time.as_secs_f64()).sum();
-        if all > 0.0 {
-            let share = |(name, time): &(&str, std::time::Duration)| {
-                format!("{name} {:.0} %", 100.0 * time.as_secs_f64() / all)
-            };
-            sentences.push(format!(
-                "{} inside the library: {}.",
-                duration(all),
-                parts.iter().map(share).collect::<Vec<_>>().join(", ")
-            ));
-        }
+        sentences.extend(times_sentence(&self.run.times));
         sentences
     }
 
@@ -373,5 +376,24 @@ impl Dump<'_> {
                 })),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn no_times_make_their_sentence_outgrow_its_room() {
+        for time in [1, 999, 1_000_000, 999_999_999, 1_000_000_000, u64::MAX / 4].map(Duration::from_nanos) {
+            for lone in [Duration::ZERO, time] {
+                let times = Times { statistics: time, factors: lone, update: lone, meta: lone };
+                let sentence = times_sentence(&times).expect("there are times");
+                assert_eq!(sentence.capacity(), TIMES_ROOM, "{sentence}");
+            }
+        }
+        assert_eq!(times_sentence(&Times::default()), None);
     }
 }
