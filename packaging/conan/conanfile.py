@@ -12,7 +12,7 @@ from conan.tools.files import copy, load, rm, rmdir
 ROOT = os.path.join("..", "..")
 # What CMake and cargo read and install. Each of the folders with these files: `copy` reads all below its folder, and builds
 # may lie in the root.
-FOLDERS = {"cmake": "*", "src": "*", "include": "*", "bindings/cpp": "*", "docs": "*", "examples": "plot.rs",
+FOLDERS = {"cmake": "*", "src": "*", "include": "*", "bindings/cpp": "*", "docs": "*", "examples": "*.rs",
            "tests": "*.rs", "benches": "*.rs"}
 FILES = ("Cargo.toml", "Cargo.lock", "build.rs", "CMakeLists.txt", "README.md", "CHANGELOG.md", "LICENSE-MIT",
          "LICENSE-APACHE", "THIRD-PARTY.md")
