@@ -9,7 +9,7 @@ const CHANGES: [(&str, &[&str]); 9] = [
     ("grouping", &["fine_grained", "by_param_group"]),
     ("objective", &["combined", "gradient", "loss_decrease", "gen_gap"]),
     ("priorities", &["1,1,1", "2,5,1", "5,2,1", "1,3,5"]),
-    ("uncertainty", &["huw", "learned", "fixed", "sum"]),
+    ("uncertainty", &["huw", "fixed", "sum"]),
     ("gating", &["on", "off"]),
     ("layers", &["2", "16"]),
     ("heads", &["1", "3"]),

@@ -38,11 +38,11 @@ pub const SCALES: &[Scale] = &[
     ]},
     // What two CPU cores do in some hours.
     Scale { name: "two-cores", tasks: &[
-        size("etth1",     0.2,   0.25, 30,  5, [2, 5, 3, 5, 3]),
-        size("wikitext2", 0.02,  0.25, 12,  3, [1, 3, 3, 0, 0]),
-        size("multi30k",  0.03,  0.25, 12,  3, [1, 3, 3, 0, 0]),
-        size("cifar10",   0.04,  0.25, 12,  3, [1, 3, 3, 0, 0]),
-        size("imdb",      0.05,  0.25, 12,  3, [1, 3, 3, 0, 3]),
+        size("etth1",     0.2,   0.25,  12, 2, [1, 5, 3, 3, 3]),
+        size("wikitext2", 0.05,  0.25,  10, 2, [1, 3, 3, 0, 0]),
+        size("multi30k",  0.05,  0.25,  10, 2, [1, 3, 3, 0, 0]),
+        size("cifar10",   0.04,  0.125, 12, 2, [1, 3, 3, 0, 3]),
+        size("imdb",      0.05,  0.25,  10, 2, [1, 3, 3, 0, 0]),
     ]},
     // The paper's sizes.
     Scale { name: "full", tasks: &[
