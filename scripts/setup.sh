@@ -73,6 +73,12 @@ if $testing && [ "$(uname -s)" = Linux ]; then
     if ! has c++ || ! echo '#include <torch/csrc/api/include/torch/version.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
         optional="$optional libtorch-dev libopenblas0-pthread"
     fi
+    # Compact files of data sets, in the examples for libtorch.
+    for header in lzma.h:liblzma-dev jpeglib.h:libjpeg-dev; do
+        if ! has c++ || ! printf '#include <cstdio>\n#include <%s>\n' "${header%:*}" | c++ -E -x c++ - >/dev/null 2>&1; then
+            optional="$optional ${header#*:}"
+        fi
+    done
     # The library for aarch64, compiled and run.
     if [ "$(uname -m)" = x86_64 ]; then
         for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-g++:g++-aarch64-linux-gnu \

@@ -23,6 +23,7 @@ fi
 if [ "$(uname -s)" = Linux ]; then
     if echo '#include <torch/csrc/api/include/torch/version.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
         section "the adapter for libtorch" cargo test --locked --test torch -- --ignored
+        section "the paper's tasks on libtorch, in short" cargo test --locked --test tasks -- --ignored
     else
         section "the adapter for libtorch, NOT checked: it is missing (Debian: libtorch-dev libopenblas0-pthread)" true
     fi
