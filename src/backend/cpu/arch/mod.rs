@@ -9,9 +9,9 @@ mod none;
 mod x86_64;
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use self::none::{bf16_gradient_sums, step};
+pub use self::none::{bf16_gradient_sums, moves_average, step};
 #[cfg(target_arch = "x86_64")]
-pub use self::x86_64::{bf16_gradient_sums, step};
+pub use self::x86_64::{bf16_gradient_sums, moves_average, step};
 
 /// What a specialised step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,11 @@ pub struct Average<'a, T> {
 }
 
 impl<T: Float> Average<'_, T> {
+    /// The elements of a range, in a computation in float32.
+    pub fn part(&mut self, range: Range<usize>) -> Average<'_, f32> {
+        Average { elements: self.elements.part(range), share: self.share.to_f32(), random: self.random }
+    }
+
     /// A tile.
     #[inline(always)]
     pub fn load<'b>(&'b mut self, range: Range<usize>, buffer: &'b mut Buffer<T>) -> &'b mut [T] {

@@ -11,7 +11,7 @@
 
 pub mod adamw;
 pub mod average;
-mod convert;
+pub mod convert;
 pub mod elements;
 pub mod gradient_sums;
 pub mod load_store;

@@ -47,22 +47,35 @@ fn step_buffers<T: Float>() -> StepBuffers<T> {
 }
 
 impl<T: Float> Step<'_, T> {
-    /// The step on as many whole tiles as a specialisation takes.
-    fn specialised(&mut self, start: usize, left: usize, first_moment: bool, sums: Option<[&mut Sum; 3]>) -> Done {
+    /// Whether a specialisation moves the average too, if the step is followed by these sums.
+    fn average_is_specialised(&self, left: usize, first_moment: bool) -> bool {
+        T::HAS_HALF && left >= TILE && arch::moves_average(&self.param, self.g, &self.moments, first_moment)
+    }
+
+    /// The step on as many whole tiles as a specialisation takes; with the average if it is specialised.
+    fn specialised(
+        &mut self,
+        start: usize,
+        left: usize,
+        first_moment: bool,
+        sums: Option<[&mut Sum; 3]>,
+        displacement: Option<&mut Sum>,
+    ) -> Done {
         if !T::HAS_HALF || left < TILE {
             return Done::NOTHING;
         }
         let range = start..start + left;
+        let with_average = sums.is_some() && self.average_is_specialised(left, first_moment);
         let step = Step {
             param: self.param.part(range.clone()),
             g: self.g.part(range.clone()),
-            moments: self.moments.part(range),
+            moments: self.moments.part(range.clone()),
             s: self.s.map(T::to_f32),
             random: self.random,
             start: self.start + start,
-            average: None, // it is left to the loop here
+            average: self.average.as_mut().filter(|_| with_average).map(|average| average.part(range)),
         };
-        arch::step(step, first_moment, sums)
+        arch::step(step, first_moment, sums, displacement)
     }
 
     /// The step on a tile, and the sums of the state that it leaves.
@@ -202,13 +215,19 @@ impl<T: Float> ChunkKernel<6> for UpdateKernel<'_, T> {
         let [of_p, of_m, of_v, of_zeros, products, displacements] = sums;
         // The sums after the step want the tile to be still in the cache.
         let left = if self.zeros || self.with_momentum { tile(start, left).len() } else { left };
-        let left = self.step.left(start, left);
-        if self.with_displacement {
-            self.step.add_displacement(start..start + left, buffers, displacements);
-        }
-        let done = self.update(start, left, buffers, [of_p, of_m, of_v]);
+        let (sums, displacements) = ([of_p, of_m, of_v], self.with_displacement.then_some(displacements));
+        let done = if self.step.average_is_specialised(left, self.first_moment) {
+            self.update(start, left, buffers, sums, displacements)
+        } else {
+            let left = self.step.left(start, left);
+            if let Some(sum) = displacements {
+                self.step.add_displacement(start..start + left, buffers, sum);
+            }
+            let done = self.update(start, left, buffers, sums, None);
+            self.step.follow(start..start + done, buffers);
+            done
+        };
         let range = start..start + done;
-        self.step.follow(range.clone(), buffers);
         if self.zeros || self.with_momentum {
             let [_, g, m, v] = buffers;
             let [m, _] = self.step.moments.load(range.clone(), [m, v]);
@@ -227,10 +246,18 @@ impl<T: Float> ChunkKernel<6> for UpdateKernel<'_, T> {
 impl<T: Float> UpdateKernel<'_, T> {
     /// The step on as many elements as one specialisation takes, or on all, and the sums of the state that it leaves. Returns
     /// the number of elements.
-    fn update(&mut self, start: usize, left: usize, buffers: &mut StepBuffers<T>, sums: [&mut Sum; 3]) -> usize {
+    fn update(
+        &mut self,
+        start: usize,
+        left: usize,
+        buffers: &mut StepBuffers<T>,
+        sums: [&mut Sum; 3],
+        displacement: Option<&mut Sum>,
+    ) -> usize {
         let (step, first_moment) = (&mut self.step, self.first_moment);
         let (low_precision, [of_p, of_m, of_v]) = (step.moments.low_precision, sums);
-        let Done { elements, summed } = step.specialised(start, left, first_moment, Some([of_p, of_m, of_v]));
+        let Done { elements, summed } =
+            step.specialised(start, left, first_moment, Some([of_p, of_m, of_v]), displacement);
         let end = start + if elements > 0 { elements } else { left };
         // The tiles whose step or sums are missing.
         let missing = if elements == 0 { start } else { end - if summed { 0 } else { TILE } };
@@ -261,7 +288,7 @@ impl<T: Float> ChunkKernel<0> for PlainKernel<'_, T> {
 
     fn advance(&mut self, start: usize, left: usize, buffers: &mut Self::Buffers, _: &mut [Sum; 0]) -> usize {
         let left = self.0.left(start, left);
-        let done = self.0.specialised(start, left, false, None).elements;
+        let done = self.0.specialised(start, left, false, None, None).elements;
         if done > 0 {
             self.0.follow(start..start + done, buffers);
             return done;

@@ -8,7 +8,8 @@ use std::mem::MaybeUninit;
 
 use super::bf16_formats::{Master, MomentFormat, Nearest, ParamFormat, Remainder, Stochastic, read_bf16};
 use super::bf16_sums::{add_lanes, add_squares, hold, hold_or_zero, is_zero};
-use super::vector::{BLOCK, Block, F32s, U32s, both};
+use super::random_blocks::RandomBlocks;
+use super::vector::{BLOCK, Block, F32s, both};
 use super::{Avx2Kernel, Done};
 use crate::backend::cpu::kernels::adamw::Scalars;
 use crate::backend::cpu::kernels::load_store::ParamPrecision;
@@ -16,40 +17,10 @@ use crate::backend::cpu::kernels::number::Number;
 use crate::backend::cpu::kernels::sums_f32::{SMALL, scale, unscale};
 use crate::backend::cpu::kernels::sums_f64::Sum;
 use crate::backend::cpu::kernels::tile::TILE;
-use crate::numeric::stochastic_rounding::{INCREMENT, RoundingBits, hash};
+use crate::numeric::stochastic_rounding::RoundingBits;
 
 /// Blocks of a tile.
 const BLOCKS: usize = TILE / BLOCK;
-
-/// The random bits of one block after the other.
-struct RandomBlocks {
-    term: U32s,
-    increment: U32s,
-}
-
-impl RandomBlocks {
-    /// Those of a chunk from its element `start` on.
-    ///
-    /// # Safety
-    /// The CPU has AVX2.
-    #[inline(always)]
-    unsafe fn new(random: RoundingBits, start: usize) -> Self {
-        // SAFETY: the caller promises AVX2.
-        let pairs = unsafe { U32s::count_from((start / 2) as u32) };
-        Self { term: random.term(pairs), increment: pairs.with(INCREMENT.wrapping_mul(BLOCK as u32 / 2)) }
-    }
-
-    /// Those of the next block; zeros if they are not WANTED.
-    #[inline(always)]
-    fn next<const WANTED: bool>(&mut self) -> Block<U32s> {
-        if !WANTED {
-            return [self.increment.with(0); 2];
-        }
-        let word = hash(self.term);
-        self.term = self.term + self.increment;
-        [word & 0xFFFF, word >> 16]
-    }
-}
 
 /// A block's ratio of first moment and denominator; before the division, the first moment and the root of the second, as
 /// they are before they are rounded.
