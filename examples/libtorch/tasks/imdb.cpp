@@ -29,8 +29,8 @@ class ReaderImpl : public torch::nn::Module {
     }
 
     // Reviews [examples, longest] and their lengths to scores [examples, 2] from the last layer's final states. Both
-    // directions begin with a review's words, so that its padding comes after them and disturbs no state. (Packed sequences
-    // do the same, but their backward pass on a CPU takes time that grows with the square of the length.)
+    // directions begin with a review's words, so that its padding comes after them and disturbs no state. (Packed
+    // sequences do the same, but their backward pass on a CPU takes time that grows with the square of the length.)
     torch::Tensor forward(torch::Tensor const& reviews, torch::Tensor const& lengths) {
         auto const places = torch::arange(reviews.size(1), reviews.options()).unsqueeze(1);
         auto const turned = torch::where(places < lengths, lengths - 1 - places, places);
@@ -122,8 +122,8 @@ struct Reviews {
     }
 };
 
-// Makes the text lower case and removes line breaks in HTML. Words are then runs of letters, digits and apostrophes; what is
-// not ASCII counts as a letter.
+// Makes the text lower case and removes line breaks in HTML. Words are then runs of letters, digits and apostrophes;
+// what is not ASCII counts as a letter.
 std::vector<std::string_view> words_of_review(std::string& text) {
     for (auto at = text.find("<br />"); at != std::string::npos; at = text.find("<br />", at))
         text.replace(at, 6, " ");
