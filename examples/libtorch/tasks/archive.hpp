@@ -43,14 +43,15 @@ inline std::string read_xz(std::filesystem::path const& path) {
         throw std::runtime_error("'" + path.string() + "' unpacks to more than 1 GiB");
     if (state != LZMA_STREAM_END)
         throw std::runtime_error("'" + path.string() + "' is " +
-                                 (state == LZMA_BUF_ERROR     ? "cut off"
+                                 (state == LZMA_BUF_ERROR      ? "cut off"
                                   : state == LZMA_FORMAT_ERROR ? "not an .xz file"
                                                                : "a damaged .xz file"));
     return content;
 }
 #else
 inline std::string read_xz(std::filesystem::path const& path) {
-    throw std::runtime_error("'" + path.string() + "' is packed: build with liblzma (Debian: liblzma-dev), or unpack it");
+    throw std::runtime_error("'" + path.string() +
+                             "' is packed: build with liblzma (Debian: liblzma-dev), or unpack it");
 }
 #endif
 

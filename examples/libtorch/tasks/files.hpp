@@ -16,8 +16,8 @@ namespace tasks {
 
 class DataSet {
   public:
-    // Its files may lie in `folder` or in a folder in there that has one of these names; `expected` and `published` are for
-    // the error.
+    // Its files may lie in `folder` or in a folder in there that has one of these names; `expected` and `published` are
+    // for the error.
     DataSet(std::string folder, std::vector<std::string> const& names, std::string expected, std::string published)
         : folder_(std::move(folder)), expected_(std::move(expected)), published_(std::move(published)) {
         places_.emplace_back(folder_);

@@ -1,4 +1,5 @@
-// Files of labelled images of 32 x 32 pixels: CIFAR-10's binary records, and JPEGs through libjpeg (where CMake has found it).
+// Files of labelled images of 32 x 32 pixels: CIFAR-10's binary records, and JPEGs through libjpeg (where CMake has
+// found it).
 #pragma once
 
 #include "files.hpp"
@@ -41,8 +42,9 @@ class BinaryImages : public ImageFile {
   public:
     explicit BinaryImages(std::filesystem::path const& path) : name_(path.string()), bytes_(read_file(path)) {
         if (bytes_.empty() || bytes_.size() % record != 0)
-            throw std::runtime_error("'" + name_ + "' has " + std::to_string(bytes_.size()) +
-                                     " bytes, not a multiple of 3073: it is cut off or no file of CIFAR-10's binary version");
+            throw std::runtime_error(
+                "'" + name_ + "' has " + std::to_string(bytes_.size()) +
+                " bytes, not a multiple of 3073: it is cut off or no file of CIFAR-10's binary version");
         for (std::size_t i = 0; i < size(); ++i)
             if (label(i) > 9)
                 throw std::runtime_error("'" + name_ + "' has the label " + std::to_string(label(i)) + " at image " +
@@ -56,7 +58,9 @@ class BinaryImages : public ImageFile {
 
   private:
     static constexpr std::size_t record = 1 + image_bytes;
-    [[nodiscard]] std::uint8_t label(std::size_t image) const { return static_cast<std::uint8_t>(bytes_[image * record]); }
+    [[nodiscard]] std::uint8_t label(std::size_t image) const {
+        return static_cast<std::uint8_t>(bytes_[image * record]);
+    }
 
     std::string name_, bytes_;
 };
@@ -103,8 +107,8 @@ inline bool decode_jpeg(std::string const& jpeg, std::uint8_t* planes) {
     return whole;
 }
 
-// JPEGs that share their header, stored once. u32 images, u16 length, header; each image: u8 label, u16 length, the rest of it.
-// Numbers are little-endian. An image is decoded when it is read.
+// JPEGs that share their header, stored once. u32 images, u16 length, header; each image: u8 label, u16 length, the
+// rest of it. Numbers are little-endian. An image is decoded when it is read.
 class JpegImages : public ImageFile {
   public:
     explicit JpegImages(std::filesystem::path const& path) : name_(path.string()), bytes_(read_file(path)) {
@@ -156,7 +160,8 @@ class JpegImages : public ImageFile {
 class JpegImages : public ImageFile {
   public:
     explicit JpegImages(std::filesystem::path const& path) {
-        throw std::runtime_error("'" + path.string() + "' holds JPEGs: build with libjpeg (Debian: libjpeg-dev), or use " +
+        throw std::runtime_error("'" + path.string() +
+                                 "' holds JPEGs: build with libjpeg (Debian: libjpeg-dev), or use " +
                                  "CIFAR-10's binary version");
     }
     [[nodiscard]] std::size_t size() const override { return 0; }

@@ -30,8 +30,8 @@ class TranslatorImpl : public torch::nn::Module {
         head_ = register_module("head", torch::nn::Linear(width, english));
     }
 
-    // Sentences [examples, length] to scores of the target's next words, [length, examples, words]. The target's padding needs
-    // no mask: what comes before it does not see it.
+    // Sentences [examples, length] to scores of the target's next words, [length, examples, words]. The target's
+    // padding needs no mask: what comes before it does not see it.
     torch::Tensor forward(torch::Tensor const& source, torch::Tensor const& target) {
         auto const hidden = source == padding;
         auto const causal = causal_mask(target.size(1), target.device());
@@ -48,10 +48,11 @@ TORCH_MODULE(Translator);
 
 // The texts of training, validation and test of a language: single files, or those in the archive.
 std::vector<std::string> read_texts(Setup const& setup, std::string const& language) {
-    DataSet const files(setup.data, {"multi30k", "Multi30k", "multi30k_de_en", "data/task1/tok"},
-                        "train, val and test_2016_flickr as NAME.lc.norm.tok.de (and .en) or NAME.de (and .en), tokenized and "
-                        "in lower case, one sentence a line",
-                        "https://github.com/multi30k/dataset (data/task1/tok)");
+    DataSet const files(
+        setup.data, {"multi30k", "Multi30k", "multi30k_de_en", "data/task1/tok"},
+        "train, val and test_2016_flickr as NAME.lc.norm.tok.de (and .en) or NAME.de (and .en), tokenized and "
+        "in lower case, one sentence a line",
+        "https://github.com/multi30k/dataset (data/task1/tok)");
     std::vector<std::vector<std::string>> const parts{{"train"}, {"val"}, {"test_2016_flickr", "test2016"}};
     std::vector<std::vector<std::string>> names;
     for (auto const& part : parts) {
@@ -67,7 +68,8 @@ std::vector<std::string> read_texts(Setup const& setup, std::string const& langu
         for (auto const& part : parts) {
             auto const found = members.find("multi30k_" + part.back() + ".tok." + language);
             if (found == members.end())
-                throw std::runtime_error("'" + archive->string() + "' has no multi30k_" + part.back() + ".tok." + language);
+                throw std::runtime_error("'" + archive->string() + "' has no multi30k_" + part.back() + ".tok." +
+                                         language);
             texts.push_back(found->second);
         }
     } else {
@@ -81,13 +83,14 @@ std::vector<std::string> read_texts(Setup const& setup, std::string const& langu
 struct Language {
     std::vector<std::string> texts;
     std::vector<std::string_view> lines;  // of all texts
-    std::vector<std::size_t> counts;      // lines of each text
+    std::vector<std::size_t> counts;     // lines of each text
     Vocabulary vocabulary;
     Sequences sentences;
 
     Language(Setup const& setup, std::string const& name) : texts(read_texts(setup, name)) {
         for (auto const& text : texts) {
-            auto const some = lines_of(text, "Multi30k's " + name + " text " + std::to_string(counts.size() + 1) + " of 3");
+            auto const some =
+                lines_of(text, "Multi30k's " + name + " text " + std::to_string(counts.size() + 1) + " of 3");
             lines.insert(lines.end(), some.begin(), some.end());
             counts.push_back(some.size());
         }
@@ -154,8 +157,9 @@ class Multi30k : public Task {
     Parts split(Setup const& setup) {
         auto const& counts = german_.counts;
         if (counts != english_.counts)
-            throw std::runtime_error("Multi30k's German and English files in '" + setup.data +
-                                     "' differ in their number of lines: one is cut off, or they are not of one release");
+            throw std::runtime_error(
+                "Multi30k's German and English files in '" + setup.data +
+                "' differ in their number of lines: one is cut off, or they are not of one release");
         auto parts = Parts::of_three(setup, batch_size, counts[0], counts[1], counts[2]);
         auto const kept = parts.renumber();
         german_.encode(kept, parts[Part::train], false);

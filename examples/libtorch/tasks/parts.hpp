@@ -21,13 +21,18 @@ class Parts {
   public:
     using Examples = std::vector<std::size_t>;
 
-    // Published in three: so many examples for training, validation and tests, numbered one after the other. Disjoint parts:
-    // the first half of the validation data is meta, the second is selection.
-    static Parts of_three(Setup const& setup, std::size_t least, std::size_t train, std::size_t valid, std::size_t test) {
+    // Published in three: so many examples for training, validation and tests, numbered one after the other. Disjoint
+    // parts: the first half of the validation data is meta, the second is selection.
+    static Parts of_three(Setup const& setup, std::size_t least, std::size_t train, std::size_t valid,
+                          std::size_t test) {
         auto const validation = range(train, valid);
         auto const middle = validation.begin() + static_cast<std::ptrdiff_t>(valid / 2);
         if (setup.disjoint)
-            return {setup, least, range(0, train), {validation.begin(), middle}, {middle, validation.end()},
+            return {setup,
+                    least,
+                    range(0, train),
+                    {validation.begin(), middle},
+                    {middle, validation.end()},
                     range(train + valid, test)};
         return {setup, least, range(0, train), validation, validation, validation};
     }
@@ -39,8 +44,12 @@ class Parts {
             return {setup, least, range(0, train), tests, tests, tests};
         auto const all = shuffled(range(0, train));
         auto const tenth = static_cast<std::ptrdiff_t>(train / 10);
-        return {setup, least, {all.begin(), all.end() - 2 * tenth}, {all.end() - 2 * tenth, all.end() - tenth},
-                {all.end() - tenth, all.end()}, tests};
+        return {setup,
+                least,
+                {all.begin(), all.end() - 2 * tenth},
+                {all.end() - 2 * tenth, all.end() - tenth},
+                {all.end() - tenth, all.end()},
+                tests};
     }
 
     Examples const& operator[](Part part) const { return parts_[static_cast<std::size_t>(part)]; }
@@ -67,7 +76,8 @@ class Parts {
             limit(part, setup.limit, least);
     }
 
-    // A fraction of the examples, but not fewer than `least` if there are so many. Smaller fractions are parts of larger ones.
+    // A fraction of the examples, but not fewer than `least` if there are so many. Smaller fractions are parts of
+    // larger ones.
     static void limit(Examples& part, double fraction, std::size_t least) {
         if (part.empty())
             throw std::runtime_error("there are too few examples for a training, a validation and a test set");

@@ -35,7 +35,8 @@ inline torch::Tensor causal_mask(std::int64_t length, torch::Device device) {
     return torch::full({length, length}, never, torch::TensorOptions(torch::kFloat32).device(device)).triu(1);
 }
 
-// The cross-entropy of scores [.., words] and the words [..] that come next, as a mean or a sum over all of them but `ignored`.
+// The cross-entropy of scores [.., words] and the words [..] that come next, as a mean or a sum over all of them but
+// `ignored`.
 template <class Reduction>
 torch::Tensor next_word_loss(torch::Tensor const& scores, torch::Tensor const& next, Reduction reduction,
                              std::int64_t ignored = -100) {

@@ -15,8 +15,8 @@ namespace tasks {
 // How often each word occurs. The text outlives the counts.
 using Counts = std::unordered_map<std::string_view, std::size_t>;
 
-// The special words come first, <unk> the first of them, then the most frequent words; equally frequent ones in the order of
-// their bytes.
+// The special words come first, <unk> the first of them, then the most frequent words; equally frequent ones in the
+// order of their bytes.
 class Vocabulary {
   public:
     static constexpr std::int32_t unknown = 0;

@@ -19,10 +19,12 @@ class MiniGptImpl : public torch::nn::Module {
         constexpr std::int64_t heads = 4;
         constexpr double dropout = 0.2;
         auto const width = scaled(128, factor, heads);
-        auto const layer =
-            torch::nn::TransformerEncoderLayerOptions(width, heads).dim_feedforward(scaled(512, factor)).dropout(dropout);
+        auto const layer = torch::nn::TransformerEncoderLayerOptions(width, heads)
+                               .dim_feedforward(scaled(512, factor))
+                               .dropout(dropout);
         embeddings_ = register_module("embeddings", Embeddings(words, block, width, dropout));
-        layers_ = register_module("layers", torch::nn::TransformerEncoder(torch::nn::TransformerEncoderOptions(layer, 2)));
+        layers_ =
+            register_module("layers", torch::nn::TransformerEncoder(torch::nn::TransformerEncoderOptions(layer, 2)));
         head_ = register_module("head", torch::nn::Linear(width, words));
     }
 
@@ -82,12 +84,13 @@ class WikiText2 : public Task {
         return next_word_loss(model_(windows.narrow(1, 0, length)), windows.narrow(1, 1, length).t(), reduction);
     }
 
-    // Disjoint windows of 128 words and the next word, [windows, 129]. The vocabulary is that of the training windows which
-    // are kept, so that a run on a fraction of the data knows nothing of the rest.
+    // Disjoint windows of 128 words and the next word, [windows, 129]. The vocabulary is that of the training windows
+    // which are kept, so that a run on a fraction of the data knows nothing of the rest.
     torch::Tensor read(Setup const& setup) {
-        DataSet const files(setup.data, {"wikitext-2", "wikitext2", "wikitext-2-v1"},
-                            "wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens (or train.txt, valid.txt and test.txt)",
-                            "https://huggingface.co/datasets/Salesforce/wikitext as wikitext-2-v1");
+        DataSet const files(
+            setup.data, {"wikitext-2", "wikitext2", "wikitext-2-v1"},
+            "wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens (or train.txt, valid.txt and test.txt)",
+            "https://huggingface.co/datasets/Salesforce/wikitext as wikitext-2-v1");
         constexpr std::size_t step = block;
         std::vector<std::string> texts;
         std::vector<std::size_t> counts;
