@@ -1,9 +1,5 @@
 //! examples/experiment.rs, with a shell script in place of `train`.
 
-#[path = "common/compile.rs"]
-mod compile;
-
-use compile::scratch;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +13,10 @@ struct Experiment {
 
 impl Experiment {
     fn new(test: &str) -> Self {
-        Self { folder: scratch(test) }
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+        let _ = fs::remove_dir_all(&folder); // of an earlier run
+        fs::create_dir_all(&folder).expect("a folder of ours");
+        Self { folder }
     }
 
     fn logs(&self) -> PathBuf {
