@@ -23,22 +23,36 @@ mod list;
 mod log;
 #[path = "experiment/matrix.rs"]
 mod matrix;
+#[path = "experiment/pictures.rs"]
+mod pictures;
+#[path = "plot/pictures.rs"]
+mod plot;
 #[path = "experiment/process.rs"]
 mod process;
+#[path = "experiment/report.rs"]
+mod report;
 #[path = "experiment/resolve.rs"]
 mod resolve;
+#[path = "experiment/results.rs"]
+mod results;
 #[path = "experiment/runner.rs"]
 mod runner;
 #[path = "experiment/scales.rs"]
 mod scales;
+#[path = "experiment/statistics.rs"]
+mod statistics;
+#[path = "experiment/tables.rs"]
+mod tables;
 #[path = "experiment/times.rs"]
 mod times;
+#[path = "experiment/words.rs"]
+mod words;
 
 const USAGE: &str = "\
 usage: metaadamw-experiment run --train PROGRAM --data DIR --logs DIR [--scale NAME] [--jobs N] [--threads N]
                                 [--only FIELD=VALUE,...]... [--device cpu|cuda] [--minutes M]
        metaadamw-experiment list --logs DIR [--scale NAME] [--only FIELD=VALUE,...]... [--runs]
-       metaadamw-experiment report --logs DIR --out FILE.md [--pictures DIR]
+       metaadamw-experiment report --logs DIR --out FILE.md [--scale NAME] [--pictures DIR]
 fields of --only: task, stage, method, setting, seed";
 
 fn main() -> ExitCode {
@@ -46,6 +60,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first().map(|(command, rest)| (command.as_str(), rest)) {
         Some(("run", rest)) => runner::command(rest),
         Some(("list", rest)) => list::command(rest),
+        Some(("report", rest)) => report::command(rest),
         _ => Err(USAGE.to_owned()),
     };
     match result {

@@ -26,7 +26,11 @@ def linked(target):
             if normal and not is_macro(package) and package["id"] not in found and package["source"]:
                 found[package["id"]] = package
                 open_.append(package["id"])
-    return found
+    # The metadata also has what features ask for that only tests and programs turn on; the tree does not.
+    tree = ["cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--target", target]
+    lines = subprocess.run(tree, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    built = {tuple(line.split()[:2]) for line in lines if line}
+    return {id: package for id, package in found.items() if (package["name"], "v" + package["version"]) in built}
 
 
 def notices(package):

@@ -15,18 +15,16 @@ pub struct Epoch {
     pub epoch: u64,
     pub selection: Option<f64>,
     pub test: Option<f64>,
-    /// Test metric of the averages of the parameters.
-    pub average: Option<f64>,
     /// Training so far.
     pub seconds: f64,
 }
 
 pub struct End {
     pub reason: String,
-    pub best_epoch: Option<u64>,
     pub selection: Option<f64>,
     /// At the best epoch.
     pub test: Option<f64>,
+    /// Of the averages of the parameters.
     pub average: Option<f64>,
     pub seconds: f64,
     pub optimizer_seconds: Option<f64>,
@@ -82,7 +80,6 @@ impl Log {
                     epoch: object.get("epoch").and_then(Value::as_u64).ok_or("\"epoch\": expected a whole number")?,
                     selection: number(&object, "selection")?,
                     test: number(&object, "test")?,
-                    average: nested(&object, "average", "test")?,
                     seconds: needed(&object, "seconds")?,
                 };
                 // A run that was continued may have repeated what came after its checkpoint.
@@ -95,7 +92,6 @@ impl Log {
             "end" => {
                 self.end = Some(End {
                     reason: text(&object, "reason")?.to_owned(),
-                    best_epoch: object.get("best_epoch").and_then(Value::as_u64),
                     selection: number(&object, "selection")?,
                     test: number(&object, "test")?,
                     average: number(&object, "test_average")?,
@@ -148,10 +144,6 @@ fn number(object: &Object, name: &str) -> Result<Option<f64>, String> {
 
 fn needed(object: &Object, name: &str) -> Result<f64, String> {
     number(object, name)?.ok_or_else(|| format!("\"{name}\": expected a number"))
-}
-
-fn nested(object: &Object, outer: &str, name: &str) -> Result<Option<f64>, String> {
-    object.get(outer).and_then(Value::as_object).map_or(Ok(None), |object| number(object, name))
 }
 
 fn factors(object: &Object) -> Result<Option<Factors>, String> {

@@ -1,12 +1,13 @@
 //! `run`: makes what is not finished, some at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, io, thread};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -95,7 +96,7 @@ impl Runner {
             registered.map_err(|error| format!("signals: {error}"))?;
         }
         self.resolve()?;
-        println!("{}", self.standing());
+        say(&self.standing());
         let result = self.all(&stopped);
         // Also after an error: no process stays behind.
         let mut processes: Vec<&mut Process> = self.running.values_mut().map(|(_, process)| process).collect();
@@ -163,7 +164,7 @@ impl Runner {
                 process.tidy();
                 let test = end.test.map_or("not finite".to_owned(), |test| format!("{test:.6}"));
                 self.done += 1;
-                println!("{title}: test {test}, {}. {}", human(seconds), self.standing());
+                say(&format!("{title}: test {test} ({}), {}. {}", end.reason, human(seconds), self.standing()));
             } else {
                 let why = damaged.unwrap_or_else(|| {
                     let no_end = if status.success() { ", without an end in its log" } else { "" };
@@ -206,7 +207,7 @@ impl Runner {
                 return Ok(true);
             }
             if self.elsewhere.insert(name, Instant::now()).is_none() {
-                println!("{}: another process makes it", self.runs[i].title());
+                say(&format!("{}: another process makes it", self.runs[i].title()));
             }
         }
         Ok(false)
@@ -256,7 +257,7 @@ impl Runner {
     }
 
     fn summary(&self) {
-        println!("{} made in {}. {}", self.done, human(self.began.elapsed().as_secs_f64()), self.standing());
+        say(&format!("{} made in {}. {}", self.done, human(self.began.elapsed().as_secs_f64()), self.standing()));
         let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
         for (resolved, _) in self.resolved.iter().zip(&self.chosen).filter(|(_, chosen)| **chosen) {
             if let Err(other) = resolved {
@@ -264,7 +265,7 @@ impl Runner {
             }
         }
         for (other, runs) in waiting {
-            println!("{runs} runs wait for {other}");
+            say(&format!("{runs} runs wait for {other}"));
         }
         if !self.failed.is_empty() {
             eprintln!("{} runs failed:", self.failed.len());
@@ -273,4 +274,9 @@ impl Runner {
             }
         }
     }
+}
+
+/// A reader that goes away does not end the matrix.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }

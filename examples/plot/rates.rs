@@ -4,14 +4,17 @@
 //! {"panel": "Text", "unit": "nats", "line": "AdamW", "rate": 0.001, "values": [1.91, 1.93, null]}
 //! ```
 //!
+//! The first line may have a "title" of the picture, and each the "quantity" that is drawn, if it is not the loss.
 //! `values`: one a seed; null is a loss that is not finite. Drawn are the medians and, as a band, the range of the values.
 //! The last line of the data looks like the first run of a log. What is above `CUT` times the least loss of a diagram is
 //! outside of it.
 
 use std::fmt::Write as _;
 
-use super::{Axes, LEFT, RUNS, Svg, WIDTH, bold, number, objects, string};
 use serde_json::{Map, Value};
+
+use super::input::{number, objects, string};
+use super::svg::{Axes, LEFT, RUNS, Svg, WIDTH, bold};
 
 const CUT: f64 = 3.0;
 
@@ -35,6 +38,7 @@ struct Rates {
     lines: Vec<String>,
     panels: Vec<Panel>,
     seeds: usize,
+    title: Option<String>,
 }
 
 /// The picture of such data.
@@ -57,12 +61,16 @@ impl Rates {
         let rate = number(object, "rate")?.filter(|rate| *rate > 0.0).ok_or("\"rate\": expected a number above 0")?;
         let values = values(object)?;
         self.seeds = self.seeds.max(values.len());
+        if let Some(title) = string(object, "title")? {
+            self.title.get_or_insert_with(|| title.to_owned());
+        }
+        let unit = format!("{} ({unit})", string(object, "quantity")?.unwrap_or("loss"));
         let line = self.lines.iter().position(|known| known == name).unwrap_or_else(|| {
             self.lines.push(name.to_owned());
             self.lines.len() - 1
         });
         let panel = self.panels.iter().position(|panel| panel.title == title).unwrap_or_else(|| {
-            self.panels.push(Panel { title: title.to_owned(), unit: unit.to_owned(), lines: Vec::new() });
+            self.panels.push(Panel { title: title.to_owned(), unit, lines: Vec::new() });
             self.panels.len() - 1
         });
         let lines = &mut self.panels[panel].lines;
@@ -91,7 +99,7 @@ impl Rates {
         let names: Vec<(&str, usize)> =
             self.lines.iter().enumerate().map(|(i, name)| (name.as_str(), look(i))).collect();
         let mut svg = Svg::default();
-        svg.text(WIDTH / 2.0, 30.0, "Loss after the last step", "middle", 17);
+        svg.text(WIDTH / 2.0, 30.0, self.title.as_deref().unwrap_or("Loss after the last step"), "middle", 17);
         let note =
             if self.seeds > 1 { format!("line: median of {} seeds; band: all", self.seeds) } else { String::new() };
         let top = svg.legend(&names, &note) + 43.0;
@@ -134,7 +142,6 @@ impl Panel {
         let last = points().map(|point| point.rate).fold(0.0, f64::max);
         let span = (last / first).log10().max(0.1);
         let time = |rate: f64| (rate / first).log10();
-        let unit = format!("loss ({})", self.unit);
         let ticks = |axes: &Axes| {
             let decades = first.log10().floor() as i32..=last.log10().ceil() as i32;
             let marks = decades
@@ -142,7 +149,7 @@ impl Panel {
             let inside = marks.filter(|(rate, ..)| (first * 0.999..=last * 1.001).contains(rate));
             inside.map(|(rate, digit, decade)| (axes.x(time(rate)), format!("{digit}e{decade}"))).collect()
         };
-        let axes = svg.frame(place, (&self.title, &unit, "learning rate"), (least, most), span, ticks);
+        let axes = svg.frame(place, (&self.title, &self.unit, "learning rate"), (least, most), span, ticks);
 
         let (width, height) = (Axes::WIDTH, Axes::HEIGHT);
         let (left, top) = place;
