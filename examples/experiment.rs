@@ -17,6 +17,8 @@ use std::process::ExitCode;
 mod ablations;
 #[path = "experiment/arguments.rs"]
 mod arguments;
+#[path = "experiment/condense.rs"]
+mod condense;
 #[path = "experiment/list.rs"]
 mod list;
 #[path = "experiment/log.rs"]
@@ -52,6 +54,7 @@ const USAGE: &str = "\
 usage: metaadamw-experiment run --train PROGRAM --data DIR --logs DIR [--scale NAME] [--jobs N] [--threads N]
                                 [--only FIELD=VALUE,...]... [--device cpu|cuda] [--minutes M]
        metaadamw-experiment list --logs DIR [--scale NAME] [--only FIELD=VALUE,...]... [--runs]
+       metaadamw-experiment condense --logs DIR --out DIR
        metaadamw-experiment report --logs DIR --out FILE.md [--scale NAME] [--pictures DIR]
 fields of --only: task, stage, method, setting, seed";
 
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first().map(|(command, rest)| (command.as_str(), rest)) {
         Some(("run", rest)) => runner::command(rest),
         Some(("list", rest)) => list::command(rest),
+        Some(("condense", rest)) => condense::command(rest),
         Some(("report", rest)) => report::command(rest),
         _ => Err(USAGE.to_owned()),
     };

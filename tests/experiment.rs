@@ -273,3 +273,27 @@ fn a_log_of_another_scale_is_not_taken_for_this_one() {
     let message = errors(&output);
     assert!(message.contains("made with --limit 0.1, but the plan has 0.02"), "{message}");
 }
+
+#[test]
+fn condensed_logs_give_the_same_report_and_leave_nothing_to_do() {
+    let experiment = Experiment::new("experiment_condense");
+    assert!(experiment.run(&["stage=tuning,main,paper"]).status().expect("it starts").success());
+    let page = experiment.report();
+    let size = |folder: &str| -> u64 {
+        let folder = experiment.folder.join(folder).join("smoke/etth1");
+        let logs = fs::read_dir(folder).expect("it has logs").filter_map(Result::ok);
+        logs.filter(|file| file.path().extension().is_some_and(|end| end == "jsonl"))
+            .map(|file| file.metadata().expect("it exists").len())
+            .sum()
+    };
+    let output = experiment.other(&["condense", "--logs", "logs", "--out", "small"]);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert!(size("small") < size("logs"));
+    fs::rename(experiment.folder.join("logs"), experiment.folder.join("all")).expect("in a folder of ours");
+    fs::rename(experiment.folder.join("small"), experiment.folder.join("logs")).expect("in a folder of ours");
+    assert_eq!(experiment.report(), page);
+    let calls = experiment.calls();
+    assert!(experiment.run(&["stage=tuning,main,paper"]).status().expect("it starts").success());
+    assert_eq!(experiment.calls(), calls);
+    assert!(!experiment.other(&["condense", "--logs", "nothing", "--out", "small"]).status.success());
+}
