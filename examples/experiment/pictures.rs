@@ -24,9 +24,9 @@ fn quantity<'a>(task: &'a Task) -> &'a str {
 /// Metrics of the methods over epochs, up to the last epoch of the seed that ends first.
 pub fn epochs(task: &Task) -> Result<Option<String>, String> {
     let mut text = String::new();
-    let panels: [(&str, fn(&Epoch) -> Option<f64>); 2] =
-        [("Test metric", |epoch| epoch.test), ("Selection metric", |epoch| epoch.selection)];
-    for (panel, pick) in panels {
+    type Pick = fn(&Epoch) -> Option<f64>;
+    let test: Pick = |epoch| epoch.test;
+    for (panel, pick) in [("Test metric", test), ("Selection metric", |epoch| epoch.selection)] {
         for row in METHODS.iter().filter_map(|method| task.row(method)) {
             let last = row.finished.values().filter_map(|log| log.epochs.last()).map(|epoch| epoch.epoch).min();
             let mut points: BTreeMap<u64, Vec<Option<f64>>> = BTreeMap::new();

@@ -159,10 +159,10 @@ impl Page {
         self.line("");
         for (measure, how, pairs) in measures {
             for (method, base) in &PAIRS[..pairs] {
-                if let (Some(row), Some(base)) = (task.row(method), task.row(base)) {
-                    if let Some(text) = sentence(task, row, base, measure, how) {
-                        self.line(&format!("- {text}"));
-                    }
+                if let (Some(row), Some(base)) = (task.row(method), task.row(base))
+                    && let Some(text) = sentence(task, row, base, measure, how)
+                {
+                    self.line(&format!("- {text}"));
                 }
             }
         }

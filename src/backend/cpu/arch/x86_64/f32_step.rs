@@ -193,10 +193,12 @@ unsafe fn step<const SCALED: bool, A: AverageFormat>(
                 tile.update_moments::<SCALED>(&s, at);
             }
             // Before the parameters of these blocks are written.
-            if A::EXISTS && block % TURNS == 2 && block < BLOCKS {
-                if let Some(sum) = average.displacement.as_deref_mut() {
-                    add_displacement(tile, block / TURNS * TURNS * BLOCK, sum);
-                }
+            if A::EXISTS
+                && block % TURNS == 2
+                && block < BLOCKS
+                && let Some(sum) = average.displacement.as_deref_mut()
+            {
+                add_displacement(tile, block / TURNS * TURNS * BLOCK, sum);
             }
             if block >= TURNS {
                 let at = (block / TURNS - 1) * TURNS * BLOCK;
