@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -54,9 +54,9 @@ fn text(lines: usize, words: usize, offset: usize) -> String {
     text
 }
 
-/// Small data sets in the published formats.
-fn data() -> Temporary {
-    let folder = Temporary::new("tasks-data");
+/// Small data sets in the published formats, for one test.
+fn data(test: &str) -> Temporary {
+    let folder = Temporary::new(&format!("tasks-data-{test}"));
     let write = |path: &str, content: &[u8]| {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().expect("it has a folder")).expect("in a folder of ours");
@@ -117,7 +117,7 @@ fn smoke(task: &str, data: &Path, limit: &str) {
 #[test]
 #[ignore = "needs libtorch; scripts/test.sh runs it where that is installed"]
 fn every_task_trains_for_thirty_steps() {
-    let data = data();
+    let data = data("thirty");
     for task in TASKS {
         smoke(task, &data.0, "1");
     }
@@ -138,7 +138,7 @@ fn every_task_trains_on_the_real_data_where_that_lies_beside_the_repository() {
 #[test]
 #[ignore = "needs libtorch; scripts/test.sh runs it where that is installed"]
 fn a_killed_run_continues_bit_for_bit() {
-    let data = data();
+    let data = data("resume");
     let folder = Temporary::new("tasks-resume");
     let ways: [&[&str]; 3] = [
         &["--optimizer", "metaadamw", "--average", "50", "--meta-interval", "7"],
@@ -151,7 +151,8 @@ fn a_killed_run_continues_bit_for_bit() {
         let log = |name: &str| -> PathBuf { folder.join(&format!("{name}{i}.jsonl")) };
         let (whole, killed) = (log("whole"), log("killed"));
         run(&mut train("etth1", &data.0, &whole, &more));
-        let mut child = train("etth1", &data.0, &killed, &more).spawn().expect("it was just built");
+        let mut child =
+            train("etth1", &data.0, &killed, &more).stderr(Stdio::null()).spawn().expect("it was just built");
         while fs::read_to_string(&killed).map_or(0, |text| text.lines().count()) < 3
             && child.try_wait().is_ok_and(|end| end.is_none())
         {
@@ -169,7 +170,7 @@ fn a_killed_run_continues_bit_for_bit() {
 #[test]
 #[ignore = "needs libtorch; scripts/test.sh runs it where that is installed"]
 fn what_is_wrong_with_a_call_is_named() {
-    let data = data();
+    let data = data("wrong");
     let folder = Temporary::new("tasks-wrong");
     let log = folder.join("log.jsonl");
     let said = |task: &str, data: &Path, more: &[&str]| {
@@ -207,7 +208,7 @@ fn what_is_wrong_with_a_call_is_named() {
 #[test]
 #[ignore = "needs libtorch; scripts/test.sh runs it where that is installed"]
 fn fixed_factors_of_one_are_adamw() {
-    let data = data();
+    let data = data("factors");
     let folder = Temporary::new("tasks-factors");
     let common = ["--width", "0.25", "--batch", "32", "--limit", "0.5", "--epochs", "2"];
     let with = |name: &str, more: &[&str]| {

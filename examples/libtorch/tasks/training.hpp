@@ -121,9 +121,11 @@ class Training {
             epoch.train_loss += loss.item<double>();
             epoch.steps++;
             note_factors(epoch.factors);
-            char text[80];
-            std::snprintf(text, sizeof text, "epoch %d, loss %.4g, best %s %.5g", int(now_.epoch) + 1,
-                          epoch.train_loss / double(epoch.steps), name_of(kind_.metric), now_.best);
+            char text[96], best[48] = "";
+            if (now_.best_epoch > 0)
+                std::snprintf(best, sizeof best, ", best %s %.5g", name_of(kind_.metric), now_.best);
+            std::snprintf(text, sizeof text, "epoch %d, loss %.4g%s", int(now_.epoch) + 1,
+                          epoch.train_loss / double(epoch.steps), best);
             progress.advance(1.0, text);
         }
         epoch.train_loss /= double(epoch.steps);
