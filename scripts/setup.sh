@@ -73,6 +73,10 @@ if $testing && [ "$(uname -s)" = Linux ]; then
     if ! has c++ || ! echo '#include <torch/csrc/api/include/torch/version.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
         optional="$optional libtorch-dev libopenblas0-pthread"
     fi
+    # One training in several processes.
+    if ! has mpirun || ! has mpicxx; then
+        optional="$optional openmpi-bin libopenmpi-dev"
+    fi
     # The library for aarch64, compiled and run.
     if [ "$(uname -m)" = x86_64 ]; then
         for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-g++:g++-aarch64-linux-gnu \
