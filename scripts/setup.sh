@@ -79,6 +79,10 @@ if $testing && [ "$(uname -s)" = Linux ]; then
             optional="$optional ${header#*:}"
         fi
     done
+    # One training in several processes.
+    if ! has mpirun || ! has mpicxx; then
+        optional="$optional openmpi-bin libopenmpi-dev"
+    fi
     # The library for aarch64, compiled and run.
     if [ "$(uname -m)" = x86_64 ]; then
         for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-g++:g++-aarch64-linux-gnu \

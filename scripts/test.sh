@@ -27,6 +27,11 @@ if [ "$(uname -s)" = Linux ]; then
     else
         section "the adapter for libtorch, NOT checked: it is missing (Debian: libtorch-dev libopenblas0-pthread)" true
     fi
+    if command -v mpirun >/dev/null 2>&1 && command -v mpicxx >/dev/null 2>&1; then
+        section "several processes" cargo test --locked --test mpi -- --ignored
+    else
+        section "several processes, NOT checked: MPI is missing (Debian: openmpi-bin libopenmpi-dev)" true
+    fi
     section "CUDA, on the emulator" scripts/test-cuda.sh
 fi
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
