@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::log::{End, Factors, Log};
-use super::matrix::{self, FACTORS, Need, RATE, Run, Stage};
+use super::matrix::{self, GRID, Need, RATE, Run, Stage};
 use super::scales::{Scale, Size};
 
 /// The logs of a scale, by the names of their files below its folder without ".jsonl": `etth1/adamw-lr0.0005-seed1`.
@@ -70,7 +70,7 @@ impl Logs {
     /// The rate with the best selection metric, mean over the tuning seeds; the smaller one of two that are equal.
     pub fn tuned(&self, size: Size, method: &'static str) -> Result<f64, Waits> {
         let mut best: Option<(f64, f64)> = None;
-        for rate in FACTORS.map(|factor| RATE * factor) {
+        for rate in GRID.map(|factor| RATE * factor) {
             let mut cost = 0.0;
             for seed in matrix::tuning_seeds(&size) {
                 let (log, end) = self.finished(&matrix::tuning(size, method, rate, seed))?;

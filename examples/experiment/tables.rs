@@ -1,6 +1,6 @@
 //! The tables of a task, in Markdown.
 
-use super::matrix::{CONTROLS, METHODS, RATE, Stage};
+use super::matrix::{CONTROLS, GRID, METHODS, RATE, Stage};
 use super::results::{self, Measure, Row, Task};
 use super::scales::paper_of;
 use super::statistics::mean;
@@ -222,7 +222,7 @@ impl Page {
 
     /// Tuned rates; a rate at an end of the grid may not be the best.
     pub fn tuned(&mut self, task: &Task) {
-        let ends = [RATE * super::matrix::FACTORS[0], RATE * super::matrix::FACTORS[6]];
+        let ends = [GRID[0], GRID[GRID.len() - 1]].map(|factor| RATE * factor);
         let text: Vec<String> = task
             .tuned
             .iter()
