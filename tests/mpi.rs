@@ -95,6 +95,16 @@ fn a_gradient_of_one_process_that_is_not_finite_is_skipped_by_all() {
 
 #[test]
 #[ignore = "needs MPI; scripts/test.sh runs it where that is installed"]
+fn processes_that_have_come_apart_are_told() {
+    let mut command = started("replicas", 1, "--epochs 1 --parts 2 --seed 1 : -n 1");
+    let output = command.arg(EXAMPLE.join("replicas")).args(["--epochs", "1", "--seed", "2"]).output();
+    let output = output.expect("mpirun runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("the processes have different states"), "{said}");
+}
+
+#[test]
+#[ignore = "needs MPI; scripts/test.sh runs it where that is installed"]
 fn parts_that_cannot_be_shared_out_are_refused() {
     for (processes, arguments, expected) in [
         (2, "--parts 3", "each process must have 1, 2, 4"),
