@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use metaadamw::checkpoint::{Contents, OnConflict};
+use metaadamw::checkpoint::{Contents, LoadOptions, OnConflict};
 use metaadamw::model::dtype::DType;
 use metaadamw::model::options::{FeatureVersion, Semantics};
 use metaadamw::{Grads, Optimizer, Options, ParamGroup, Params, Slice, SliceMut, StepOptions, TensorSpec};
@@ -83,9 +83,11 @@ fuzz_target!(init: write_seeds(), |input: &[u8]| {
     let contents = if choice & 4 == 0 { Contents::Run } else { Contents::Attention };
     let winner = [OnConflict::Strict, OnConflict::File, OnConflict::Own, OnConflict::File][usize::from(choice >> 3 & 3)];
 
+    let options = LoadOptions { on_conflict: winner, partial: choice & 32 != 0 };
+
     let mut optimizer = optimizer();
     let before = optimizer.save_bytes(Contents::Run).expect("no meta-update is open");
-    if optimizer.load_bytes(&file, contents, winner).is_err() {
+    if optimizer.load_bytes(&file, contents, options).is_err() {
         assert_eq!(optimizer.save_bytes(Contents::Run).expect("as before"), before, "a refused file changed something");
         return;
     }
