@@ -9,7 +9,7 @@ use super::log::{Epoch, lines};
 use super::matrix::{CURVES, METHODS, RATE, Stage};
 use super::plot::{draw, rates as rate_curves, spread};
 use super::resolve::Logs;
-use super::results::{Task, test};
+use super::results::{Row, Task, test};
 use super::scales::paper_of;
 
 /// Accuracies are drawn as errors: then lower is better everywhere.
@@ -111,7 +111,10 @@ pub fn rates(tasks: &[Task]) -> Result<Option<String>, String> {
     let mut text = String::new();
     for task in tasks {
         for method in CURVES {
-            for row in task.rows.iter().filter(|row| row.stage == Stage::Rates && row.method == method) {
+            let of_method = |row: &&Row| row.stage == Stage::Rates && row.method == method && !row.finished.is_empty();
+            let rows: Vec<&Row> = task.rows.iter().filter(of_method).collect();
+            // The rate itself is among the methods; a curve has others.
+            for row in rows.iter().filter(|_| rows.len() > 1) {
                 let rate = row.finished.values().find_map(|log| log.setting("lr")?.as_f64());
                 let Some(rate) = rate else { continue };
                 let values: Vec<Option<f64>> = row
