@@ -184,6 +184,8 @@ fn what_is_wrong_with_a_call_is_named() {
         (&["--limit", "1.5"], "--limit"),
         (&["--lr", "fast"], "--lr 'fast'"),
         (&["--epochs", "2.5"], "--epochs"),
+        (&["--seed", "-1"], "--seed '-1'"),
+        (&["--layers", "1e10"], "from 0 to 1e9"),
         (&["--features", "none"], "norm_log"),
         (&["--priorities", "1,2"], "--priorities"),
         (&["--preset", "none"], "--preset"),

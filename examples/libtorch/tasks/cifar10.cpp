@@ -1,4 +1,5 @@
 // CIFAR-10: a ResNet-18 for images of 32 x 32 pixels.
+#include "classes.hpp"
 #include "files.hpp"
 #include "images.hpp"
 #include "parts.hpp"
@@ -150,11 +151,7 @@ class Cifar10 : public Task {
     }
 
     Score score(Batch const& batch) override {
-        auto const& labels = batch.tensors.at(1);
-        auto const found = scores(batch);
-        auto const options = torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum);
-        return {torch::nn::functional::cross_entropy(found, labels, options).item<double>(),
-                (found.argmax(1) == labels).sum().item<double>(), static_cast<double>(labels.size(0))};
+        return score_of_classes(scores(batch), batch.tensors.at(1));
     }
 
   private:

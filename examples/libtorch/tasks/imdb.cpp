@@ -1,5 +1,6 @@
 // IMDB: a bidirectional LSTM that tells good reviews of films from bad ones.
 #include "archive.hpp"
+#include "classes.hpp"
 #include "files.hpp"
 #include "parts.hpp"
 #include "sequences.hpp"
@@ -168,11 +169,7 @@ class Imdb : public Task {
     }
 
     Score score(Batch const& batch) override {
-        auto const& labels = batch.tensors.at(2);
-        auto const found = scores(batch);
-        auto const options = torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum);
-        return {torch::nn::functional::cross_entropy(found, labels, options).item<double>(),
-                (found.argmax(1) == labels).sum().item<double>(), static_cast<double>(labels.size(0))};
+        return score_of_classes(scores(batch), batch.tensors.at(2));
     }
 
   private:

@@ -108,10 +108,13 @@ class Flags {
     static void read(std::string const& name, std::string const& text, Value& value) {
         char* end = nullptr;
         double const number = std::strtod(text.c_str(), &end);
-        value = static_cast<Value>(number);
-        if (text.empty() || *end != '\0' || !(number >= 0.0 && number <= 1e15) || static_cast<double>(value) != number)
+        // Of a number that does not fit the cast is undefined.
+        double const most = std::is_integral_v<Value> && sizeof(Value) < 8 ? 1e9 : 1e15;
+        bool const fits = !text.empty() && *end == '\0' && number >= 0.0 && number <= most;
+        value = fits ? static_cast<Value>(number) : Value{};
+        if (!fits || static_cast<double>(value) != number)
             throw std::runtime_error("--" + name + " '" + text + "': expected a " +
-                                     (std::is_integral_v<Value> ? "whole " : "") + "number from 0 on");
+                                     (std::is_integral_v<Value> ? "whole " : "") + "number from 0 to " + (most > 1e9 ? "1e15" : "1e9"));
     }
 
     std::vector<Flag> flags_;
