@@ -32,6 +32,50 @@ pub enum Status {
     Mismatch = -12,
     /// The CUDA driver, or a kernel, failed.
     Cuda = -13,
+    /// The host's reduction over the processes failed, or found that they differ.
+    Reduction = -14,
+}
+
+/// Why processes that share a model cannot make a call together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReductionError {
+    /// The callback's own status.
+    #[error("the reduction callback returned {0}, expected 0")]
+    Failed(i32),
+    /// Not a sum over the processes that there were.
+    #[error("the reduction did not sum over the processes: of 1 from each it made {got}, expected {expected}")]
+    NoSum {
+        /// What came back.
+        got: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A NaN or an infinity that nobody sent.
+    #[error("the reduction returned numbers that are not finite, and no process passed such numbers")]
+    NotFinite,
+    /// Another one's call failed before it could take part.
+    #[error("this call failed on another process, whose own error says why")]
+    Refused,
+    /// They are not in the same call with the same values.
+    #[error("the processes differ in {0}")]
+    Differ(&'static str),
+    /// Shards overlap, or leave something out.
+    #[error("of tensor '{name}', the elements from {offset} on are registered by {got} processes, expected 1")]
+    Shards {
+        /// The tensor.
+        name: String,
+        /// First of the elements.
+        offset: u64,
+        /// How many have them.
+        got: String,
+    },
+    /// Some have a gradient of it, some have none.
+    #[error("of tensor '{name}', some processes passed a gradient and some passed NULL")]
+    Gradient {
+        /// The tensor.
+        name: String,
+    },
 }
 
 /// Why a call does not fit the state of the optimizer.
@@ -83,6 +127,15 @@ pub enum StateError {
     /// There are no masters so far.
     #[error("masters begin with the first step")]
     NoMaster,
+    /// The processes must prepare together.
+    #[error("registration has ended: set the reduction before")]
+    PreparedWithoutReduction,
+    /// The sums over all processes are missing.
+    #[error("some tensors are shards: set a reduction first")]
+    NoReduction,
+    /// Prepared on the way, one process would be in another call than the others.
+    #[error("with a reduction, prepare the optimizer first, on all processes")]
+    PrepareTogether,
 }
 
 /// What helps where a checkpoint does not fit.
@@ -354,6 +407,15 @@ pub enum Error {
          saved into a new optimizer that has them, for what both have"
     )]
     CapturedTensors,
+    /// Processes that share a model could not make this call together.
+    #[error("{0}; nothing was changed on this process")]
+    Reduction(ReductionError),
+    /// The same, too late.
+    #[error(
+        "{0}; the step was made on this process, but the attention module did not learn from it: load the last checkpoint on all \
+         processes"
+    )]
+    ReductionAfterStep(ReductionError),
     /// The handle is inside another call.
     #[error("the optimizer is busy with another call")]
     Busy,
@@ -409,6 +471,7 @@ impl Error {
             Self::Poisoned | Self::Panic { .. } => Status::Panic,
             Self::OutOfMemory | Self::OutOfDeviceMemory { .. } => Status::OutOfMemory,
             Self::Cuda { .. } => Status::Cuda,
+            Self::Reduction(_) | Self::ReductionAfterStep(_) => Status::Reduction,
         }
     }
 

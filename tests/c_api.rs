@@ -75,7 +75,7 @@ fn pointers_of(function: &str) -> Vec<(String, bool)> {
         .find(|(at, _)| code[..*at].ends_with([' ', '*']))
         .unwrap_or_else(|| panic!("the header declares {function}"));
     let parameters = code[at + start.len()..].split(')').next().unwrap_or_default();
-    let pointers = parameters.split(',').filter(|p| p.contains('*') || p.contains("maw_log_callback"));
+    let pointers = parameters.split(',').filter(|p| p.contains('*') || p.contains("_callback "));
     pointers
         .map(|parameter| {
             let (kind, name) = parameter.trim().rsplit_once([' ', '*']).expect("parameters have names");
@@ -152,7 +152,9 @@ fn functions_and_pointers_of_the_header_without_rows_are_reported() {
 fn the_pointers_of_a_function_are_found_in_the_header() {
     let names = |function| pointers_of(function).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(names("maw_step"), ["optimizer", "params", "grads", "options", "report", "error"]);
-    assert_eq!(names("maw_set_log"), ["optimizer", "callback", "user_data", "error"]);
+    for setter in ["maw_set_log", "maw_set_reduction"] {
+        assert_eq!(names(setter), ["optimizer", "callback", "user_data", "error"]);
+    }
     assert_eq!(names("maw_version"), [""; 0]);
     let handles = |function| pointers_of(function).into_iter().filter(|(_, is_handle)| *is_handle).count();
     assert_eq!(["maw_step", "maw_meta_due", "maw_optimizer_create", "maw_error_free"].map(handles), [1, 1, 0, 0]);
@@ -295,7 +297,7 @@ fn the_sanitizers_are_really_on() {
 }
 
 /// Name, number at the boundary, and the core's status of that meaning.
-const STATUSES: [(&str, maw_status, Option<Status>); 14] = [
+const STATUSES: [(&str, maw_status, Option<Status>); 15] = [
     ("MAW_OK", MAW_OK, None),
     ("MAW_INVALID_ARGUMENT", MAW_INVALID_ARGUMENT, Some(Status::InvalidArgument)),
     ("MAW_INVALID_STATE", MAW_INVALID_STATE, Some(Status::InvalidState)),
@@ -310,6 +312,7 @@ const STATUSES: [(&str, maw_status, Option<Status>); 14] = [
     ("MAW_CORRUPT", MAW_CORRUPT, Some(Status::Corrupt)),
     ("MAW_MISMATCH", MAW_MISMATCH, Some(Status::Mismatch)),
     ("MAW_CUDA_ERROR", MAW_CUDA_ERROR, Some(Status::Cuda)),
+    ("MAW_REDUCTION", MAW_REDUCTION, Some(Status::Reduction)),
 ];
 
 fn status_name(status: maw_status) -> &'static str {

@@ -10,13 +10,14 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of src/ffi, in the order of the header.
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 19] = [
     "version.rs",
     "types.rs",
     "handle.rs",
     "structs.rs",
     "registration.rs",
     "optimizer.rs",
+    "processes.rs",
     "hyper_parameters.rs",
     "meta.rs",
     "getters.rs",
@@ -224,7 +225,7 @@ fn layouts() -> [Layout; 9] {
             verify_params, alpha_log_range, beta_log_range, horizon, meta_optimizer, average_dtype,
         }
         maw_param_group { struct_size, lr, beta1, beta2, eps, weight_decay, precision, moment_dtype }
-        maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind, precision, layer_index }
+        maw_tensor { struct_size, name, shape, modulation_group, ndim, dtype, grad_dtype, layer_kind, precision, layer_index, shard_offset, shard_numel, sharded, reserved }
         maw_step_options { struct_size, grad_scale, flags, reserved, device_grad_scale, found_inf }
         maw_step_report {
             struct_size, step, skipped_steps, grad_norm, clip_factor, nonfinite_tensor, skipped, skip_reason,

@@ -39,8 +39,8 @@
 ///
 /// - The caller owns each object that a call returns, and frees it with `maw_optimizer_free`, `maw_error_free`,
 ///   `maw_bytes_free` or `maw_device_buffer_free`, once.
-/// - Names, shapes and options are copied. No pointer of the caller is stored after a call returns, except the log
-///   callback, its user data and the CUDA stream. (A step on CUDA runs later: its buffers must stay valid until it has
+/// - Names, shapes and options are copied. No pointer of the caller is stored after a call returns, except the
+///   callbacks, their user data and the CUDA stream. (A step on CUDA runs later: its buffers must stay valid until it has
 ///   run.)
 /// - Parameters and gradients are passed to each call as arrays of pointers, one per tensor in the order of
 ///   registration. Buffers are contiguous and aligned to the size of their elements. Parameters must not overlap each
@@ -90,11 +90,25 @@
 /// Averages without this objective, also with `modulation` = 0, are for the host's evaluations: `maw_average_swap`. On CUDA
 /// steps with them neither wait nor need another launch, and can be captured.
 ///
+/// # Several processes
+///
+/// Data parallel training needs nothing of this: sum the gradients over the processes, and the losses of meta-updates, and
+/// call the library as with one; all processes then have the same bits.
+///
+/// To have the moments once and not on every process (ZeRO-1), or the parameters too (FSDP), each process registers its
+/// part of every tensor (`maw_tensor.sharded`, `shard_offset`, `shard_numel`) and gives the library a sum over the processes,
+/// such as `MPI_Allreduce` (`maw_set_reduction`). Names, shapes, groups and features are those of the whole tensors; buffers,
+/// and counts of elements in calls, are those of the part. Parts are cut at multiples of `MAW_SHARD_ALIGNMENT` elements: the
+/// library sums the chunks of that size in a fixed order, so that any number of processes makes the same bits.
+///
+/// In each call the processes also compare options, tensors, hyper-parameters, state and arguments. If they differ, or if a
+/// call fails on one of them, all return an error and change nothing.
+///
 /// # Threads
 ///
 /// An optimizer may be used from any thread, by one call at a time: a second call meanwhile, freeing included, returns
 /// `MAW_BUSY` at once and does nothing. Different optimizers are independent. Using an optimizer after it was freed is
-/// undefined behavior. The log callback runs on the calling thread, during the call.
+/// undefined behavior. Callbacks run on the calling thread, during the call.
 ///
 /// A step or meta-update on the CPU may use several threads (`maw_options.threads`); any number gives the same bits. One
 /// is the calling thread. The others form a pool, which the optimizers of the process that ask for the same number share:
@@ -107,7 +121,7 @@
 /// They block all signals except those that a fault raises in the thread itself (`SIGBUS`, `SIGFPE`, `SIGILL`, `SIGSEGV`,
 /// `SIGSYS`, `SIGTRAP`). CPU affinity and scheduling policy are those of the thread that started them.
 ///
-/// On the CPU a call needs less than 48 KiB of the calling thread's stack, beside what the log callback needs.
+/// On the CPU a call needs less than 48 KiB of the calling thread's stack, beside what the callbacks need.
 ///
 /// Process-wide state: the pools; a panic hook of Rust's runtime, set once, which silences panics inside the library; a
 /// handler for `fork`'s child (`pthread_atfork`), set once; the CUDA driver, loaded once and never unloaded; a table of the
@@ -125,7 +139,7 @@
 /// # Floating-point mode
 ///
 /// On x86-64 and aarch64 every call computes in the default mode of IEEE 754 (round to nearest, subnormal numbers kept, no
-/// traps) on all its threads, whatever the mode of the calling thread is, and restores that. The log callback runs in the
+/// traps) on all its threads, whatever the mode of the calling thread is, and restores that. Callbacks run in the
 /// default mode. On other processors call with the default mode.
 ///
 /// # Errors
@@ -236,6 +250,14 @@
 /// A call of the CUDA driver failed, or a kernel did; the message names the driver's function and its error. After a
 /// failed kernel the process cannot use the device any more.
 #define MAW_CUDA_ERROR (-13)
+
+/// With `maw_set_reduction`: the callback failed, its result is no sum over the processes, the call failed on another
+/// process, or the processes differ in options, tensors, step or arguments; the message says which. Unless it says
+/// otherwise nothing was changed on this process; others may have made the step, so go on from a checkpoint.
+#define MAW_REDUCTION (-14)
+
+/// `maw_tensor.shard_offset` and the end of a shard are multiples of it, or the tensor's end.
+#define MAW_SHARD_ALIGNMENT 32768
 
 /// 32-bit IEEE float.
 #define MAW_FLOAT32 1
@@ -690,6 +712,17 @@ typedef struct maw_tensor {
     /// Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
     /// (default) = the number in the name, if there is one.
     uint32_t layer_index;
+    /// With `sharded`: the first element that this process has, in the flattened (row-major) tensor; a multiple of
+    /// `MAW_SHARD_ALIGNMENT`. Default 0.
+    uint64_t shard_offset;
+    /// With `sharded`: how many elements this process has; 0 = none. `shard_offset` + `shard_numel` is a multiple of
+    /// `MAW_SHARD_ALIGNMENT` or the tensor's size. Default 0.
+    uint64_t shard_numel;
+    /// 1: this process has a part of the tensor, others have the rest (`maw_set_reduction`). `shape`, names and groups are
+    /// those of the whole; buffers and counts of elements those of the part. 0 (default): all of it.
+    uint32_t sharded;
+    /// Must be 0.
+    uint32_t reserved;
 } maw_tensor;
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.
@@ -840,6 +873,15 @@ typedef struct maw_counters {
 /// no longjmp). Calls on the same handle from inside the callback return `MAW_BUSY`.
 typedef void (*maw_log_callback)(int32_t level, const char *message, void *user_data);
 
+/// Sums `count` doubles over all processes in place, as `MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_SUM,
+/// comm)` does: afterwards each process has the same numbers. 0 is success, anything else a failure, which the call that
+/// it happens in reports.
+///
+/// Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
+/// `count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
+/// callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
+typedef int32_t (*maw_reduction_callback)(double *values, size_t count, void *user_data);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -895,7 +937,7 @@ maw_status maw_counters_init(maw_counters *counters, size_t size);
 /// be NULL.
 /// Also after preparation, between two steps, for what is unfrozen or added to a model: see `maw_add_tensors`.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
-/// `MAW_UNSUPPORTED` for a field of a newer header, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
+/// `MAW_UNSUPPORTED` for a field of a newer header, after preparation with shards, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
 /// open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure none of the
 /// tensors is registered.
 maw_status maw_add_param_group(maw_optimizer *optimizer,
@@ -929,7 +971,8 @@ maw_status maw_add_tensors(maw_optimizer *optimizer,
 /// `maw_add_tensors`: all else stays, modulation groups are formed anew, a group without tensors is gone with its
 /// embedding. Memory is given back to the system by pages; on CUDA when all tensors that were registered together are
 /// removed.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` for the last tensor of a prepared optimizer, while a
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_UNSUPPORTED` after preparation with shards; `MAW_INVALID_STATE`
+/// for the last tensor of a prepared optimizer, while a
 /// meta-update is open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure
 /// nothing is changed.
 maw_status maw_remove_tensor(maw_optimizer *optimizer,
@@ -955,13 +998,15 @@ maw_status maw_optimizer_free(maw_optimizer *optimizer);
 /// Prepares the registered tensors: forms the modulation groups, draws the attention module from the seed, allocates all
 /// memory.
 ///
-/// Optional: the first call that needs it does the same. A second call does nothing. Tensors can still be added and removed
+/// Optional, but with `maw_set_reduction`, whose processes call it together: the first call that needs it does the same. A
+/// second call does nothing. Tensors can still be added and removed
 /// (`maw_add_tensors`). Afterwards a step on the CPU with
 /// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 /// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
-/// `feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+/// `feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
+/// checkpoint (100 MB), so that saving cannot fail for that, and for a reduction on CUDA; `MAW_REDUCTION`;
+/// `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 maw_status maw_prepare(maw_optimizer *optimizer,
                        maw_error **error);
 
@@ -969,8 +1014,8 @@ maw_status maw_prepare(maw_optimizer *optimizer,
 ///
 /// `params`, `grads`: `count` pointers each, one per tensor in registration order, to contiguous elements of the
 /// tensor's `dtype` and `grad_dtype`, aligned to their size. `count`: the number of registered tensors. A NULL
-/// gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
-/// have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
+/// gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements, or a
+/// shard without, may have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
 /// to call.
 /// A moment that would be subnormal becomes 0: subnormal moments never decay to 0 and make a step slow.
 /// On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
@@ -983,8 +1028,8 @@ maw_status maw_prepare(maw_optimizer *optimizer,
 /// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
 /// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`, and in the first step after a load if a
 /// parameter is not the one that the file has the remainder of (`MAW_PRECISION_REMAINDER`), unless `options` say that it
-/// changed; `MAW_UNSUPPORTED` for a field of a newer header. On failure nothing is changed, but gradients that
-/// were announced are discarded.
+/// changed; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_REDUCTION`. On failure nothing is changed, but gradients
+/// that were announced are discarded.
 maw_status maw_step(maw_optimizer *optimizer,
                     void *const *params,
                     const void *const *grads,
@@ -1048,6 +1093,28 @@ maw_status maw_set_log(maw_optimizer *optimizer,
                        maw_log_callback callback,
                        void *user_data,
                        maw_error **error);
+
+/// Makes this process one of several that share a model, each with a part of every tensor (`maw_tensor.sharded`): ZeRO-1,
+/// FSDP. Before preparation; chapter "Several processes".
+///
+/// `callback`: see `maw_reduction_callback`; NULL: this process is alone (the default). `user_data`: passed to the callback;
+/// both must stay valid until the handle is freed or another callback is set.
+/// Every process registers the same tensors in the same order, all with `sharded` = 1, under the same options (`threads` may
+/// differ), calls `maw_prepare`, which finds out whether the parts make up the whole, and then makes the same steps and
+/// meta-updates with the same losses, learning rates and scales; gradients are those of the parts. The parameters, factors and
+/// attention module then have the bits of a single process that has all. A process that has none of a tensor passes NULL
+/// for its gradient, or any pointer; it follows those that have some of it.
+/// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
+/// once by `maw_meta_begin`; once to three times by `maw_meta_tell`. The buffer has 8 doubles per 32,768 elements of the whole
+/// model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
+/// `MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
+/// Not with shards: CUDA, `verify_params`, checkpoints but for `MAW_ATTENTION_ONLY`, tensors that come or go after
+/// preparation. `MAW_NONFINITE_PROPAGATE` saves no pass.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
+maw_status maw_set_reduction(maw_optimizer *optimizer,
+                             maw_reduction_callback callback,
+                             void *user_data,
+                             maw_error **error);
 
 /// Sets the learning rate of one param group, or of all with `MAW_ALL_GROUPS`, from the next step on.
 ///
@@ -1148,7 +1215,7 @@ uint32_t maw_meta_due(const maw_optimizer *optimizer);
 /// reclaimed).
 /// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
 /// `MAW_INVALID_STATE` if one is open, modulation is off or the module learns from steps (`MAW_OBJECTIVE_HORIZON`); `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
-/// for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
+/// for `maw_step`; `MAW_REDUCTION`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 maw_status maw_meta_begin(maw_optimizer *optimizer,
                           void *const *params,
                           size_t count,
@@ -1162,7 +1229,9 @@ maw_status maw_meta_begin(maw_optimizer *optimizer,
 /// If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
 /// attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
-/// nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open.
+/// nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open;
+/// `MAW_REDUCTION`: if the processes' answers differ or one was refused, the request stays open, as after any other failure;
+/// if sums are missing, the meta-update is aborted (`MAW_OUTCOME_ABORTED`) and the parameters are restored.
 maw_status maw_meta_tell(maw_optimizer *optimizer,
                          const maw_meta_answer *answer,
                          void *const *params,
@@ -1335,7 +1404,8 @@ void maw_bytes_free(maw_bytes *bytes);
 /// followed, also to a file that does not exist yet; permissions, and where that is allowed the owner, are preserved. A
 /// folder that cannot be read or synced is no failure. A process that is killed may leave `.metaadamw-…` in the folder;
 /// the next save to that path removes it. Format: docs/checkpoint_format.md.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_INVALID_STATE` while a meta-update
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for the run of an optimizer with shards; `MAW_IO` names the operation
+/// that failed; `MAW_INVALID_STATE` while a meta-update
 /// is open.
 maw_status maw_save_file(maw_optimizer *optimizer,
                          const char *path,
@@ -1345,8 +1415,12 @@ maw_status maw_save_file(maw_optimizer *optimizer,
 /// As `maw_save_file`, to memory.
 ///
 /// `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open; `MAW_OUT_OF_MEMORY`.
-maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **bytes, maw_error **error);
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` as for `maw_save_file`; `MAW_INVALID_STATE` while a meta-update is
+/// open; `MAW_OUT_OF_MEMORY`.
+maw_status maw_save_bytes(maw_optimizer *optimizer,
+                          uint32_t flags,
+                          maw_bytes **bytes,
+                          maw_error **error);
 
 /// Loads a saved run, whichever language saved it, into an optimizer with the same tensors, registered in any order. If
 /// the order is the same, training continues with the same bits as without the interruption. Prepares the optimizer if
@@ -1372,7 +1446,7 @@ maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **
 /// are not saved. The file must not change during the call. The
 /// whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag
+/// kind of file; `MAW_UNSUPPORTED` for another format version, and as for `maw_save_file`; `MAW_MISMATCH` lists the first differences and the flag
 /// or call that resolves them; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
 /// was captured into a CUDA graph whose replays could not follow the file's options: clipping or checks where the
 /// capture had none, or `MAW_NONFINITE_ERROR`.

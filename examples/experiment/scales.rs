@@ -42,7 +42,7 @@ pub const SCALES: &[Scale] = &[
         size("wikitext2", 0.05,  0.25,  10, 6, [1, 3, 3, 0, 0]),
         size("multi30k",  0.05,  0.25,  10, 6, [1, 3, 3, 0, 0]),
         size("cifar10",   0.04,  0.125, 12, 6, [1, 3, 3, 0, 3]),
-        size("imdb",      0.05,  0.25,  10, 6, [1, 3, 3, 0, 0]),
+        size("imdb",      0.1,   0.25,  10, 6, [1, 3, 3, 0, 0]),
     ]},
     // The paper's sizes.
     Scale { name: "full", tasks: &[

@@ -10,6 +10,7 @@
 //!
 //! A backend may make the whole step by itself ([`DeviceStep`]): the host only enqueues it, and learns later.
 
+mod all_reduce;
 pub mod cpu;
 pub mod cuda;
 mod device_step;
@@ -19,6 +20,7 @@ pub mod sync;
 
 use std::ffi::c_void;
 
+pub use self::all_reduce::{Agreement, AllReduce, Callback, Collective, HEADER, TextHash};
 pub use self::device_step::DeviceStep;
 pub use self::meta_types::{Alignment, Cotangent, Direction, GradientSlot, PerturbedPoint, Projection, TrialStep};
 pub use self::run_state::{Beginning, HorizonSums, MasterSum, RunState};
@@ -278,6 +280,11 @@ pub trait Backend: StepPasses + MetaPasses {
     /// The device's.
     fn set_stream(&mut self, _stream: *mut c_void) -> Result<()> {
         Ok(())
+    }
+
+    /// The backend as one of several processes that share the model, if it is.
+    fn collective(&mut self) -> Option<&mut dyn Collective> {
+        None
     }
 
     /// The backend as one that makes the whole step by itself, if it does.

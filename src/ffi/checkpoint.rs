@@ -49,7 +49,8 @@ const LOAD_FLAGS: u32 =
 /// followed, also to a file that does not exist yet; permissions, and where that is allowed the owner, are preserved. A
 /// folder that cannot be read or synced is no failure. A process that is killed may leave `.metaadamw-…` in the folder;
 /// the next save to that path removes it. Format: docs/checkpoint_format.md.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_INVALID_STATE` while a meta-update
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for the run of an optimizer with shards; `MAW_IO` names the operation
+/// that failed; `MAW_INVALID_STATE` while a meta-update
 /// is open.
 ///
 /// # Safety
@@ -73,7 +74,8 @@ pub unsafe extern "C" fn maw_save_file(
 /// As `maw_save_file`, to memory.
 ///
 /// `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open; `MAW_OUT_OF_MEMORY`.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` as for `maw_save_file`; `MAW_INVALID_STATE` while a meta-update is
+/// open; `MAW_OUT_OF_MEMORY`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -119,7 +121,7 @@ pub unsafe extern "C" fn maw_save_bytes(
 /// are not saved. The file must not change during the call. The
 /// whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag
+/// kind of file; `MAW_UNSUPPORTED` for another format version, and as for `maw_save_file`; `MAW_MISMATCH` lists the first differences and the flag
 /// or call that resolves them; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
 /// was captured into a CUDA graph whose replays could not follow the file's options: clipping or checks where the
 /// capture had none, or `MAW_NONFINITE_ERROR`.

@@ -22,7 +22,7 @@ enum Text {
 }
 
 /// The errors of a status that there is no memory to explain.
-static WITHOUT_MEMORY: [maw_error; 13] = {
+static WITHOUT_MEMORY: [maw_error; 14] = {
     const fn of(status: Status) -> maw_error {
         let text = match status {
             Status::OutOfMemory => c"out of memory",
@@ -44,6 +44,7 @@ static WITHOUT_MEMORY: [maw_error; 13] = {
         of(Status::Corrupt),
         of(Status::Mismatch),
         of(Status::Cuda),
+        of(Status::Reduction),
     ]
 };
 

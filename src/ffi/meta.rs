@@ -33,7 +33,7 @@ pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
 /// reclaimed).
 /// `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
 /// `MAW_INVALID_STATE` if one is open, modulation is off or the module learns from steps (`MAW_OBJECTIVE_HORIZON`); `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
-/// for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
+/// for `maw_step`; `MAW_REDUCTION`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -48,11 +48,13 @@ pub unsafe extern "C" fn maw_meta_begin(
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_meta_begin", optimizer, error, |optimizer| {
-            let params = Params::from_raw(slice(params, count, "params")?);
-            let out = Out::new(request, "request")?;
-            let next = optimizer.meta_begin(&params)?;
-            out.write(&c_request(next));
-            Ok(())
+            optimizer.together(|optimizer| {
+                let params = Params::from_raw(slice(params, count, "params")?);
+                let out = Out::new(request, "request")?;
+                let next = optimizer.meta_begin(&params)?;
+                out.write(&c_request(next));
+                Ok(())
+            })
         })
     }
 }
@@ -64,7 +66,9 @@ pub unsafe extern "C" fn maw_meta_begin(
 /// If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
 /// attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
-/// nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open.
+/// nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open;
+/// `MAW_REDUCTION`: if the processes' answers differ or one was refused, the request stays open, as after any other failure;
+/// if sums are missing, the meta-update is aborted (`MAW_OUTCOME_ABORTED`) and the parameters are restored.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -81,14 +85,16 @@ pub unsafe extern "C" fn maw_meta_tell(
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_meta_tell", optimizer, error, |optimizer| {
-            let answer = read(answer, "answer")?;
-            let params = Params::from_raw(slice(params, count, "params")?);
-            let grads = if grads.is_null() { None } else { Some(Grads::from_raw(slice(grads, count, "grads")?)) };
-            let out = Out::new(request, "request")?;
-            let answer = Answer { request_id: answer.request_id, loss: answer.loss, grad_scale: answer.grad_scale };
-            let next = optimizer.meta_tell(&answer, &params, grads.as_ref())?;
-            out.write(&c_request(next));
-            Ok(())
+            optimizer.together(|optimizer| {
+                let answer = read(answer, "answer")?;
+                let params = Params::from_raw(slice(params, count, "params")?);
+                let grads = if grads.is_null() { None } else { Some(Grads::from_raw(slice(grads, count, "grads")?)) };
+                let out = Out::new(request, "request")?;
+                let answer = Answer { request_id: answer.request_id, loss: answer.loss, grad_scale: answer.grad_scale };
+                let next = optimizer.meta_tell(&answer, &params, grads.as_ref())?;
+                out.write(&c_request(next));
+                Ok(())
+            })
         })
     }
 }

@@ -67,13 +67,15 @@ pub unsafe extern "C" fn maw_optimizer_free(optimizer: *mut maw_optimizer) -> ma
 /// Prepares the registered tensors: forms the modulation groups, draws the attention module from the seed, allocates all
 /// memory.
 ///
-/// Optional: the first call that needs it does the same. A second call does nothing. Tensors can still be added and removed
+/// Optional, but with `maw_set_reduction`, whose processes call it together: the first call that needs it does the same. A
+/// second call does nothing. Tensors can still be added and removed
 /// (`maw_add_tensors`). Afterwards a step on the CPU with
 /// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 /// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
-/// `feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+/// `feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
+/// checkpoint (100 MB), so that saving cannot fail for that, and for a reduction on CUDA; `MAW_REDUCTION`;
+/// `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -87,8 +89,8 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 ///
 /// `params`, `grads`: `count` pointers each, one per tensor in registration order, to contiguous elements of the
 /// tensor's `dtype` and `grad_dtype`, aligned to their size. `count`: the number of registered tensors. A NULL
-/// gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
-/// have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
+/// gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements, or a
+/// shard without, may have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
 /// to call.
 /// A moment that would be subnormal becomes 0: subnormal moments never decay to 0 and make a step slow.
 /// On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
@@ -101,8 +103,8 @@ pub unsafe extern "C" fn maw_prepare(optimizer: *mut maw_optimizer, error: *mut 
 /// `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
 /// after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`, and in the first step after a load if a
 /// parameter is not the one that the file has the remainder of (`MAW_PRECISION_REMAINDER`), unless `options` say that it
-/// changed; `MAW_UNSUPPORTED` for a field of a newer header. On failure nothing is changed, but gradients that
-/// were announced are discarded.
+/// changed; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_REDUCTION`. On failure nothing is changed, but gradients
+/// that were announced are discarded.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -132,7 +134,7 @@ pub unsafe extern "C" fn maw_step(
                 Ok(())
             };
             // Also where an argument is wrong: the next call may bring other gradients.
-            step(optimizer).inspect_err(|_| optimizer.discard_announced())
+            optimizer.together(step).inspect_err(|_| optimizer.discard_announced())
         })
     }
 }

@@ -8,7 +8,7 @@ use super::structs::{read, read_array};
 use super::types::*;
 use crate::error::{Error, Result};
 use crate::model::dtype::{DType, Precision};
-use crate::model::groups::TensorSpec;
+use crate::model::groups::{Shard, TensorSpec};
 use crate::model::name::Name;
 use crate::model::options::{LayerKind, ParamGroup};
 use crate::reserve;
@@ -112,7 +112,17 @@ unsafe fn tensor_spec(i: usize, tensor: &maw_tensor) -> Result<TensorSpec> {
         0 => None,
         own => Some(choose(&field("precision"), own, &OWN_PRECISIONS)?),
     };
-    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, layer, modulation_group, precision })
+    if tensor.reserved != 0 {
+        return Err(Error::range(field("reserved"), tensor.reserved, "0"));
+    }
+    let part = Shard { offset: tensor.shard_offset, numel: tensor.shard_numel };
+    let shard = match tensor.sharded {
+        0 if part == Shard { offset: 0, numel: 0 } => None,
+        0 => return Err(Error::range(field("sharded"), 0, "1, as shard_offset or shard_numel is not 0")),
+        1 => Some(part),
+        other => return Err(Error::range(field("sharded"), other, "0 or 1")),
+    };
+    Ok(TensorSpec { name, shape, dtype, grad_dtype, layer_kind, layer, modulation_group, precision, shard })
 }
 
 /// # Safety
@@ -141,7 +151,7 @@ unsafe fn tensor_specs(tensors: *const maw_tensor, count: usize) -> Result<Vec<T
 /// be NULL.
 /// Also after preparation, between two steps, for what is unfrozen or added to a model: see `maw_add_tensors`.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
-/// `MAW_UNSUPPORTED` for a field of a newer header, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
+/// `MAW_UNSUPPORTED` for a field of a newer header, after preparation with shards, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
 /// open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure none of the
 /// tensors is registered.
 ///
@@ -211,7 +221,8 @@ pub unsafe extern "C" fn maw_add_tensors(
 /// `maw_add_tensors`: all else stays, modulation groups are formed anew, a group without tensors is gone with its
 /// embedding. Memory is given back to the system by pages; on CUDA when all tensors that were registered together are
 /// removed.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` for the last tensor of a prepared optimizer, while a
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_UNSUPPORTED` after preparation with shards; `MAW_INVALID_STATE`
+/// for the last tensor of a prepared optimizer, while a
 /// meta-update is open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure
 /// nothing is changed.
 ///

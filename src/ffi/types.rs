@@ -38,6 +38,13 @@ pub const MAW_MISMATCH: i32 = -12;
 /// A call of the CUDA driver failed, or a kernel did; the message names the driver's function and its error. After a
 /// failed kernel the process cannot use the device any more.
 pub const MAW_CUDA_ERROR: i32 = -13;
+/// With `maw_set_reduction`: the callback failed, its result is no sum over the processes, the call failed on another
+/// process, or the processes differ in options, tensors, step or arguments; the message says which. Unless it says
+/// otherwise nothing was changed on this process; others may have made the step, so go on from a checkpoint.
+pub const MAW_REDUCTION: i32 = -14;
+
+/// `maw_tensor.shard_offset` and the end of a shard are multiples of it, or the tensor's end.
+pub const MAW_SHARD_ALIGNMENT: u64 = 32768;
 
 /// 32-bit IEEE float.
 pub const MAW_FLOAT32: i32 = 1;
@@ -264,6 +271,16 @@ pub const MAW_LOG_WARNING: i32 = 2;
 /// no longjmp). Calls on the same handle from inside the callback return `MAW_BUSY`.
 pub type maw_log_callback = Option<unsafe extern "C" fn(level: i32, message: *const c_char, user_data: *mut c_void)>;
 
+/// Sums `count` doubles over all processes in place, as `MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_SUM,
+/// comm)` does: afterwards each process has the same numbers. 0 is success, anything else a failure, which the call that
+/// it happens in reports.
+///
+/// Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
+/// `count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
+/// callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
+pub type maw_reduction_callback =
+    Option<unsafe extern "C" fn(values: *mut f64, count: usize, user_data: *mut c_void) -> i32>;
+
 /// Options of an optimizer, fixed at creation unless there is a setter. `maw_options_init` sets the defaults.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -418,6 +435,17 @@ pub struct maw_tensor {
     /// Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
     /// (default) = the number in the name, if there is one.
     pub layer_index: u32,
+    /// With `sharded`: the first element that this process has, in the flattened (row-major) tensor; a multiple of
+    /// `MAW_SHARD_ALIGNMENT`. Default 0.
+    pub shard_offset: u64,
+    /// With `sharded`: how many elements this process has; 0 = none. `shard_offset` + `shard_numel` is a multiple of
+    /// `MAW_SHARD_ALIGNMENT` or the tensor's size. Default 0.
+    pub shard_numel: u64,
+    /// 1: this process has a part of the tensor, others have the rest (`maw_set_reduction`). `shape`, names and groups are
+    /// those of the whole; buffers and counts of elements those of the part. 0 (default): all of it.
+    pub sharded: u32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 /// Options of a single step. `maw_step_options_init` sets the defaults.

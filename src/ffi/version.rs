@@ -44,6 +44,7 @@ pub extern "C" fn maw_status_name(status: maw_status) -> *const c_char {
         MAW_CORRUPT => c"MAW_CORRUPT",
         MAW_MISMATCH => c"MAW_MISMATCH",
         MAW_CUDA_ERROR => c"MAW_CUDA_ERROR",
+        MAW_REDUCTION => c"MAW_REDUCTION",
         _ => c"unknown status",
     }
     .as_ptr()

@@ -56,6 +56,11 @@ impl Meta {
         let verify = registration.options.verify_params;
         run.refresh_sums(registration, params, !verify, verify)?;
         let session = Session::open(registration, run, params, self.updates())?;
+        if let Err(error) = run.meet(registration, format_args!("meta-update {}", self.updates()), None) {
+            run.backend.end_meta();
+            return Err(error);
+        }
+        run.take_reduced_sums(false);
         let first = session.stage;
         self.open = Some(Box::new(session));
         let begun = self.first_factors(registration, run);
@@ -106,6 +111,9 @@ impl Meta {
         }
         let buffers = run.check(registration, params, grads)?;
         run.backend.ready("a meta-update")?;
+        let asked_for = buffers.grads.filter(|_| request.kind == Kind::Gradient);
+        let (id, loss, scale) = (request.id, answer.loss.to_bits(), answer.grad_scale.to_bits());
+        run.meet(registration, format_args!("answer {id} {loss} {scale}"), asked_for)?;
         let started = Instant::now();
         open.evaluations += 1;
         let next = if answer.loss.is_finite() {
@@ -113,6 +121,10 @@ impl Meta {
         } else {
             Err(Outcome::LossNotFinite)
         };
+        if let Err(error) = run.check_reduced() {
+            self.close(registration, run, buffers.params, Outcome::Aborted);
+            return Err(error);
+        }
         let outcome = match next {
             Ok(Next::Ask(stage)) => {
                 run.times.meta += started.elapsed();

@@ -15,7 +15,7 @@ use crate::model::registration::Registration;
 use crate::model::stats::{GradientSums, Statistics};
 use crate::modulation::Factors;
 use crate::numeric::stochastic_rounding::{step_key, tensor_key};
-use crate::run::Run;
+use crate::run::{Run, Workspace};
 
 /// Tells the seeds of requests from the keys of tensors: no tensor has a name without characters.
 const SEEDS: &str = "";
@@ -259,15 +259,17 @@ impl Session {
             run.backend.store_train1_gradient(grads, &mut run.workspace.gradient_sums);
         } else {
             run.backend.gradient_sums(grads, true, &|_| true, &mut run.workspace.gradient_sums);
+            run.reduce_gradient_sums();
         }
-        let present = run.workspace.gradient_sums.iter().enumerate().filter(|(i, _)| grads.has(*i));
+        let Workspace { gradient_sums, present: has_gradient, .. } = &run.workspace;
+        let present = gradient_sums.iter().enumerate().filter(|(i, _)| has_gradient[*i]);
         let max_norm = registration.options.max_grad_norm;
         let effective = effective_gradient(&registration.tensors, present, answer.grad_scale, max_norm);
         if effective.broken.is_some() {
             return Err(Outcome::GradientNotFinite);
         }
-        for (i, sums) in run.workspace.gradient_sums.iter().enumerate() {
-            self.train1[i] = grads.has(i).then(|| sums.scaled(effective.factor));
+        for (i, sums) in gradient_sums.iter().enumerate() {
+            self.train1[i] = has_gradient[i].then(|| sums.scaled(effective.factor));
         }
         self.train1_scale = effective.factor;
         if registration.options.semantics == Semantics::Paper {
@@ -402,7 +404,7 @@ impl Session {
 /// Features and factors of the meta-update, at the present step.
 pub(super) fn factors(tensors: &[Tensor], run: &mut Run, gradients: &[Option<GradientSums>]) -> Step<Factors> {
     for (i, tensor) in tensors.iter().enumerate() {
-        run.workspace.statistics[i] = Statistics::new(gradients[i], run.state.state_sums[i], tensor.numel);
+        run.workspace.statistics[i] = Statistics::new(gradients[i], run.state.state_sums[i], tensor.whole_numel);
     }
     let modulation = run.state.modulation.as_mut().expect("checked at begin");
     let factors = modulation

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::dtype::{DType, Precision};
 use crate::model::name::Name;
 use crate::model::options::{FeatureVersion, Grouping, LayerKind, Options, ParamGroup, Semantics};
+use crate::numeric::stochastic_rounding::SPAN;
 
 /// A tensor as the host describes it.
 #[derive(Clone, Debug)]
@@ -26,6 +27,47 @@ pub struct TensorSpec {
     pub modulation_group: Option<Name>,
     /// How it keeps precision, if not as its param group says.
     pub precision: Option<Precision>,
+    /// The part that this process has, of a tensor that several processes share; `shape` is that of the whole.
+    pub shard: Option<Shard>,
+}
+
+/// A part of a tensor, which is flattened in row-major order. It begins and ends at multiples of [`Shard::ALIGNMENT`], or at
+/// the tensor's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// First element.
+    pub offset: u64,
+    /// Number of elements; 0: this process has none of it.
+    pub numel: u64,
+}
+
+impl Shard {
+    /// Sums are taken over blocks of so many elements; parts that split none have the whole tensor's bits.
+    pub const ALIGNMENT: u64 = SPAN as u64;
+
+    /// # Errors
+    /// [`Error::OutOfRange`]: beyond the tensor, or within a block.
+    fn check(self, name: &Name, whole: u64) -> Result<()> {
+        let Self { offset, numel } = self;
+        let end = offset.checked_add(numel).filter(|end| *end <= whole);
+        let end = end.ok_or_else(|| {
+            let expected = format!("elements of the tensor, which has {whole}");
+            Error::range(
+                format!("shard_offset of tensor '{name}'"),
+                format!("{offset}, with {numel} from there"),
+                expected,
+            )
+        })?;
+        let at_border = |place: u64| place == whole || place.is_multiple_of(Self::ALIGNMENT);
+        for (field, place, what) in [("shard_offset", offset, ""), ("shard_numel", end, "an end at ")] {
+            if numel > 0 && !at_border(place) {
+                let expected = format!("{what}a multiple of {}, or the tensor's end", Self::ALIGNMENT);
+                let got = if what.is_empty() { offset.to_string() } else { format!("{numel}, to element {end}") };
+                return Err(Error::range(format!("{field} of tensor '{name}'"), got, expected));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl TensorSpec {
@@ -43,6 +85,7 @@ impl TensorSpec {
             layer: None,
             modulation_group: None,
             precision: None,
+            shard: None,
         })
     }
 }
@@ -52,8 +95,12 @@ impl TensorSpec {
 pub struct Tensor {
     /// As the host described it.
     pub spec: TensorSpec,
-    /// Number of elements.
+    /// Number of elements here, which is all unless it is sharded.
     pub numel: usize,
+    /// The first of them.
+    pub offset: usize,
+    /// Number of elements of the whole tensor.
+    pub whole_numel: usize,
     /// Index of its param group.
     pub param_group: usize,
     /// How it keeps precision.
@@ -68,7 +115,7 @@ impl Tensor {
     /// # Errors
     /// [`Error::OutOfRange`] for the shape, `precision` or `moment_dtype`.
     pub fn new(spec: TensorSpec, param_group: usize, group: &ParamGroup) -> Result<Self> {
-        let numel = if spec.shape.contains(&0) {
+        let whole = if spec.shape.contains(&0) {
             Some(0)
         } else {
             spec.shape.iter().try_fold(1_u64, |product, length| product.checked_mul(*length))
@@ -76,15 +123,25 @@ impl Tensor {
         // Moments may be wider than the tensor.
         let size = [spec.dtype, spec.grad_dtype, spec.dtype.compute()].map(DType::size).into_iter().max().unwrap_or(8);
         let fits = |n: &u64| n.checked_mul(size as u64).is_some_and(|bytes| isize::try_from(bytes).is_ok());
-        let numel = numel.filter(fits).ok_or_else(|| {
+        let whole = whole.filter(fits).ok_or_else(|| {
             Error::range(
                 format!("shape of tensor '{}'", spec.name),
                 format!("{:?}", spec.shape),
                 "a product whose bytes fit the address space",
             )
-        })? as usize;
+        })?;
+        let shard = spec.shard.unwrap_or(Shard { offset: 0, numel: whole });
+        shard.check(&spec.name, whole)?;
         let (precision, moment_dtype) = precision(&spec, group)?;
-        Ok(Self { spec, numel, param_group, precision, moment_dtype })
+        Ok(Self {
+            spec,
+            numel: shard.numel as usize,
+            offset: shard.offset as usize,
+            whole_numel: whole as usize,
+            param_group,
+            precision,
+            moment_dtype,
+        })
     }
 
     /// Its name.

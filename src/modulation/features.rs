@@ -50,7 +50,7 @@ impl Features {
         let fixed = tensors
             .iter()
             .zip(&groups.depth)
-            .map(|(t, depth)| [math::ln(t.numel as f64 + 1.0), f64::from(u8::from(t.is_bias())), *depth])
+            .map(|(t, depth)| [math::ln(t.whole_numel as f64 + 1.0), f64::from(u8::from(t.is_bias())), *depth])
             .collect();
         Ok(Self {
             version: options.feature_version,

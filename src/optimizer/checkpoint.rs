@@ -14,6 +14,7 @@ impl Optimizer {
     /// # Errors
     /// An open meta-update; [`crate::Error::Io`]. The file is the old one then.
     pub fn save_file(&mut self, path: &Path, contents: Contents) -> Result<()> {
+        self.refuse_run_of_shards(contents)?;
         self.between_steps(|p| checkpoint::save_file(p.registration, p.run, p.meta, path, contents))
     }
 
@@ -22,6 +23,7 @@ impl Optimizer {
     /// # Errors
     /// An open meta-update; no memory.
     pub fn save_bytes(&mut self, contents: Contents) -> Result<Vec<u8>> {
+        self.refuse_run_of_shards(contents)?;
         self.between_steps(|p| checkpoint::save_bytes(p.registration, p.run, p.meta, contents))
     }
 
@@ -31,6 +33,7 @@ impl Optimizer {
     /// # Errors
     /// As for [`Self::load_bytes`], and [`crate::Error::Io`].
     pub fn load_file(&mut self, path: &Path, contents: Contents, options: impl Into<LoadOptions>) -> Result<()> {
+        self.refuse_run_of_shards(contents)?;
         let options = options.into();
         self.load(|p| checkpoint::load_file(p.registration, p.run, p.meta, path, contents, options))
     }
@@ -41,6 +44,7 @@ impl Optimizer {
     /// An open meta-update; [`crate::Error::Corrupt`]; [`crate::Error::Mismatch`] lists the first differences. Nothing is
     /// changed.
     pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, options: impl Into<LoadOptions>) -> Result<()> {
+        self.refuse_run_of_shards(contents)?;
         let options = options.into();
         self.load(|p| checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, options))
     }
@@ -58,6 +62,10 @@ impl Optimizer {
     #[must_use]
     pub fn load_report(&self) -> &LoadReport {
         &self.load_report
+    }
+
+    fn refuse_run_of_shards(&self, contents: Contents) -> Result<()> {
+        if contents == Contents::Run { self.refuse_shards("a checkpoint") } else { Ok(()) }
     }
 
     /// Work on a prepared optimizer without an open meta-update.

@@ -34,12 +34,14 @@ impl Optimizer {
     /// # Errors
     /// Modulation is off; one is open already; unusable pointers; no memory.
     pub fn meta_begin(&mut self, params: &Params) -> Result<Option<Request>> {
-        self.with_prepared(|mut p| {
-            p.sync()?;
-            let mut reserve = None;
-            let begun = p.in_reserve(&mut reserve, |p| p.meta.begin(p.registration, p.run, params));
-            p.keep(reserve);
-            begun
+        self.together(|optimizer| {
+            optimizer.with_prepared(|mut p| {
+                p.sync()?;
+                let mut reserve = None;
+                let begun = p.in_reserve(&mut reserve, |p| p.meta.begin(p.registration, p.run, params));
+                p.keep(reserve);
+                begun
+            })
         })
     }
 
@@ -48,11 +50,13 @@ impl Optimizer {
     /// # Errors
     /// None is open; another request's id; unusable pointers or scale. The request stays open then.
     pub fn meta_tell(&mut self, answer: &Answer, params: &Params, grads: Option<&Grads>) -> Result<Option<Request>> {
-        let mut p = self.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
-        let mut reserve = p.reserve.take();
-        let next = p.in_reserve(&mut reserve, |p| p.meta.tell(p.registration, p.run, answer, (params, grads)));
-        p.keep(reserve);
-        next
+        self.together(|optimizer| {
+            let mut p = optimizer.prepared().ok_or(StateError::NoMetaUpdateOpen)?;
+            let mut reserve = p.reserve.take();
+            let next = p.in_reserve(&mut reserve, |p| p.meta.tell(p.registration, p.run, answer, (params, grads)));
+            p.keep(reserve);
+            next
+        })
     }
 
     /// Ends the open meta-update without changing Φ.

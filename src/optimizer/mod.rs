@@ -6,6 +6,7 @@
 //! settings      hyper-parameters                                 checkpoint    saving and loading
 //! tensor_state  one tensor's moments, step count and masters     dump          the state as JSON
 //! averages      the averages of the parameters               log           what is worth telling
+//! processes     one model over several processes
 //! ```
 
 mod averages;
@@ -14,6 +15,7 @@ mod dump;
 mod log;
 mod meta;
 mod prepared;
+mod processes;
 mod registration;
 mod settings;
 mod step;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use self::log::Logger;
 pub use self::log::{Log, LogLevel};
 use self::prepared::{Prepared, Ready};
+use crate::backend::AllReduce;
 use crate::backend::cpu;
 use crate::backend::cuda::Device;
 use crate::checkpoint::LoadReport;
@@ -49,6 +52,8 @@ pub struct Optimizer {
     memory_of_a_call: usize,
     /// Of the last load.
     load_report: LoadReport,
+    /// Where other processes have the rest of the model; its calls are counted in the run.
+    all_reduce: Option<AllReduce>,
 }
 
 /// Messages and small things.
@@ -83,6 +88,7 @@ impl Optimizer {
             stream: Stream::default(),
             memory_of_a_call: sum([MEMORY_OF_A_CALL, of_threads]),
             load_report: LoadReport::default(),
+            all_reduce: None,
         })
     }
 

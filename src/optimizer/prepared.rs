@@ -9,7 +9,7 @@ use crate::model::groups;
 use crate::model::options::Objective;
 use crate::model::registration::Registration;
 use crate::reserve::{self, Reserve, sum, times};
-use crate::run::Run;
+use crate::run::{Run, at_preparation};
 
 /// What exists from the end of registration on.
 pub(super) struct Ready {
@@ -35,6 +35,9 @@ impl Optimizer {
     /// No tensors; a `feature_dim` below the features' length; no memory; an open meta-update. Registration stays open
     /// then.
     pub fn prepare(&mut self) -> Result<()> {
+        if self.all_reduce.is_some() && self.ready.is_none() {
+            self.ready = Some(self.prepare_together(Self::make_ready)?);
+        }
         self.with_prepared(|p| p.meta.refuse_while_open())
     }
 
@@ -46,6 +49,9 @@ impl Optimizer {
 
     /// Prepares if that was not done yet; if the work is then refused, registration is open as before.
     pub(super) fn with_prepared<T>(&mut self, work: impl FnOnce(Prepared) -> Result<T>) -> Result<T> {
+        if self.all_reduce.is_some() && self.ready.is_none() {
+            return Err(StateError::PrepareTogether.into());
+        }
         let fresh = if self.ready.is_none() { Some(self.make_ready()?) } else { None };
         let first = fresh.is_some();
         let Self { registration, ready, log, .. } = self;
@@ -64,8 +70,10 @@ impl Optimizer {
         if self.registration.tensors.is_empty() {
             return Err(StateError::NoTensors.into());
         }
+        self.check_shards()?;
         let run = reserve::with(Run::memory_to_prepare(&self.registration), || {
-            let run = Run::new(&self.registration, self.cuda.as_ref(), &self.stream)?;
+            let processes = self.all_reduce.clone().map(|reduce| (reduce, at_preparation(&self.registration)));
+            let run = Run::new(&self.registration, (self.cuda.as_ref(), &self.stream), processes)?;
             checkpoint::check_header(&self.registration, &run.groups, run.state.modulation.as_ref())?;
             Ok(run)
         })?;

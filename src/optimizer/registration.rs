@@ -51,6 +51,9 @@ impl Optimizer {
         if let Some(mut p) = self.changeable()? {
             p.sync()?;
         }
+        if self.ready.is_some() {
+            self.refuse_shards("tensors added to or removed from a prepared optimizer")?;
+        }
         let Self { registration, ready, .. } = self;
         let Some(Ready { run, meta, .. }) = ready else {
             return reserve::with(memory, || change(registration));

@@ -14,7 +14,7 @@ impl Optimizer {
     /// An unusable argument; an open meta-update; under [`crate::model::options::NonFinite::Error`] something not finite;
     /// under `verify_params` parameters that changed unannounced. Nothing is changed then. On a device: the driver's.
     pub fn step(&mut self, params: &Params, grads: &Grads, options: &StepOptions) -> Result<StepReport> {
-        match self.enqueue_step(params, grads, options, true) {
+        match self.together(|optimizer| optimizer.enqueue_step(params, grads, options, true)) {
             Ok(report) => Ok(report.expect("it was waited for")),
             Err(error) => {
                 self.discard_announced();

@@ -3,14 +3,16 @@
 //! The step is in `step.rs`; a device that makes steps by itself is followed in `device_sync.rs`.
 
 mod device_sync;
+mod shards;
 mod step;
 
 use std::sync::Arc;
 
 pub(crate) use self::device_sync::Stream;
+pub(crate) use self::shards::at_preparation;
 use crate::backend::cpu::{self, CHUNK, Cpu};
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Backend, Beginning, HorizonSums, MasterSum, ModelChange, RunState};
+use crate::backend::{Agreement, AllReduce, Backend, Beginning, HorizonSums, MasterSum, ModelChange, RunState};
 use crate::error::{Error, Result};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::Precision;
@@ -33,6 +35,8 @@ pub(crate) struct Run {
     last_report: Option<StepReport>,
     /// Steps that were enqueued on a device since its state was pulled.
     enqueued: u64,
+    /// Hash of the tensors, of which each process has a part.
+    agreed_tensors: u64,
 }
 
 /// What steps and meta-updates compute in: one element a tensor.
@@ -41,6 +45,8 @@ pub(crate) struct Workspace {
     /// Raw sums of the gradients, and which of them were announced.
     pub gradient_sums: Vec<GradientSums>,
     pub announced: Vec<bool>,
+    /// Tensors that have a gradient in this call, on whatever process.
+    pub present: Vec<bool>,
     /// Tensors whose masters the next step initialises with the host's parameters.
     pub uninitialized: Vec<bool>,
     /// The same for averages.
@@ -58,6 +64,7 @@ impl Workspace {
             checker: Checker::new(tensors),
             gradient_sums: vec![GradientSums::default(); tensors],
             announced: vec![false; tensors],
+            present: vec![false; tensors],
             uninitialized: vec![false; tensors],
             averages_to_init: vec![false; tensors],
             displacements: vec![0.0; tensors],
@@ -111,7 +118,8 @@ pub(crate) fn without_average(registration: &Registration) -> Vec<bool> {
 impl Run {
     /// What [`Self::new`] allocates at most, the attention module not included.
     pub fn memory_to_prepare(registration: &Registration) -> usize {
-        let chunks = registration.tensors.iter().map(|tensor| tensor.numel / CHUNK).fold(0, usize::saturating_add);
+        let chunks =
+            registration.tensors.iter().map(|tensor| tensor.whole_numel / CHUNK).fold(0, usize::saturating_add);
         let threads = times(cpu::threads(&registration.options), 16 << 10);
         sum([times(16, registration.outline()), times(chunks, 512), threads])
     }
@@ -119,14 +127,25 @@ impl Run {
     /// Forms the groups, draws Φ, allocates everything.
     ///
     /// # Errors
-    /// A `feature_dim` below the features' length; no memory; the device's.
-    pub fn new(registration: &Registration, cuda: Option<&Arc<Device>>, stream: &Stream) -> Result<Self> {
+    /// A `feature_dim` below the features' length; no memory; the device's; the processes', last of all.
+    pub fn new(
+        registration: &Registration,
+        (cuda, stream): (Option<&Arc<Device>>, &Stream),
+        processes: Option<(AllReduce, Agreement)>,
+    ) -> Result<Self> {
         let Registration { options, tensors, .. } = registration;
         let groups = Groups::form(tensors, options.grouping, options.semantics);
         let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
+        let agreed_tensors = processes.as_ref().map_or(0, |(_, agreement)| agreement.tensors);
         let backend: Box<dyn Backend> = match cuda {
-            None => Box::new(Cpu::new(tensors, options, zeros)?),
+            None => {
+                let mut cpu = Cpu::new(tensors, options, zeros)?;
+                if let Some((all_reduce, agreement)) = processes {
+                    cpu.join(all_reduce, tensors, &agreement)?;
+                }
+                Box::new(cpu)
+            }
             Some(device) => Box::new(Cuda::new(device, stream.0, options, tensors, &groups, modulation.as_ref())?),
         };
         let mut run = Self {
@@ -137,6 +156,7 @@ impl Run {
             times: Times::default(),
             last_report: None,
             enqueued: 0,
+            agreed_tensors,
         };
         run.push(registration)?;
         Ok(run)

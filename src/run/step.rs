@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Run, without_average};
+use super::{Run, Workspace, without_average};
 use crate::backend::Products;
 use crate::error::{Error, Result, StateError};
 use crate::model::clipping::{EffectiveGradient, effective_gradient};
@@ -90,7 +90,8 @@ impl Run {
     ) -> Result<StepReport> {
         let Registration { options: settings, tensors, .. } = registration;
         let (verify, changed) = (settings.verify_params, options.params_changed);
-        if settings.nonfinite == NonFinite::Propagate && settings.max_grad_norm == 0.0 && !verify {
+        let alone = self.backend.collective().is_none();
+        if settings.nonfinite == NonFinite::Propagate && settings.max_grad_norm == 0.0 && !verify && alone {
             return Ok(self.unchecked_step(registration, params, grads, options));
         }
         let started = Instant::now();
@@ -98,11 +99,15 @@ impl Run {
         self.mark_uninitialized(changed);
         self.refresh_sums(registration, params, changed, verify)?;
         let gradient = self.sum_gradients(registration, grads, options);
+        if gradient.is_err() {
+            self.state.sums_current &= !recomputed; // as below
+        }
+        let gradient = gradient?;
         let summed = Instant::now();
         self.times.statistics += summed - started;
         let verdict = match settings.nonfinite {
             NonFinite::Propagate => Ok(()),
-            NonFinite::Skip | NonFinite::Error => self.verdict(tensors, grads, &gradient),
+            NonFinite::Skip | NonFinite::Error => self.verdict(tensors, &gradient),
         };
         let judged = Instant::now();
         self.times.factors += judged - summed;
@@ -111,18 +116,19 @@ impl Run {
             self.state.sums_current &= !recomputed;
             return self.skip(registration, culprit, &gradient, changed);
         }
-        self.update(registration, params, grads, &gradient);
+        self.update(registration, params, grads, &gradient)?;
         self.times.update += judged.elapsed();
         Ok(self.report(&gradient, None, None))
     }
 
-    /// The gradients' sums, but of those that were announced, and what they say of the norm.
+    /// The gradients' sums, but of those that were announced, and what they say of the norm. Here processes that share the
+    /// model meet.
     fn sum_gradients(
         &mut self,
         registration: &Registration,
         grads: CheckedGrads,
         options: &StepOptions,
-    ) -> EffectiveGradient {
+    ) -> Result<EffectiveGradient> {
         let (announced, with_momentum) = (&self.workspace.announced, self.state.modulation.is_some());
         self.backend.gradient_sums(
             grads,
@@ -131,12 +137,16 @@ impl Run {
             &mut self.workspace.gradient_sums,
         );
         self.backend.first_moment_sums(&mut self.state.state_sums);
-        effective_gradient(
+        let (scale, changed) = (options.grad_scale.to_bits(), options.params_changed);
+        self.meet(registration, format_args!("step {scale} {changed}"), Some(grads))?;
+        self.take_reduced_sums(true);
+        let Workspace { gradient_sums, present, .. } = &self.workspace;
+        Ok(effective_gradient(
             &registration.tensors,
-            self.workspace.gradient_sums.iter().enumerate().filter(|(i, _)| grads.has(*i)),
+            gradient_sums.iter().enumerate().filter(|(i, _)| present[*i]),
             options.grad_scale,
             registration.options.max_grad_norm,
-        )
+        ))
     }
 
     /// Updates tensors, counts and what is carried to the next step.
@@ -146,10 +156,10 @@ impl Run {
         params: CheckedParams,
         grads: CheckedGrads,
         gradient: &EffectiveGradient,
-    ) {
+    ) -> Result<()> {
         let reference = registration.options.semantics == Semantics::Reference && self.state.modulation.is_some();
         self.init_masters(registration, params);
-        self.prepare_coefficients(registration, grads, gradient.factor);
+        self.prepare_coefficients(registration, gradient.factor);
         let workspace = &mut self.workspace;
         let products = Products {
             momentum: reference.then_some(&mut workspace.momentum[..]),
@@ -157,7 +167,6 @@ impl Run {
         };
         self.backend.update(params, grads, &workspace.coefficients, &mut self.state.state_sums, products);
         self.count_step();
-        self.add_to_horizon(registration.options.meta_warmup, gradient.factor);
         self.state.sums_current = true;
         if let Some(modulation) = &mut self.state.modulation {
             modulation.accept();
@@ -169,6 +178,9 @@ impl Run {
                 *last = self.workspace.coefficients[i].is_some().then_some(new);
             }
         }
+        self.check_products()?;
+        self.add_to_horizon(registration.options.meta_warmup, gradient.factor);
+        Ok(())
     }
 
     /// Plain AdamW without checks: each gradient is read once, no sums.
@@ -183,7 +195,10 @@ impl Run {
         let gradient = EffectiveGradient { norm: f64::NAN, clip: 1.0, factor: 1.0 / options.grad_scale, broken: None };
         self.mark_uninitialized(options.params_changed);
         self.init_masters(registration, params);
-        self.prepare_coefficients(registration, grads, gradient.factor);
+        for (i, present) in self.workspace.present.iter_mut().enumerate() {
+            *present = grads.has(i);
+        }
+        self.prepare_coefficients(registration, gradient.factor);
         self.backend.update_without_sums(params, grads, &self.workspace.coefficients);
         self.times.update += started.elapsed();
         self.count_step();
@@ -271,12 +286,7 @@ impl Run {
     }
 
     /// Whether the step can be taken; evaluates the factors on the way.
-    fn verdict(
-        &mut self,
-        tensors: &[Tensor],
-        grads: CheckedGrads,
-        gradient: &EffectiveGradient,
-    ) -> std::result::Result<(), Culprit> {
+    fn verdict(&mut self, tensors: &[Tensor], gradient: &EffectiveGradient) -> std::result::Result<(), Culprit> {
         if let Some(tensor) = gradient.broken {
             return Err((Skip::Gradient, tensor));
         }
@@ -285,8 +295,8 @@ impl Run {
         }
         let Some(modulation) = &mut self.state.modulation else { return Ok(()) };
         for (i, tensor) in tensors.iter().enumerate() {
-            let sums = grads.has(i).then(|| self.workspace.gradient_sums[i].scaled(gradient.factor));
-            self.workspace.statistics[i] = Statistics::new(sums, self.state.state_sums[i], tensor.numel);
+            let sums = self.workspace.present[i].then(|| self.workspace.gradient_sums[i].scaled(gradient.factor));
+            self.workspace.statistics[i] = Statistics::new(sums, self.state.state_sums[i], tensor.whole_numel);
         }
         match modulation.evaluate(&self.groups, &self.workspace.statistics, self.state.steps + 1) {
             Ok(_) => Ok(()),
@@ -296,12 +306,12 @@ impl Run {
     }
 
     /// The scalars of every tensor that has a gradient.
-    fn prepare_coefficients(&mut self, registration: &Registration, grads: CheckedGrads, factor: f64) {
+    fn prepare_coefficients(&mut self, registration: &Registration, factor: f64) {
         let semantics = registration.options.semantics;
         for (i, tensor) in registration.tensors.iter().enumerate() {
             let group = &registration.param_groups[tensor.param_group];
             let step = self.state.tensor_steps[i] + 1;
-            self.workspace.coefficients[i] = grads.has(i).then(|| {
+            self.workspace.coefficients[i] = self.workspace.present[i].then(|| {
                 Coefficients::new(group, semantics, step, self.next_factors(i), factor)
                     .with_key(step_key(self.state.rounding_keys[i], step))
             });

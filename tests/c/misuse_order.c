@@ -34,6 +34,7 @@ maw_status maw_test_inject_panic(maw_optimizer *optimizer);
     X(LATE, LATE, OK,   OK,   OK,   LATE, maw_reset, (w->o, MAW_RESET_MOMENTS, error))                                 \
     X(OK,   OK,   OK,   OK,   OK,   OK,   maw_set_stream, (w->o, NULL, error))                                         \
     X(OK,   OK,   OK,   OK,   OK,   LATE, maw_set_log, (w->o, NULL, NULL, error))                                      \
+    X(OK,   OK,   LATE, LATE, LATE, LATE, maw_set_reduction, (w->o, NULL, NULL, error))                                \
     X(LATE, OK,   OK,   OK,   OK,   LATE, maw_meta_begin, (BY_PARAMS, N, REQUEST, error))                              \
     X(LATE, LATE, LATE, LATE, LATE, OK,   maw_meta_tell, (w->o, &w->answer, w->params, w->grads, N, REQUEST, error))   \
     X(LATE, LATE, LATE, LATE, LATE, OK,   maw_meta_abort, (BY_PARAMS, N, error))                                       \

@@ -28,6 +28,7 @@ static void null_optimizer(void) {
         NULL_REFUSED(optimizer, maw_reset(none, MAW_RESET_MOMENTS, error));
         NULL_REFUSED(optimizer, maw_set_stream(none, NULL, error));
         NULL_REFUSED(optimizer, maw_set_log(none, NULL, NULL, error));
+        NULL_REFUSED(optimizer, maw_set_reduction(none, NULL, NULL, error));
         NULL_REFUSED(optimizer, maw_meta_begin(none, w->params, N, &out->request, error));
         NULL_REFUSED(optimizer, maw_meta_tell(none, &w->answer, w->params, w->grads, N, &out->request, error));
         NULL_REFUSED(optimizer, maw_meta_abort(none, w->params, N, error));
@@ -129,6 +130,10 @@ static void null_arguments(void) {
         NULL_ALLOWED(stream, maw_set_stream(w->o, NULL, error));
         NULL_ALLOWED(callback, maw_set_log(w->o, NULL, w, error));
         NULL_ALLOWED(user_data, maw_set_log(w->o, NULL, NULL, error));
+    }
+    GIVEN(REGISTERED) {
+        NULL_ALLOWED(callback, maw_set_reduction(w->o, NULL, w, error));
+        NULL_ALLOWED(user_data, maw_set_reduction(w->o, NULL, NULL, error));
     }
     GIVEN(STEPPED) {
         NULL_REFUSED(path, maw_save_file(w->o, NULL, 0, error));

@@ -245,6 +245,10 @@ static void tensors(void) {
             TENSOR(precision, no_precision[i], MAW_INVALID_ARGUMENT, "precision of tensor 'extra.bias'");
         TENSOR(layer_index, 1000001, MAW_INVALID_ARGUMENT, "layer_index of tensor 'extra.bias' is 1000001");
         TENSOR(layer_index, UINT32_MAX, MAW_INVALID_ARGUMENT, "layer_index of tensor 'extra.bias'");
+        TENSOR(sharded, 2, MAW_INVALID_ARGUMENT, "sharded of tensor 'extra.bias' is 2");
+        TENSOR(reserved, 1, MAW_INVALID_ARGUMENT, "reserved of tensor 'extra.bias' is 1");
+        TENSOR(shard_offset, 1, MAW_INVALID_ARGUMENT, "sharded of tensor 'extra.bias' is 0"); /* not sharded */
+        TENSOR(shard_numel, UINT64_MAX, MAW_INVALID_ARGUMENT, "sharded of tensor 'extra.bias' is 0");
         TENSOR(name, NULL, MAW_INVALID_ARGUMENT, "tensors[].name is NULL");
         TENSOR(shape, NULL, MAW_INVALID_ARGUMENT, "tensors[].shape is NULL");
         TENSOR(ndim, 65, MAW_INVALID_ARGUMENT, "ndim of tensor 'extra.bias'");

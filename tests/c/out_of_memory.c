@@ -92,6 +92,12 @@ static void heard(int32_t level, const char *message, void *user_data) {
     (void)level, (void)message, (void)user_data;
 }
 CALL(set_log, maw_set_log(w->o, heard, w, error))
+/* Of a process that is alone the sums are its own. */
+static int32_t alone(double *values, size_t count, void *user_data) {
+    (void)values, (void)count, (void)user_data;
+    return 0;
+}
+CALL(set_reduction, maw_set_reduction(w->o, alone, w, error))
 
 CALL(average_get, maw_average_get(w->o, 1, w->out.values, 3, error))
 CALL(average_swap, maw_average_swap(w->o, w->params, N, error))
@@ -268,6 +274,8 @@ static const struct row_of_memory {
     {"maw_reset", reset, UPDATED, USUAL, MAW_OK},
     {"maw_set_stream", set_stream, STEPPED, USUAL, MAW_OK},
     {"maw_set_log", set_log, STEPPED, USUAL, MAW_OK},
+    {"maw_set_reduction", set_reduction, REGISTERED, USUAL, MAW_OK},
+    {"maw_set_reduction", set_reduction, STEPPED, USUAL, MAW_INVALID_STATE},
     {"maw_average_get", average_get, STEPPED, AVERAGED, MAW_OK},
     {"maw_average_get", average_get, STEPPED, USUAL, MAW_INVALID_STATE},
     {"maw_average_swap", average_swap, REGISTERED, AVERAGED, MAW_OK},
@@ -518,6 +526,7 @@ struct life {
     int32_t device;
     uint32_t threads;
     const size_t *lengths;
+    uint32_t sharded; /* as the only process of several */
 };
 
 struct host {
@@ -596,8 +605,12 @@ static maw_optimizer *begin_life(const struct life *life) {
         tensors[i].shape = &shapes[i];
         tensors[i].ndim = 1;
         tensors[i].dtype = MAW_FLOAT32;
+        tensors[i].sharded = life->sharded;
+        tensors[i].shard_numel = life->sharded ? life->lengths[i] : 0;
     }
     TRY(maw_optimizer_create(&options, &o, NULL));
+    if (life->sharded)
+        TRY(maw_set_reduction(o, alone, NULL, NULL));
     TRY(maw_add_param_group(o, &group, tensors, TENSORS, NULL, NULL));
     if (life->threads == 1)
         TRY(maw_prepare(o, NULL));
@@ -606,7 +619,8 @@ static maw_optimizer *begin_life(const struct life *life) {
     return o;
 }
 
-static void live(maw_optimizer *o, struct host *host, maw_bytes **saved) {
+/* `contents`: what is saved and loaded on the way. */
+static void live(maw_optimizer *o, struct host *host, uint32_t contents, maw_bytes **saved) {
     maw_meta_request request;
     maw_meta_answer answer;
     maw_step_report report;
@@ -632,8 +646,8 @@ static void live(maw_optimizer *o, struct host *host, maw_bytes **saved) {
     TRY(maw_factors(o, factors, factors, NULL, NULL, groups, NULL));
     TRY(maw_dump_state(o, &json, NULL));
     maw_bytes_free(json);
-    TRY(maw_save_bytes(o, 0, saved, NULL));
-    TRY(maw_load_bytes(o, maw_bytes_data(*saved), maw_bytes_size(*saved), 0, NULL));
+    TRY(maw_save_bytes(o, contents, saved, NULL));
+    TRY(maw_load_bytes(o, maw_bytes_data(*saved), maw_bytes_size(*saved), contents, NULL));
     TRY(maw_reset(o, MAW_RESET_ATTENTION, NULL));
     TRY(maw_step(o, host->params, host->grads, TENSORS, NULL, &report, NULL));
 }
@@ -644,7 +658,7 @@ static maw_bytes *one_life(const struct life *life) {
     struct host host = {{NULL}, {NULL}, {NULL}, {NULL}};
     make_host(&host, life);
     maw_optimizer *o = begin_life(life);
-    live(o, &host, &saved);
+    live(o, &host, life->sharded ? MAW_ATTENTION_ONLY : 0, &saved);
     TRY(maw_optimizer_free(o));
     free_host(&host);
     return saved;
@@ -707,8 +721,9 @@ int main(void) {
     for (size_t i = 0; i < ROW_COUNT; i++)
         run_row(&ROWS[i]);
     free_saved_run();
-    lives(&(struct life){MAW_CPU, 3, MANY});
-    lives(&(struct life){MAW_CUDA, 1, FEW});
+    lives(&(struct life){MAW_CPU, 3, MANY, 0});
+    lives(&(struct life){MAW_CPU, 1, FEW, 1});
+    lives(&(struct life){MAW_CUDA, 1, FEW, 0});
     printf("out_of_memory: %zu rows, %zu refusals, %zu failures\n", (size_t)ROW_COUNT, refusals, failures);
     return failures == 0 && refusals > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

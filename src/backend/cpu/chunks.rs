@@ -12,8 +12,10 @@ pub const CHUNK: usize = 32_768;
 pub struct Chunk {
     /// Its tensor.
     pub tensor: usize,
-    /// First element.
+    /// First element in the host's and the backend's buffers.
     pub start: usize,
+    /// Number of the chunk in its tensor, which begins before these buffers where they are a shard.
+    pub place: usize,
     /// Number of elements, 1 to [`CHUNK`].
     pub len: usize,
 }
@@ -32,15 +34,17 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// For tensors of these lengths; a tensor without elements has no chunk.
+    /// For tensors of these lengths, or shards of them that begin with the chunk of that number; one without elements has no
+    /// chunk.
     #[must_use]
-    pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
+    pub fn new(shards: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut chunks = Vec::new();
         let mut first = vec![0];
-        for (tensor, length) in lengths.into_iter().enumerate() {
+        for (tensor, (length, place)) in shards.into_iter().enumerate() {
             chunks.extend((0..length).step_by(CHUNK).map(|start| Chunk {
                 tensor,
                 start,
+                place: place + start / CHUNK,
                 len: CHUNK.min(length - start),
             }));
             first.push(chunks.len());
@@ -72,6 +76,12 @@ impl Chunks {
         for (slot, sum) in self.slots[i].iter().zip(sums) {
             slot.store(sum.to_bits(), Ordering::Relaxed);
         }
+    }
+
+    /// The first sums of chunk `i`.
+    #[must_use]
+    pub fn sums<const N: usize>(&self, i: usize) -> [f64; N] {
+        std::array::from_fn(|j| f64::from_bits(self.slots[i][j].load(Ordering::Relaxed)))
     }
 
     /// The sums of a tensor: its chunks', one after the other.

@@ -244,8 +244,9 @@ impl MetaPasses for Cpu {
                 g.map_or([0.0; 4], |g| gradient_sums(g, Some(moments.m.as_elements()), chunk, types, wanted))
             },
         );
-        for tensor in self.tensors().filter(|&t| grads.has(t)) {
-            let [square, with_momentum, zeros] = self.chunks.total(tensor);
+        self.reduce_pass();
+        for tensor in self.tensors().filter(|&t| self.shards.is_some() || grads.has(t)) {
+            let [square, with_momentum, zeros] = self.total(tensor);
             out[tensor] = GradientSums { square, with_momentum, zeros };
         }
     }
@@ -270,6 +271,7 @@ impl MetaPasses for Cpu {
                 })
             },
         );
+        self.reduce_pass();
         self.first_totals(out);
     }
 
@@ -290,8 +292,9 @@ impl MetaPasses for Cpu {
                 g2.map_or([0.0; 4], |g2| gradient_sums(g2, Some(g), chunk, types, wanted))
             },
         );
+        self.reduce_pass();
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [square, product] = self.chunks.total(tensor);
+            let [square, product] = self.total(tensor);
             *out = Alignment { square, product };
         }
     }
@@ -311,6 +314,7 @@ impl MetaPasses for Cpu {
                 })
             },
         );
+        self.reduce_pass();
         self.first_totals(out);
     }
 
@@ -424,7 +428,7 @@ impl<'a> Probe<'a> {
 impl Cpu {
     /// The pass behind the products and the perturbed points.
     fn probe(
-        &self,
+        &mut self,
         project: Option<(CheckedGrads, Cotangent)>,
         perturb: Option<(CheckedParams, PerturbedPoint)>,
         trials: &[TrialStep],
@@ -442,6 +446,7 @@ impl Cpu {
                 with_compute_type!(types, T => run(unsafe { probe.kernel::<T>(chunk, types, step) }, chunk.len))
             },
         );
+        self.reduce_pass();
     }
 
     fn projections(&self, x: Cotangent, out: &mut [Projection]) {
@@ -450,7 +455,7 @@ impl Cpu {
             Cotangent::GradientDifference { .. } => 1.0, // in x
         };
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [ratio, param] = self.chunks.total(tensor);
+            let [ratio, param] = self.total(tensor);
             *out = Projection { ratio: ratio * factor, param: param * factor };
         }
     }
@@ -458,7 +463,7 @@ impl Cpu {
     /// ⟨δ, w⟩ from ⟨δ, radius·w⟩.
     fn step_products(&self, point: PerturbedPoint, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            let [_, _, with_perturbation] = self.chunks.total(tensor);
+            let [_, _, with_perturbation] = self.total(tensor);
             *out = with_perturbation / point.radius;
         }
     }
@@ -466,7 +471,7 @@ impl Cpu {
     /// The first sum of every tensor.
     fn first_totals(&self, out: &mut [f64]) {
         for (tensor, out) in out.iter_mut().enumerate() {
-            [*out] = self.chunks.total(tensor);
+            [*out] = self.total(tensor);
         }
     }
 }

@@ -7,6 +7,7 @@ mod kernels;
 mod meta_passes;
 mod pool;
 mod process;
+mod shards;
 mod signals;
 mod step_passes;
 mod storage;
@@ -22,9 +23,10 @@ use self::kernels::elements::ElementsMut;
 use self::kernels::load_store::{Moments, Param, ParamPrecision};
 use self::kernels::number::Float;
 use self::meta_passes::MetaStorage;
+use self::shards::Shards;
 use self::storage::Storage;
 use self::threads::Threads;
-use crate::backend::{Backend, ModelChange, StepPasses};
+use crate::backend::{Backend, Collective, ModelChange, StepPasses};
 use crate::error::Result;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
@@ -84,6 +86,8 @@ pub struct Cpu {
     meta: Option<MetaStorage>,
     /// The last meta-update's memory, which the system may take (MADV_FREE). Fresh pages would cost more than their use.
     free_meta: Option<MetaStorage>,
+    /// Where other processes have the rest of the tensors.
+    shards: Option<Shards>,
 }
 
 /// Where a tensor's Σ m² is. Whoever changes m other than by an update has the sums of the state taken before the next one.
@@ -152,13 +156,14 @@ impl Cpu {
             masters,
             averages,
             average_share: options.average_share(),
-            chunks: Chunks::new(tensors.iter().map(|t| t.numel)),
+            chunks: Chunks::new(tensors.iter().map(|t| (t.numel, t.offset / CHUNK))),
             threads: Threads::new(threads_for(tensors, options)),
             zeros,
             overwritten: AtomicUsize::new(NO_TENSOR),
             first_moment_sums: vec![FirstMomentSum::InStateSums; tensors.len()],
             meta: None,
             free_meta: None,
+            shards: None,
         })
     }
 
@@ -211,7 +216,7 @@ impl Backend for Cpu {
         self.masters.reregister(from, masters);
         self.averages.reregister(from, averages);
         self.types = TensorTypes::of(tensors, options);
-        self.chunks = Chunks::new(tensors.iter().map(|t| t.numel));
+        self.chunks = Chunks::new(tensors.iter().map(|t| (t.numel, t.offset / CHUNK)));
         let wanted = threads_for(tensors, options);
         if wanted != self.threads.wanted() {
             self.threads = Threads::new(wanted);
@@ -226,6 +231,10 @@ impl Backend for Cpu {
 
     fn apply_options(&mut self, options: &Options) {
         self.average_share = options.average_share();
+    }
+
+    fn collective(&mut self) -> Option<&mut dyn Collective> {
+        if self.shards.is_some() { Some(self) } else { None }
     }
 
     fn sum_order(&self, tensor: usize) -> u32 {
@@ -318,7 +327,7 @@ impl<'a> State<'a> {
             // SAFETY: `Cpu::new` took storage of the tensors' sizes and averages' dtypes; the caller promises the rest.
             elements: unsafe { chunk_mut(base, dtype, chunk) },
             share: T::round(self.average_share),
-            random: RoundingBits::new(key, chunk.start / CHUNK, Use::Average),
+            random: RoundingBits::new(key, chunk.place, Use::Average),
         })
     }
 

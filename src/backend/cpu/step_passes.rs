@@ -58,6 +58,59 @@ impl Cpu {
         GradientSums { square, with_momentum: product, zeros }
     }
 
+    /// Σ m² of the `wanted` tensors.
+    fn pass_over_first_moments(&self, wanted: impl Fn(usize) -> bool + Sync) {
+        let state = self.state();
+        self.pass(wanted, |chunk, types| {
+            // SAFETY: a chunk belongs to one thread.
+            let Moments { m, .. } = unsafe { state.moments(types, chunk) };
+            // As if it were a gradient.
+            gradient_sums(m.as_elements(), None, chunk, types, WantedSums { first_moment: false, zeros: false })
+        });
+    }
+
+    /// Of shards, Σ m² of tensors that are `without` a gradient: where those with one have it from that one's pass, none
+    /// waits for the next.
+    fn sum_first_moments(&mut self, without: impl Fn(usize) -> bool + Sync, with_momentum: bool) {
+        let (types, zeros) = (&self.types, self.zeros);
+        let early: Vec<bool> =
+            types.iter().map(|types| with_momentum && types.sums_first_moment_early(zeros)).collect();
+        let wanted = |tensor: usize| early[tensor] && without(tensor);
+        if self.tensors().any(wanted) {
+            self.pass_over_first_moments(wanted);
+            self.keep_first_moment_sums(wanted);
+        }
+        for (sum, early) in self.first_moment_sums.iter_mut().zip(&early) {
+            if *early {
+                *sum = FirstMomentSum::WithGradientSums(0.0); // among the shards' sums
+            }
+        }
+    }
+
+    /// Of shards: the sums of an update's new state until the next call of the host's reduction; its products at once.
+    fn keep_update_sums(&mut self, updated: impl Fn(usize) -> bool, products: Products) {
+        self.keep_state_sums(&updated);
+        for tensor in self.tensors().filter(|&tensor| updated(tensor)) {
+            let sum = &mut self.first_moment_sums[tensor];
+            let left = products.momentum.is_none() && *sum != FirstMomentSum::InStateSums;
+            *sum = if left { FirstMomentSum::Pending } else { FirstMomentSum::InStateSums };
+        }
+        if products.momentum.is_none() && products.displacements.is_none() {
+            return;
+        }
+        self.reduce_products(&updated);
+        let Products { mut momentum, mut displacements } = products;
+        for tensor in self.tensors().filter(|&tensor| updated(tensor)) {
+            let [product, displacement] = self.total(tensor);
+            if let Some(momentum) = &mut momentum {
+                momentum[tensor] = product;
+            }
+            if let Some(displacements) = &mut displacements {
+                displacements[tensor] = displacement;
+            }
+        }
+    }
+
     /// Takes the sums of the gradients at `host(tensor)` over these chunks of the `wanted` tensors.
     fn sum_gradients(
         &self,
@@ -100,7 +153,7 @@ impl<'a> Operands<'a> {
     /// # Safety
     /// For `'a` nobody else touches the chunk, and the tensor has a gradient.
     unsafe fn step<T: Float>(&self, chunk: Chunk, types: TensorTypes, c: &Coefficients) -> Step<'a, T> {
-        let random = |purpose| RoundingBits::new(c.key, chunk.start / CHUNK, purpose);
+        let random = |purpose| RoundingBits::new(c.key, chunk.place, purpose);
         // SAFETY: the checker found parameters and gradients to have the tensors' sizes and dtypes and not to overlap; the
         // caller promises the rest.
         unsafe {
@@ -161,6 +214,11 @@ impl StepPasses for Cpu {
         let g = SyncPointers(grads.pointers());
         let chosen = |tensor: usize| !g.of(tensor).is_null() && wanted(tensor);
         self.sum_gradients(0..self.chunks.len(), chosen, |tensor| g.of(tensor), with_momentum);
+        if self.shards.is_some() {
+            self.keep_gradient_sums(chosen, wanted);
+            self.sum_first_moments(|tensor| wanted(tensor) && !chosen(tensor), with_momentum);
+            return;
+        }
         for tensor in self.tensors().filter(|&t| chosen(t)) {
             out[tensor] = self.total_gradient_sums(tensor, with_momentum);
         }
@@ -170,6 +228,10 @@ impl StepPasses for Cpu {
         let (tensor, g) = (gradient.tensor(), [gradient.pointer()]);
         let g = SyncPointers(&g);
         self.sum_gradients(self.chunks.of(tensor), |_| true, |_| g.of(0), with_momentum);
+        if self.shards.is_some() {
+            self.keep_gradient_sums(|t| t == tensor, |_| false);
+            return GradientSums::default();
+        }
         self.total_gradient_sums(tensor, with_momentum)
     }
 
@@ -187,10 +249,13 @@ impl StepPasses for Cpu {
                 with_compute_type!(types, T => run(StateKernel::<T> { param, moments, zeros, compute: PhantomData }, chunk.len))
             },
         );
+        self.first_moment_sums.fill(FirstMomentSum::InStateSums);
+        if self.shards.is_some() {
+            return self.keep_state_sums(|_| true);
+        }
         for tensor in self.tensors() {
             out[tensor] = state_sums(self.chunks.total(tensor));
         }
-        self.first_moment_sums.fill(FirstMomentSum::InStateSums);
     }
 
     fn init_masters(&mut self, params: CheckedParams, wanted: &[bool]) {
@@ -277,6 +342,10 @@ impl StepPasses for Cpu {
                 })
             },
         );
+        if self.shards.is_some() {
+            return self
+                .keep_update_sums(|tensor| coefficients[tensor].is_some(), Products { momentum, displacements });
+        }
         for tensor in self.tensors().filter(|&t| coefficients[t].is_some()) {
             let [param, exp_avg, exp_avg_sq, exp_avg_zeros, product, displacement] = self.chunks.total(tensor);
             if let Some(momentum) = &mut momentum {
@@ -296,19 +365,12 @@ impl StepPasses for Cpu {
     }
 
     fn first_moment_sums(&mut self, out: &mut [StateSums]) {
+        if self.shards.is_some() {
+            return; // they come with the other sums
+        }
         // Of tensors that have no gradient now.
         if self.first_moment_sums.contains(&FirstMomentSum::Pending) {
-            let state = self.state();
-            self.pass(
-                |tensor| self.first_moment_sums[tensor] == FirstMomentSum::Pending,
-                |chunk, types| {
-                    // SAFETY: a chunk belongs to one thread.
-                    let Moments { m, .. } = unsafe { state.moments(types, chunk) };
-                    // As if it were a gradient.
-                    let wanted = WantedSums { first_moment: false, zeros: false };
-                    gradient_sums(m.as_elements(), None, chunk, types, wanted)
-                },
-            );
+            self.pass_over_first_moments(|tensor| self.first_moment_sums[tensor] == FirstMomentSum::Pending);
         }
         for ((tensor, sum), out) in self.first_moment_sums.iter_mut().enumerate().zip(out) {
             if *sum == FirstMomentSum::Pending {

@@ -1,0 +1,136 @@
+//! One model over several processes: what they compare in each call, and which gradients there are. Where this process has the
+//! whole model, nothing is compared.
+
+use std::fmt::Arguments;
+
+use super::Run;
+use crate::backend::{Agreement, Collective, TextHash};
+use crate::error::{Error, ReductionError, Result};
+use crate::model::groups::Tensor;
+use crate::model::host_buffers::CheckedGrads;
+use crate::model::options::Options;
+use crate::model::registration::Registration;
+
+/// What all processes must have in common before the first step.
+pub(crate) fn at_preparation(registration: &Registration) -> Agreement {
+    let tensors = TextHash::of(format_args!("{:?}", Whole(&registration.tensors)));
+    agreement(registration, tensors, 0, format_args!("preparation"))
+}
+
+fn agreement(registration: &Registration, tensors: u64, state: u64, call: Arguments) -> Agreement {
+    let options = Options { threads: 0, ..registration.options.clone() };
+    Agreement {
+        options: TextHash::of(format_args!("{} {options:?}", env!("CARGO_PKG_VERSION"))),
+        tensors,
+        param_groups: TextHash::of(format_args!("{:?}", registration.param_groups)),
+        state,
+        call: TextHash::of(call),
+    }
+}
+
+/// Tensors without what each process has of them.
+struct Whole<'a>(&'a [Tensor]);
+
+impl std::fmt::Debug for Whole<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for Tensor { spec, param_group, moment_dtype, .. } in self.0 {
+            let mut spec = spec.clone();
+            spec.shard = None;
+            write!(f, "{spec:?} {param_group} {moment_dtype:?};")?;
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// What the processes must have in common in this call.
+    fn agreement(&self, registration: &Registration, call: Arguments) -> Agreement {
+        let state = &self.state;
+        let counts = [state.steps, state.skips.total()];
+        let horizon = state.horizon.iter().flat_map(|horizon| horizon.sums.iter().map(|sum| sum.to_bits()));
+        let phi = state.modulation.iter().flat_map(|m| m.attention.values().iter().map(|value| value.to_bits()));
+        let state = TextHash::of_numbers(counts.into_iter().chain(horizon).chain(phi));
+        agreement(registration, self.agreed_tensors, state, call)
+    }
+
+    /// The processes' calls of the host's reduction so far.
+    pub fn reductions(&mut self) -> u64 {
+        self.backend.collective().map_or(0, |collective| collective.calls())
+    }
+
+    /// Lets the other processes know that this one cannot make the call.
+    pub fn refuse(&mut self, registration: &Registration) {
+        if self.backend.collective().is_some() {
+            let agreement = self.agreement(registration, format_args!("refused"));
+            if let Some(collective) = self.backend.collective() {
+                collective.refuse(&agreement);
+            }
+        }
+    }
+
+    /// Meets the other processes in this call, and finds the tensors that have a gradient.
+    ///
+    /// # Errors
+    /// [`Error::Reduction`].
+    pub fn meet(&mut self, registration: &Registration, call: Arguments, grads: Option<CheckedGrads>) -> Result<()> {
+        if self.backend.collective().is_none() {
+            for (i, present) in self.workspace.present.iter_mut().enumerate() {
+                *present = grads.is_some_and(|grads| grads.has(i));
+            }
+            return Ok(());
+        }
+        let agreement = self.agreement(registration, call);
+        let Some(collective) = self.backend.collective() else { return Ok(()) };
+        collective.reduce(&agreement, grads)?;
+        for (i, present) in self.workspace.present.iter_mut().enumerate() {
+            let name = || registration.tensors[i].name().to_owned();
+            *present = collective.has_gradient(i).ok_or_else(|| ReductionError::Gradient { name: name() })?;
+        }
+        Ok(())
+    }
+
+    /// The state's sums over all processes, of the last meeting. `after_gradients`: so are the gradients'.
+    pub fn take_reduced_sums(&mut self, after_gradients: bool) {
+        let with_momentum = after_gradients && self.state.modulation.is_some();
+        if let Some(collective) = self.backend.collective() {
+            collective.state_sums(with_momentum, &mut self.state.state_sums);
+            if after_gradients {
+                collective.gradient_sums(&mut self.workspace.gradient_sums);
+            }
+        }
+    }
+
+    /// Sums of gradients outside a step: at once.
+    pub fn reduce_gradient_sums(&mut self) {
+        if let Some(collective) = self.backend.collective() {
+            collective.reduce_again();
+            collective.gradient_sums(&mut self.workspace.gradient_sums);
+        }
+    }
+
+    fn take_failure(&mut self) -> Option<ReductionError> {
+        self.backend.collective().and_then(Collective::take_failure)
+    }
+
+    /// Whether the passes since the last meeting have sums.
+    ///
+    /// # Errors
+    /// [`Error::Reduction`].
+    pub fn check_reduced(&mut self) -> Result<()> {
+        match self.take_failure() {
+            Some(failure) => Err(Error::Reduction(failure)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an update that was made has products.
+    ///
+    /// # Errors
+    /// [`Error::ReductionAfterStep`].
+    pub fn check_products(&mut self) -> Result<()> {
+        match self.take_failure() {
+            Some(failure) => Err(Error::ReductionAfterStep(failure)),
+            None => Ok(()),
+        }
+    }
+}
