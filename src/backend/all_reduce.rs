@@ -200,6 +200,15 @@ pub trait Collective {
     /// Calls so far.
     fn calls(&self) -> u64;
 
+    /// Numbers of each chunk from the process that has it to all: `own(tensor, chunk)`, chunks counted in the whole tensor.
+    ///
+    /// # Errors
+    /// [`Error::Reduction`].
+    fn share(&mut self, agreement: &Agreement, own: &mut dyn FnMut(usize, usize) -> [f64; 4]) -> Result<()>;
+
+    /// What the process that has the chunk shared.
+    fn shared(&self, tensor: usize, chunk: usize) -> [f64; 4];
+
     /// Why the last passes have no sums.
     fn take_failure(&mut self) -> Option<ReductionError>;
 

@@ -25,43 +25,105 @@ const MAX_LINKS: usize = 40;
 /// # Errors
 /// [`Error::Io`] says which operation on which file failed; what `fill` answers.
 pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let target = followed(path)?;
-    let name = target.file_name().ok_or_else(|| Error::range("path", path.display(), "the name of a file"))?;
-    let old = fs::metadata(&target).ok();
-    if old.as_ref().is_some_and(|old| !old.is_file()) {
-        let operation = format!("replacing '{}'", target.display());
-        return Err(Error::Io { operation, reason: "it is not a regular file".to_owned() });
-    }
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    remove_abandoned(folder, name);
-    let (mut file, mut temporary) = create_beside(folder, name)?;
-    if let Some(old) = &old {
-        keep_owner_and_permissions(&file, old);
-    }
-    let mut buffered = BufWriter::with_capacity(BUFFER, &mut file);
+    let mut new = Replacement::begin(path)?;
+    let mut buffered = BufWriter::with_capacity(BUFFER, &mut new.file);
     let filled = fill(&mut buffered).and_then(|()| buffered.flush().map_err(|e| Error::io("writing", &e)));
     // Whatever a failure left in the buffer is not tried again.
     drop(buffered.into_parts());
-    filled.map_err(|e| match e {
-        Error::Io { operation, reason } => {
-            Error::Io { operation: format!("{operation} '{}'", temporary.0.display()), reason }
-        }
+    filled.map_err(|e| named(e, &new.temporary.0))?;
+    new.finish()
+}
+
+/// A failure of `file`, with its name.
+pub fn named(error: Error, file: &Path) -> Error {
+    match error {
+        Error::Io { operation, reason } => Error::Io { operation: format!("{operation} '{}'", file.display()), reason },
         other => other,
-    })?;
-    file.sync_all().map_err(|e| Error::file("syncing", &temporary.0, &e))?;
-    // A folder may allow to write and not to read: then its entry cannot be synced, as for SQLite.
-    let opened = match File::open(folder) {
-        Ok(opened) => Some(opened),
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => None,
-        Err(e) => return Err(Error::file("opening", folder, &e)),
-    };
-    fs::rename(&temporary.0, &target).map_err(|e| renaming_failed(&target, &e))?;
-    temporary.0 = PathBuf::new();
-    drop(file); // and its lock, now that it is no temporary file any more
-    opened.map_or(Ok(()), |folder| sync_folder(&folder)).map_err(|e| Error::file("syncing", folder, &e))
+    }
+}
+
+/// A file that is being written to take the place of another. Dropped, it is removed.
+pub struct Replacement {
+    target: PathBuf,
+    folder: PathBuf,
+    file: File,
+    temporary: Temporary,
+    number: u64,
+}
+
+impl Replacement {
+    /// Creates it beside `path`, links followed, with the permissions and owner of a file that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn begin(path: &Path) -> Result<Self> {
+        let target = followed(path)?;
+        let name = file_name(&target, path)?;
+        let old = fs::metadata(&target).ok();
+        if old.as_ref().is_some_and(|old| !old.is_file()) {
+            let operation = format!("replacing '{}'", target.display());
+            return Err(Error::Io { operation, reason: "it is not a regular file".to_owned() });
+        }
+        let folder = folder_of(&target);
+        remove_abandoned(&folder, name);
+        let (file, temporary, number) = create_beside(&folder, name)?;
+        if let Some(old) = &old {
+            keep_owner_and_permissions(&file, old);
+        }
+        Ok(Self { folder, file, temporary, number, target })
+    }
+
+    /// What other processes find it by.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The file.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// A failure with the name of the file.
+    pub fn named(&self, error: Error) -> Error {
+        named(error, &self.temporary.0)
+    }
+
+    /// Makes it the file, durably.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. Unless the folder could not be synced, the old file is the one that is there then.
+    pub fn finish(mut self) -> Result<()> {
+        self.file.sync_all().map_err(|e| Error::file("syncing", &self.temporary.0, &e))?;
+        // A folder may allow to write and not to read: then its entry cannot be synced, as for SQLite.
+        let opened = match File::open(&self.folder) {
+            Ok(opened) => Some(opened),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => None,
+            Err(e) => return Err(Error::file("opening", &self.folder, &e)),
+        };
+        fs::rename(&self.temporary.0, &self.target).map_err(|e| renaming_failed(&self.target, &e))?;
+        self.temporary.0 = PathBuf::new();
+        drop(self.file); // and its lock, now that it is no temporary file any more
+        opened.map_or(Ok(()), |folder| sync_folder(&folder)).map_err(|e| Error::file("syncing", &self.folder, &e))
+    }
+}
+
+/// The file that another process has begun to replace `path` with, of its process and number; and its name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn begun_elsewhere(path: &Path, process: u32, number: u64) -> Result<(File, PathBuf)> {
+    let target = followed(path)?;
+    let file = folder_of(&target).join(temporary_name(process, number, file_name(&target, path)?));
+    let opened = File::options().write(true).open(&file).map_err(|e| Error::file("opening", &file, &e))?;
+    Ok((opened, file))
+}
+
+fn file_name<'a>(target: &'a Path, path: &Path) -> Result<&'a OsStr> {
+    target.file_name().ok_or_else(|| Error::range("path", path.display(), "the name of a file"))
+}
+
+fn folder_of(target: &Path) -> PathBuf {
+    target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 /// The file that is meant, symbolic links followed; it need not exist.
@@ -117,20 +179,24 @@ fn suffix(name: &OsStr) -> String {
     name.to_string_lossy().chars().take(32).collect()
 }
 
+fn temporary_name(process: u32, number: u64, name: &OsStr) -> OsString {
+    let mut temporary = OsString::from(format!("{PREFIX}{process}-{number}-"));
+    temporary.push(suffix(name));
+    temporary
+}
+
 /// A new file with a name of its own, locked as long as it is open. A process that was killed may have had our number and
 /// left its file.
-fn create_beside(folder: &Path, name: &OsStr) -> Result<(File, Temporary)> {
+fn create_beside(folder: &Path, name: &OsStr) -> Result<(File, Temporary, u64)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = OsString::from(format!("{PREFIX}{}-{number}-", std::process::id()));
-        temporary.push(suffix(name));
-        let temporary = folder.join(temporary);
+        let temporary = folder.join(temporary_name(std::process::id(), number, name));
         match File::create_new(&temporary) {
             Ok(file) => {
                 // Where files have no locks nobody removes an abandoned one either.
                 let _ = file.try_lock();
-                return Ok((file, Temporary(temporary)));
+                return Ok((file, Temporary(temporary), number));
             }
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::file("creating", &temporary, &e)),

@@ -178,11 +178,11 @@ impl Container {
         Ok(Self { metadata, entries, crc, data_start: 8 + length })
     }
 
-    /// Reads all data once: `each(entry, offset, bytes)`; then compares the checksum.
+    /// Reads all data once: `each(entry, offset, bytes)`; then compares the checksum, and answers it.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for a wrong checksum; [`Error::Io`].
-    pub fn stream(&self, source: &mut dyn Source, mut each: impl FnMut(&Entry<()>, usize, &[u8])) -> Result<()> {
+    pub fn stream(&self, source: &mut dyn Source, mut each: impl FnMut(&Entry<()>, usize, &[u8])) -> Result<u32> {
         let mut crc = self.crc.clone();
         source.seek(SeekFrom::Start(self.data_start)).map_err(|e| Error::io("reading", &e))?;
         let largest = self.entries.iter().map(Entry::bytes).max().unwrap_or(0);
@@ -197,8 +197,9 @@ impl Container {
         }
         let mut stored = [0; 4];
         read_exact(source, &mut stored)?;
-        if crc.finalize() == u32::from_le_bytes(stored) {
-            Ok(())
+        let crc = crc.finalize();
+        if crc == u32::from_le_bytes(stored) {
+            Ok(crc)
         } else {
             Err(Error::Corrupt { what: "its checksum does not match its contents".to_owned() })
         }

@@ -17,7 +17,7 @@ use super::{
     Contents, FACTORS, FEATURES, Initialized, Saved, Source, attention_entries, last_gradient_entry, learning_entries,
     option_entries, remainder_sum_entry, run_entries, state_entries, state_part, step_entry,
 };
-use crate::backend::{HorizonSums, MasterSum, Part};
+use crate::backend::{Backend, HorizonSums, MasterSum, Part};
 use crate::error::{Error, Remedy, Result};
 use crate::meta::Meta;
 use crate::model::dtype::Precision;
@@ -129,11 +129,12 @@ impl Target<'_> {
         let small = SmallTensors::read(source, &container, wanted)?;
         match contents {
             Contents::Attention => {
-                self.load_attention(&container, &small, &description, options.partial)?;
+                self.load_attention(&container, &small, &description, options)?;
                 Ok(report)
             }
             Contents::Run if description.contents == Contents::Run => {
                 let loaded = own.check_run(&container, &small, description, expected, options, report)?;
+                self.meet(&small, contents, options)?;
                 self.apply(source, &container, loaded, options.on_conflict)
             }
             Contents::Run => Err(Error::Mismatch {
@@ -141,6 +142,12 @@ impl Target<'_> {
                 remedy: Remedy::AttentionAlone,
             }),
         }
+    }
+
+    /// Processes that share the model load the same file, or none.
+    fn meet(&mut self, small: &SmallTensors, contents: Contents, options: LoadOptions) -> Result<()> {
+        let call = format_args!("load {:x} {contents:?} {options:?}", small.checksum);
+        self.run.meet(self.registration, call, None)
     }
 
     fn as_saved(&self) -> Saved<'_> {
@@ -152,7 +159,7 @@ impl Target<'_> {
         container: &Container,
         small: &SmallTensors,
         description: &Description,
-        partial: bool,
+        options: LoadOptions,
     ) -> Result<()> {
         let modulation = self.run.state.modulation.as_ref();
         let mut expected: Vec<_> = attention_entries(modulation).into_iter().map(required).collect();
@@ -165,11 +172,12 @@ impl Target<'_> {
         let rows = match_groups(description, &self.run.groups, self.registration.options.seed);
         let remedy = if differences.is_empty() { Remedy::Partial } else { Remedy::Register };
         // Without embeddings no row of Φ belongs to a group: a module may move to another model's groups.
-        if embedded && !partial && !rows.are_equal() {
+        if embedded && !options.partial && !rows.are_equal() {
             differences.push(differing_groups(description, &self.run.groups));
         }
         refuse(&differences, remedy)?;
         let phi = small.phi(modulation, embedded.then_some(&rows))?;
+        self.meet(small, Contents::Attention, options)?;
         if let Some(modulation) = &mut self.run.state.modulation {
             modulation.attention.values_mut().copy_from_slice(&phi);
             modulation.forget_moments(); // they were those of another Φ
@@ -197,7 +205,7 @@ impl Target<'_> {
         let tensor = |entry: &str| state_part(entry).and_then(|(part, name)| Some((part, *by_name.get(name)?)));
         let written = container.stream(source, |entry, offset, bytes| {
             if let Some((part, tensor)) = tensor(&entry.name) {
-                run.backend.write(part, tensor, offset, bytes);
+                write_own(run.backend.as_mut(), &registration.tensors[tensor], (part, tensor), entry, offset, bytes);
             }
         });
         // By its entry, not by its bytes: a tensor without elements has none.
@@ -215,7 +223,7 @@ impl Target<'_> {
             run.reset_moments(registration);
             meta.restore(meta.updates(), None);
             run.push(registration)?;
-            return written.map(|()| loaded.report);
+            return written.map(|_| loaded.report);
         }
         meta.set_counters(run, &loaded.counters);
         let state = &mut run.state;
@@ -385,7 +393,7 @@ impl Saved<'_> {
         };
         let tensor_steps = self.registration.tensors.iter().map(step).collect::<Result<Vec<_>>>()?;
         let sums = |t: &Tensor, x: Vec<f64>| {
-            let zeros = 0.0..=t.numel as f64;
+            let zeros = 0.0..=t.whole_numel as f64;
             let usable = x.iter().all(|x| x.is_finite()) && x[0] >= 0.0 && zeros.contains(&x[2]) && x[2].fract() == 0.0;
             let sums = GradientSums { square: x[0], with_momentum: x[1], zeros: x[2] };
             usable.then_some(sums).ok_or_else(|| Error::Corrupt {
@@ -422,6 +430,24 @@ impl Saved<'_> {
             last: small.last(modulation, Some(&rows))?,
             report,
         })
+    }
+}
+
+/// Writes what this process has of a part of a tensor, given some bytes of the whole.
+fn write_own(
+    backend: &mut dyn Backend,
+    tensor: &Tensor,
+    (part, index): (Part, usize),
+    entry: &Entry<()>,
+    offset: usize,
+    bytes: &[u8],
+) {
+    let size = entry.dtype.bitsize() / 8;
+    let own = tensor.offset * size..(tensor.offset + tensor.numel) * size;
+    let from = own.start.max(offset);
+    let to = own.end.min(offset + bytes.len());
+    if from < to {
+        backend.write(part, index, from - own.start, &bytes[from - offset..to - offset]);
     }
 }
 

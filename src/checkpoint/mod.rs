@@ -9,7 +9,7 @@
 //! description   the text in the metadata             settings  options and param groups
 //! container     safetensors with a checksum          header    its JSON, read with suspicion
 //! partial       what a file and the optimizer both have  small     all but moments and masters
-//! differences   what does not fit, for people
+//! differences   what does not fit, for people          together  one file that several processes write
 //! ```
 
 mod atomic_file;
@@ -21,8 +21,10 @@ mod load;
 mod partial;
 mod settings;
 mod small_tensors;
+mod together;
 
 pub(crate) use self::load::{load_bytes, load_file};
+pub(crate) use self::together::save_together;
 
 use std::io::Write;
 use std::path::Path;
@@ -289,6 +291,13 @@ impl Saved<'_> {
         contents: Contents,
         read: impl Fn(&Run, &From, usize, &mut [u8]),
     ) -> Result<()> {
+        let (text, entries) = self.contents(contents);
+        container::write(out, text, &entries, |source, offset, buffer| read(self.run, source, offset, buffer))?;
+        self.run.backend.health()
+    }
+
+    /// The description and all entries, in the order of the file.
+    fn contents(&self, contents: Contents) -> (String, Vec<Entry<From>>) {
         let (words, option_floats) = settings::split(&self.registration.options);
         let Self { registration, run, meta } = *self;
         let description = describe(registration, &run.groups, meta.counters(run), contents, words);
@@ -303,9 +312,7 @@ impl Saved<'_> {
             let initialized = Initialized { masters: &state.master_initialized, averages: &state.average_initialized };
             entries.extend(state_entries(registration, initialized));
         }
-        let text = serde_json::to_string(&description).expect("strings and numbers");
-        container::write(out, text, &entries, |source, offset, buffer| read(self.run, source, offset, buffer))?;
-        self.run.backend.health()
+        (serde_json::to_string(&description).expect("strings and numbers"), entries)
     }
 
     /// What the last step left beside the moments, where there was one.
@@ -386,7 +393,7 @@ fn remainder_sum(tensor: &Tensor, initialized: bool, sum: Option<MasterSum>) -> 
 
 /// Its shape; `[0]` if it has no elements, as its lengths may then be larger than a reader can multiply.
 fn file_shape(tensor: &Tensor) -> Vec<usize> {
-    if tensor.numel == 0 { vec![0] } else { tensor.spec.shape.iter().map(|n| *n as usize).collect() }
+    if tensor.whole_numel == 0 { vec![0] } else { tensor.spec.shape.iter().map(|n| *n as usize).collect() }
 }
 
 fn option_entries(options: &settings::Floats) -> impl Iterator<Item = Entry<From>> {

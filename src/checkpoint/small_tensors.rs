@@ -22,6 +22,8 @@ pub struct SmallTensors {
     tensors: HashMap<String, Vec<u8>>,
     /// The first tensor of the file with a moment that no run has.
     pub unusable: Option<String>,
+    /// Of the file.
+    pub checksum: u32,
 }
 
 impl SmallTensors {
@@ -30,12 +32,12 @@ impl SmallTensors {
         let small = container.entries.iter().filter(|e| state_part(&e.name).is_none() && wanted(e));
         let mut tensors: HashMap<_, _> = small.map(|e| (e.name.clone(), Vec::with_capacity(e.bytes()))).collect();
         let mut unusable = None;
-        container.stream(source, |entry, _, bytes| match tensors.get_mut(&entry.name) {
+        let checksum = container.stream(source, |entry, _, bytes| match tensors.get_mut(&entry.name) {
             Some(values) => values.extend_from_slice(bytes),
             None if unusable.is_none() && !usable(entry, bytes) => unusable = Some(entry.name.clone()),
             None => {}
         })?;
-        Ok(Self { tensors, unusable })
+        Ok(Self { tensors, unusable, checksum })
     }
 
     fn bytes(&self, name: &str) -> Result<&[u8]> {

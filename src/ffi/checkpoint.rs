@@ -12,6 +12,7 @@ use super::types::*;
 use crate::checkpoint::{Contents, LoadOptions, LoadReport, OnConflict};
 use crate::error::{Error, Result};
 use crate::model::name::Name;
+use crate::optimizer::Optimizer;
 
 fn contents(flags: u32, known: u32) -> Result<Contents> {
     if flags & !known != 0 {
@@ -49,9 +50,11 @@ const LOAD_FLAGS: u32 =
 /// followed, also to a file that does not exist yet; permissions, and where that is allowed the owner, are preserved. A
 /// folder that cannot be read or synced is no failure. A process that is killed may leave `.metaadamw-…` in the folder;
 /// the next save to that path removes it. Format: docs/checkpoint_format.md.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for the run of an optimizer with shards; `MAW_IO` names the operation
-/// that failed; `MAW_INVALID_STATE` while a meta-update
-/// is open.
+/// With shards (`maw_set_reduction`) all processes call it for a file that all see under this path: each writes the part that
+/// it has, and the file has the bytes that one process with the whole model would write. If one fails or is killed, the file
+/// is the old one. With `MAW_ATTENTION_ONLY`, which is the same on all, one process saves alone.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_REDUCTION`; `MAW_INVALID_STATE` while a
+/// meta-update is open.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -65,8 +68,11 @@ pub unsafe extern "C" fn maw_save_file(
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_save_file", optimizer, error, |optimizer| {
-            let path = Path::new(OsStr::from_bytes(path_bytes(path)?));
-            optimizer.save_file(path, contents(flags, MAW_ATTENTION_ONLY)?)
+            let save = |optimizer: &mut Optimizer| {
+                let path = Path::new(OsStr::from_bytes(path_bytes(path)?));
+                optimizer.save_file(path, contents(flags, MAW_ATTENTION_ONLY)?)
+            };
+            if flags == MAW_ATTENTION_ONLY { save(optimizer) } else { optimizer.together(save) }
         })
     }
 }
@@ -74,8 +80,8 @@ pub unsafe extern "C" fn maw_save_file(
 /// As `maw_save_file`, to memory.
 ///
 /// `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
-/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` as for `maw_save_file`; `MAW_INVALID_STATE` while a meta-update is
-/// open; `MAW_OUT_OF_MEMORY`.
+/// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for the run of shards, of which no process has the whole;
+/// `MAW_INVALID_STATE` while a meta-update is open; `MAW_OUT_OF_MEMORY`.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.
@@ -118,11 +124,12 @@ pub unsafe extern "C" fn maw_save_bytes(
 ///
 /// Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
 /// compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
-/// are not saved. The file must not change during the call. The
+/// are not saved. With shards all processes load the same file together, whichever number of processes, or one with the whole
+/// model, saved it; each reads all of it and takes its part. The file must not change during the call. The
 /// whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-/// kind of file; `MAW_UNSUPPORTED` for another format version, and as for `maw_save_file`; `MAW_MISMATCH` lists the first differences and the flag
-/// or call that resolves them; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
+/// kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag or call
+/// that resolves them; `MAW_REDUCTION`; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
 /// was captured into a CUDA graph whose replays could not follow the file's options: clipping or checks where the
 /// capture had none, or `MAW_NONFINITE_ERROR`.
 ///
@@ -138,8 +145,10 @@ pub unsafe extern "C" fn maw_load_file(
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_load_file", optimizer, error, |optimizer| {
-            let path = Path::new(OsStr::from_bytes(path_bytes(path)?));
-            optimizer.load_file(path, contents(flags, LOAD_FLAGS)?, load_options(flags)?)
+            optimizer.together(|optimizer| {
+                let path = Path::new(OsStr::from_bytes(path_bytes(path)?));
+                optimizer.load_file(path, contents(flags, LOAD_FLAGS)?, load_options(flags)?)
+            })
         })
     }
 }
@@ -161,8 +170,10 @@ pub unsafe extern "C" fn maw_load_bytes(
     // SAFETY: pointers are NULL or valid, as the contract above says.
     unsafe {
         call("maw_load_bytes", optimizer, error, |optimizer| {
-            check(data, "data")?;
-            optimizer.load_bytes(slice(data, size, "data")?, contents(flags, LOAD_FLAGS)?, load_options(flags)?)
+            optimizer.together(|optimizer| {
+                check(data, "data")?;
+                optimizer.load_bytes(slice(data, size, "data")?, contents(flags, LOAD_FLAGS)?, load_options(flags)?)
+            })
         })
     }
 }

@@ -22,8 +22,7 @@ use crate::backend::Callback;
 /// once by `maw_meta_begin`; once to three times by `maw_meta_tell`. The buffer has 8 doubles per 32,768 elements of the whole
 /// model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
 /// `MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
-/// Not with shards: CUDA, `verify_params`, checkpoints but for `MAW_ATTENTION_ONLY`, tensors that come or go after
-/// preparation. `MAW_NONFINITE_PROPAGATE` saves no pass.
+/// Not with shards: CUDA, `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. `MAW_NONFINITE_PROPAGATE` saves no pass.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
 ///
 /// # Safety

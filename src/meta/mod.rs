@@ -56,11 +56,15 @@ impl Meta {
         let verify = registration.options.verify_params;
         run.refresh_sums(registration, params, !verify, verify)?;
         let session = Session::open(registration, run, params, self.updates())?;
-        if let Err(error) = run.meet(registration, format_args!("meta-update {}", self.updates()), None) {
+        let met = run.meet(registration, format_args!("meta-update {}", self.updates()), None).and_then(|()| {
+            run.take_reduced_sums(false);
+            run.check_reduced_remainders(registration, false)
+        });
+        if met.is_err() {
+            run.state.sums_current = false; // the host may bring other parameters
             run.backend.end_meta();
-            return Err(error);
+            met?;
         }
-        run.take_reduced_sums(false);
         let first = session.stage;
         self.open = Some(Box::new(session));
         let begun = self.first_factors(registration, run);

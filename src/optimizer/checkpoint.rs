@@ -14,7 +14,10 @@ impl Optimizer {
     /// # Errors
     /// An open meta-update; [`crate::Error::Io`]. The file is the old one then.
     pub fn save_file(&mut self, path: &Path, contents: Contents) -> Result<()> {
-        self.refuse_run_of_shards(contents)?;
+        if self.has_shards() && contents == Contents::Run {
+            let save = |p: &mut Prepared| checkpoint::save_together(p.registration, p.run, p.meta, path);
+            return self.together(|optimizer| optimizer.between_steps(save));
+        }
         self.between_steps(|p| checkpoint::save_file(p.registration, p.run, p.meta, path, contents))
     }
 
@@ -23,7 +26,9 @@ impl Optimizer {
     /// # Errors
     /// An open meta-update; no memory.
     pub fn save_bytes(&mut self, contents: Contents) -> Result<Vec<u8>> {
-        self.refuse_run_of_shards(contents)?;
+        if contents == Contents::Run {
+            self.refuse_shards("a checkpoint as bytes")?;
+        }
         self.between_steps(|p| checkpoint::save_bytes(p.registration, p.run, p.meta, contents))
     }
 
@@ -33,7 +38,6 @@ impl Optimizer {
     /// # Errors
     /// As for [`Self::load_bytes`], and [`crate::Error::Io`].
     pub fn load_file(&mut self, path: &Path, contents: Contents, options: impl Into<LoadOptions>) -> Result<()> {
-        self.refuse_run_of_shards(contents)?;
         let options = options.into();
         self.load(|p| checkpoint::load_file(p.registration, p.run, p.meta, path, contents, options))
     }
@@ -44,16 +48,17 @@ impl Optimizer {
     /// An open meta-update; [`crate::Error::Corrupt`]; [`crate::Error::Mismatch`] lists the first differences. Nothing is
     /// changed.
     pub fn load_bytes(&mut self, bytes: &[u8], contents: Contents, options: impl Into<LoadOptions>) -> Result<()> {
-        self.refuse_run_of_shards(contents)?;
         let options = options.into();
         self.load(|p| checkpoint::load_bytes(p.registration, p.run, p.meta, bytes, contents, options))
     }
 
     fn load(&mut self, work: impl FnOnce(&mut Prepared) -> Result<LoadReport>) -> Result<()> {
-        self.load_report = self.between_steps(|p| {
-            let report = work(p)?;
-            p.log_loaded(&report);
-            Ok(report)
+        self.load_report = self.together(|optimizer| {
+            optimizer.between_steps(|p| {
+                let report = work(p)?;
+                p.log_loaded(&report);
+                Ok(report)
+            })
         })?;
         Ok(())
     }
@@ -62,10 +67,6 @@ impl Optimizer {
     #[must_use]
     pub fn load_report(&self) -> &LoadReport {
         &self.load_report
-    }
-
-    fn refuse_run_of_shards(&self, contents: Contents) -> Result<()> {
-        if contents == Contents::Run { self.refuse_shards("a checkpoint") } else { Ok(()) }
     }
 
     /// Work on a prepared optimizer without an open meta-update.

@@ -44,6 +44,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Whether other processes have a part of the model.
+    pub(super) fn has_shards(&self) -> bool {
+        self.all_reduce.is_some()
+    }
+
     /// A change that only a process with whole tensors can make.
     pub(super) fn refuse_shards(&self, what: &str) -> Result<()> {
         match self.all_reduce {

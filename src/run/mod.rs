@@ -287,15 +287,30 @@ impl Run {
         params: CheckedParams,
         changed: bool,
     ) -> Result<()> {
-        if !self.state.compares_masters || changed {
+        if !self.state.compares_masters || changed || self.backend.collective().is_some() {
             return Ok(());
         }
         self.backend.ready("the first step or meta-update after remainders were loaded")?;
         self.mark_uninitialized(false);
         self.backend.state_sums(params, &self.workspace.uninitialized, &mut self.workspace.fresh_sums);
         self.backend.health()?;
+        self.compare_masters(registration, |run, i| run.workspace.fresh_sums[i].param)
+    }
+
+    /// The same where processes share the tensors, once they met and the sums were taken anew.
+    ///
+    /// # Errors
+    /// [`Error::OtherHalves`].
+    pub fn check_reduced_remainders(&mut self, registration: &Registration, changed: bool) -> Result<()> {
+        if !self.state.compares_masters || changed || self.backend.collective().is_none() {
+            return Ok(());
+        }
+        self.compare_masters(registration, |run, i| run.state.state_sums[i].param)
+    }
+
+    fn compare_masters(&mut self, registration: &Registration, square: fn(&Self, usize) -> f64) -> Result<()> {
         for (i, tensor) in registration.tensors.iter().enumerate() {
-            let found = MasterSum { square: self.workspace.fresh_sums[i].param, order: self.backend.sum_order(i) };
+            let found = MasterSum { square: square(self, i), order: self.backend.sum_order(i) };
             let has_remainder = tensor.precision == Precision::Remainder && self.state.master_initialized[i];
             if has_remainder && self.state.master_sums[i].is_some_and(|expected| !expected.agrees(found)) {
                 return Err(Error::OtherHalves { name: tensor.name().to_owned() });

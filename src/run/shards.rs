@@ -46,10 +46,10 @@ impl Run {
     /// What the processes must have in common in this call.
     fn agreement(&self, registration: &Registration, call: Arguments) -> Agreement {
         let state = &self.state;
-        let counts = [state.steps, state.skips.total()];
+        let counts = [state.steps, state.skips.total()].into_iter().chain(state.tensor_steps.iter().copied());
         let horizon = state.horizon.iter().flat_map(|horizon| horizon.sums.iter().map(|sum| sum.to_bits()));
         let phi = state.modulation.iter().flat_map(|m| m.attention.values().iter().map(|value| value.to_bits()));
-        let state = TextHash::of_numbers(counts.into_iter().chain(horizon).chain(phi));
+        let state = TextHash::of_numbers(counts.chain(horizon).chain(phi));
         agreement(registration, self.agreed_tensors, state, call)
     }
 
@@ -87,6 +87,33 @@ impl Run {
             *present = collective.has_gradient(i).ok_or_else(|| ReductionError::Gradient { name: name() })?;
         }
         Ok(())
+    }
+
+    /// One stage of what the processes do together, after `done` here: fails everywhere if it failed on one of them. Shares
+    /// numbers of each chunk.
+    ///
+    /// # Errors
+    /// That of `done`; [`Error::Reduction`].
+    pub fn share<T>(
+        &mut self,
+        registration: &Registration,
+        call: Arguments,
+        done: Result<T>,
+        own: &mut dyn FnMut(usize, usize) -> [f64; 4],
+    ) -> Result<T> {
+        let agreement = self.agreement(registration, call);
+        if let Some(collective) = self.backend.collective() {
+            match done {
+                Ok(_) => collective.share(&agreement, own)?,
+                Err(_) => collective.refuse(&agreement),
+            }
+        }
+        done
+    }
+
+    /// What the process that has the chunk shared.
+    pub fn shared(&mut self, tensor: usize, chunk: usize) -> [f64; 4] {
+        self.backend.collective().map_or([0.0; 4], |collective| collective.shared(tensor, chunk))
     }
 
     /// The state's sums over all processes, of the last meeting. `after_gradients`: so are the gradients'.

@@ -140,6 +140,7 @@ impl Run {
         let (scale, changed) = (options.grad_scale.to_bits(), options.params_changed);
         self.meet(registration, format_args!("step {scale} {changed}"), Some(grads))?;
         self.take_reduced_sums(true);
+        self.check_reduced_remainders(registration, options.params_changed)?;
         let Workspace { gradient_sums, present, .. } = &self.workspace;
         Ok(effective_gradient(
             &registration.tensors,

@@ -232,6 +232,26 @@ impl Collective for Cpu {
         self.shards.as_ref().map_or(0, |shards| shards.all_reduce.calls())
     }
 
+    fn share(&mut self, agreement: &Agreement, own: &mut dyn FnMut(usize, usize) -> [f64; 4]) -> Result<()> {
+        let Self { shards: Some(shards), chunks, .. } = self else { return Ok(()) };
+        shards.buffer.fill(0.0);
+        for tensor in 0..shards.own.len() {
+            for place in 0..chunks.of(tensor).len() {
+                let slot = shards.own[tensor] + place;
+                let words = own(tensor, slot - shards.first[tensor]);
+                shards.slot_mut(slot)[..4].copy_from_slice(&words);
+            }
+        }
+        Ok(shards.all_reduce.sum(&mut shards.buffer, agreement, false)?)
+    }
+
+    fn shared(&self, tensor: usize, chunk: usize) -> [f64; 4] {
+        self.shards.as_ref().map_or([0.0; 4], |shards| {
+            let slot = shards.slot(shards.first[tensor] + chunk);
+            std::array::from_fn(|i| slot[i])
+        })
+    }
+
     fn take_failure(&mut self) -> Option<ReductionError> {
         self.shards.as_mut().and_then(|shards| shards.failure.take())
     }
