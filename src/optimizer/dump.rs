@@ -282,7 +282,9 @@ impl Dump<'_> {
 
     fn tensor_json(&self, i: usize) -> Value {
         let tensor = &self.registration.tensors[i];
-        let known = self.run.state.sums_current.then_some(&self.run.state.state_sums[i]);
+        // Sums over all processes are those of before the last step.
+        let current = self.run.state.sums_current && tensor.spec.shard.is_none();
+        let known = current.then_some(&self.run.state.state_sums[i]);
         let group = &self.registration.param_groups[tensor.param_group];
         let factors = match self.modulation() {
             None => Some((1.0, 1.0)),
@@ -291,6 +293,7 @@ impl Dump<'_> {
         json!({
             "name": tensor.name(),
             "shape": tensor.spec.shape,
+            "shard": tensor.spec.shard.map(|shard| [shard.offset, shard.numel]),
             "dtype": tensor.spec.dtype,
             "grad_dtype": tensor.spec.grad_dtype,
             "moment_dtype": tensor.moment_dtype,
