@@ -30,18 +30,25 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
 - `gradient_type = identity`: function from the type of a parameter's elements to that of its gradients: `T -> Float32`.
 - `log`: function of a level (`:info`, `:warning`) and a message, run after the call that caused the message;
   by default Julia's logging, `nothing` for silence.
+- `reduction = nothing`, `shard = nothing`: for a model that several processes share, each with the moments of a part of every
+  array (ZeRO-1), and with the parts' updates. `reduction`: a function that sums a vector of Float64 over the processes in place:
+  `values -> MPI.Allreduce!(values, +, comm)`. It runs inside calls of the library, in their task, and must not use the state.
+  What it throws, the call throws. `shard`: function from a name and an array to the range of the array's elements, in the order
+  of `vec(array)`, that this process has: `(name, array) -> MetaAdamW.shard_range(length(array), rank, processes)`.
 - `trainable = MetaAdamW.trainable`: used instead of that function.
 
 [`setup!`](@ref) is for a model that has gained or lost arrays.
 """
 function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, groups = (), modulation_group = nothing,
-               layer_kind = nothing, layer_index = nothing, precision = nothing, gradient_type = identity, log = log_to_julia, trainable = trainable)
+               layer_kind = nothing, layer_index = nothing, precision = nothing, gradient_type = identity, log = log_to_julia,
+               trainable = trainable, reduction = nothing, shard = nothing)
     describe = Description(trainable, Int(first_index), rename, modulation_group, layer_kind, layer_index, precision,
-                           gradient_type)
+                           gradient_type, shard)
     state = State(rule, describe, log)
     try
         log === nothing || set_log!(log, state)
-        register!(state, model, groups)
+        reduction === nothing || set_reduction!(reduction, state)
+        or_refuse(() -> register!(state, model, groups), state, handle -> Raw.maw_prepare(handle, C_NULL))
         locked(handle -> call(Raw.maw_prepare, handle), state)
     catch
         close(state)
@@ -83,6 +90,7 @@ struct Batch
     names::Vector{String}
     types::Vector{DataType}
     sizes::Vector{Any}
+    ranges::Vector{UnitRange{Int}}
     shapes::Vector{Vector{UInt64}}
     modulation_groups::Vector{String}
     tensors::Vector{Raw.maw_tensor}
@@ -195,6 +203,7 @@ function Batch(describe::Description, group, entries, arrays, all_names)
         gradients = describe.gradient_type(type)
         is_element(gradients) || throw(ArgumentError("gradient_type($type) is $gradients: no type of gradients"))
     end
+    ranges = UnitRange{Int}[range_of(describe, all_names[entry], arrays[entry]) for entry in entries]
     # Julia's first dimension varies fastest, the library's last.
     shapes = [UInt64[reverse(lengths)...] for lengths in sizes]
     modulation_group = something(describe.modulation_group, name -> "")
@@ -218,9 +227,12 @@ function Batch(describe::Description, group, entries, arrays, all_names)
                layer_index = describe.layer_index === nothing ? UInt32(0) :
                              as_field(UInt32, Symbol("layer_index of $(names[i])"), describe.layer_index(names[i])),
                precision = precision === nothing ? 0 :
-                           enumerated("precision of $(names[i])", TENSOR_PRECISIONS, precision))
+                           enumerated("precision of $(names[i])", TENSOR_PRECISIONS, precision),
+               sharded = describe.shard === nothing ? 0 : 1,
+               shard_offset = describe.shard === nothing ? 0 : first(ranges[i]) - 1,
+               shard_numel = describe.shard === nothing ? 0 : length(ranges[i]))
     end
-    return Batch(group, entries, names, types, sizes, shapes, modulation_groups, tensors)
+    return Batch(group, entries, names, types, sizes, ranges, shapes, modulation_groups, tensors)
 end
 
 "Registers a batch, in a param group that the library has or in a new one."
@@ -253,7 +265,7 @@ end
 
 "Follows the library: a tensor is gone."
 function forget!(state::State, tensor)
-    for list in (state.names, state.types, state.sizes, state.group_of, state.tied, state.frozen)
+    for list in (state.names, state.types, state.sizes, state.ranges, state.group_of, state.tied, state.frozen)
         deleteat!(list, tensor)
     end
     empty!(state.entries)           # until `number_arrays!`
@@ -264,6 +276,7 @@ function note!(state::State, batch::Batch)
     append!(state.names, batch.names)
     append!(state.types, batch.types)
     append!(state.sizes, batch.sizes)
+    append!(state.ranges, batch.ranges)
     append!(state.group_of, fill(batch.group, length(batch.names)))
     for list in (state.tied, state.frozen)
         append!(list, falses(length(batch.names)))
