@@ -68,8 +68,8 @@ end
 """
     average(state, name)
 
-The average of one tensor's parameter, as an array of its size (with `shard`: a vector of this process's part), of Float64 for a tensor of Float64 and else of Float32. It begins
-as the parameter at the tensor's first step; before, this is an error.
+The average of one tensor's parameter, as an array of its size (with `shard`: a vector of this process's part), of Float64
+for a tensor of Float64 and else of Float32. It begins as the parameter at the tensor's first step; before, this is an error.
 """
 function average(state::State, name::Name)
     tensor = tensor_number(state, name)

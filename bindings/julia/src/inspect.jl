@@ -178,8 +178,8 @@ end
 """
     tensor_state(state, name)
 
-The moments of one tensor as arrays of its size (with `shard`: vectors of this process's part), of Float64 for a tensor of Float64 and else of Float32, and the number of
-its updates: `(exp_avg, exp_avg_sq, step)`.
+The moments of one tensor as arrays of its size (with `shard`: vectors of this process's part), of Float64 for a tensor of
+Float64 and else of Float32, and the number of its updates: `(exp_avg, exp_avg_sq, step)`.
 """
 function tensor_state(state::State, name::Name)
     tensor = tensor_number(state, name)

@@ -30,11 +30,13 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
 - `gradient_type = identity`: function from the type of a parameter's elements to that of its gradients: `T -> Float32`.
 - `log`: function of a level (`:info`, `:warning`) and a message, run after the call that caused the message;
   by default Julia's logging, `nothing` for silence.
-- `reduction = nothing`, `shard = nothing`: for a model that several processes share, each with the moments of a part of every
-  array (ZeRO-1), and with the parts' updates. `reduction`: a function that sums a vector of Float64 over the processes in place:
-  `values -> MPI.Allreduce!(values, +, comm)`. It runs inside calls of the library, in their task, and must not use the state.
-  What it throws, the call throws. `shard`: function from a name and an array to the range of the array's elements, in the order
-  of `vec(array)`, that this process has: `(name, array) -> MetaAdamW.shard_range(length(array), rank, processes)`.
+- `reduction = nothing`, `shard = nothing`: for several processes with the same model, each of which has the moments of a part of
+  every array and updates that part (ZeRO-1). `reduction`: function that sums a vector of Float64 over the processes in place:
+  `values -> MPI.Allreduce!(values, +, comm)`. It runs inside calls of the library, on their task, and must not use the state;
+  the vector is valid until it returns. What it throws, the call throws. `shard`: function from a name and an array to the range
+  of the array's elements, in the order of `vec(array)`, that this process has, such as
+  `(name, array) -> MetaAdamW.shard_range(length(array), rank, processes)`. Every process calls `setup` with the same model, and
+  then the same functions in the same order; see the README.
 - `trainable = MetaAdamW.trainable`: used instead of that function.
 
 [`setup!`](@ref) is for a model that has gained or lost arrays.
