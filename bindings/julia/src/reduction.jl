@@ -56,16 +56,27 @@ function shard_range(length::Integer, rank::Integer, processes::Integer)
     return border(rank) + 1:border(rank + 1)
 end
 
-"The range of an array that this process has, as the user's function says it."
-function range_of(describe, name, array)
-    whole = 1:length(array)
-    describe.shard === nothing && return whole
-    range = describe.shard(name, array)
-    range isa AbstractUnitRange{<:Integer} || throw(ArgumentError(
-        "shard of $name is $(repr(range)); a range of its elements, such as 1:$(length(array)), is expected"))
-    first(range) >= 1 && last(range) <= length(array) || throw(ArgumentError(
-        "shard of $name is $range, which is not within its $(length(array)) elements"))
-    return Int(first(range)):Int(last(range))
+"What this process has of an array."
+struct Part
+    whole::Dims                     # size of the whole array
+    offset::Int                     # in the whole array
+    range::UnitRange{Int}           # in the array in memory, which is the whole one or the part
+end
+
+"The same, as the user's function says it."
+function registered_part(describe, name, array)
+    describe.shard === nothing && return Part(size(array), 0, 1:length(array))
+    answer = describe.shard(name, array)
+    range, whole = answer isa Pair ? (first(answer), last(answer)) : (answer, size(array))
+    range isa AbstractUnitRange{<:Integer} && whole isa Tuple{Vararg{Integer}} || throw(ArgumentError(
+        "shard of $name is $(repr(answer)); a range of its elements, such as 1:$(length(array)), is expected, or, if the array " *
+        "is a part, the range and the size of the whole array, such as 1:$(length(array)) => (300, 200)"))
+    first(range) >= 1 && last(range) <= prod(whole) || throw(ArgumentError(
+        "shard of $name is $range, which is not within its $(prod(whole)) elements"))
+    answer isa Pair && length(range) != length(array) && throw(DimensionMismatch(
+        "shard of $name is $range, which has $(length(range)) elements; the array in memory, its part, has $(length(array))"))
+    offset = Int(first(range)) - 1
+    return Part(Dims(whole), offset, answer isa Pair ? (1:length(array)) : offset .+ (1:length(range)))
 end
 
 "Of an array of a model, or its gradient: the address of the first element that this process has."

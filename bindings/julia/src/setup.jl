@@ -35,7 +35,8 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
   `values -> MPI.Allreduce!(values, +, comm)`. It runs inside calls of the library, on their task, and must not use the state;
   the vector is valid until it returns. What it throws, the call throws. `shard`: function from a name and an array to the range
   of the array's elements, in the order of `vec(array)`, that this process has, such as
-  `(name, array) -> MetaAdamW.shard_range(length(array), rank, processes)`. Every process calls `setup` with the same model, and
+  `(name, array) -> MetaAdamW.shard_range(length(array), rank, processes)`. If the model's array is that part alone (FSDP), the
+  function also returns the size of the whole array: `range => (300, 200)`. Every process calls `setup` with the same model, and
   then the same functions in the same order; see the README.
 - `trainable = MetaAdamW.trainable`: used instead of that function.
 
@@ -92,7 +93,7 @@ struct Batch
     names::Vector{String}
     types::Vector{DataType}
     sizes::Vector{Any}
-    ranges::Vector{UnitRange{Int}}
+    parts::Vector{Part}             # what this process has of each
     shapes::Vector{Vector{UInt64}}
     modulation_groups::Vector{String}
     tensors::Vector{Raw.maw_tensor}
@@ -205,9 +206,9 @@ function Batch(describe::Description, group, entries, arrays, all_names)
         gradients = describe.gradient_type(type)
         is_element(gradients) || throw(ArgumentError("gradient_type($type) is $gradients: no type of gradients"))
     end
-    ranges = UnitRange{Int}[range_of(describe, all_names[entry], arrays[entry]) for entry in entries]
+    parts = Part[registered_part(describe, all_names[entry], arrays[entry]) for entry in entries]
     # Julia's first dimension varies fastest, the library's last.
-    shapes = [UInt64[reverse(lengths)...] for lengths in sizes]
+    shapes = [UInt64[reverse(part.whole)...] for part in parts]
     modulation_group = something(describe.modulation_group, name -> "")
     modulation_groups = String[String(modulation_group(name)) for name in names]
     check_text(text) = '\0' in text ? throw(ArgumentError("the name $(repr(text)) has a NUL in it")) : text
@@ -231,10 +232,10 @@ function Batch(describe::Description, group, entries, arrays, all_names)
                precision = precision === nothing ? 0 :
                            enumerated("precision of $(names[i])", TENSOR_PRECISIONS, precision),
                sharded = describe.shard === nothing ? 0 : 1,
-               shard_offset = describe.shard === nothing ? 0 : first(ranges[i]) - 1,
-               shard_numel = describe.shard === nothing ? 0 : length(ranges[i]))
+               shard_offset = describe.shard === nothing ? 0 : parts[i].offset,
+               shard_numel = describe.shard === nothing ? 0 : length(parts[i].range))
     end
-    return Batch(group, entries, names, types, sizes, ranges, shapes, modulation_groups, tensors)
+    return Batch(group, entries, names, types, sizes, parts, shapes, modulation_groups, tensors)
 end
 
 "Registers a batch, in a param group that the library has or in a new one."
@@ -278,7 +279,7 @@ function note!(state::State, batch::Batch)
     append!(state.names, batch.names)
     append!(state.types, batch.types)
     append!(state.sizes, batch.sizes)
-    append!(state.ranges, batch.ranges)
+    append!(state.ranges, [part.range for part in batch.parts])
     append!(state.group_of, fill(batch.group, length(batch.names)))
     for list in (state.tied, state.frozen)
         append!(list, falses(length(batch.names)))

@@ -36,7 +36,7 @@ mutable struct State
     names::Vector{String}           # of the tensors, in the order of registration
     types::Vector{DataType}
     sizes::Vector{Any}
-    ranges::Vector{UnitRange{Int}}  # of the elements that this process has: all but with `shard`
+    ranges::Vector{UnitRange{Int}}  # of the array's elements that this process has: all but with `shard`
     entries::Vector{Int}            # tensor -> number of the array in a walk
     lookup::Dict{String, Int}       # every name, further places of shared arrays included -> tensor
     groups::Vector{Any}             # what named each param group; `:rest` for the tensors that no group named

@@ -142,6 +142,33 @@ end
     @test vcat(first.(parts)...) == MetaAdamW.average(alone, "w") == vcat(last.(parts)...)
 end
 
+@testset "arrays that are the parts, with the size of the whole" begin
+    whole = (w = Float32[sin(i * j) for i in 1:3, j in 1:SHARD], b = Float32[1, 2])
+    sizes = Dict("w" => size(whole.w), "b" => size(whole.b))
+    alone = MetaAdamW.setup(shard_rule(), whole; log = quiet)
+    parts = together(2) do rank, world
+        range(count) = MetaAdamW.shard_range(count, rank, 2)
+        own = map(array -> vec(array)[range(length(array))], (w = Float32[sin(i * j) for i in 1:3, j in 1:SHARD], b = Float32[1, 2]))
+        state = MetaAdamW.setup(shard_rule(), own; log = quiet, reduction = values -> all_reduce!(values, world),
+                                shard = (name, part) -> range(prod(sizes[name])) => sizes[name])
+        for step in 1:3
+            gradient = last(quadratic(own, sin(step)))
+            MetaAdamW.observe_gradient!(state, "w", gradient.w)
+            MetaAdamW.update!(state, own, gradient)
+        end
+        MetaAdamW.meta_update!(r -> (1.0, last(quadratic(own, TARGETS[r.batch]))), state, own)
+        (own, MetaAdamW.tensor_state(state, "w").exp_avg, MetaAdamW.factors(state))
+    end
+    for step in 1:3
+        MetaAdamW.update!(alone, whole, last(quadratic(whole, sin(step))))
+    end
+    MetaAdamW.meta_update!(r -> (1.0, last(quadratic(whole, TARGETS[r.batch]))), alone, whole)
+    @test length(parts[1][1].w) == SHARD && isempty(parts[1][1].b)
+    @test vcat((part[1].w for part in parts)...) == vec(whole.w) && vcat((part[1].b for part in parts)...) == whole.b
+    @test vcat((part[2] for part in parts)...) == vec(MetaAdamW.tensor_state(alone, "w").exp_avg)
+    @test all(part -> part[3] == MetaAdamW.factors(alone), parts)
+end
+
 "A process that is the whole world, with a reduction that does `f`."
 function small_process(f; rule = shard_rule())
     model = (w = Float32[1, 2, 3],)
@@ -241,6 +268,9 @@ end
     sum = values -> nothing
     @test throws(() -> set_up(; shard = (name, array) -> [1], reduction = sum), ArgumentError, "shard of w is [1]")
     @test throws(() -> set_up(; shard = (name, array) -> 0:3, reduction = sum), ArgumentError, "not within its 3 elements")
+    @test throws(() -> set_up(; shard = (name, array) -> 1:3 => 3, reduction = sum), ArgumentError, "the size of the whole array")
+    @test throws(() -> set_up(; shard = (name, array) -> 1:2 => (4,), reduction = sum), DimensionMismatch, "its part, has 3")
+    @test throws(() -> set_up(; shard = (name, array) -> 1:3 => (2,), reduction = sum), ArgumentError, "not within its 2 elements")
     @test fails(() -> set_up(; shard = (name, array) -> 1:2, reduction = sum), :invalid_argument, "'w'")
     @test fails(() -> set_up(; shard = (name, array) -> 1:3), :invalid_state, "reduction")
     @test fails(() -> set_up(; reduction = sum), :invalid_argument, "sharded of tensor 'w'")
