@@ -56,7 +56,8 @@ after [`save`](@ref) and [`load!`](@ref). To go on as without the interruption, 
 """
 function meta_update!(f, state::State, model; grad_scale::Real = 1)
     arrays, empty_answer = or_refuse(state, refuse_begin) do
-        first(matched(state, model, nothing)), change(defaults(Raw.maw_meta_answer, Raw.maw_meta_answer_init); grad_scale = grad_scale)
+        (first(matched(state, model, nothing)),
+         change(defaults(Raw.maw_meta_answer, Raw.maw_meta_answer_init); grad_scale = grad_scale))
     end
     none = Ptr{Cvoid}[C_NULL for _ in arrays]
     request = Ref(defaults(Raw.maw_meta_request, Raw.maw_meta_request_init))

@@ -143,12 +143,13 @@ end
 end
 
 @testset "arrays that are the parts, with the size of the whole" begin
-    whole = (w = Float32[sin(i * j) for i in 1:3, j in 1:SHARD], b = Float32[1, 2])
+    start = (w = Float32[sin(i * j) for i in 1:3, j in 1:SHARD], b = Float32[1, 2])
+    whole = deepcopy(start)
     sizes = Dict("w" => size(whole.w), "b" => size(whole.b))
     alone = MetaAdamW.setup(shard_rule(), whole; log = quiet)
     parts = together(2) do rank, world
         range(count) = MetaAdamW.shard_range(count, rank, 2)
-        own = map(array -> vec(array)[range(length(array))], (w = Float32[sin(i * j) for i in 1:3, j in 1:SHARD], b = Float32[1, 2]))
+        own = map(array -> vec(array)[range(length(array))], start)
         state = MetaAdamW.setup(shard_rule(), own; log = quiet, reduction = values -> all_reduce!(values, world),
                                 shard = (name, part) -> range(prod(sizes[name])) => sizes[name])
         for step in 1:3
