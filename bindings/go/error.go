@@ -44,7 +44,8 @@ const (
 	// ErrCUDA: a call of the CUDA driver failed, or a kernel did.
 	ErrCUDA Status = C.MAW_CUDA_ERROR
 	// ErrReduction: the function of SetReduction failed or did not sum over the processes, the call failed on another process,
-	// or the processes differ in options, tensors, step or arguments.
+	// or the processes differ in options, tensors, step or arguments. Unless the message says that the step was made, nothing
+	// was changed on this process; others may have made it, so go on from a checkpoint.
 	ErrReduction Status = C.MAW_REDUCTION
 )
 
