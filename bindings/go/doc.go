@@ -65,12 +65,24 @@
 // keeps its moments, and the attention module its values. Load with [Partial] takes what a file and the optimizer both
 // have; [Optimizer.LoadReport] names the rest.
 //
+// # Several processes
+//
+// Data parallel training needs nothing of this: average gradients and losses over the processes and call as with one. To have
+// the moments once and not in every process (ZeRO-1), or the parameters too (FSDP), each process registers its part of every
+// tensor and gives the library a sum over the processes:
+//
+//	tensor.Shard = &metaadamw.Shard{Offset: from, Numel: to - from} // cut at multiples of ShardAlignment
+//	err = optimizer.SetReduction(func(values []float64) error { return sumOverProcesses(values) }) // such as MPI_Allreduce
+//	err = optimizer.Prepare()                                       // all processes together
+//
+// Slices are then those of the parts. Any number of processes makes the same bits. See [Optimizer.SetReduction].
+//
 // # Errors
 //
 // An error is an [*Error], with a [Status] and a message that names the argument or tensor; errors.Is compares with
 // [ErrBusy] and the other statuses, errors.As gets the [*Error]. On failure nothing has changed. After Close the error
 // is [ErrClosed]. After [ErrIO] errors.Is finds the system's error, such as os.ErrNotExist; after [ErrAborted], the error
-// that the closure of a MetaUpdate returned.
+// that the closure of a MetaUpdate returned; after [ErrReduction], that of SetReduction's function.
 //
 // # Goroutines
 //

@@ -66,7 +66,7 @@ func TestErrClosedHasAStatus(t *testing.T) {
 
 func TestEveryStatusHasAText(t *testing.T) {
 	seen := map[string]bool{}
-	for s := ErrCUDA; s <= ErrAborted; s++ {
+	for s := ErrReduction; s <= ErrAborted; s++ {
 		if s == 0 {
 			continue
 		}

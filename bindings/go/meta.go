@@ -97,8 +97,13 @@ func (o Outcome) String() string {
 // MetaDue reports whether a meta-update is due; false after Close, and always
 // with [ObjectiveHorizon]. While another goroutine is inside a call it waits, as a
 // false "no" would lose the meta-update: the question is about this step only.
+//
+// In the function of [Optimizer.SetReduction], which runs inside a call, it is false.
 func (o *Optimizer) MetaDue() bool {
-	o.mu.Lock() // not for long: no code of the host runs under it
+	if o.inReduction() {
+		return false
+	}
+	o.mu.Lock() // not for long
 	due := false
 	err := o.locked(func(handle *C.maw_optimizer, _ **C.maw_error) C.maw_status {
 		due = C.maw_meta_due(handle) != 0
@@ -137,12 +142,15 @@ func (o *Optimizer) MetaUpdateWith(params, grads Slices, evaluate func(Request) 
 	var request C.maw_meta_request
 	C.maw_meta_request_init(&request, C.sizeof_maw_meta_request)
 
-	open := false
+	open, evaluating := false, false
 	defer func() { // whatever ends this early: an error, a panic, Goexit
 		if open {
 			o.mu.Lock()
 			if failed := o.locked(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 				o.updating = false
+				if evaluating { // other processes wait for the answer
+					o.refuseAnswer(handle)
+				}
 				return C.maw_meta_abort(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), failure)
 			}); failed != nil && !errors.Is(failed, ErrInvalidState) { // ErrInvalidState: the library has ended it already
 				err = errors.Join(err, failed)
@@ -165,6 +173,7 @@ func (o *Optimizer) MetaUpdateWith(params, grads Slices, evaluate func(Request) 
 		}
 		var err error
 		if pointers, err = pinParams(&pinner, o.tensors, params, nil); err != nil {
+			o.refuseBegin(handle)
 			return C.MAW_OK, err
 		}
 		status := C.maw_meta_begin(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), &request, failure)
@@ -175,6 +184,7 @@ func (o *Optimizer) MetaUpdateWith(params, grads Slices, evaluate func(Request) 
 	})
 	for err == nil && open {
 		asked := toRequest(&request)
+		evaluating = true
 		answer, failed := evaluate(asked)
 		if failed != nil {
 			return Result{}, &Error{ErrAborted, "meta-update aborted: " + failed.Error(), failed}
@@ -185,15 +195,14 @@ func (o *Optimizer) MetaUpdateWith(params, grads Slices, evaluate func(Request) 
 		o.mu.Lock() // waits, so that a getter meanwhile does not end the meta-update
 		var wrong error
 		err = o.locked(func(handle *C.maw_optimizer, failure **C.maw_error) (status C.maw_status) {
+			evaluating = false
 			status, wrong = o.tell(handle, answer, asked.WantsGradient, pointers, grads, &request, failure)
 			if wrong != nil || status != C.MAW_OK {
 				return status
 			}
 			return next(handle, failure)
 		})
-		if wrong != nil {
-			err = wrong
-		}
+		err = joined(wrong, err)
 	}
 	return result, err
 }
@@ -208,6 +217,7 @@ func (o *Optimizer) tell(handle *C.maw_optimizer, answer Answer, wanted bool, pa
 	if wanted {
 		var err error
 		if o.grads, err = pinGrads(&o.pinner, o.tensors, grads, o.grads); err != nil {
+			o.refuseAnswer(handle)
 			return C.MAW_OK, err
 		}
 	}
@@ -270,7 +280,7 @@ func metaResult(handle *C.maw_optimizer, failure **C.maw_error) (Result, C.maw_s
 //
 // To stop earlier, call [Optimizer.MetaAbort], which restores the parameters; Close does not.
 func (o *Optimizer) MetaBegin(params Slices) (Request, error) {
-	return o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
+	return o.ask(params, (*Optimizer).refuseBegin, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
 		return C.maw_meta_begin(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), request, failure), nil
 	})
 }
@@ -278,20 +288,22 @@ func (o *Optimizer) MetaBegin(params Slices) (Request, error) {
 // MetaTell answers the open request and returns the next one. grads may be nil if only the loss is wanted. After
 // [ErrInvalidArgument] the request is still open.
 func (o *Optimizer) MetaTell(answer Answer, params, grads Slices) (Request, error) {
-	return o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
+	return o.ask(params, (*Optimizer).refuseAnswer, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
 		return o.tell(handle, answer, grads != nil, pointers, grads, request, failure)
 	})
 }
 
 // MetaAbort aborts an open meta-update: the parameters are restored bit for bit, the attention module is unchanged.
 func (o *Optimizer) MetaAbort(params Slices) error {
-	_, err := o.ask(params, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, _ *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
+	alone := func(*Optimizer, *C.maw_optimizer) {} // the others do not take part
+	_, err := o.ask(params, alone, func(handle *C.maw_optimizer, pointers []unsafe.Pointer, _ *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error) {
 		return C.maw_meta_abort(handle, unsafe.SliceData(pointers), C.size_t(len(pointers)), failure), nil
 	})
 	return err
 }
 
-func (o *Optimizer) ask(params Slices, f func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error)) (Request, error) {
+// ask calls f with pinned parameters; refuse, if they are unusable.
+func (o *Optimizer) ask(params Slices, refuse func(*Optimizer, *C.maw_optimizer), f func(handle *C.maw_optimizer, pointers []unsafe.Pointer, request *C.maw_meta_request, failure **C.maw_error) (C.maw_status, error)) (Request, error) {
 	var request C.maw_meta_request
 	C.maw_meta_request_init(&request, C.sizeof_maw_meta_request)
 	var pinner runtime.Pinner
@@ -302,6 +314,7 @@ func (o *Optimizer) ask(params Slices, f func(handle *C.maw_optimizer, pointers 
 		}
 		pointers, err := pinParams(&pinner, o.tensors, params, nil)
 		if err != nil {
+			refuse(o, handle)
 			return C.MAW_OK, err
 		}
 		return f(handle, pointers, &request, failure)

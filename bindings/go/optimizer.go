@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/cgo"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -19,7 +20,7 @@ func Version() string { return C.GoString(C.maw_version()) }
 // Any goroutine may call it, one at a time: a second call meanwhile returns [ErrBusy] at once and does nothing.
 // Different optimizers are independent.
 type Optimizer struct {
-	mu      sync.Mutex // held during a call, never while code of the host runs
+	mu      sync.Mutex // held during a call; of the host's code only its reduction runs meanwhile
 	native  *native    // nil once closed
 	cleanup runtime.Cleanup
 	tensors []registered
@@ -28,6 +29,8 @@ type Optimizer struct {
 	// averaging: that of a WithAverages is running; averaged: the averages are in the host's slices.
 	averaging, averaged bool
 	log                 func(LogLevel, string)
+	reduce              func([]float64) error // nil: this process is alone
+	reductionKey        atomic.Uintptr        // of native, for those who do not hold the lock
 
 	// Workspace of a call; empty outside of one.
 	pinner        pins
@@ -39,12 +42,19 @@ type native struct {
 	handle *C.maw_optimizer
 	mail   *mailbox
 	key    cgo.Handle // of mail; 0 before SetLog
+
+	reduction    *reduction
+	reductionKey cgo.Handle // of reduction; 0 before SetReduction
 }
 
 func (n *native) free() C.maw_status {
 	status := C.maw_optimizer_free(n.handle)
-	if status == C.MAW_OK && n.key != 0 {
-		n.key.Delete()
+	if status == C.MAW_OK {
+		for _, key := range []cgo.Handle{n.key, n.reductionKey} {
+			if key != 0 {
+				key.Delete()
+			}
+		}
 	}
 	return status
 }
@@ -119,9 +129,17 @@ func (o *Optimizer) enter(f func(*C.maw_optimizer, **C.maw_error) C.maw_status) 
 	if o.native == nil {
 		return nil, nil, ErrClosed
 	}
+	r := o.native.reduction
+	if r != nil {
+		r.f = o.reduce
+		defer r.clear()
+	}
 	var failure *C.maw_error
 	status := f(o.native.handle, &failure)
 	err = toError(status, failure)
+	if r != nil {
+		err = r.with(err)
+	}
 	if o.native.mail != nil {
 		heard = o.native.mail.take()
 	}

@@ -4,6 +4,7 @@ package metaadamw
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -94,10 +95,10 @@ func (o *Optimizer) step(params, grads Slices, options StepOptions, report *C.ma
 	if options.DeviceGradScale != nil || options.FoundInf != nil {
 		var err error
 		if raw.device_grad_scale, err = deviceFloat("DeviceGradScale", options.DeviceGradScale); err != nil {
-			return err
+			return o.refuseStep(err)
 		}
 		if raw.found_inf, err = deviceFloat("FoundInf", options.FoundInf); err != nil {
-			return err
+			return o.refuseStep(err)
 		}
 		pinner := new(runtime.Pinner) // the library refuses a slice in host memory
 		defer pinner.Unpin()
@@ -172,10 +173,18 @@ func (o *Optimizer) checked(f func(handle *C.maw_optimizer, failure **C.maw_erro
 		status, wrong = f(handle, failure)
 		return status
 	})
-	if wrong != nil {
-		return wrong
+	return joined(wrong, err)
+}
+
+// joined is errors.Join that leaves a single error as it is.
+func joined(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
 	}
-	return err
+	return errors.Join(a, b)
 }
 
 // withBuffers calls f with the addresses of parameters and gradients, which are pinned until it returns.
@@ -189,10 +198,11 @@ func (o *Optimizer) withBuffers(params, grads Slices, f func(handle *C.maw_optim
 			runtime.KeepAlive(grads)
 		}()
 		var err error
-		if o.params, err = pinParams(&o.pinner, o.tensors, params, o.params[:0]); err != nil {
-			return C.MAW_OK, err
+		if o.params, err = pinParams(&o.pinner, o.tensors, params, o.params[:0]); err == nil {
+			o.grads, err = pinGrads(&o.pinner, o.tensors, grads, o.grads[:0])
 		}
-		if o.grads, err = pinGrads(&o.pinner, o.tensors, grads, o.grads[:0]); err != nil {
+		if err != nil {
+			o.refuseBuffers(handle)
 			return C.MAW_OK, err
 		}
 		return f(handle, unsafe.SliceData(o.params), unsafe.SliceData(o.grads), failure), nil

@@ -72,7 +72,16 @@ type Tensor struct {
 	ModulationGroup string
 	// Precision of this tensor, of 16-bit elements; nil = that of its param group. new(PrecisionNearest) is nearest.
 	Precision *Precision
+	// Shard is what this process has of the tensor, with SetReduction; nil = all of it. Slices and counts of elements are then
+	// those of the part; Shape is that of the whole.
+	Shard *Shard
 }
+
+// ShardAlignment: a [Shard] begins and ends at a multiple of it, or at the tensor's end.
+const ShardAlignment = C.MAW_SHARD_ALIGNMENT
+
+// A Shard is a part of a tensor, the Numel elements from Offset on in the list of all its elements. Numel may be 0.
+type Shard struct{ Offset, Numel int }
 
 // registered is what a call's slices are checked against.
 type registered struct {
@@ -320,6 +329,15 @@ func (t *Tensor) toC(pinner *runtime.Pinner, c *C.maw_tensor) (registered, error
 		if *t.Precision == PrecisionNearest { // whose 0 means the group's here
 			c.precision = C.MAW_PRECISION_TENSOR_NEAREST
 		}
+	}
+	if t.Shard != nil {
+		if t.Shard.Offset < 0 || t.Shard.Numel < 0 {
+			return registered{}, invalid("Shard %+v of tensor '%s' has a negative number", *t.Shard, t.Name)
+		}
+		c.sharded = 1
+		c.shard_offset = C.uint64_t(t.Shard.Offset)
+		c.shard_numel = C.uint64_t(t.Shard.Numel)
+		length = uint64(t.Shard.Numel)
 	}
 	return registered{t.Name, length, DType(c.dtype), gradDType}, nil
 }

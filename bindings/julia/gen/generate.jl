@@ -38,6 +38,14 @@ function declaration(text::AbstractString, known)
     return String(found[2]), found[3] === nothing ? type : "NTuple{$(found[3]), $type}"
 end
 
+"What is between the brackets of a prototype."
+arguments_of(text::AbstractString, known) =
+    text == "void" ? Tuple{String, String}[] : [declaration(argument, known) for argument in split(text, ',')]
+
+"How Julia makes a pointer to a function of these types."
+cfunction(result, arguments...) =
+    "    @cfunction(f, $result, (" * join(arguments, ", ") * (length(arguments) == 1 ? ",))" : "))")
+
 function constant(value::AbstractString)
     value == "UINT32_MAX" && return "typemax(UInt32)"
     value == "UINT64_MAX" && return "typemax(UInt64)"
@@ -98,9 +106,11 @@ function generate(header::AbstractString)
         elseif (m = match(r"^typedef (\w+) (\w+);$", line)) !== nothing
             print(out, docstring(doc), "const $(m[2]) = $(julia_type(m[1], known))\n\n")
             push!(known, m[2])
-        elseif (m = match(r"^typedef void \(\*(\w+)\)\(.*\);$", line)) !== nothing
-            print(out, docstring([doc; ""; "    $line"]), "const $(m[1]) = Ptr{Cvoid}\n\n")
-            push!(known, m[1])
+        elseif (m = match(r"^typedef ([\w ]+?\**) ?\(\*(\w+)\)\((.*)\);$", line)) !== nothing
+            # A pointer to a function is one of Julia's @cfunction, whose types the docstring says.
+            signature = julia_type(m[1], known), last.(arguments_of(m[3], known))...
+            print(out, docstring([doc; ""; indented_prototype(line); ""; cfunction(signature...)]), "const $(m[2]) = Ptr{Cvoid}\n\n")
+            push!(known, m[2])
         elseif occursin(r"^typedef struct \w+ \{$", line)
             fields = IOBuffer()
             list = String[]                      # what `?` shows for the struct; for a field it shows the field's own
@@ -130,7 +140,7 @@ function generate(header::AbstractString)
             m = match(r"^([\w ]+?\**)(maw_\w+)\((.*)\);$", prototype)
             m === nothing && error("line that generate.jl does not know: \"$prototype\"")
             result, name = julia_type(m[1], known), String(m[2])
-            arguments = m[3] == "void" ? [] : [declaration(text, known) for text in split(m[3], ',')]
+            arguments = arguments_of(m[3], known)
             push!(functions, name)
             names = join(first.(arguments), ", ")
             types = last.(arguments)

@@ -31,6 +31,7 @@ include("half.jl")
 include("rule.jl")
 include("walk.jl")
 include("log.jl")
+include("reduction.jl")
 include("state.jl")
 include("setup.jl")
 include("device.jl")
@@ -52,6 +53,7 @@ optimisers_rule(arguments...; keywords...) =
 function __init__()
     load_library_or_precompile()
     LOG_TRAMPOLINE[] = @cfunction(receive_log, Cvoid, (Int32, Ptr{UInt8}, Ptr{Cvoid}))
+    REDUCTION_TRAMPOLINE[] = @cfunction(receive_reduction, Int32, (Ptr{Float64}, Csize_t, Ptr{Cvoid}))
     return nothing
 end
 
@@ -61,7 +63,7 @@ end
               :meta_gradient, :reset!, :observe_gradient!, :set_log!, :tensor_names, :groups, :param_groups, :tensor_state,
               :set_tensor_state!, :counters, :set_counters!, :average, :with_averages, :swap_averages!, :masters, :set_masters!, :BFloat16, :element_dtype, :step_count,
               :learning_rates, :weight_decays, :betas, :epsilons, :max_grad_norm, :priorities, :trainable, :unwrap,
-              :optimisers_rule, :DeviceArray, :cuda_available, :set_stream!, :library_path, :library_version, :MetaAdamWError, :Raw))
+              :optimisers_rule, :DeviceArray, :cuda_available, :set_stream!, :shard_range, :library_path, :library_version, :MetaAdamWError, :Raw))
 end
 
 end # module MetaAdamW

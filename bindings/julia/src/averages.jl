@@ -68,12 +68,12 @@ end
 """
     average(state, name)
 
-The average of one tensor's parameter, as an array of its size, of Float64 for a tensor of Float64 and else of Float32. It begins
-as the parameter at the tensor's first step; before, this is an error.
+The average of one tensor's parameter, as an array of its size (with `shard`: a vector of this process's part), of Float64
+for a tensor of Float64 and else of Float32. It begins as the parameter at the tensor's first step; before, this is an error.
 """
 function average(state::State, name::Name)
     tensor = tensor_number(state, name)
-    values = Array{state_type(state.types[tensor])}(undef, state.sizes[tensor])
+    values = Array{state_type(state.types[tensor])}(undef, part_size(state, tensor))
     locked(handle -> call(Raw.maw_average_get, handle, tensor - 1, values, length(values)), state)
     return values
 end

@@ -5,8 +5,8 @@
 
 A failure of the library. `status` is a Symbol, the C constant without its prefix:
 `:invalid_argument`, `:invalid_state`, `:unsupported`, `:busy`, `:not_finite`, `:out_of_memory`, `:panic`,
-`:not_found`, `:params_changed`, `:io`, `:corrupt`, `:mismatch`, `:cuda_error`. `message` names the argument, tensor or group.
-Nothing has changed when it is thrown.
+`:not_found`, `:params_changed`, `:io`, `:corrupt`, `:mismatch`, `:cuda_error`, `:reduction`. `message` names the argument, tensor or group.
+Nothing has changed when it is thrown, unless the message of a `:reduction` says that a step was made.
 
 Errors that the package itself detects, such as an unknown keyword or a gradient of another size, are `ArgumentError` or
 `DimensionMismatch`.

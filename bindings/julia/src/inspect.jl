@@ -178,12 +178,12 @@ end
 """
     tensor_state(state, name)
 
-The moments of one tensor as arrays of its size, of Float64 for a tensor of Float64 and else of Float32, and the number of
-its updates: `(exp_avg, exp_avg_sq, step)`.
+The moments of one tensor as arrays of its size (with `shard`: vectors of this process's part), of Float64 for a tensor of
+Float64 and else of Float32, and the number of its updates: `(exp_avg, exp_avg_sq, step)`.
 """
 function tensor_state(state::State, name::Name)
     tensor = tensor_number(state, name)
-    exp_avg, exp_avg_sq = (Array{state_type(state.types[tensor])}(undef, state.sizes[tensor]) for _ in 1:2)
+    exp_avg, exp_avg_sq = (Array{state_type(state.types[tensor])}(undef, part_size(state, tensor)) for _ in 1:2)
     step = Ref{UInt64}()
     locked(state) do handle
         call(Raw.maw_tensor_state_get, handle, tensor - 1, exp_avg, exp_avg_sq, length(exp_avg), step)
@@ -199,9 +199,9 @@ Sets what [`tensor_state`](@ref) returns, to continue a run of another Adam impl
 function set_tensor_state!(state::State, name::Name; exp_avg::AbstractArray, exp_avg_sq::AbstractArray,
                            step::Integer)
     tensor = tensor_number(state, name)
-    size(exp_avg) == size(exp_avg_sq) == state.sizes[tensor] || throw(DimensionMismatch(
+    size(exp_avg) == size(exp_avg_sq) == part_size(state, tensor) || throw(DimensionMismatch(
         "the moments of $name have sizes $(size(exp_avg)) and $(size(exp_avg_sq)), the parameter " *
-        "$(state.sizes[tensor])"))
+        "$(part_size(state, tensor))"))
     first, second = (convert(Array{state_type(state.types[tensor])}, moment) for moment in (exp_avg, exp_avg_sq))
     locked(state) do handle
         call(Raw.maw_tensor_state_set, handle, tensor - 1, first, second, length(first), step)
@@ -244,14 +244,14 @@ end
     masters(state, name, parameter)
 
 The Float32 masters of a 16-bit tensor under `precision = :master` or `:remainder`; `parameter` is its array in the model,
-which under `:remainder` is half of each master.
+which under `:remainder` is half of each master. With `shard` they are a vector of this process's part.
 """
 function masters(state::State, name::Name, parameter::AbstractArray)
     tensor = checked_parameter(state, name, parameter)
-    values = Array{Float32}(undef, state.sizes[tensor])
+    values = Array{Float32}(undef, part_size(state, tensor))
     locked(state) do handle
         GC.@preserve parameter call(
-            Raw.maw_master_get, handle, tensor - 1, address(parameter, name), values, length(values))
+            Raw.maw_master_get, handle, tensor - 1, part_address(state, tensor, parameter, name), values, length(values))
     end
     return values
 end
@@ -263,12 +263,12 @@ Sets the masters, to start from Float32 weights, and writes them, rounded, to `p
 """
 function set_masters!(state::State, name::Name, parameter::AbstractArray, values::AbstractArray)
     tensor = checked_parameter(state, name, parameter)
-    size(values) == state.sizes[tensor] ||
-        throw(DimensionMismatch("the masters have size $(size(values)), $name $(state.sizes[tensor])"))
+    size(values) == part_size(state, tensor) ||
+        throw(DimensionMismatch("the masters have size $(size(values)), $name $(part_size(state, tensor))"))
     wide = convert(Array{Float32}, values)
     locked(state) do handle
         GC.@preserve parameter call(
-            Raw.maw_master_set, handle, tensor - 1, wide, address(parameter, name), length(wide))
+            Raw.maw_master_set, handle, tensor - 1, wide, part_address(state, tensor, parameter, name), length(wide))
     end
     return nothing
 end

@@ -55,10 +55,12 @@ after [`save`](@ref) and [`load!`](@ref). To go on as without the interruption, 
         MetaAdamW.save(path, state)     # and the model; after load!: meta_update!(f, state, model), then the next step
 """
 function meta_update!(f, state::State, model; grad_scale::Real = 1)
-    arrays, _ = matched(state, model, nothing)
+    arrays, empty_answer = or_refuse(state, refuse_begin) do
+        (first(matched(state, model, nothing)),
+         change(defaults(Raw.maw_meta_answer, Raw.maw_meta_answer_init); grad_scale = grad_scale))
+    end
     none = Ptr{Cvoid}[C_NULL for _ in arrays]
     request = Ref(defaults(Raw.maw_meta_request, Raw.maw_meta_request_init))
-    empty_answer = change(defaults(Raw.maw_meta_answer, Raw.maw_meta_answer_init); grad_scale = grad_scale)
     begun = Ref(false)      # of this call: one that is open already is not ours to abort
     GC.@preserve arrays begin
         try
@@ -68,9 +70,11 @@ function meta_update!(f, state::State, model; grad_scale::Real = 1)
             end
             while request[].kind != Raw.MAW_META_DONE
                 asked = Request(request[])
-                loss, gradient = loss_and_gradient(f(asked), asked)
-                gradients = asked.wants_gradient ? last(matched(state, model, gradient)) : nothing
-                answer = change(empty_answer; request_id = request[].id, loss = loss)
+                gradients, answer = or_refuse(state, refuse_answer) do
+                    loss, gradient = loss_and_gradient(f(asked), asked)
+                    (asked.wants_gradient ? last(matched(state, model, gradient)) : nothing,
+                     change(empty_answer; request_id = request[].id, loss = loss))
+                end
                 locked(state) do handle
                     GC.@preserve gradients call(
                         Raw.maw_meta_tell, handle, Ref(answer), addresses(state, arrays),

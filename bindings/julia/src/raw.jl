@@ -105,6 +105,18 @@ failed kernel the process cannot use the device any more.
 const MAW_CUDA_ERROR = -13
 
 """
+With `maw_set_reduction`: the callback failed, its result is no sum over the processes, the call failed on another
+process, or the processes differ in options, tensors, step or arguments; the message says which. Unless it says
+otherwise nothing was changed on this process; others may have made the step, so go on from a checkpoint.
+"""
+const MAW_REDUCTION = -14
+
+"""
+`maw_tensor.shard_offset` and the end of a shard are multiples of it, or the tensor's end.
+"""
+const MAW_SHARD_ALIGNMENT = 32768
+
+"""
 32-bit IEEE float.
 """
 const MAW_FLOAT32 = 1
@@ -910,6 +922,13 @@ A parameter tensor to register. `maw_tensor_init` zeroes it and sets `dtype` to 
 - `precision`: `MAW_PRECISION_…` of this tensor, which must allow it; 0 (default) = that of its param group.
 - `layer_index`: Number of the layer plus 1: 1 = the first layer, which counts as "layers.0.weight" does. At most 1,000,000. 0
   (default) = the number in the name, if there is one.
+- `shard_offset`: With `sharded`: the first element that this process has, in the flattened (row-major) tensor; a multiple of
+  `MAW_SHARD_ALIGNMENT`. Default 0.
+- `shard_numel`: With `sharded`: how many elements this process has; 0 = none. `shard_offset` + `shard_numel` is a multiple of
+  `MAW_SHARD_ALIGNMENT` or the tensor's size. Default 0.
+- `sharded`: 1: this process has a part of the tensor, others have the rest (`maw_set_reduction`). `shape`, names and groups are
+  those of the whole; buffers and counts of elements those of the part. 0 (default): all of it.
+- `reserved`: Must be 0.
 """
 struct maw_tensor
     """
@@ -953,6 +972,25 @@ struct maw_tensor
     (default) = the number in the name, if there is one.
     """
     layer_index::UInt32
+    """
+    With `sharded`: the first element that this process has, in the flattened (row-major) tensor; a multiple of
+    `MAW_SHARD_ALIGNMENT`. Default 0.
+    """
+    shard_offset::UInt64
+    """
+    With `sharded`: how many elements this process has; 0 = none. `shard_offset` + `shard_numel` is a multiple of
+    `MAW_SHARD_ALIGNMENT` or the tensor's size. Default 0.
+    """
+    shard_numel::UInt64
+    """
+    1: this process has a part of the tensor, others have the rest (`maw_set_reduction`). `shape`, names and groups are
+    those of the whole; buffers and counts of elements those of the part. 0 (default): all of it.
+    """
+    sharded::UInt32
+    """
+    Must be 0.
+    """
+    reserved::UInt32
 end
 
 """
@@ -1274,8 +1312,25 @@ Receives the messages of a handle, on the thread of the call that caused them an
 no longjmp). Calls on the same handle from inside the callback return `MAW_BUSY`.
 
     typedef void (*maw_log_callback)(int32_t level, const char *message, void *user_data);
+
+    @cfunction(f, Cvoid, (Int32, Cstring, Ptr{Cvoid}))
 """
 const maw_log_callback = Ptr{Cvoid}
+
+"""
+Sums `count` doubles over all processes in place, as `MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_SUM,
+comm)` does: afterwards each process has the same numbers. 0 is success, anything else a failure, which the call that
+it happens in reports.
+
+Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
+`count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
+callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
+
+    typedef int32_t (*maw_reduction_callback)(double *values, size_t count, void *user_data);
+
+    @cfunction(f, Int32, (Ptr{Cdouble}, Csize_t, Ptr{Cvoid}))
+"""
+const maw_reduction_callback = Ptr{Cvoid}
 
 const POINTER_maw_version = Ref{Ptr{Cvoid}}(C_NULL)
 """
@@ -1432,7 +1487,7 @@ registered tensor, in the order of registration over all groups. `index`: out, t
 be NULL.
 Also after preparation, between two steps, for what is unfrozen or added to a model: see `maw_add_tensors`.
 `MAW_OK`; `MAW_INVALID_ARGUMENT` names the invalid field and its tensor, or both groups of a duplicate name;
-`MAW_UNSUPPORTED` for a field of a newer header, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
+`MAW_UNSUPPORTED` for a field of a newer header, after preparation with shards, and as for `maw_prepare`; `MAW_INVALID_STATE` while a meta-update is
 open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure none of the
 tensors is registered.
 
@@ -1484,7 +1539,8 @@ Removes a tensor, and its moments, master and step count with it. Its param grou
 `maw_add_tensors`: all else stays, modulation groups are formed anew, a group without tensors is gone with its
 embedding. Memory is given back to the system by pages; on CUDA when all tensors that were registered together are
 removed.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_INVALID_STATE` for the last tensor of a prepared optimizer, while a
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_NOT_FOUND`; `MAW_UNSUPPORTED` after preparation with shards; `MAW_INVALID_STATE`
+for the last tensor of a prepared optimizer, while a
 meta-update is open and, on CUDA, once a step was captured into a graph; `MAW_OUT_OF_MEMORY`; `MAW_CUDA_ERROR`. On failure
 nothing is changed.
 
@@ -1532,13 +1588,15 @@ const POINTER_maw_prepare = Ref{Ptr{Cvoid}}(C_NULL)
 Prepares the registered tensors: forms the modulation groups, draws the attention module from the seed, allocates all
 memory.
 
-Optional: the first call that needs it does the same. A second call does nothing. Tensors can still be added and removed
+Optional, but with `maw_set_reduction`, whose processes call it together: the first call that needs it does the same. A
+second call does nothing. Tensors can still be added and removed
 (`maw_add_tensors`). Afterwards a step on the CPU with
 `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 has them, and less than 1 % more for large models.
 `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
-`feature_dim` below the features' length; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-checkpoint (100 MB), so that saving cannot fail for that; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+`feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
+checkpoint (100 MB), so that saving cannot fail for that, and for a reduction on CUDA; `MAW_REDUCTION`;
+`MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 
     maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
 """
@@ -1553,8 +1611,8 @@ One step: updates in place every parameter that has a gradient. Prepares the opt
 
 `params`, `grads`: `count` pointers each, one per tensor in registration order, to contiguous elements of the
 tensor's `dtype` and `grad_dtype`, aligned to their size. `count`: the number of registered tensors. A NULL
-gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements may
-have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
+gradient: the tensor is not updated in this step and has gradient 0 in the features. A tensor without elements, or a
+shard without, may have NULL. Parameters must not overlap each other or a gradient. Pointers are not stored; they may differ from call
 to call.
 A moment that would be subnormal becomes 0: subnormal moments never decay to 0 and make a step slow.
 On CUDA the pointers are to memory of the handle's device, managed memory included, and the step is enqueued on the
@@ -1567,8 +1625,8 @@ between, the kernel fails or accesses whatever is there now. A CUDA graph has th
 `MAW_NONFINITE_ERROR`; `MAW_INVALID_ARGUMENT` names the pointer; `MAW_INVALID_STATE` while a meta-update is open and
 after 2^53 - 1 steps; `MAW_PARAMS_CHANGED` under `verify_params`, and in the first step after a load if a
 parameter is not the one that the file has the remainder of (`MAW_PRECISION_REMAINDER`), unless `options` say that it
-changed; `MAW_UNSUPPORTED` for a field of a newer header. On failure nothing is changed, but gradients that
-were announced are discarded.
+changed; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_REDUCTION`. On failure nothing is changed, but gradients
+that were announced are discarded.
 
     maw_status maw_step(
         maw_optimizer *optimizer,
@@ -1681,6 +1739,37 @@ stay valid, and usable from any thread that calls, until another callback is set
 maw_set_log(optimizer, callback, user_data, error) =
     ccall(POINTER_maw_set_log[], maw_status,
           (Ptr{maw_optimizer}, maw_log_callback, Ptr{Cvoid}, Ptr{Ptr{maw_error}}),
+          optimizer, callback, user_data, error)
+
+const POINTER_maw_set_reduction = Ref{Ptr{Cvoid}}(C_NULL)
+"""
+Makes this process one of several that share a model, each with a part of every tensor (`maw_tensor.sharded`): ZeRO-1,
+FSDP. Before preparation; chapter "Several processes".
+
+`callback`: see `maw_reduction_callback`; NULL: this process is alone (the default). `user_data`: passed to the callback;
+both must stay valid until the handle is freed or another callback is set.
+Every process registers the same tensors in the same order, all with `sharded` = 1, under the same options (`threads` may
+differ), calls `maw_prepare`, which finds out whether the parts make up the whole, and then makes the same steps and
+meta-updates with the same losses, learning rates and scales; gradients are those of the parts. The parameters, factors and
+attention module then have the bits of a single process that has all. A process that has none of a tensor passes NULL
+for its gradient, or any pointer; it follows those that have some of it.
+The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
+once by `maw_meta_begin`; once to three times by `maw_meta_tell`. The buffer has 8 doubles per 32,768 elements of the whole
+model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
+`MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
+Not with shards: CUDA, `verify_params`, checkpoints but for `MAW_ATTENTION_ONLY`, tensors that come or go after
+preparation. `MAW_NONFINITE_PROPAGATE` saves no pass.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
+
+    maw_status maw_set_reduction(
+        maw_optimizer *optimizer,
+        maw_reduction_callback callback,
+        void *user_data,
+        maw_error **error);
+"""
+maw_set_reduction(optimizer, callback, user_data, error) =
+    ccall(POINTER_maw_set_reduction[], maw_status,
+          (Ptr{maw_optimizer}, maw_reduction_callback, Ptr{Cvoid}, Ptr{Ptr{maw_error}}),
           optimizer, callback, user_data, error)
 
 const POINTER_maw_set_lr = Ref{Ptr{Cvoid}}(C_NULL)
@@ -1891,7 +1980,7 @@ uses it again; until then the system may reclaim it (on Linux by `MADV_FREE`: th
 reclaimed).
 `MAW_OK`, also if the state is not finite: the request is then `MAW_META_DONE`; `MAW_INVALID_ARGUMENT`;
 `MAW_INVALID_STATE` if one is open, modulation is off or the module learns from steps (`MAW_OBJECTIVE_HORIZON`); `MAW_PARAMS_CHANGED` under `verify_params`, and after a load as
-for `maw_step`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
+for `maw_step`; `MAW_REDUCTION`; `MAW_OUT_OF_MEMORY`. On failure no meta-update is open.
 
     maw_status maw_meta_begin(
         maw_optimizer *optimizer,
@@ -1914,7 +2003,9 @@ read. `grads`: as in `maw_step`; may be NULL if the request was for the loss onl
 If a loss, gradient or direction is not finite, the meta-update is abandoned: the parameters are restored, the
 attention module is unchanged, the request is `MAW_META_DONE`, and the result gives the reason.
 `MAW_OK`; `MAW_INVALID_ARGUMENT` for a wrong or repeated id and for invalid pointers: the request stays open and
-nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open.
+nothing is written; `MAW_UNSUPPORTED` for a field of a newer header; `MAW_INVALID_STATE` if none is open;
+`MAW_REDUCTION`: if the processes' answers differ or one was refused, the request stays open, as after any other failure;
+if sums are missing, the meta-update is aborted (`MAW_OUTCOME_ABORTED`) and the parameters are restored.
 
     maw_status maw_meta_tell(
         maw_optimizer *optimizer,
@@ -2272,7 +2363,8 @@ file; then the folder is synced. On failure the old file is unchanged, or the ne
 followed, also to a file that does not exist yet; permissions, and where that is allowed the owner, are preserved. A
 folder that cannot be read or synced is no failure. A process that is killed may leave `.metaadamw-…` in the folder;
 the next save to that path removes it. Format: docs/checkpoint_format.md.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_INVALID_STATE` while a meta-update
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for the run of an optimizer with shards; `MAW_IO` names the operation
+that failed; `MAW_INVALID_STATE` while a meta-update
 is open.
 
     maw_status maw_save_file(maw_optimizer *optimizer, const char *path, uint32_t flags, maw_error **error);
@@ -2287,7 +2379,8 @@ const POINTER_maw_save_bytes = Ref{Ptr{Cvoid}}(C_NULL)
 As `maw_save_file`, to memory.
 
 `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` while a meta-update is open; `MAW_OUT_OF_MEMORY`.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` as for `maw_save_file`; `MAW_INVALID_STATE` while a meta-update is
+open; `MAW_OUT_OF_MEMORY`.
 
     maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **bytes, maw_error **error);
 """
@@ -2322,7 +2415,7 @@ compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `devi
 are not saved. The file must not change during the call. The
 whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag
+kind of file; `MAW_UNSUPPORTED` for another format version, and as for `maw_save_file`; `MAW_MISMATCH` lists the first differences and the flag
 or call that resolves them; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
 was captured into a CUDA graph whose replays could not follow the file's options: clipping or checks where the
 capture had none, or `MAW_NONFINITE_ERROR`.
@@ -2750,6 +2843,7 @@ const FUNCTIONS = (
     (:maw_reset, POINTER_maw_reset),
     (:maw_set_stream, POINTER_maw_set_stream),
     (:maw_set_log, POINTER_maw_set_log),
+    (:maw_set_reduction, POINTER_maw_set_reduction),
     (:maw_set_lr, POINTER_maw_set_lr),
     (:maw_set_weight_decay, POINTER_maw_set_weight_decay),
     (:maw_set_betas, POINTER_maw_set_betas),

@@ -30,18 +30,28 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
 - `gradient_type = identity`: function from the type of a parameter's elements to that of its gradients: `T -> Float32`.
 - `log`: function of a level (`:info`, `:warning`) and a message, run after the call that caused the message;
   by default Julia's logging, `nothing` for silence.
+- `reduction = nothing`, `shard = nothing`: for several processes with the same model, each of which has the moments of a part of
+  every array and updates that part (ZeRO-1). `reduction`: function that sums a vector of Float64 over the processes in place:
+  `values -> MPI.Allreduce!(values, +, comm)`. It runs inside calls of the library, on their task, and must not use the state;
+  the vector is valid until it returns. What it throws, the call throws. `shard`: function from a name and an array to the range
+  of the array's elements, in the order of `vec(array)`, that this process has, such as
+  `(name, array) -> MetaAdamW.shard_range(length(array), rank, processes)`. If the model's array is that part alone (FSDP), the
+  function also returns the size of the whole array: `range => (300, 200)`. Every process calls `setup` with the same model, and
+  then the same functions in the same order; see the README.
 - `trainable = MetaAdamW.trainable`: used instead of that function.
 
 [`setup!`](@ref) is for a model that has gained or lost arrays.
 """
 function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, groups = (), modulation_group = nothing,
-               layer_kind = nothing, layer_index = nothing, precision = nothing, gradient_type = identity, log = log_to_julia, trainable = trainable)
+               layer_kind = nothing, layer_index = nothing, precision = nothing, gradient_type = identity, log = log_to_julia,
+               trainable = trainable, reduction = nothing, shard = nothing)
     describe = Description(trainable, Int(first_index), rename, modulation_group, layer_kind, layer_index, precision,
-                           gradient_type)
+                           gradient_type, shard)
     state = State(rule, describe, log)
     try
         log === nothing || set_log!(log, state)
-        register!(state, model, groups)
+        reduction === nothing || set_reduction!(reduction, state)
+        or_refuse(() -> register!(state, model, groups), state, handle -> Raw.maw_prepare(handle, C_NULL))
         locked(handle -> call(Raw.maw_prepare, handle), state)
     catch
         close(state)
@@ -83,6 +93,7 @@ struct Batch
     names::Vector{String}
     types::Vector{DataType}
     sizes::Vector{Any}
+    parts::Vector{Part}             # what this process has of each
     shapes::Vector{Vector{UInt64}}
     modulation_groups::Vector{String}
     tensors::Vector{Raw.maw_tensor}
@@ -195,8 +206,9 @@ function Batch(describe::Description, group, entries, arrays, all_names)
         gradients = describe.gradient_type(type)
         is_element(gradients) || throw(ArgumentError("gradient_type($type) is $gradients: no type of gradients"))
     end
+    parts = Part[registered_part(describe, all_names[entry], arrays[entry]) for entry in entries]
     # Julia's first dimension varies fastest, the library's last.
-    shapes = [UInt64[reverse(lengths)...] for lengths in sizes]
+    shapes = [UInt64[reverse(part.whole)...] for part in parts]
     modulation_group = something(describe.modulation_group, name -> "")
     modulation_groups = String[String(modulation_group(name)) for name in names]
     check_text(text) = '\0' in text ? throw(ArgumentError("the name $(repr(text)) has a NUL in it")) : text
@@ -218,9 +230,12 @@ function Batch(describe::Description, group, entries, arrays, all_names)
                layer_index = describe.layer_index === nothing ? UInt32(0) :
                              as_field(UInt32, Symbol("layer_index of $(names[i])"), describe.layer_index(names[i])),
                precision = precision === nothing ? 0 :
-                           enumerated("precision of $(names[i])", TENSOR_PRECISIONS, precision))
+                           enumerated("precision of $(names[i])", TENSOR_PRECISIONS, precision),
+               sharded = describe.shard === nothing ? 0 : 1,
+               shard_offset = describe.shard === nothing ? 0 : parts[i].offset,
+               shard_numel = describe.shard === nothing ? 0 : length(parts[i].range))
     end
-    return Batch(group, entries, names, types, sizes, shapes, modulation_groups, tensors)
+    return Batch(group, entries, names, types, sizes, parts, shapes, modulation_groups, tensors)
 end
 
 "Registers a batch, in a param group that the library has or in a new one."
@@ -253,7 +268,7 @@ end
 
 "Follows the library: a tensor is gone."
 function forget!(state::State, tensor)
-    for list in (state.names, state.types, state.sizes, state.group_of, state.tied, state.frozen)
+    for list in (state.names, state.types, state.sizes, state.ranges, state.group_of, state.tied, state.frozen)
         deleteat!(list, tensor)
     end
     empty!(state.entries)           # until `number_arrays!`
@@ -264,6 +279,7 @@ function note!(state::State, batch::Batch)
     append!(state.names, batch.names)
     append!(state.types, batch.types)
     append!(state.sizes, batch.sizes)
+    append!(state.ranges, [part.range for part in batch.parts])
     append!(state.group_of, fill(batch.group, length(batch.names)))
     for list in (state.tied, state.frozen)
         append!(list, falses(length(batch.names)))

@@ -10,6 +10,7 @@ struct Description
     layer_index::Any                # or nothing
     precision::Any                  # or nothing
     gradient_type::Any
+    shard::Any                      # or nothing
 end
 
 """
@@ -29,11 +30,13 @@ mutable struct State
     with_averages::Bool             # the function of `with_averages` is running
     log::Any                        # function (level, message), or nothing
     queue::LogQueue
+    reduction::Reduction
     rule::Rule
     describe::Description           # the keywords of setup
     names::Vector{String}           # of the tensors, in the order of registration
     types::Vector{DataType}
     sizes::Vector{Any}
+    ranges::Vector{UnitRange{Int}}  # of the array's elements that this process has: all but with `shard`
     entries::Vector{Int}            # tensor -> number of the array in a walk
     lookup::Dict{String, Int}       # every name, further places of shared arrays included -> tensor
     groups::Vector{Any}             # what named each param group; `:rest` for the tensors that no group named
@@ -45,7 +48,8 @@ mutable struct State
     report::Union{Raw.maw_step_report, Nothing} # of the last step; nothing: to be fetched
 
     function State(rule::Rule, describe, log)
-        state = new(create(rule.options), Threads.Atomic{Bool}(false), false, false, false, log, LogQueue([]), rule, describe, [], [], [], [],
+        state = new(create(rule.options), Threads.Atomic{Bool}(false), false, false, false, log, LogQueue([]), Reduction(nothing, nothing), rule,
+                    describe, [], [], [], [], [],
                     Dict{String, Int}(), [], [], 0, [], falses(0), falses(0),
                     defaults(Raw.maw_step_report, Raw.maw_step_report_init))
         return finalizer(free, state)
@@ -98,7 +102,12 @@ function locked(f, state::State)
             taken[] = true
             try
                 state.handle == C_NULL && throw(MetaAdamWError(:invalid_state, "the state is closed"))
-                GC.@preserve state f(state.handle)
+                result = GC.@preserve state f(state.handle)
+                throw_failure(state.reduction)
+                return result
+            catch
+                throw_failure(state.reduction)          # rather than what the library says of it
+                rethrow()
             finally
                 state.busy[] = false
             end

@@ -35,12 +35,13 @@ function of_model(model, gradient)
 end
 
 "Addresses of the parameters; the caller must keep the arrays alive while they are used."
-addresses(state::State, arrays) = Ptr{Cvoid}[address(array, name) for (array, name) in zip(arrays, state.names)]
+addresses(state::State, arrays) =
+    Ptr{Cvoid}[part_address(state, tensor, array, state.names[tensor]) for (tensor, array) in enumerate(arrays)]
 
 "Addresses of the gradients; NULL means none. An empty one may be NULL as well."
 gradient_addresses(state::State, gradients) =
-    Ptr{Cvoid}[gradient === nothing ? C_NULL : address(gradient, "the gradient of $name")
-               for (gradient, name) in zip(gradients, state.names)]
+    Ptr{Cvoid}[gradient === nothing ? C_NULL : part_address(state, tensor, gradient, "the gradient of $(state.names[tensor])")
+               for (tensor, gradient) in enumerate(gradients)]
 
 """
     update!(state, model, gradient; grad_scale = 1, params_changed = false, wait = true, found_inf = nothing)
@@ -57,15 +58,19 @@ code since the last step. [`report`](@ref) returns the report of the step, for e
 On a CUDA device `wait = false` only enqueues the step: `model` and `gradient` must stay alive until it has run; `report`
 waits for it. `grad_scale` may be an array of one Float32 in device memory, read when the step runs, and so may
 `found_inf`, which skips the step unless it is 0.
+
+With `setup(…; shard)` only the ranges that this process has are read and updated; then put the parts of all processes together.
 """
 function update!(state::State, model, gradient; grad_scale::Union{Real, AbstractArray{Float32}} = 1,
                  params_changed::Bool = false, wait::Bool = true, found_inf::Union{Nothing, AbstractArray{Float32}} = nothing)
-    arrays, gradients = matched(state, model, gradient)
-    on_device = grad_scale isa AbstractArray
-    options = change(defaults(Raw.maw_step_options, Raw.maw_step_options_init);
-                     grad_scale = on_device ? 1 : grad_scale, flags = params_changed ? Raw.MAW_STEP_PARAMS_CHANGED : 0,
-                     device_grad_scale = on_device ? device_float(grad_scale, "grad_scale") : C_NULL,
-                     found_inf = found_inf === nothing ? C_NULL : device_float(found_inf, "found_inf"))
+    arrays, gradients, options = or_refuse(state, refuse_step) do
+        on_device = grad_scale isa AbstractArray
+        options = change(defaults(Raw.maw_step_options, Raw.maw_step_options_init);
+                         grad_scale = on_device ? 1 : grad_scale, flags = params_changed ? Raw.MAW_STEP_PARAMS_CHANGED : 0,
+                         device_grad_scale = on_device ? device_float(grad_scale, "grad_scale") : C_NULL,
+                         found_inf = found_inf === nothing ? C_NULL : device_float(found_inf, "found_inf"))
+        (matched(state, model, gradient)..., options)
+    end
     report = Ref(defaults(Raw.maw_step_report, Raw.maw_step_report_init))
     locked(state) do handle
         GC.@preserve arrays gradients grad_scale found_inf call(
@@ -121,10 +126,10 @@ function observe_gradient!(state::State, name::Name, gradient::AbstractArray)
         "the gradient of $name is a $(typeof(gradient)); a contiguous array of $type is expected"))
     size(gradient) == state.sizes[tensor] || throw(DimensionMismatch(
         "the gradient of $name has size $(size(gradient)), the parameter $(state.sizes[tensor])"))
-    (state.frozen[tensor] || isempty(gradient)) && return nothing
+    (state.frozen[tensor] || isempty(state.ranges[tensor])) && return nothing
     locked(state) do handle
         GC.@preserve gradient call(
-            Raw.maw_observe_gradient, handle, tensor - 1, address(gradient, "the gradient of $name"))
+            Raw.maw_observe_gradient, handle, tensor - 1, part_address(state, tensor, gradient, "the gradient of $name"))
     end
     return nothing
 end

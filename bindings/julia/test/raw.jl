@@ -18,6 +18,15 @@ end
     @test throws(() -> generator.generate("#define MAW_X (1 << 3)"), ErrorException, "1 << 3")
 end
 
+@testset "a pointer to a function is one of Julia's, whose types are told" begin
+    generator = Module()
+    Base.include(generator, GENERATOR)
+    made = generator.generate("typedef const double *(*maw_f)(uint8_t *bytes, size_t count);\ntypedef void (*maw_g)(void);")
+    @test occursin("@cfunction(f, Ptr{Cdouble}, (Ptr{UInt8}, Csize_t))", made) && occursin("const maw_f = Ptr{Cvoid}", made)
+    @test occursin("@cfunction(f, Cvoid, ())", made) && occursin("const maw_g = Ptr{Cvoid}", made)
+    @test throws(() -> generator.generate("typedef long (*maw_f)(void);"), ErrorException, "long")
+end
+
 @testset "every function of the library's export list is there" begin
     exports = joinpath(@__DIR__, "..", "..", "..", "tests", "exports.txt")
     @test Set(readlines(exports)) == Set(string.(first.(Raw.FUNCTIONS)))

@@ -5,7 +5,7 @@ using Test
 
 include("common.jl")
 
-const THEMES = ["raw", "library", "rule", "walk", "update", "half", "meta", "averages", "lifetime", "log", "checkpoint", "growing", "inspect",
+const THEMES = ["raw", "library", "rule", "walk", "update", "half", "meta", "averages", "reduction", "lifetime", "log", "checkpoint", "growing", "inspect",
                 "extension", "device", "readme"]
 
 for argument in ARGS
