@@ -1241,9 +1241,15 @@ maw_status maw_meta_tell(maw_optimizer *optimizer,
 
 /// Aborts the open meta-update: the parameters are restored bit for bit, the attention module is unchanged.
 ///
+/// With shards it is each process's own. Where one cannot evaluate, it passes NULL for `answer` to `maw_meta_tell`, so that the
+/// others hear of it, and then all abort.
+///
 /// `params`: as in `maw_step`.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` if none is open.
-maw_status maw_meta_abort(maw_optimizer *optimizer, void *const *params, size_t count, maw_error **error);
+maw_status maw_meta_abort(maw_optimizer *optimizer,
+                          void *const *params,
+                          size_t count,
+                          maw_error **error);
 
 /// The result of the last meta-update; its outcome is `MAW_OUTCOME_NONE` before the first.
 ///

@@ -5,12 +5,12 @@
 //! of a single process.
 
 use std::fmt::{self, Write};
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use crate::error::{Error, ReductionError, Result};
 use crate::model::host_buffers::CheckedGrads;
 use crate::model::stats::{GradientSums, StateSums};
+use crate::numeric::stochastic_rounding::{NameHash, step_key};
 
 /// The host's callback: sums the numbers over all processes, in place. Anything but 0 is a failure.
 pub type Callback = dyn Fn(&mut [f64]) -> i32 + Send + Sync;
@@ -59,23 +59,20 @@ impl Agreement {
     }
 }
 
-/// A hash of text that is never stored.
-#[derive(Default)]
-pub struct TextHash(DefaultHasher);
+/// A hash of a value's text, the same in every build of the library.
+pub struct TextHash(NameHash);
 
 impl TextHash {
     /// Of a value's text.
     pub fn of(text: fmt::Arguments) -> u64 {
-        let mut hash = Self::default();
+        let mut hash = Self(NameHash::default());
         hash.write_fmt(text).expect("hashing does not fail");
         hash.0.finish()
     }
 
     /// Of numbers.
     pub fn of_numbers(numbers: impl IntoIterator<Item = u64>) -> u64 {
-        let mut hash = DefaultHasher::new();
-        numbers.into_iter().for_each(|number| hash.write_u64(number));
-        hash.finish()
+        numbers.into_iter().fold(0, step_key)
     }
 }
 

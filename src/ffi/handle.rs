@@ -13,7 +13,7 @@ use crate::backend::sync::Mutex;
 use crate::error::{Error, Result};
 use crate::numeric::float_mode;
 use crate::optimizer::Optimizer;
-use crate::reserve::{Reserve, for_the_process};
+use crate::reserve::{Reserve, fallible, for_the_process};
 
 /// An optimizer. Opaque: created by `maw_optimizer_create`, freed by `maw_optimizer_free`.
 ///
@@ -227,6 +227,15 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     outcome.unwrap_or_else(|payload| Err(Error::Panic { message: text(&*payload) }))
 }
 
+/// Runs a callback of the host's as if no call were under way: its allocations and panics are its own, and so are those of
+/// calls that begin on this thread meanwhile and end after it, where the host's tasks share threads.
+pub(super) fn as_host<T>(callback: impl FnOnce() -> T) -> T {
+    let before = INSIDE.replace(false);
+    let answer = fallible(callback);
+    INSIDE.set(before);
+    answer
+}
+
 fn text(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
@@ -249,5 +258,28 @@ pub unsafe extern "C" fn maw_test_inject_panic(optimizer: *mut maw_optimizer) ->
             MAW_OK
         }
         Err(error) => error.status() as maw_status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_the_hosts_tasks_interleave_leave_the_thread_as_it_was() {
+        // A's call begins, its callback lets B's begin, and A's ends first.
+        let mut inside = Vec::new();
+        quietly(|| {
+            as_host(|| {
+                inside.push(INSIDE.get());
+                quietly(|| {
+                    as_host(|| inside.push(INSIDE.get()));
+                    inside.push(INSIDE.get());
+                    Ok(())
+                })
+            })
+        })
+        .expect("no panic");
+        assert_eq!((inside, INSIDE.get()), (vec![false, false, true], false));
     }
 }

@@ -127,6 +127,9 @@ fn c_request(request: Option<Request>) -> maw_meta_request {
 
 /// Aborts the open meta-update: the parameters are restored bit for bit, the attention module is unchanged.
 ///
+/// With shards it is each process's own. Where one cannot evaluate, it passes NULL for `answer` to `maw_meta_tell`, so that the
+/// others hear of it, and then all abort.
+///
 /// `params`: as in `maw_step`.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` if none is open.
 ///

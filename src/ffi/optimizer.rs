@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use super::error::{clear, fail, maw_error};
-use super::handle::{call, free, maw_optimizer, quietly};
+use super::handle::{as_host, call, free, maw_optimizer, quietly};
 use super::options::to_options;
 use super::pointers::{check, slice};
 use super::structs::{Out, read};
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn maw_set_log(
             let text = [message.as_bytes(), b"\0"].concat();
             let text = CStr::from_bytes_until_nul(&text).expect("a NUL was added");
             // SAFETY: the caller's promise about callback and user_data.
-            unsafe { callback(level, text.as_ptr(), user_data.0) };
+            as_host(|| unsafe { callback(level, text.as_ptr(), user_data.0) });
         })
     };
     // SAFETY: pointers are NULL or valid, as the contract above says.

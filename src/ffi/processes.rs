@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::error::maw_error;
-use super::handle::{call, maw_optimizer};
+use super::handle::{as_host, call, maw_optimizer};
 use super::types::{maw_reduction_callback, maw_status};
 use crate::backend::Callback;
 
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn maw_set_reduction(
         Arc::new(move |values| {
             let user_data = &user_data;
             // SAFETY: the caller's promise about callback and user_data.
-            unsafe { callback(values.as_mut_ptr(), values.len(), user_data.0) }
+            as_host(|| unsafe { callback(values.as_mut_ptr(), values.len(), user_data.0) })
         })
     };
     // SAFETY: pointers are NULL or valid, as the contract above says.

@@ -30,12 +30,34 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 32)
 }
 
+/// FNV-1a.
+pub struct NameHash(u64);
+
+impl Default for NameHash {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl NameHash {
+    /// Takes more text.
+    pub fn write(&mut self, text: &[u8]) {
+        self.0 = text.iter().fold(self.0, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01B3));
+    }
+
+    /// Of all text so far.
+    #[must_use]
+    pub fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The key of a tensor.
 #[must_use]
 pub fn tensor_key(seed: u64, name: &str) -> u64 {
-    // FNV-1a of the name.
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
-    mix(mix(seed ^ 0x9E37_79B9_7F4A_7C15) ^ hash)
+    let mut hash = NameHash::default();
+    hash.write(name.as_bytes());
+    mix(mix(seed ^ 0x9E37_79B9_7F4A_7C15) ^ hash.finish())
 }
 
 /// The key of a tensor's `step`-th update.

@@ -1757,8 +1757,7 @@ The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECT
 once by `maw_meta_begin`; once to three times by `maw_meta_tell`. The buffer has 8 doubles per 32,768 elements of the whole
 model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
 `MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
-Not with shards: CUDA, `verify_params`, checkpoints but for `MAW_ATTENTION_ONLY`, tensors that come or go after
-preparation. `MAW_NONFINITE_PROPAGATE` saves no pass.
+Not with shards: CUDA, `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. `MAW_NONFINITE_PROPAGATE` saves no pass.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
 
     maw_status maw_set_reduction(
@@ -2025,6 +2024,9 @@ maw_meta_tell(optimizer, answer, params, grads, count, request, error) =
 const POINTER_maw_meta_abort = Ref{Ptr{Cvoid}}(C_NULL)
 """
 Aborts the open meta-update: the parameters are restored bit for bit, the attention module is unchanged.
+
+With shards it is each process's own. Where one cannot evaluate, it passes NULL for `answer` to `maw_meta_tell`, so that the
+others hear of it, and then all abort.
 
 `params`: as in `maw_step`.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` if none is open.
@@ -2363,9 +2365,11 @@ file; then the folder is synced. On failure the old file is unchanged, or the ne
 followed, also to a file that does not exist yet; permissions, and where that is allowed the owner, are preserved. A
 folder that cannot be read or synced is no failure. A process that is killed may leave `.metaadamw-…` in the folder;
 the next save to that path removes it. Format: docs/checkpoint_format.md.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for the run of an optimizer with shards; `MAW_IO` names the operation
-that failed; `MAW_INVALID_STATE` while a meta-update
-is open.
+With shards (`maw_set_reduction`) all processes call it for a file that all see under this path: each writes the part that
+it has, and the file has the bytes that one process with the whole model would write. If one fails or is killed, the file
+is the old one. With `MAW_ATTENTION_ONLY`, which is the same on all, one process saves alone.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO` names the operation that failed; `MAW_REDUCTION`; `MAW_INVALID_STATE` while a
+meta-update is open.
 
     maw_status maw_save_file(maw_optimizer *optimizer, const char *path, uint32_t flags, maw_error **error);
 """
@@ -2379,8 +2383,8 @@ const POINTER_maw_save_bytes = Ref{Ptr{Cvoid}}(C_NULL)
 As `maw_save_file`, to memory.
 
 `bytes`: out, freed with `maw_bytes_free`; untouched on failure.
-`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` as for `maw_save_file`; `MAW_INVALID_STATE` while a meta-update is
-open; `MAW_OUT_OF_MEMORY`.
+`MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_UNSUPPORTED` for the run of shards, of which no process has the whole;
+`MAW_INVALID_STATE` while a meta-update is open; `MAW_OUT_OF_MEMORY`.
 
     maw_status maw_save_bytes(maw_optimizer *optimizer, uint32_t flags, maw_bytes **bytes, maw_error **error);
 """
@@ -2412,11 +2416,12 @@ clipping, priorities: a schedule may have changed them) are taken from the file,
 
 Under `MAW_PRECISION_REMAINDER` the host's parameters must be those of the file's step: the next step or meta-update
 compares them, and returns `MAW_PARAMS_CHANGED` if they are not. `device`, `device_index`, `threads` and `verify_params`
-are not saved. The file must not change during the call. The
+are not saved. With shards all processes load the same file together, whichever number of processes, or one with the whole
+model, saved it; each reads all of it and takes its part. The file must not change during the call. The
 whole file is checked before anything is changed; only if reading it the second time fails is the optimizer reset.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_IO`; `MAW_CORRUPT` for a damaged file (a checksum covers all of it) or another
-kind of file; `MAW_UNSUPPORTED` for another format version, and as for `maw_save_file`; `MAW_MISMATCH` lists the first differences and the flag
-or call that resolves them; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
+kind of file; `MAW_UNSUPPORTED` for another format version; `MAW_MISMATCH` lists the first differences and the flag or call
+that resolves them; `MAW_REDUCTION`; `MAW_INVALID_STATE` while a meta-update is open, and under `MAW_LOAD_FILE_WINS` if a step
 was captured into a CUDA graph whose replays could not follow the file's options: clipping or checks where the
 capture had none, or `MAW_NONFINITE_ERROR`.
 
