@@ -1,5 +1,5 @@
-// Which process has what of a model whose tensors lie one behind the other in a block: a contiguous piece of the block each,
-// so that MPI scatters and gathers it in one call.
+// Which process has what of a model whose tensors lie one behind the other in a block: a contiguous piece of the block
+// each, so that MPI gathers it in one call.
 #pragma once
 
 #include <metaadamw.hpp>
@@ -11,9 +11,9 @@
 
 #include "mean.hpp"
 
-// A tensor may be cut at multiples of `shard_alignment` elements, or not at all if it is smaller. Each border between two
-// processes is the place nearest to where equal pieces would have it: the pieces of a large model differ by less than one
-// such block, and a small model's tensors are dealt out whole, some processes perhaps without any.
+// A tensor may be cut at multiples of `shard_alignment` elements, or not at all if it is smaller. Each border between
+// two processes is the place nearest to where equal pieces would have it: the pieces of a large model differ from that
+// by one such block at most, and a small model's tensors are dealt out whole, some processes perhaps without any.
 class Cut {
   public:
     Cut(std::vector<std::size_t> const& lengths, Processes const& processes)

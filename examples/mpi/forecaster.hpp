@@ -1,5 +1,5 @@
-// The network and the series of ../cpp/forecast, trained by several processes that each evaluate parts of every batch. What
-// the programs of this folder do with the gradients, and how much of the parameters and moments each process has, is theirs.
+// The network and the series of ../cpp/forecast, trained by several processes that each evaluate parts of every batch.
+// What becomes of the gradients, and what of the optimizer's state a process has, is for the programs of this folder.
 #pragma once
 
 #include <metaadamw.hpp>
@@ -67,12 +67,12 @@ class Forecaster {
     }
 
   protected:
-    // Of a part of the batch: writes the gradient of all tensors, one behind the other, unless the address is NULL. Returns
-    // the loss.
+    // Of a part of the batch: writes the gradient of all tensors, one behind the other, unless the address is NULL.
+    // Returns the loss.
     using Evaluate = std::function<double(std::size_t part, float* gradient)>;
 
-    // Calls it for this process's parts. Returns the mean loss of all parts, and if it is wanted, puts what the optimizer
-    // needs of their mean gradient where the optimizer reads it.
+    // Calls it for this process's parts. Returns the mean loss of all parts, and if it is wanted, puts what the
+    // optimizer needs of their mean gradient where the optimizer reads it.
     virtual double mean(Evaluate const& evaluate, bool wants_gradient) = 0;
 
     // Puts the optimizer's parameters into the network, where they are not there.
@@ -152,8 +152,8 @@ class Forecaster {
     bool spoilt_ = false;
 };
 
-// Trains, and prints losses and the processes' states. Whether these are the same. `Process`: a Forecaster, made of settings,
-// data and processes, which prints what is particular about it.
+// Trains, and prints losses and the processes' states. Whether these are the same. `Process`: a Forecaster, made of
+// settings, data and processes, which prints what is particular about it.
 template <class Process>
 bool train(char const* program, int count, char** arguments, Processes const& processes) {
     Settings const settings = Settings::read(count, arguments, processes);

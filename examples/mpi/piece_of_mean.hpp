@@ -14,8 +14,8 @@
 
 class PieceOfMean {
   public:
-    // Any number of processes, for the same bits: with Order::tree a process sends each of its parts as it is, and the tree
-    // over all parts is climbed by who gets them.
+    // With Order::tree any number of processes makes the same bits: a process sends the gradient of each of its parts
+    // as it is, and whoever has the piece adds all parts in the tree's order.
     PieceOfMean(Processes const& processes, std::size_t parts, Cut const& cut, Order order)
         : order_(order), cut_(cut), rank_(static_cast<std::size_t>(processes.rank)) {
         auto const count = static_cast<std::size_t>(processes.count);
@@ -33,8 +33,7 @@ class PieceOfMean {
             received_.resize(parts * cut.length());
     }
 
-    // As Mean's, which writes the gradient of all elements for each part; `piece`: where this process's piece of the mean
-    // goes, which may be NULL if it has no elements.
+    // As Mean's. `piece`: where this process's piece of the mean gradient goes, NULL perhaps if it has no elements.
     template <class Evaluate>
     double operator()(Evaluate evaluate, bool wants_gradient, float* piece) {
         auto const first = static_cast<std::size_t>(first_part_[rank_]);

@@ -1,13 +1,12 @@
-// The training of replicas.cpp with the optimizer's state dealt out (ZeRO-1): every process has all parameters and computes
-// the gradient of its part of a batch, but steps with a piece of them only. So the moments, and with them most of what an
-// optimizer needs, are there once and not on every process. Norms and features are those of the whole tensors: the library
-// sums a few numbers over the processes in each call, by the function that is given to `set_reduction`.
+// The training of replicas.cpp with the optimizer's state dealt out (ZeRO-1): every process has all parameters and
+// computes the gradient of its part of a batch, but updates a piece of the parameters, of which alone it has the moments.
+// Norms and features are those of the whole tensors: the library sums a few numbers over the processes in each call, by
+// the function that `set_reduction` is given.
 //
 //     mpirun -n 4 shards [the options of replicas]
 //
-// With --order tree any number of processes ends with the same bits, which are those of `replicas` with as many --parts. A
-// process with several parts computes one after the other. A tensor is cut if it has more than `shard_alignment` elements,
-// as the second layer's weight has from --width 182 on.
+// With --order tree any number of processes ends with the same bits, which are those of `replicas` with the same --parts.
+// Only tensors of more than `shard_alignment` elements can be cut: the second layer's weight from --width 182 on.
 #include <metaadamw.hpp>
 
 #include <mpi.h>
@@ -52,7 +51,8 @@ class Sharded : public Forecaster {
         std::array<std::uint64_t, 4> const own{cut_.length(), sizeof(float) * params_.size(), mean_.bytes(),
                                                2 * sizeof(float) * gradient_.size()};
         std::vector<std::uint64_t> all(own.size() * static_cast<std::size_t>(processes.count));
-        MPI_Gather(own.data(), own.size(), MPI_UINT64_T, all.data(), own.size(), MPI_UINT64_T, 0, MPI_COMM_WORLD);
+        int const length = number(own.size());
+        MPI_Gather(own.data(), length, MPI_UINT64_T, all.data(), length, MPI_UINT64_T, 0, MPI_COMM_WORLD);
         for (std::size_t i = 0; processes.rank == 0 && i < all.size(); i += own.size())
             std::printf("of rank %zu: %" PRIu64 " elements to step; parameters %" PRIu64 ", gradients %" PRIu64
                         ", moments %" PRIu64 " bytes\n",
