@@ -1,12 +1,12 @@
 // The training of replicas.cpp with the optimizer's state dealt out (ZeRO-1): every process has all parameters and
-// computes the gradient of its part of a batch, but updates a piece of the parameters, of which alone it has the moments.
+// computes the gradient of its part of a batch, but updates a piece of the parameters, whose moments it alone has.
 // Norms and features are those of the whole tensors: the library sums a few numbers over the processes in each call, by
 // the function that `set_reduction` is given.
 //
 //     mpirun -n 4 shards [the options of replicas]
 //
-// With --order tree any number of processes ends with the same bits, which are those of `replicas` with the same --parts.
-// Only tensors of more than `shard_alignment` elements can be cut: the second layer's weight from --width 182 on.
+// With --order tree any number of processes ends with the same bits, those of `replicas` with the same --parts. Only
+// tensors of more than `shard_alignment` elements can be cut: the second layer's weight from --width 182 on.
 #include <metaadamw.hpp>
 
 #include <mpi.h>
