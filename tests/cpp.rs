@@ -144,6 +144,15 @@ int main(int count, char**) {
         return 2;
     if (!optimizer.try_meta_update([&](metaadamw::Request const&) { return optimizer.rebind({{&w, &g}}), 0.5; }))
         return 3;
+    auto shared = metaadamw::Optimizer::try_create();
+    std::int32_t status = 0;
+    shared->set_reduction([&](double*, std::size_t) { return status; });
+    shared->add_param_group({}, {metaadamw::Tensor("w", &w, &g, {1}).shard(0, 1)});
+    if (!shared->try_prepare() || !shared->try_step())
+        return 4;
+    status = 7;
+    if (shared->try_step().status() != metaadamw::Status::reduction)
+        return 5;
     std::puts("stepped");
     std::fflush(stdout);
     if (count > 1)

@@ -7,7 +7,6 @@
 
 #include <mpi.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -16,32 +15,16 @@
 #include <vector>
 
 #include "mean.hpp"
+#include "median.hpp"
 
 namespace {
 
-constexpr std::size_t TENSORS = 40, ROUNDS = 9;
-
-// Milliseconds.
-template <class Work>
-double median(Work work) {
-    std::vector<double> rounds;
-    for (std::size_t round = 0; round <= ROUNDS; round++) {
-        MPI_Barrier(MPI_COMM_WORLD);
-        double const start = MPI_Wtime();
-        work();
-        double took = 1e3 * (MPI_Wtime() - start);
-        MPI_Allreduce(MPI_IN_PLACE, &took, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-        if (round > 0)  // the first one meets memory that is not there yet
-            rounds.push_back(took);
-    }
-    std::nth_element(rounds.begin(), rounds.begin() + ROUNDS / 2, rounds.end());
-    return rounds[ROUNDS / 2];
-}
+constexpr std::size_t TENSORS = 40;
 
 double reduction(std::size_t elements, Order order, Processes const& processes) {
     Mean mean(processes, static_cast<std::size_t>(processes.count), elements, order);
     std::vector<float> gradient(elements);
-    return median([&] { mean([](std::size_t, float*) { return 1.0; }, gradient.data()); });
+    return median_of_slowest([&] { mean([](std::size_t, float*) { return 1.0; }, gradient.data()); });
 }
 
 double step(std::size_t elements) {
@@ -55,7 +38,7 @@ double step(std::size_t elements) {
         tensors.push_back({"layers." + std::to_string(t) + ".weight", &values[t * length], &gradients[t * length],
                            {length}});
     optimizer.add_param_group(metaadamw::ParamGroup{}, tensors);
-    return median([&] { optimizer.step(); });
+    return median_of_slowest([&] { optimizer.step(); });
 }
 
 void print(std::size_t elements, Processes const& processes) {

@@ -28,13 +28,22 @@ enum class Order {
     tree,
 };
 
-// Adds the rows of a matrix of count x length in the order of the tree, into its first row; `count` is a power of two.
+// Adds the rows of a matrix of count x length in the order of the tree, into its first row.
 template <class Number>
 void add_rows(Number* rows, std::size_t count, std::size_t length) {
     for (std::size_t apart = 1; apart < count; apart *= 2)
-        for (std::size_t row = 0; row < count; row += 2 * apart)
+        for (std::size_t row = 0; row + apart < count; row += 2 * apart)
             for (std::size_t i = 0; i < length; i++)
                 rows[row * length + i] += rows[(row + apart) * length + i];
+}
+
+inline bool power_of_two(std::size_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+// MPI counts in int.
+inline int number(std::size_t n) {
+    if (n > 0x7fffffff)
+        throw std::length_error(std::to_string(n) + " elements are too many for one MPI call");
+    return static_cast<int>(n);
 }
 
 class Mean {
@@ -44,7 +53,6 @@ class Mean {
         : order_(order), count_(static_cast<std::size_t>(processes.count)), parts_(parts), own_(parts / count_),
           first_(own_ * static_cast<std::size_t>(processes.rank)), elements_(elements),
           piece_((elements + count_ - 1) / count_), row_(piece_ * count_), rows_(own_ * row_), losses_(own_) {
-        auto const power_of_two = [](std::size_t n) { return n > 0 && (n & (n - 1)) == 0; };
         if (own_ * count_ != parts || !power_of_two(own_) || (order == Order::tree && !power_of_two(count_)))
             throw std::invalid_argument(std::to_string(parts) + " parts for " + std::to_string(count_) +
                                         " processes: each process must have 1, 2, 4, … of them, and for --order tree "
@@ -94,13 +102,6 @@ class Mean {
         add_rows(received_.data(), count_, piece_);
         MPI_Allgather(received_.data(), piece, MPI_FLOAT, rows_.data(), piece, MPI_FLOAT, MPI_COMM_WORLD);
         return rows_.data();
-    }
-
-    // MPI counts in int.
-    static int number(std::size_t n) {
-        if (n > 0x7fffffff)
-            throw std::length_error(std::to_string(n) + " elements are too many for one MPI call");
-        return static_cast<int>(n);
     }
 
     Order order_;

@@ -38,6 +38,7 @@
 ///   anew between steps, as in libtorch, do not keep them.
 /// - **Learning from steps**: with `Options::horizon()` the attention module learns without meta-updates, and `step` is
 ///   all that a program calls. `optimizer.averaged()` puts the parameters' averages into the buffers for a scope.
+/// - **Several processes** with a part of every tensor each: `Tensor::shard` and `Optimizer::set_reduction`.
 /// - **Errors** are thrown as `metaadamw::Error`, which carries the status. Each such call has a form that begins with
 ///   `try_` and returns a `Result` instead; `std::bad_alloc`, and what your closures throw, are exceptions there too.
 ///   With -fno-exceptions the calls that would throw print the message and abort; the `try_` forms are as ever. Compile
@@ -61,6 +62,7 @@
 #include "metaadamw/meta.hpp"
 #include "metaadamw/optimizer.hpp"
 #include "metaadamw/optimizer_averages.hpp"
+#include "metaadamw/optimizer_processes.hpp"
 #include "metaadamw/optimizer_queries.hpp"
 #include "metaadamw/optimizer_settings.hpp"
 #include "metaadamw/optimizer_state.hpp"

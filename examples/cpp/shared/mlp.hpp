@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "random.hpp"
@@ -16,19 +16,17 @@
 template <class Real>
 class BasicMlp {
   public:
-    static constexpr std::array<std::size_t, 4> widths{WINDOW, 64, 64, 1};
-
     struct Layer {
         std::size_t inputs, outputs;
         std::vector<Real> weight, bias;                    // outputs x inputs, row-major; outputs
         std::vector<Real> weight_gradient, bias_gradient;  // the same
     };
 
-    // Every parameter uniform in ±1/√inputs.
-    explicit BasicMlp(std::uint64_t seed) {
+    // Every parameter uniform in ±1/√inputs; two hidden layers of this width.
+    explicit BasicMlp(std::uint64_t seed, std::size_t hidden = 64) : widths_{WINDOW, hidden, hidden, 1} {
         Random random(seed);
-        for (std::size_t l = 0; l + 1 < widths.size(); l++) {
-            auto const in = widths[l], out = widths[l + 1];
+        for (std::size_t l = 0; l + 1 < widths_.size(); l++) {
+            auto const in = widths_[l], out = widths_[l + 1];
             layers.push_back({in, out, std::vector<Real>(in * out), std::vector<Real>(out),
                               std::vector<Real>(in * out), std::vector<Real>(out)});
             double const bound = 1.0 / std::sqrt(static_cast<double>(in));
@@ -40,7 +38,7 @@ class BasicMlp {
 
     // Mean squared error of the windows with these numbers.
     double loss(std::vector<Sample> const& windows, Numbers numbers) const {
-        Activations y;
+        auto y = activations();
         double sum = 0.0;
         for (std::size_t const number : numbers) {
             forward(windows[number], y);
@@ -52,7 +50,7 @@ class BasicMlp {
 
     // The same, and its gradients into the layers.
     double backward(std::vector<Sample> const& windows, Numbers numbers) {
-        Activations y;
+        auto y = activations();
         double sum = 0.0;
         for (Layer& layer : layers) {
             std::fill(layer.weight_gradient.begin(), layer.weight_gradient.end(), Real(0));
@@ -71,7 +69,14 @@ class BasicMlp {
 
   private:
     // [l] is the input of layer l, the last one the prediction.
-    using Activations = std::array<std::array<Real, WINDOW>, widths.size()>;
+    using Activations = std::vector<std::vector<Real>>;
+
+    Activations activations() const {
+        Activations y;
+        for (std::size_t const width : widths_)
+            y.emplace_back(width);
+        return y;
+    }
 
     // Eight partial sums, so that the compiler may use vector registers.
     static Real dot(std::size_t n, Real const* a, Real const* b) {
@@ -105,19 +110,22 @@ class BasicMlp {
 
     // Adds the gradients of a loss whose derivative with respect to the prediction is `slope`.
     void add_gradients(Activations const& y, Real slope) {
-        std::array<Real, WINDOW> above{slope};  // the derivative with respect to the layer's sums
+        std::vector<Real> above{slope};  // the derivative with respect to the layer's sums
         for (std::size_t l = layers.size(); l-- > 0;) {
             Layer& layer = layers[l];
-            std::array<Real, WINDOW> below{};  // … with respect to its input y[l]
+            std::vector<Real> below(layer.inputs);  // … with respect to its input y[l]
             for (std::size_t o = 0; o < layer.outputs; o++) {
                 layer.bias_gradient[o] += above[o];
                 add(layer.inputs, above[o], y[l].data(), &layer.weight_gradient[o * layer.inputs]);
                 add(layer.inputs, above[o], &layer.weight[o * layer.inputs], below.data());
             }
             for (std::size_t i = 0; i < layer.inputs; i++)
-                above[i] = below[i] * (1 - y[l][i] * y[l][i]);
+                below[i] *= 1 - y[l][i] * y[l][i];
+            above = std::move(below);
         }
     }
+
+    std::array<std::size_t, 4> widths_;
 };
 
 using Mlp = BasicMlp<float>;

@@ -29,6 +29,7 @@ enum class Status : maw_status {
     corrupt = MAW_CORRUPT,
     mismatch = MAW_MISMATCH,
     cuda_error = MAW_CUDA_ERROR,
+    reduction = MAW_REDUCTION,
 };
 
 /// The same under a name for code in which `Status` is a macro (after <X11/Xlib.h>).
@@ -179,6 +180,9 @@ enum class Load : std::uint32_t {
 [[nodiscard]] constexpr Load operator|(Load one, Load other) noexcept {
     return static_cast<Load>(static_cast<std::uint32_t>(one) | static_cast<std::uint32_t>(other));
 }
+
+/// `MAW_SHARD_ALIGNMENT`: where a tensor may be cut, see `Tensor::shard`.
+inline constexpr std::uint64_t shard_alignment = MAW_SHARD_ALIGNMENT;
 
 /// `MAW_LOG_…`.
 enum class LogLevel : std::int32_t { info = MAW_LOG_INFO, warning = MAW_LOG_WARNING };

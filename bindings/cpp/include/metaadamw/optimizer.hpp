@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <iterator>
 #include <memory>
@@ -36,6 +37,10 @@ namespace metaadamw {
 /// Receives log messages. Exceptions that it throws are dropped.
 using Log = std::function<void(LogLevel, std::string_view)>;
 
+/// Sums the numbers over all processes in place, as `maw_reduction_callback` says. 0 is success. An exception that it
+/// throws reaches the caller of the optimizer's call that it happened in.
+using Reduction = std::function<std::int32_t(double* values, std::size_t count)>;
+
 /// An optimizer: `maw_optimizer`, and addresses of the host's buffers.
 class Optimizer {
     struct SwapBack {
@@ -58,7 +63,7 @@ class Optimizer {
     Optimizer& operator=(Optimizer&& other) noexcept {
         Optimizer moved(std::move(other));
         swap(moved);
-        return *this;  // what was here goes with `moved`, the handle before its log
+        return *this;  // what was here goes with `moved`, the handle before its functions
     }
     Optimizer(Optimizer const&) = delete;
     Optimizer& operator=(Optimizer const&) = delete;
@@ -66,6 +71,7 @@ class Optimizer {
 
     void swap(Optimizer& other) noexcept {
         std::swap(log_, other.log_);
+        std::swap(reduction_, other.reduction_);
         std::swap(handle_, other.handle_);
         std::swap(tensors_, other.tensors_);
         std::swap(holds_averages_, other.holds_averages_);
@@ -75,10 +81,12 @@ class Optimizer {
     /// The C handle, still owned by this object. NULL after a move.
     [[nodiscard]] maw_optimizer* capi() noexcept { return handle_.get(); }
     [[nodiscard]] maw_optimizer const* capi() const noexcept { return handle_.get(); }
-    /// The C handle, which you now own and must free. Its log is turned off; this object is as if moved from.
+    /// The C handle, which you now own and must free. Its log is turned off, and so is its reduction, unless it is
+    /// prepared: then the reduction stays with the handle and is never freed. This object is as if moved from.
     [[nodiscard]] maw_optimizer* capi_release() noexcept {
         if (handle_ && log_)
             maw_set_log(handle_.get(), nullptr, nullptr, nullptr);
+        release_reduction();
         tensors_ = Tensors();
         return handle_.release();
     }
@@ -106,7 +114,7 @@ class Optimizer {
     void remove_tensor(std::size_t tensor) { try_remove_tensor(tensor).value(); }
     Result<void> try_remove_tensor(std::size_t tensor);
 
-    /// `maw_prepare`. The first step does it by itself.
+    /// `maw_prepare`. The first step does it by itself, but not with a reduction.
     void prepare() { try_prepare().value(); }
     Result<void> try_prepare();
 
@@ -369,6 +377,15 @@ class Optimizer {
     void set_log(Log log) { try_set_log(std::move(log)).value(); }
     Result<void> try_set_log(Log log);
 
+    // ---- several processes (optimizer_processes.hpp)
+
+    /// `maw_set_reduction`: several processes share a model, each with a part of every tensor (`Tensor::shard`);
+    /// `reduction` sums over them, inside `prepare`, `step`, `launch` and `meta_update`. Before preparation; an empty
+    /// function: this process is alone. What it throws leaves the call unchanged, also from the `try_` form, and the
+    /// other processes must learn of it by other means (`MPI_Abort`): they wait in their sum.
+    void set_reduction(Reduction reduction) { try_set_reduction(std::move(reduction)).value(); }
+    Result<void> try_set_reduction(Reduction reduction);
+
     // ---- checkpoints and state (optimizer_state.hpp)
 
     /// `maw_save_file`: durable. The parameters are not in the file; saving them is up to you.
@@ -493,13 +510,18 @@ class Optimizer {
         std::vector<Kind> kinds{};
         std::unordered_map<std::string, std::size_t> numbers{};
     };
+    /// What the library knows the address of.
+    struct Reducer {
+        Reduction sum{};
+        std::exception_ptr thrown{};  // by the last call, if it did
+    };
     struct AbortUnlessDone;
     struct ForgetGradients;
 
     explicit Optimizer(maw_optimizer* handle) noexcept : handle_(handle) {}
 
     // ---- optimizer_tensors.hpp
-    static std::optional<std::uint64_t> elements(std::vector<std::uint64_t> const& shape) noexcept;
+    static std::optional<std::uint64_t> elements(Tensor const& tensor) noexcept;
     template <class Add>
     Result<void> with_tensors(std::vector<Tensor> const& tensors, Add&& add);
     static std::optional<Error> unusable(Tensor const& tensor);
@@ -523,6 +545,13 @@ class Optimizer {
     // ---- optimizer_settings.hpp
     static void on_message(std::int32_t level, char const* message, void* log) noexcept;
 
+    // ---- optimizer_processes.hpp
+    template <class Call>
+    Result<void> together(Call&& function);
+    Error refused(Error error);
+    void release_reduction() noexcept;
+    static std::int32_t on_reduction(double* values, std::size_t count, void* reducer) noexcept;
+
     // ---- optimizer_state.hpp
     Result<void> fits_state(std::size_t tensor, std::int32_t dtype,
                             std::optional<std::pair<std::size_t, std::size_t>> lengths) const;
@@ -538,7 +567,9 @@ class Optimizer {
     template <class Fill>
     [[nodiscard]] static Result<Matrix> filled(Matrix matrix, Fill&& fill);
 
-    std::unique_ptr<Log> log_{};  // before the handle, which is destroyed first: the library may still know the log
+    // Before the handle, which is destroyed first: the library may still know them.
+    std::unique_ptr<Log> log_{};
+    std::unique_ptr<Reducer> reduction_{};
     std::unique_ptr<maw_optimizer, detail::Free> handle_;
     Tensors tensors_{};
     bool holds_averages_ = false;  // the averages are in the host's buffers
@@ -547,6 +578,7 @@ class Optimizer {
 }  // namespace metaadamw
 
 #include "optimizer_averages.hpp"
+#include "optimizer_processes.hpp"
 #include "optimizer_queries.hpp"
 #include "optimizer_settings.hpp"
 #include "optimizer_state.hpp"

@@ -85,10 +85,15 @@ Result<void> Optimizer::with_tensors(std::vector<Tensor> const& tensors, Add&& a
         c[t].layer_index = tensor.layer_index_;
         c[t].precision = tensor.precision_;
         c[t].modulation_group = tensor.modulation_group_ ? tensor.modulation_group_->c_str() : nullptr;
+        if (tensor.shard_) {
+            c[t].sharded = 1;
+            c[t].shard_offset = tensor.shard_->offset;
+            c[t].shard_numel = tensor.shard_->count;
+        }
         all.numbers.emplace(tensor.name_, all.params.size());
         all.params.push_back(buffer.param_);
         all.gradients.push_back(buffer.gradient_);
-        all.kinds.push_back({buffer.dtype_, buffer.grad_dtype_, elements(tensor.shape_), tensor.addressed_});
+        all.kinds.push_back({buffer.dtype_, buffer.grad_dtype_, elements(tensor), tensor.addressed_});
     }
     auto added = add(c);
     if (added)
@@ -97,7 +102,7 @@ Result<void> Optimizer::with_tensors(std::vector<Tensor> const& tensors, Add&& a
 }
 
 inline Result<void> Optimizer::try_prepare() {
-    return detail::call([&](maw_error** error) { return maw_prepare(capi(), error); });
+    return together([&](maw_error** error) { return maw_prepare(capi(), error); });
 }
 
 // -------------------------------------------------------------------------------------------------- buffers ----
@@ -175,8 +180,11 @@ inline Result<void> Optimizer::try_rebind(std::size_t tensor, std::span<double> 
 
 // --------------------------------------------------------------------------------------------------- checks ----
 
-/// The product of a shape, if it fits in 64 bits.
-inline std::optional<std::uint64_t> Optimizer::elements(std::vector<std::uint64_t> const& shape) noexcept {
+/// How many elements its buffers have: those of this process, or the product of the shape if it fits in 64 bits.
+inline std::optional<std::uint64_t> Optimizer::elements(Tensor const& tensor) noexcept {
+    if (tensor.shard_)
+        return tensor.shard_->count;
+    auto const& shape = tensor.shape_;
     if (std::find(shape.begin(), shape.end(), 0u) != shape.end())
         return 0;
     std::uint64_t product = 1;
@@ -196,7 +204,7 @@ inline std::optional<Error> Optimizer::unusable(Tensor const& tensor) {
                      "a name of tensor '" + std::string(tensor.name_.c_str()) + "…' has a NUL inside");
     if (!tensor.buffer_.lengths_)
         return std::nullopt;
-    return wrong_length("tensor '" + tensor.name_ + "'", elements(tensor.shape_), *tensor.buffer_.lengths_);
+    return wrong_length("tensor '" + tensor.name_ + "'", elements(tensor), *tensor.buffer_.lengths_);
 }
 
 inline std::optional<Error> Optimizer::wrong_length(std::string const& whose, std::optional<std::uint64_t> wanted,
@@ -204,7 +212,7 @@ inline std::optional<Error> Optimizer::wrong_length(std::string const& whose, st
     for (std::size_t const length : {given.first, given.second})
         if (wanted != length)
             return Error(Status::invalid_argument,
-                         "a buffer of " + std::to_string(length) + " elements for " + whose + ", whose shape has " +
+                         "a buffer of " + std::to_string(length) + " elements for " + whose + ", which has " +
                              (wanted ? std::to_string(*wanted) : "too many"));
     return std::nullopt;
 }

@@ -34,7 +34,7 @@ struct Optimizer::ForgetGradients {
 inline Result<StepReport> Optimizer::step_at(Buffer const* buffers, std::size_t count, StepOptions const& options) {
     auto const rebound = rebind_all(buffers, count);
     if (!rebound)
-        return rebound.error();
+        return refused(rebound.error());
     ForgetGradients const forget{*this, true};
     return try_step(options);
 }
@@ -51,16 +51,15 @@ inline Result<StepReport> Optimizer::try_step(StepOptions const& options) {
 inline Result<void> Optimizer::try_launch(StepOptions const& options) { return step_with(options, nullptr); }
 
 inline Result<void> Optimizer::step_with(StepOptions const& options, maw_step_report* report) {
-    auto const known = knows_gradients();
-    if (!known)
-        return known;
+    if (auto const known = knows_gradients(); !known)
+        return refused(known.error());
     maw_step_options c;
     maw_step_options_init(&c, sizeof c);
     c.grad_scale = options.grad_scale;
     c.flags = options.params_changed ? MAW_STEP_PARAMS_CHANGED : 0;
     c.device_grad_scale = options.device_grad_scale;
     c.found_inf = options.found_inf;
-    return detail::call([&](maw_error** error) {
+    return together([&](maw_error** error) {
         return maw_step(capi(), tensors_.params.data(), tensors_.gradients.data(), tensors_.params.size(), &c, report,
                         error);
     });
@@ -113,7 +112,7 @@ struct Optimizer::AbortUnlessDone {
 template <class Evaluate>
 Result<MetaResult> Optimizer::try_meta_update(Evaluate&& evaluate) {
     Request request;
-    auto called = detail::call([&](maw_error** error) {
+    auto called = together([&](maw_error** error) {
         return maw_meta_begin(capi(), tensors_.params.data(), tensors_.params.size(), &request.request_, error);
     });
     if (!called)
@@ -132,14 +131,14 @@ Result<MetaResult> Optimizer::try_meta_update(Evaluate&& evaluate) {
 
 inline Result<void> Optimizer::tell(Request& request, Answer const& answer) {
     if (request.wants_gradient())
-        if (auto known = knows_gradients(); !known)
-            return known;
+        if (auto const known = knows_gradients(); !known)
+            return refused(known.error());
     maw_meta_answer c;
     maw_meta_answer_init(&c, sizeof c);
     c.request_id = request.request_.id;
     c.loss = answer.loss;
     c.grad_scale = answer.grad_scale;
-    return detail::call([&](maw_error** error) {
+    return together([&](maw_error** error) {
         return maw_meta_tell(capi(), &c, tensors_.params.data(), tensors_.gradients.data(), tensors_.params.size(),
                              &request.request_, error);
     });

@@ -127,11 +127,24 @@ class Tensor {
     }
     Tensor&& precision(Precision value) && noexcept { return std::move(precision(value)); }
 
+    /// This process has only these elements of the tensor, in row-major order, and others have the rest
+    /// (`Optimizer::set_reduction`): `count` from `offset` on, both ends at multiples of `shard_alignment` or at the
+    /// tensor's end; 0 if it has none. The shape is still that of the whole, buffers and state are those of the part.
+    Tensor& shard(std::uint64_t offset, std::uint64_t count) & noexcept {
+        shard_ = Shard{offset, count};
+        return *this;
+    }
+    Tensor&& shard(std::uint64_t offset, std::uint64_t count) && noexcept { return std::move(shard(offset, count)); }
+
     [[nodiscard]] std::string const& name() const noexcept { return name_; }
     [[nodiscard]] std::vector<std::uint64_t> const& shape() const noexcept { return shape_; }
 
   private:
     friend class Optimizer;
+
+    struct Shard {
+        std::uint64_t offset, count;
+    };
 
     std::string name_;
     std::vector<std::uint64_t> shape_;
@@ -141,6 +154,7 @@ class Tensor {
     std::uint32_t layer_index_ = 0;
     std::int32_t precision_ = 0;  // as the param group
     std::optional<std::string> modulation_group_{};
+    std::optional<Shard> shard_{};  // none: all of it
 };
 
 }  // namespace metaadamw
