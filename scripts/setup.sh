@@ -73,6 +73,10 @@ if $testing && [ "$(uname -s)" = Linux ]; then
     if ! has c++ || ! echo '#include <torch/csrc/api/include/torch/version.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
         optional="$optional libtorch-dev libopenblas0-pthread"
     fi
+    # Its process groups, in the adapter's tests.
+    if ! has c++ || ! echo '#include <gloo/config.h>' | c++ -E -x c++ - >/dev/null 2>&1; then
+        optional="$optional libgloo-dev"
+    fi
     # Compact files of data sets, in the examples for libtorch.
     for header in lzma.h:liblzma-dev jpeglib.h:libjpeg-dev; do
         if ! has c++ || ! printf '#include <cstdio>\n#include <%s>\n' "${header%:*}" | c++ -E -x c++ - >/dev/null 2>&1; then

@@ -1,0 +1,61 @@
+// A model over two processes, which are threads here, that meet in a gloo process group.
+#include <gtest/gtest.h>
+#include <metaadamw/torch.hpp>
+#include <metaadamw/torch/process_group.hpp>
+
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t block = metaadamw::shard_alignment, length = block + 5;
+
+c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo(c10::intrusive_ptr<c10d::Store> const& store, int rank) {
+    auto options = c10d::ProcessGroupGloo::Options::create();
+    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
+    options->threads = 1;
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, 2, options);
+}
+
+/// Elements of a tensor after some steps of whoever has those from `begin` to `end`.
+std::vector<float> trained(std::size_t begin, std::size_t end, metaadamw::Reduction reduction) {
+    std::vector<float> values(end - begin), gradient(end - begin);
+    for (std::size_t i = begin; i < end; i++)
+        values[i - begin] = static_cast<float>(i % 1009) / 1009;
+    metaadamw::Options options;
+    options.threads = 1;
+    metaadamw::Optimizer optimizer(options);
+    metaadamw::Tensor tensor("layers.0.weight", values.data(), gradient.data(), {length});
+    if (reduction) {
+        optimizer.set_reduction(std::move(reduction));
+        tensor.shard(begin, end - begin);
+    }
+    optimizer.add_param_group(metaadamw::ParamGroup{}.lr(0.01), {tensor});
+    optimizer.prepare();
+    for (int step = 0; step < 4; step++) {
+        for (std::size_t i = 0; i < values.size(); i++)
+            gradient[i] = values[i] - static_cast<float>((begin + i) % 7);
+        optimizer.step();
+    }
+    return values;
+}
+
+TEST(Processes, that_meet_in_a_process_group_make_the_bits_of_one) {
+    auto const whole = trained(0, length, {});
+    auto const store = c10::make_intrusive<c10d::HashStore>();
+    std::vector<float> parts[2];
+    auto const process = [&](int rank) {
+        auto const begin = rank == 0 ? 0 : block, end = rank == 0 ? block : length;
+        parts[rank] = trained(begin, end, metaadamw::torch::all_reduce(gloo(store, rank)));
+    };
+    std::thread other(process, 1);
+    process(0);
+    other.join();
+    parts[0].insert(parts[0].end(), parts[1].begin(), parts[1].end());
+    EXPECT_EQ(parts[0], whole);
+}
+
+}  // namespace
