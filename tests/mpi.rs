@@ -119,8 +119,10 @@ fn is_refused(program: &str, processes: usize, arguments: &str, expected: &str) 
 #[ignore = "needs MPI; scripts/test.sh runs it where that is installed"]
 fn parts_that_cannot_be_shared_out_are_refused() {
     for (processes, arguments, expected) in [
-        (2, "--parts 3", "each process must have 1, 2, 4"),
+        (3, "--parts 4", "each process must have 1, 2, 4"),
+        (1, "--parts 3", "3 does not divide the batch of 64"),
         (1, "--parts 128", "128 does not divide the batch of 64"),
+        (1, "--width 0", "--width: expected 1 or more, got 0"),
         (1, "--order ring", "not a value of it: --order ring"),
     ] {
         is_refused("replicas", processes, arguments, expected);

@@ -23,6 +23,8 @@ struct Settings {
                 throw std::invalid_argument(option + ": a value is missing");
             settings.set(option, arguments[i + 1]);
         }
+        if (settings.width == 0)
+            throw std::invalid_argument("--width: expected 1 or more, got 0");
         return settings;
     }
 
