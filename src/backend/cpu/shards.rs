@@ -1,7 +1,7 @@
 //! Shards: the sums of this process's chunks among those of the whole model, and their totals over all processes.
 
-use super::Cpu;
 use super::chunks::CHUNK;
+use super::{Cpu, TensorTypes};
 use crate::backend::{Agreement, AllReduce, Collective, HEADER};
 use crate::error::{ReductionError, Result};
 use crate::model::groups::Tensor;
@@ -164,9 +164,9 @@ impl Cpu {
     }
 
     /// Keeps Σ m² of tensors without a gradient where those with one have it from the gradient's pass.
-    pub(super) fn keep_first_moment_sums(&mut self, kept: impl Fn(usize) -> bool) {
+    pub(super) fn keep_first_moment_sums(&mut self, kept: impl Fn(usize, TensorTypes) -> bool) {
         let Some(shards) = &mut self.shards else { return };
-        for tensor in (0..self.types.len()).filter(|&tensor| kept(tensor)) {
+        for tensor in (0..self.types.len()).filter(|&tensor| kept(tensor, self.types[tensor])) {
             for chunk in self.chunks.of(tensor) {
                 [shards.gradients[chunk][3]] = self.chunks.sums(chunk);
             }
