@@ -282,7 +282,9 @@ impl Dump<'_> {
 
     fn tensor_json(&self, i: usize) -> Value {
         let tensor = &self.registration.tensors[i];
-        let known = self.run.state.sums_current.then_some(&self.run.state.state_sums[i]);
+        // Of a shard they are summed over the processes in the next step only.
+        let known = self.run.state.sums_current && tensor.spec.shard.is_none();
+        let known = known.then_some(&self.run.state.state_sums[i]);
         let group = &self.registration.param_groups[tensor.param_group];
         let factors = match self.modulation() {
             None => Some((1.0, 1.0)),
