@@ -966,3 +966,38 @@ fn parameters_that_the_files_remainders_do_not_belong_to_are_found_on_all_proces
     });
     assert_eq!(errors, [[Status::ParamsChanged; 2]; 2]);
 }
+
+#[test]
+fn a_file_after_setters_and_calls_that_failed_is_that_of_one_process() {
+    let folder = scratch("shards_after_failures");
+    let path = folder.join("run");
+    // What a failing call, refused on one process before and on the other after its sums, leaves of those that are saved.
+    let fail = |process: &mut Process, bad: bool| {
+        let refused =
+            StepOptions { grad_scale: if bad { -1.0 } else { 1.0 }, params_changed: true, ..StepOptions::default() };
+        process.step(4, &refused).expect_err("one is refused");
+        let mut few = process.params[..if bad { 3 } else { 9 }].to_vec();
+        process.optimizer.meta_begin(&params(&mut few)).expect_err("one is refused");
+    };
+    for setter in [false, true] {
+        let set = |process: &mut Process| {
+            if setter {
+                process.optimizer.reset(true, false).expect("prepared");
+            }
+        };
+        let mut alone = Process::new(&small(), None);
+        steps(&mut alone, 1..4);
+        set(&mut alone);
+        let file = alone.optimizer.save_bytes(Contents::Run).expect("saved");
+        let processes = all(2, &small(), |process, rank| {
+            steps(process, 1..4);
+            set(process);
+            fail(process, rank == 1);
+            process.optimizer.save_file(&path, Contents::Run).expect("they are alike");
+            let dump = process.optimizer.dump_state().expect("a dump");
+            assert!(!dump.contains("\"exp_avg_sq\":"), "norms of a part, or of the step before");
+        });
+        assert!(fs::read(&path).expect("the file") == file, "setter: {setter}");
+        assert!(merged(&processes) == bits(&alone.params));
+    }
+}

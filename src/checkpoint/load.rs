@@ -231,6 +231,7 @@ impl Target<'_> {
         state.last_gradients = loaded.last_gradients;
         state.compares_masters = loaded.master_sums.iter().any(Option::is_some);
         state.master_sums = loaded.master_sums;
+        state.master_sums_kept = false;
         if let Some(modulation) = &mut state.modulation {
             modulation.attention.values_mut().copy_from_slice(&loaded.phi);
             modulation.restore(loaded.last);

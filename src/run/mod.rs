@@ -241,10 +241,11 @@ impl Run {
         changed: bool,
         verify: bool,
     ) -> Result<()> {
-        let state = &mut self.state;
-        if state.sums_current && !changed && !verify {
+        if self.state.sums_current && !changed && !verify {
             return Ok(());
         }
+        self.keep_master_sums();
+        let state = &mut self.state;
         self.backend.state_sums(params, &self.workspace.uninitialized, &mut self.workspace.fresh_sums);
         self.backend.health()?; // NaNs of a device that failed are no change
         if verify && !changed {
@@ -263,10 +264,22 @@ impl Run {
     /// Forgets the sums of a state that the host is about to change, but for those that tell which parameters its remainders
     /// belong to.
     pub fn forget_sums(&mut self) {
+        self.keep_master_sums();
+        self.state.sums_current = false;
+    }
+
+    /// Keeps them, before the sums are taken anew: if the call fails, they are what is known of the masters.
+    fn keep_master_sums(&mut self) {
+        if !self.state.sums_current {
+            return;
+        }
         for tensor in 0..self.workspace.uninitialized.len() {
             self.state.master_sums[tensor] = self.master_sum(tensor);
         }
-        self.state.sums_current = false;
+        if let Some(collective) = self.backend.collective() {
+            collective.keep_param_sums();
+            self.state.master_sums_kept = true;
+        }
     }
 
     /// Σ θ² of a tensor's masters, as far as it is known.

@@ -127,6 +127,28 @@ impl Run {
         }
     }
 
+    /// Before a meeting that shall sum Σ θ² of the masters as it was last known; false where that is from a file, or unknown.
+    pub fn recall_master_sums(&mut self) -> bool {
+        if self.state.sums_current {
+            return true;
+        }
+        if let Some(collective) = self.backend.collective().filter(|_| self.state.master_sums_kept) {
+            collective.recall_param_sums();
+        }
+        self.state.master_sums_kept
+    }
+
+    /// The masters' sums of that meeting.
+    pub fn take_reduced_master_sums(&mut self) {
+        self.take_reduced_sums(false);
+        if !self.state.sums_current {
+            let sums = self.state.master_sums.iter_mut().zip(&self.state.state_sums);
+            for (master, sums) in sums.filter_map(|(master, sums)| Some((master.as_mut()?, sums))) {
+                master.square = sums.param;
+            }
+        }
+    }
+
     /// Sums of gradients outside a step: at once.
     pub fn reduce_gradient_sums(&mut self) {
         if let Some(collective) = self.backend.collective() {

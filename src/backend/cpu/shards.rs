@@ -31,6 +31,8 @@ pub(super) struct Shards {
     /// Of this process's chunks.
     state: Vec<Sums>,
     gradients: Vec<Sums>,
+    /// Σ θ² as it was before the state's sums were taken anew.
+    kept: Vec<f64>,
     /// Of a pass that could not tell.
     failure: Option<ReductionError>,
 }
@@ -60,6 +62,7 @@ impl Shards {
             owners: Vec::new(),
             state: vec![[0.0; 4]; chunks],
             gradients: vec![[0.0; 4]; chunks],
+            kept: vec![0.0; chunks],
             failure: None,
         };
         shards.find_owners(tensors)?;
@@ -254,6 +257,20 @@ impl Collective for Cpu {
 
     fn take_failure(&mut self) -> Option<ReductionError> {
         self.shards.as_mut().and_then(|shards| shards.failure.take())
+    }
+
+    fn keep_param_sums(&mut self) {
+        let Some(shards) = &mut self.shards else { return };
+        for (kept, [param, ..]) in shards.kept.iter_mut().zip(&shards.state) {
+            *kept = *param;
+        }
+    }
+
+    fn recall_param_sums(&mut self) {
+        let Some(shards) = &mut self.shards else { return };
+        for (kept, [param, ..]) in shards.kept.iter().zip(&mut shards.state) {
+            *param = *kept;
+        }
     }
 
     fn has_gradient(&self, tensor: usize) -> Option<bool> {
