@@ -86,8 +86,8 @@ fn meet(registration: &Registration, run: &mut Run, meta: &Meta) -> Result<()> {
     })?;
     // On some they may be current, and on others, where a call failed later, kept.
     let summed = run.recall_master_sums();
-    let initialized = [&run.state.master_initialized, &run.state.average_initialized].map(numbers);
-    let call = (initialized, numbers(&known), summed, meta.counters(run));
+    let initialized = [&run.state.master_initialized, &run.state.average_initialized].map(|flags| hash(flags));
+    let call = (initialized, hash(&known), summed, meta.counters(run));
     run.meet(registration, format_args!("save {call:?}"), None)?;
     if summed {
         run.take_reduced_master_sums();
@@ -96,7 +96,7 @@ fn meet(registration: &Registration, run: &mut Run, meta: &Meta) -> Result<()> {
 }
 
 /// A hash of them.
-fn numbers(flags: &Vec<bool>) -> u64 {
+fn hash(flags: &[bool]) -> u64 {
     TextHash::of_numbers(flags.iter().map(|flag| u64::from(*flag)))
 }
 
