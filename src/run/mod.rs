@@ -12,7 +12,7 @@ pub(crate) use self::device_sync::Stream;
 pub(crate) use self::shards::at_preparation;
 use crate::backend::cpu::{self, CHUNK, Cpu};
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Agreement, AllReduce, Backend, Beginning, HorizonSums, MasterSum, ModelChange, RunState};
+use crate::backend::{Backend, Beginning, HorizonSums, MasterSum, ModelChange, RunState};
 use crate::error::{Error, Result};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::Precision;
@@ -127,25 +127,14 @@ impl Run {
     /// Forms the groups, draws Φ, allocates everything.
     ///
     /// # Errors
-    /// A `feature_dim` below the features' length; no memory; the device's; the processes', last of all.
-    pub fn new(
-        registration: &Registration,
-        (cuda, stream): (Option<&Arc<Device>>, &Stream),
-        processes: Option<(AllReduce, Agreement)>,
-    ) -> Result<Self> {
+    /// A `feature_dim` below the features' length; no memory; the device's.
+    pub fn new(registration: &Registration, (cuda, stream): (Option<&Arc<Device>>, &Stream)) -> Result<Self> {
         let Registration { options, tensors, .. } = registration;
         let groups = Groups::form(tensors, options.grouping, options.semantics);
         let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
-        let agreed_tensors = processes.as_ref().map_or(0, |(_, agreement)| agreement.tensors);
         let backend: Box<dyn Backend> = match cuda {
-            None => {
-                let mut cpu = Cpu::new(tensors, options, zeros)?;
-                if let Some((all_reduce, agreement)) = processes {
-                    cpu.join(all_reduce, tensors, &agreement)?;
-                }
-                Box::new(cpu)
-            }
+            None => Box::new(Cpu::new(tensors, options, zeros)?),
             Some(device) => Box::new(Cuda::new(device, stream.0, options, tensors, &groups, modulation.as_ref())?),
         };
         let mut run = Self {
@@ -156,7 +145,7 @@ impl Run {
             times: Times::default(),
             last_report: None,
             enqueued: 0,
-            agreed_tensors,
+            agreed_tensors: 0,
         };
         run.push(registration)?;
         Ok(run)

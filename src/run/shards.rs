@@ -4,7 +4,7 @@
 use std::fmt::Arguments;
 
 use super::Run;
-use crate::backend::{Agreement, Collective, TextHash};
+use crate::backend::{Agreement, AllReduce, Collective, TextHash};
 use crate::error::{Error, ReductionError, Result};
 use crate::model::groups::Tensor;
 use crate::model::host_buffers::CheckedGrads;
@@ -43,6 +43,17 @@ impl std::fmt::Debug for Whole<'_> {
 }
 
 impl Run {
+    /// Joins the processes that share the model, when nothing else of the preparation can fail any more: from the second call
+    /// on, all must make the same ones.
+    ///
+    /// # Errors
+    /// [`Error::Reduction`].
+    pub fn join(&mut self, registration: &Registration, all_reduce: AllReduce) -> Result<()> {
+        let agreement = at_preparation(registration);
+        self.agreed_tensors = agreement.tensors;
+        self.backend.join(all_reduce, &registration.tensors, &agreement)
+    }
+
     /// What the processes must have in common in this call.
     fn agreement(&self, registration: &Registration, call: Arguments) -> Agreement {
         let state = &self.state;

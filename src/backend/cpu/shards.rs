@@ -133,15 +133,6 @@ impl Shards {
 }
 
 impl Cpu {
-    /// Makes this process one of several.
-    ///
-    /// # Errors
-    /// As for [`Shards::join`].
-    pub fn join(&mut self, all_reduce: AllReduce, tensors: &[Tensor], agreement: &Agreement) -> Result<()> {
-        self.shards = Some(Shards::join(all_reduce, tensors, agreement)?);
-        Ok(())
-    }
-
     /// Keeps a pass's sums of the gradients of these tensors until the processes reduce; 0 of `without`.
     pub(super) fn keep_gradient_sums(&mut self, kept: impl Fn(usize) -> bool, without: impl Fn(usize) -> bool) {
         let Some(shards) = &mut self.shards else { return };
