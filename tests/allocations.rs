@@ -81,6 +81,11 @@ struct Model {
 impl Model {
     /// `tensors` tensors of `elements` elements.
     fn new(options: &maw_options, tensors: usize, elements: usize) -> Self {
+        Self::with(options, tensors, elements, false)
+    }
+
+    /// `sharded`: as the only process of a reduction.
+    fn with(options: &maw_options, tensors: usize, elements: usize, sharded: bool) -> Self {
         let mut random = Random(7);
         let mut values = |i: usize| {
             let dtype = if i % 3 == 2 { MAW_FLOAT64 } else { MAW_FLOAT32 };
@@ -93,8 +98,15 @@ impl Model {
         checked("maw_optimizer_create", |error| unsafe { maw_optimizer_create(options, &raw mut optimizer, error) })
             .expect("good options");
         let (first, second) = params.split_at(tensors / 2);
-        register(optimizer, 0, first);
-        register(optimizer, first.len(), second);
+        register(optimizer, 0, first, sharded);
+        register(optimizer, first.len(), second, sharded);
+        if sharded {
+            // SAFETY: the handle is live; the callback needs no data.
+            checked("maw_set_reduction", |error| unsafe {
+                maw_set_reduction(optimizer, Some(alone_in_the_world), ptr::null_mut(), error)
+            })
+            .expect("before preparation");
+        }
         // SAFETY: the handle is live.
         checked("maw_prepare", |error| unsafe { maw_prepare(optimizer, error) }).expect("all is registered");
         let param_pointers = params.iter_mut().map(Tensor::pointer_mut).collect();
@@ -135,7 +147,12 @@ impl Model {
     }
 }
 
-fn register(optimizer: *mut maw_optimizer, first: usize, tensors: &[Tensor]) {
+/// A sum over one process.
+unsafe extern "C" fn alone_in_the_world(_: *mut f64, _: usize, _: *mut c_void) -> i32 {
+    0
+}
+
+fn register(optimizer: *mut maw_optimizer, first: usize, tensors: &[Tensor], sharded: bool) {
     let names: Vec<CString> = (first..first + tensors.len())
         .map(|i| CString::new(format!("layers.{}.{}", i / 2, ["mlp.weight", "norm.bias"][i % 2])).expect("no NUL"))
         .collect();
@@ -145,6 +162,8 @@ fn register(optimizer: *mut maw_optimizer, first: usize, tensors: &[Tensor]) {
         shape: &raw const shapes[i],
         ndim: 1,
         dtype: it.dtype(),
+        sharded: sharded.into(),
+        shard_numel: if sharded { shapes[i] } else { 0 },
         ..tensor()
     };
     let described: Vec<maw_tensor> = tensors.iter().enumerate().map(describe).collect();
@@ -219,6 +238,16 @@ fn no_step_allocates_with_one_thread() {
         assert_eq!(here(|| model.steps(1)), 0, "the first step: {name}");
         assert_eq!(here(|| model.steps(100)), 0, "{name}");
         assert_eq!(here(|| model.steps_with_a_missing_gradient(100)), 0, "a missing gradient: {name}");
+    }
+}
+
+#[test]
+fn no_step_of_shards_allocates_with_one_thread() {
+    let _alone = alone();
+    for (name, options) in kinds().into_iter().filter(|(_, options)| options.verify_params == 0) {
+        let mut model = Model::with(&options, 8, 500, true);
+        assert_eq!(here(|| model.steps(1)), 0, "the first step: {name}");
+        assert_eq!(here(|| model.steps_with_a_missing_gradient(20)), 0, "{name}");
     }
 }
 

@@ -5,6 +5,7 @@ mod common;
 #[path = "common/compile.rs"]
 mod compile;
 
+use std::cell::Cell;
 use std::fs;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use metaadamw::model::groups::{Shard, TensorSpec};
 use metaadamw::model::options::{
     Difference, FeatureVersion, Init, NonFinite, Objective, Options, ParamGroup, Semantics,
 };
+use metaadamw::reserve::watch::{self, Event};
 use metaadamw::{Grads, Optimizer, Params, Slice, SliceMut, StepOptions, StepReport};
 
 const CHUNK: usize = Shard::ALIGNMENT as usize;
@@ -965,4 +967,78 @@ fn parameters_that_the_files_remainders_do_not_belong_to_are_found_on_all_proces
         [of_step.status(), of_meta.status()]
     });
     assert_eq!(errors, [[Status::ParamsChanged; 2]; 2]);
+}
+
+#[test]
+fn a_file_after_setters_and_calls_that_failed_is_that_of_one_process() {
+    let folder = scratch("shards_after_failures");
+    let path = folder.join("run");
+    // What a failing call, refused on one process before and on the other after its sums, leaves of those that are saved.
+    let fail = |process: &mut Process, bad: bool| {
+        let refused =
+            StepOptions { grad_scale: if bad { -1.0 } else { 1.0 }, params_changed: true, ..StepOptions::default() };
+        process.step(4, &refused).expect_err("one is refused");
+        let mut few = process.params[..if bad { 3 } else { 9 }].to_vec();
+        process.optimizer.meta_begin(&params(&mut few)).expect_err("one is refused");
+    };
+    for setter in [false, true] {
+        let set = |process: &mut Process| {
+            if setter {
+                process.optimizer.reset(true, false).expect("prepared");
+            }
+        };
+        let mut alone = Process::new(&small(), None);
+        steps(&mut alone, 1..4);
+        set(&mut alone);
+        let file = alone.optimizer.save_bytes(Contents::Run).expect("saved");
+        let processes = all(2, &small(), |process, rank| {
+            steps(process, 1..4);
+            set(process);
+            fail(process, rank == 1);
+            process.optimizer.save_file(&path, Contents::Run).expect("they are alike");
+            let dump = process.optimizer.dump_state().expect("a dump");
+            assert!(!dump.contains("\"exp_avg_sq\":"), "norms of a part, or of the step before");
+        });
+        assert!(fs::read(&path).expect("the file") == file, "setter: {setter}");
+        assert!(merged(&processes) == bits(&alone.params));
+    }
+}
+
+thread_local! {
+    /// So many reserves from now on there is no memory, once.
+    static REFUSED: Cell<u32> = const { Cell::new(u32::MAX) };
+}
+
+fn refuse(event: Event) -> bool {
+    if !matches!(event, Event::Reserve(_)) {
+        return true;
+    }
+    let left = REFUSED.get();
+    REFUSED.set(if left == u32::MAX { left } else { left.wrapping_sub(1) });
+    left != 0
+}
+
+#[test]
+fn a_preparation_without_memory_makes_only_the_first_call_of_the_others() {
+    watch::set(refuse);
+    let mut failed = 0;
+    for nth in 0.. {
+        let mut process = Process::new(&small(), Some((&World::new(1), 0, 1)));
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&calls);
+        let callback = move |values: &mut [f64]| {
+            seen.lock().expect("no panic").push(values.len());
+            0
+        };
+        process.optimizer.set_reduction(Some(Arc::new(callback))).expect("not prepared");
+        REFUSED.set(nth);
+        let prepared = process.optimizer.prepare();
+        REFUSED.set(u32::MAX);
+        let lengths = calls.lock().expect("no panic").clone();
+        let Err(error) = prepared else { break };
+        assert_eq!(error.status(), Status::OutOfMemory);
+        assert_eq!(lengths.len(), 1, "reserve {nth}: as the others, which then hear that it refuses");
+        failed += 1;
+    }
+    assert!(failed >= 3, "of {failed} reserves");
 }

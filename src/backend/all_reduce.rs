@@ -216,6 +216,12 @@ pub trait Collective {
     /// By the last call. `with_momentum`: as the pass before it.
     fn gradient_sums(&self, out: &mut [GradientSums]);
 
+    /// Keeps Σ θ² of this process's chunks as they are.
+    fn keep_param_sums(&mut self);
+
+    /// Puts what was kept in the place of what is there now.
+    fn recall_param_sums(&mut self);
+
     /// By the last call. `after_gradients`: it followed sums of gradients with momentum.
     fn state_sums(&self, after_gradients: bool, out: &mut [StateSums]);
 }

@@ -282,6 +282,14 @@ pub trait Backend: StepPasses + MetaPasses {
         Ok(())
     }
 
+    /// Makes this process one of several.
+    ///
+    /// # Errors
+    /// [`crate::Error::Reduction`]; [`crate::Error::Unsupported`].
+    fn join(&mut self, _all_reduce: AllReduce, _tensors: &[Tensor], _agreement: &Agreement) -> Result<()> {
+        Err(crate::Error::Unsupported { what: "a reduction over processes on this device".to_owned() })
+    }
+
     /// The backend as one of several processes that share the model, if it is.
     fn collective(&mut self) -> Option<&mut dyn Collective> {
         None

@@ -93,6 +93,8 @@ pub struct RunState {
     pub sums_current: bool,
     /// Σ θ² of the tensors' masters where `state_sums` are not current: from a file, or as they were before a setter.
     pub master_sums: Vec<Option<MasterSum>>,
+    /// The squares of `master_sums` are among the shards' own ([`super::Collective::keep_param_sums`]).
+    pub master_sums_kept: bool,
     /// `master_sums` are from a file, and no step has compared them with the host's parameters yet.
     pub compares_masters: bool,
     /// `reference`: the effective gradient of the last applied step against the moments that it left.
@@ -118,6 +120,7 @@ impl RunState {
             state_sums: vec![StateSums::default(); n],
             sums_current: false,
             master_sums: vec![None; n],
+            master_sums_kept: false,
             compares_masters: false,
             last_gradients: vec![None; n],
             modulation,

@@ -231,6 +231,7 @@ impl Target<'_> {
         state.last_gradients = loaded.last_gradients;
         state.compares_masters = loaded.master_sums.iter().any(Option::is_some);
         state.master_sums = loaded.master_sums;
+        state.master_sums_kept = false;
         if let Some(modulation) = &mut state.modulation {
             modulation.attention.values_mut().copy_from_slice(&loaded.phi);
             modulation.restore(loaded.last);
@@ -517,7 +518,7 @@ mod tests {
             let mut registration = Registration::new(Options::default()).expect("valid options");
             let spec = TensorSpec::new("w", &[2], DType::F32).expect("a name");
             registration.add(ParamGroup::default(), vec![spec]).expect("valid tensors");
-            let mut run = Run::new(&registration, (None, &Stream::default()), None).expect("memory");
+            let mut run = Run::new(&registration, (None, &Stream::default())).expect("memory");
             for part in [Part::ExpAvg, Part::ExpAvgSq] {
                 run.backend.write(part, 0, 0, bytemuck::cast_slice(&[1.0_f32, 1.0]));
             }

@@ -13,7 +13,7 @@ use crc32fast::Hasher;
 use super::atomic_file::{Replacement, begun_elsewhere, named};
 use super::container::{self, Entry};
 use super::{Contents, From, Saved, memory_to_save, read_source};
-use crate::backend::Part;
+use crate::backend::{Part, TextHash};
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 use crate::model::groups::Shard;
@@ -31,13 +31,7 @@ const PARTS: [Part; 4] = [Part::ExpAvg, Part::ExpAvgSq, Part::Master, Part::Aver
 /// # Errors
 /// [`Error::Io`]; [`Error::Reduction`]. The file is the old one then, but if only the last meeting failed.
 pub(crate) fn save_together(registration: &Registration, run: &mut Run, meta: &Meta, path: &Path) -> Result<()> {
-    let state = &run.state;
-    let (masters, averages) = (state.master_initialized.clone(), state.average_initialized.clone());
-    let (current, counters) = (state.sums_current, meta.counters(run));
-    run.meet(registration, format_args!("save {masters:?} {averages:?} {current} {counters:?}"), None)?;
-    if current {
-        run.take_reduced_sums(false);
-    }
+    meet(registration, run, meta)?;
     let first = registration.tensors.iter().position(|tensor| tensor.whole_numel > 0);
     let writes_rest = first.is_some_and(|i| registration.tensors[i].numel > 0 && registration.tensors[i].offset == 0);
 
@@ -85,6 +79,27 @@ pub(crate) fn save_together(registration: &Registration, run: &mut Run, meta: &M
     run.share(registration, format_args!("done"), finished, &mut |_, _| [0.0; 4])
 }
 
+/// The processes find out whether they would write the same file, and get the sums of their masters.
+fn meet(registration: &Registration, run: &mut Run, meta: &Meta) -> Result<()> {
+    let known: Vec<bool> = reserve::with(registration.tensors.len(), || {
+        Ok((0..registration.tensors.len()).map(|i| run.master_sum(i).is_some()).collect())
+    })?;
+    // On some they may be current, and on others, where a call failed later, kept.
+    let summed = run.recall_master_sums();
+    let initialized = [&run.state.master_initialized, &run.state.average_initialized].map(|flags| hash(flags));
+    let call = (initialized, hash(&known), summed, meta.counters(run));
+    run.meet(registration, format_args!("save {call:?}"), None)?;
+    if summed {
+        run.take_reduced_master_sums();
+    }
+    Ok(())
+}
+
+/// A hash of them.
+fn hash(flags: &[bool]) -> u64 {
+    TextHash::of_numbers(flags.iter().map(|flag| u64::from(*flag)))
+}
+
 /// What is where in the file.
 struct Layout {
     /// The header's length and text.
@@ -130,12 +145,15 @@ impl Layout {
         file: &mut File,
         sums: &mut Vec<[u32; 4]>,
     ) -> Result<()> {
-        let mut first = Vec::with_capacity(registration.tensors.len());
-        for tensor in &registration.tensors {
-            first.push(sums.len());
-            sums.resize(sums.len() + tensor.numel.div_ceil(CHUNK), [0; 4]);
+        let tensors = &registration.tensors;
+        let mut first: Vec<usize> = reserve::defaults(tensors.len())?;
+        let mut end = 0;
+        for (first, tensor) in first.iter_mut().zip(tensors) {
+            *first = end;
+            end += tensor.numel.div_ceil(CHUNK);
         }
-        let mut buffer = vec![0; CHUNK * 8];
+        *sums = reserve::defaults(end)?;
+        let mut buffer: Vec<u8> = reserve::defaults(CHUNK * 8)?;
         for (start, entry) in &self.entries {
             let From::State(part, index) = entry.source else { continue };
             let (tensor, size) = (&registration.tensors[index], entry.dtype.bitsize() / 8);

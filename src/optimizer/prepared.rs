@@ -9,7 +9,7 @@ use crate::model::groups;
 use crate::model::options::Objective;
 use crate::model::registration::Registration;
 use crate::reserve::{self, Reserve, sum, times};
-use crate::run::{Run, at_preparation};
+use crate::run::Run;
 
 /// What exists from the end of registration on.
 pub(super) struct Ready {
@@ -71,12 +71,20 @@ impl Optimizer {
             return Err(StateError::NoTensors.into());
         }
         self.check_shards()?;
-        let run = reserve::with(Run::memory_to_prepare(&self.registration), || {
-            let processes = self.all_reduce.clone().map(|reduce| (reduce, at_preparation(&self.registration)));
-            let run = Run::new(&self.registration, (self.cuda.as_ref(), &self.stream), processes)?;
+        let mut run = reserve::with(Run::memory_to_prepare(&self.registration), || {
+            let run = Run::new(&self.registration, (self.cuda.as_ref(), &self.stream))?;
             checkpoint::check_header(&self.registration, &run.groups, run.state.modulation.as_ref())?;
             Ok(run)
         })?;
+        let mut meta = Meta::default();
+        reserve::with(run.memory(&self.registration), || {
+            meta.prepare_to_learn(&run);
+            Ok(())
+        })?;
+        if let Some(all_reduce) = self.all_reduce.clone() {
+            let memory = Run::memory_to_prepare(&self.registration);
+            reserve::with(memory, || run.join(&self.registration, all_reduce))?;
+        }
         self.note_run(run.backend.refused_threads(), run.memory(&self.registration));
         let options = &self.registration.options;
         if options.modulation && options.objective == Objective::GenGap {
@@ -96,11 +104,6 @@ impl Optimizer {
         if groups::depth_is_missing(&self.registration.tensors, options) {
             self.log.depth_is_missing();
         }
-        let mut meta = Meta::default();
-        reserve::with(run.memory(&self.registration), || {
-            meta.prepare_to_learn(&run);
-            Ok(())
-        })?;
         Ok(Ready { run, meta, reserve: None })
     }
 

@@ -12,7 +12,7 @@ pub(crate) use self::device_sync::Stream;
 pub(crate) use self::shards::at_preparation;
 use crate::backend::cpu::{self, CHUNK, Cpu};
 use crate::backend::cuda::{Cuda, Device};
-use crate::backend::{Agreement, AllReduce, Backend, Beginning, HorizonSums, MasterSum, ModelChange, RunState};
+use crate::backend::{Backend, Beginning, HorizonSums, MasterSum, ModelChange, RunState};
 use crate::error::{Error, Result};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::Precision;
@@ -127,25 +127,14 @@ impl Run {
     /// Forms the groups, draws Φ, allocates everything.
     ///
     /// # Errors
-    /// A `feature_dim` below the features' length; no memory; the device's; the processes', last of all.
-    pub fn new(
-        registration: &Registration,
-        (cuda, stream): (Option<&Arc<Device>>, &Stream),
-        processes: Option<(AllReduce, Agreement)>,
-    ) -> Result<Self> {
+    /// A `feature_dim` below the features' length; no memory; the device's.
+    pub fn new(registration: &Registration, (cuda, stream): (Option<&Arc<Device>>, &Stream)) -> Result<Self> {
         let Registration { options, tensors, .. } = registration;
         let groups = Groups::form(tensors, options.grouping, options.semantics);
         let modulation = options.modulation.then(|| Modulation::new(options, tensors, &groups)).transpose()?;
         let zeros = modulation.as_ref().is_some_and(Modulation::counts_zeros);
-        let agreed_tensors = processes.as_ref().map_or(0, |(_, agreement)| agreement.tensors);
         let backend: Box<dyn Backend> = match cuda {
-            None => {
-                let mut cpu = Cpu::new(tensors, options, zeros)?;
-                if let Some((all_reduce, agreement)) = processes {
-                    cpu.join(all_reduce, tensors, &agreement)?;
-                }
-                Box::new(cpu)
-            }
+            None => Box::new(Cpu::new(tensors, options, zeros)?),
             Some(device) => Box::new(Cuda::new(device, stream.0, options, tensors, &groups, modulation.as_ref())?),
         };
         let mut run = Self {
@@ -156,7 +145,7 @@ impl Run {
             times: Times::default(),
             last_report: None,
             enqueued: 0,
-            agreed_tensors,
+            agreed_tensors: 0,
         };
         run.push(registration)?;
         Ok(run)
@@ -241,10 +230,11 @@ impl Run {
         changed: bool,
         verify: bool,
     ) -> Result<()> {
-        let state = &mut self.state;
-        if state.sums_current && !changed && !verify {
+        if self.state.sums_current && !changed && !verify {
             return Ok(());
         }
+        self.keep_master_sums();
+        let state = &mut self.state;
         self.backend.state_sums(params, &self.workspace.uninitialized, &mut self.workspace.fresh_sums);
         self.backend.health()?; // NaNs of a device that failed are no change
         if verify && !changed {
@@ -263,10 +253,22 @@ impl Run {
     /// Forgets the sums of a state that the host is about to change, but for those that tell which parameters its remainders
     /// belong to.
     pub fn forget_sums(&mut self) {
+        self.keep_master_sums();
+        self.state.sums_current = false;
+    }
+
+    /// Keeps them, before the sums are taken anew: if the call fails, they are what is known of the masters.
+    fn keep_master_sums(&mut self) {
+        if !self.state.sums_current {
+            return;
+        }
         for tensor in 0..self.workspace.uninitialized.len() {
             self.state.master_sums[tensor] = self.master_sum(tensor);
         }
-        self.state.sums_current = false;
+        if let Some(collective) = self.backend.collective() {
+            collective.keep_param_sums();
+            self.state.master_sums_kept = true;
+        }
     }
 
     /// Σ θ² of a tensor's masters, as far as it is known.

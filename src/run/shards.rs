@@ -4,7 +4,7 @@
 use std::fmt::Arguments;
 
 use super::Run;
-use crate::backend::{Agreement, Collective, TextHash};
+use crate::backend::{Agreement, AllReduce, Collective, TextHash};
 use crate::error::{Error, ReductionError, Result};
 use crate::model::groups::Tensor;
 use crate::model::host_buffers::CheckedGrads;
@@ -43,6 +43,17 @@ impl std::fmt::Debug for Whole<'_> {
 }
 
 impl Run {
+    /// Joins the processes that share the model, when nothing else of the preparation can fail any more: from the second call
+    /// on, all must make the same ones.
+    ///
+    /// # Errors
+    /// [`Error::Reduction`].
+    pub fn join(&mut self, registration: &Registration, all_reduce: AllReduce) -> Result<()> {
+        let agreement = at_preparation(registration);
+        self.agreed_tensors = agreement.tensors;
+        self.backend.join(all_reduce, &registration.tensors, &agreement)
+    }
+
     /// What the processes must have in common in this call.
     fn agreement(&self, registration: &Registration, call: Arguments) -> Agreement {
         let state = &self.state;
@@ -123,6 +134,28 @@ impl Run {
             collective.state_sums(with_momentum, &mut self.state.state_sums);
             if after_gradients {
                 collective.gradient_sums(&mut self.workspace.gradient_sums);
+            }
+        }
+    }
+
+    /// Before a meeting that shall sum Σ θ² of the masters as it was last known; false where that is from a file, or unknown.
+    pub fn recall_master_sums(&mut self) -> bool {
+        if self.state.sums_current {
+            return true;
+        }
+        if let Some(collective) = self.backend.collective().filter(|_| self.state.master_sums_kept) {
+            collective.recall_param_sums();
+        }
+        self.state.master_sums_kept
+    }
+
+    /// The masters' sums of that meeting.
+    pub fn take_reduced_master_sums(&mut self) {
+        self.take_reduced_sums(false);
+        if !self.state.sums_current {
+            let sums = self.state.master_sums.iter_mut().zip(&self.state.state_sums);
+            for (master, sums) in sums.filter_map(|(master, sums)| Some((master.as_mut()?, sums))) {
+                master.square = sums.param;
             }
         }
     }

@@ -26,7 +26,7 @@ use self::meta_passes::MetaStorage;
 use self::shards::Shards;
 use self::storage::Storage;
 use self::threads::Threads;
-use crate::backend::{Backend, Collective, ModelChange, StepPasses};
+use crate::backend::{Agreement, AllReduce, Backend, Collective, ModelChange, StepPasses};
 use crate::error::Result;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups::Tensor;
@@ -231,6 +231,11 @@ impl Backend for Cpu {
 
     fn apply_options(&mut self, options: &Options) {
         self.average_share = options.average_share();
+    }
+
+    fn join(&mut self, all_reduce: AllReduce, tensors: &[Tensor], agreement: &Agreement) -> Result<()> {
+        self.shards = Some(Shards::join(all_reduce, tensors, agreement)?);
+        Ok(())
     }
 
     fn collective(&mut self) -> Option<&mut dyn Collective> {

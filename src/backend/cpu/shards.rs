@@ -1,7 +1,7 @@
 //! Shards: the sums of this process's chunks among those of the whole model, and their totals over all processes.
 
-use super::Cpu;
 use super::chunks::CHUNK;
+use super::{Cpu, TensorTypes};
 use crate::backend::{Agreement, AllReduce, Collective, HEADER};
 use crate::error::{ReductionError, Result};
 use crate::model::groups::Tensor;
@@ -31,6 +31,8 @@ pub(super) struct Shards {
     /// Of this process's chunks.
     state: Vec<Sums>,
     gradients: Vec<Sums>,
+    /// Σ θ² as it was before the state's sums were taken anew.
+    kept: Vec<f64>,
     /// Of a pass that could not tell.
     failure: Option<ReductionError>,
 }
@@ -60,6 +62,7 @@ impl Shards {
             owners: Vec::new(),
             state: vec![[0.0; 4]; chunks],
             gradients: vec![[0.0; 4]; chunks],
+            kept: vec![0.0; chunks],
             failure: None,
         };
         shards.find_owners(tensors)?;
@@ -130,15 +133,6 @@ impl Shards {
 }
 
 impl Cpu {
-    /// Makes this process one of several.
-    ///
-    /// # Errors
-    /// As for [`Shards::join`].
-    pub fn join(&mut self, all_reduce: AllReduce, tensors: &[Tensor], agreement: &Agreement) -> Result<()> {
-        self.shards = Some(Shards::join(all_reduce, tensors, agreement)?);
-        Ok(())
-    }
-
     /// Keeps a pass's sums of the gradients of these tensors until the processes reduce; 0 of `without`.
     pub(super) fn keep_gradient_sums(&mut self, kept: impl Fn(usize) -> bool, without: impl Fn(usize) -> bool) {
         let Some(shards) = &mut self.shards else { return };
@@ -164,9 +158,9 @@ impl Cpu {
     }
 
     /// Keeps Σ m² of tensors without a gradient where those with one have it from the gradient's pass.
-    pub(super) fn keep_first_moment_sums(&mut self, kept: impl Fn(usize) -> bool) {
+    pub(super) fn keep_first_moment_sums(&mut self, kept: impl Fn(usize, TensorTypes) -> bool) {
         let Some(shards) = &mut self.shards else { return };
-        for tensor in (0..self.types.len()).filter(|&tensor| kept(tensor)) {
+        for tensor in (0..self.types.len()).filter(|&tensor| kept(tensor, self.types[tensor])) {
             for chunk in self.chunks.of(tensor) {
                 [shards.gradients[chunk][3]] = self.chunks.sums(chunk);
             }
@@ -254,6 +248,20 @@ impl Collective for Cpu {
 
     fn take_failure(&mut self) -> Option<ReductionError> {
         self.shards.as_mut().and_then(|shards| shards.failure.take())
+    }
+
+    fn keep_param_sums(&mut self) {
+        let Some(shards) = &mut self.shards else { return };
+        for (kept, [param, ..]) in shards.kept.iter_mut().zip(&shards.state) {
+            *kept = *param;
+        }
+    }
+
+    fn recall_param_sums(&mut self) {
+        let Some(shards) = &mut self.shards else { return };
+        for (kept, [param, ..]) in shards.kept.iter().zip(&mut shards.state) {
+            *param = *kept;
+        }
     }
 
     fn has_gradient(&self, tensor: usize) -> Option<bool> {

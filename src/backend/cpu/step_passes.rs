@@ -72,16 +72,15 @@ impl Cpu {
     /// Of shards, Σ m² of tensors that are `without` a gradient: where those with one have it from that one's pass, none
     /// waits for the next.
     fn sum_first_moments(&mut self, without: impl Fn(usize) -> bool + Sync, with_momentum: bool) {
-        let (types, zeros) = (&self.types, self.zeros);
-        let early: Vec<bool> =
-            types.iter().map(|types| with_momentum && types.sums_first_moment_early(zeros)).collect();
-        let wanted = |tensor: usize| early[tensor] && without(tensor);
-        if self.tensors().any(wanted) {
-            self.pass_over_first_moments(wanted);
+        let zeros = self.zeros;
+        let early = |types: TensorTypes| with_momentum && types.sums_first_moment_early(zeros);
+        let wanted = |tensor: usize, types: TensorTypes| early(types) && without(tensor);
+        if self.types.iter().enumerate().any(|(tensor, types)| wanted(tensor, *types)) {
+            self.pass_over_first_moments(|tensor| wanted(tensor, self.types[tensor]));
             self.keep_first_moment_sums(wanted);
         }
-        for (sum, early) in self.first_moment_sums.iter_mut().zip(&early) {
-            if *early {
+        for (sum, types) in self.first_moment_sums.iter_mut().zip(&self.types) {
+            if early(*types) {
                 *sum = FirstMomentSum::WithGradientSums(0.0); // among the shards' sums
             }
         }
