@@ -540,6 +540,14 @@ fn learning_from_steps_says_that_the_step_was_made_if_only_its_products_are_miss
         assert_eq!(process.optimizer.steps(), 1);
         process.step(2, &StepOptions::default()).expect("the run goes on");
     }
+    let path = scratch("shards_products").join("run");
+    let reference = Options { semantics: Semantics::Reference, ..small() };
+    let (mut process, _) = failing(&reference, 4, FAILURES[1]);
+    process.optimizer.prepare().expect("it prepares");
+    let error = process.step(1, &StepOptions::default()).expect_err("its second call fails");
+    assert!(matches!(error, Error::ReductionAfterStep(_)), "{error}");
+    process.optimizer.save_file(&path, Contents::Run).expect("nothing that is not finite is left");
+    process.optimizer.load_file(&path, Contents::Run, OnConflict::Strict).expect("it can be read");
 }
 
 /// The errors that two processes get, of which each does its own.
@@ -904,6 +912,18 @@ fn a_save_that_fails_on_one_process_leaves_the_old_file_and_nothing_else() {
         assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 1, "no temporary file is left");
         process.optimizer.save_file(&path, Contents::Run).expect("the next succeeds");
     }
+}
+
+#[test]
+fn a_read_only_file_is_replaced_by_one() {
+    let path = scratch("shards_read_only").join("run");
+    fs::write(&path, "the file of before").expect("a file");
+    let mut permissions = fs::metadata(&path).expect("the file").permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).expect("its owner may");
+    all(2, &small(), |process, _| process.optimizer.save_file(&path, Contents::Run).expect("they save together"));
+    let file = fs::metadata(&path).expect("the file");
+    assert!(file.len() > 1_000_000 && file.permissions().readonly());
 }
 
 #[test]

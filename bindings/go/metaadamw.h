@@ -1102,13 +1102,17 @@ maw_status maw_set_log(maw_optimizer *optimizer,
 /// Every process registers the same tensors in the same order, all with `sharded` = 1, under the same options (`threads` may
 /// differ), calls `maw_prepare`, which finds out whether the parts make up the whole, and then makes the same steps and
 /// meta-updates with the same losses, learning rates and scales; gradients are those of the parts. The parameters, factors and
-/// attention module then have the bits of a single process that has all. A process that has none of a tensor passes NULL
-/// for its gradient, or any pointer; it follows those that have some of it.
+/// attention module then have the bits of a single process that has all. A process that has none of a tensor's
+/// elements passes NULL for its gradient, or any pointer; it follows those that have some. (Of a tensor that has none at all,
+/// all pass the same.)
 /// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
-/// once by `maw_meta_begin`; once to three times by `maw_meta_tell`. The buffer has 8 doubles per 32,768 elements of the whole
-/// model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
+/// once by `maw_meta_begin`; once to four times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The
+/// buffer has 8 doubles per 32,768 elements of the whole model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
 /// `MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
-/// Not with shards: CUDA, `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. `MAW_NONFINITE_PROPAGATE` saves no pass.
+/// Setters are called on all processes, those of a tensor's state also where a process has nothing of it. A callback that
+/// fails must fail on all: where some got their sums, they have made the step.
+/// Not with shards: CUDA, `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. Under
+/// `MAW_NONFINITE_PROPAGATE` no pass is saved, and the report has the gradients' norm.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
 maw_status maw_set_reduction(maw_optimizer *optimizer,
                              maw_reduction_callback callback,

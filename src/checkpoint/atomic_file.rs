@@ -49,6 +49,7 @@ pub struct Replacement {
     file: File,
     temporary: Temporary,
     number: u64,
+    old: Option<Metadata>,
 }
 
 impl Replacement {
@@ -70,7 +71,22 @@ impl Replacement {
         if let Some(old) = &old {
             keep_owner_and_permissions(&file, old);
         }
-        Ok(Self { folder, file, temporary, number, target })
+        Ok(Self { folder, file, temporary, number, target, old })
+    }
+
+    /// Lets other processes of the same user open it, also where the old file is read-only.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn let_others_write(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Some(old) = self.old.as_ref().filter(|old| old.permissions().readonly()) {
+            use std::os::unix::fs::PermissionsExt;
+            let writable = fs::Permissions::from_mode(old.permissions().mode() | 0o200);
+            let changed = self.file.set_permissions(writable);
+            changed.map_err(|e| Error::file("making writable", &self.temporary.0, &e))?;
+        }
+        Ok(())
     }
 
     /// What other processes find it by.
@@ -93,6 +109,9 @@ impl Replacement {
     /// # Errors
     /// [`Error::Io`]. Unless the folder could not be synced, the old file is the one that is there then.
     pub fn finish(mut self) -> Result<()> {
+        if let Some(old) = self.old.as_ref().filter(|old| old.permissions().readonly()) {
+            keep_owner_and_permissions(&self.file, old); // after `let_others_write`
+        }
         self.file.sync_all().map_err(|e| Error::file("syncing", &self.temporary.0, &e))?;
         // A folder may allow to write and not to read: then its entry cannot be synced, as for SQLite.
         let opened = match File::open(&self.folder) {

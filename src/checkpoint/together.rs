@@ -39,7 +39,10 @@ pub(crate) fn save_together(registration: &Registration, run: &mut Run, meta: &M
     let begun = match (layout, first) {
         (Err(error), _) => Err(error),
         (_, None) => Err(Error::Unsupported { what: "a checkpoint of shards without elements".to_owned() }),
-        (Ok(layout), Some(_)) if writes_rest => Replacement::begin(path).map(|new| (layout, Some(new))),
+        (Ok(layout), Some(_)) if writes_rest => Replacement::begin(path).and_then(|new| {
+            new.let_others_write()?;
+            Ok((layout, Some(new)))
+        }),
         (Ok(layout), Some(_)) => Ok((layout, None)),
     };
     let number = begun.as_ref().ok().and_then(|(_, new)| new.as_ref()).map_or(0, Replacement::number);
@@ -86,18 +89,13 @@ fn meet(registration: &Registration, run: &mut Run, meta: &Meta) -> Result<()> {
     })?;
     // On some they may be current, and on others, where a call failed later, kept.
     let summed = run.recall_master_sums();
-    let initialized = [&run.state.master_initialized, &run.state.average_initialized].map(|flags| hash(flags));
-    let call = (initialized, hash(&known), summed, meta.counters(run));
+    let known = TextHash::of_numbers(known.iter().map(|flag| u64::from(*flag)));
+    let call = (known, summed, meta.counters(run));
     run.meet(registration, format_args!("save {call:?}"), None)?;
     if summed {
         run.take_reduced_master_sums();
     }
     Ok(())
-}
-
-/// A hash of them.
-fn hash(flags: &[bool]) -> u64 {
-    TextHash::of_numbers(flags.iter().map(|flag| u64::from(*flag)))
 }
 
 /// What is where in the file.

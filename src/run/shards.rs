@@ -60,7 +60,9 @@ impl Run {
         let counts = [state.steps, state.skips.total()].into_iter().chain(state.tensor_steps.iter().copied());
         let horizon = state.horizon.iter().flat_map(|horizon| horizon.sums.iter().map(|sum| sum.to_bits()));
         let phi = state.modulation.iter().flat_map(|m| m.attention.values().iter().map(|value| value.to_bits()));
-        let state = TextHash::of_numbers(counts.chain(horizon).chain(phi));
+        let initialized =
+            state.master_initialized.iter().chain(&state.average_initialized).map(|flag| u64::from(*flag));
+        let state = TextHash::of_numbers(counts.chain(initialized).chain(horizon).chain(phi));
         agreement(registration, self.agreed_tensors, state, call)
     }
 

@@ -172,6 +172,10 @@ impl Run {
         if let Some(modulation) = &mut self.state.modulation {
             modulation.accept();
         }
+        if let Err(error) = self.check_products() {
+            self.state.last_gradients.fill(None); // this step's are not known
+            return Err(error);
+        }
         if reference {
             for (i, last) in self.state.last_gradients.iter_mut().enumerate() {
                 let sums = self.workspace.gradient_sums[i].scaled(gradient.factor);
@@ -179,7 +183,6 @@ impl Run {
                 *last = self.workspace.coefficients[i].is_some().then_some(new);
             }
         }
-        self.check_products()?;
         self.add_to_horizon(registration.options.meta_warmup, gradient.factor);
         Ok(())
     }
