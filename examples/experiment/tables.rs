@@ -262,6 +262,10 @@ impl Page {
             start("steps_per_epoch"),
             size.patience
         ));
+        let of_all =
+            task.rows.iter().flat_map(|row| row.finished.values()).filter_map(|log| log.start.get("torch")?.as_str());
+        let versions: std::collections::BTreeSet<&str> = of_all.collect();
+        self.line(&format!("libtorch {}.", versions.into_iter().collect::<Vec<_>>().join(" and ")));
     }
 }
 
