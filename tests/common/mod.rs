@@ -11,6 +11,7 @@ pub mod growth;
 pub mod handle;
 pub mod loss;
 pub mod model;
+pub mod processes;
 pub mod report;
 pub mod rounding;
 pub mod saved;
