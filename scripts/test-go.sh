@@ -131,6 +131,8 @@ go 1.26
 END
 (
     export GOPROXY=direct GONOSUMDB="fetched.example" GOMODCACHE="$fetched/cache" GOFLAGS="-modcacherw -buildvcs=false"
+    # Go keeps an index of a module's files, which a later run with other files would find under the same name and version.
+    export GODEBUG=goindex=0
     export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.file://$fetched/repository.insteadOf" GIT_CONFIG_VALUE_0="https://${address%.git}"
     go get "$address/bindings/go@v$version"
     by_pkg_config go build -o shared .
