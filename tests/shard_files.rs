@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 use common::processes::{FAILURES, Process, all, both, failing, merged, params, prepared, small, steps, take_params};
 use common::tensor::{Tensor, bits};
 use compile::scratch;
+use metaadamw::StepOptions;
 use metaadamw::checkpoint::{Contents, OnConflict};
 use metaadamw::error::Status;
 use metaadamw::model::options::{FeatureVersion, Options, Semantics};
-use metaadamw::StepOptions;
 
 #[test]
 fn the_file_of_several_processes_is_that_of_one_and_any_number_goes_on_from_it() {
