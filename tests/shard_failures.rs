@@ -233,7 +233,7 @@ fn a_call_that_fails_on_one_process_fails_on_all_and_the_request_stays_open() {
             let mut few: Vec<Tensor> = process.params[..count].to_vec();
             process.optimizer.meta_begin(&params(&mut few)).expect_err("one is refused").status()
         };
-        errors.push(begin(if rank == 1 { 3 } else { 9 }));
+        errors.push(begin(if rank == 1 { 3 } else { 10 }));
         let request = process.optimizer.meta_begin(&params(&mut process.params)).expect("alike").expect("finite");
         let answer = Answer { request_id: request.id + rank as u64, loss: 1.0, grad_scale: 1.0 };
         let gradients = process.gradients(41);

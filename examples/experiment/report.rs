@@ -122,7 +122,7 @@ fn section(
     let chance = (0.05 * page.intervals as f64).round();
     page.line(&format!(
         "\nThe tables of this scale have {} intervals of 95 %, not corrected for their number: if all methods were equal, about \
-         {chance} of\nthem would exclude 0 by chance alone. A single \"better\" or \"worse\" among many is weak evidence.",
+         {chance} of\nthem would exclude 0 as false positives. A single \"better\" or \"worse\" among many is weak evidence.",
         page.intervals
     ));
     Ok(page.text + "\n")

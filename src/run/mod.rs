@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::coefficients::Coefficients;
 use crate::model::dtype::Precision;
 use crate::model::groups::{Groups, Tensor};
-use crate::model::host_buffers::{CheckedBuffers, CheckedParams, Checker, Grads, Params};
+use crate::model::host_buffers::{CheckedBuffers, CheckedGrads, CheckedParams, Checker, Grads, Params};
 use crate::model::registration::Registration;
 use crate::model::report::{Skip, StepReport, Times};
 use crate::model::stats::{GradientSums, StateSums, Statistics};
@@ -72,6 +72,13 @@ impl Workspace {
             coefficients: vec![None; tensors],
             momentum: vec![0.0; tensors],
             fresh_sums: vec![StateSums::default(); tensors],
+        }
+    }
+
+    /// Notes which gradients a process has that is alone.
+    fn mark_present(&mut self, grads: Option<CheckedGrads>) {
+        for (i, present) in self.present.iter_mut().enumerate() {
+            *present = grads.is_some_and(|grads| grads.has(i));
         }
     }
 }

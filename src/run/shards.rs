@@ -87,9 +87,7 @@ impl Run {
     /// [`Error::Reduction`].
     pub fn meet(&mut self, registration: &Registration, call: Arguments, grads: Option<CheckedGrads>) -> Result<()> {
         if self.backend.collective().is_none() {
-            for (i, present) in self.workspace.present.iter_mut().enumerate() {
-                *present = grads.is_some_and(|grads| grads.has(i));
-            }
+            self.workspace.mark_present(grads);
             return Ok(());
         }
         let agreement = self.agreement(registration, call);

@@ -199,9 +199,7 @@ impl Run {
         let gradient = EffectiveGradient { norm: f64::NAN, clip: 1.0, factor: 1.0 / options.grad_scale, broken: None };
         self.mark_uninitialized(options.params_changed);
         self.init_masters(registration, params);
-        for (i, present) in self.workspace.present.iter_mut().enumerate() {
-            *present = grads.has(i);
-        }
+        self.workspace.mark_present(Some(grads));
         self.prepare_coefficients(registration, gradient.factor);
         self.backend.update_without_sums(params, grads, &self.workspace.coefficients);
         self.times.update += started.elapsed();

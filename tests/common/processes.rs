@@ -42,6 +42,10 @@ pub fn specs() -> Vec<(ParamGroup, Vec<TensorSpec>)> {
             vec![spec("head.weight", &[2, CHUNK as u64], DType::BF16)],
         ),
         (
+            ParamGroup { precision: Precision::Master, ..plain },
+            vec![spec("head.norm.weight", &[CHUNK as u64 + 3], DType::F16)],
+        ),
+        (
             ParamGroup { precision: Precision::Remainder, ..plain },
             vec![spec("head.bias", &[CHUNK as u64 + 1], DType::BF16)],
         ),
