@@ -39,6 +39,7 @@ pub mod optimizer;
 pub mod reserve;
 mod run;
 
+pub use backend::{Callback, Summands};
 pub use error::{Error, Result};
 pub use model::groups::TensorSpec;
 pub use model::host_buffers::{Gradient, Grads, Params, Slice, SliceMut};

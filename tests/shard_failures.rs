@@ -8,7 +8,7 @@ mod compile;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
-use common::processes::{FAILURES, Process, World, again, both, failing, params, prepared, slice, small, specs};
+use common::processes::{FAILURES, Process, World, again, both, failing, on_host, prepared, small, specs};
 use common::tensor::Tensor;
 use compile::scratch;
 use metaadamw::checkpoint::{Contents, OnConflict};
@@ -18,7 +18,7 @@ use metaadamw::model::dtype::DType;
 use metaadamw::model::groups::{Shard, TensorSpec};
 use metaadamw::model::options::{Init, NonFinite, Options, ParamGroup, Semantics};
 use metaadamw::reserve::watch::{self, Event};
-use metaadamw::{Grads, Optimizer, StepOptions};
+use metaadamw::{Optimizer, StepOptions, Summands};
 
 fn differ(error: &Error) -> &'static str {
     match error {
@@ -70,7 +70,7 @@ fn a_meta_update_whose_reduction_fails_leaves_the_parameters_and_the_attention_m
         let (mut begun, mut failed) = (0, 0);
         let mut request = loop {
             begun += 1;
-            match process.optimizer.meta_begin(&params(&mut process.params)) {
+            match process.meta_begin() {
                 Ok(request) => break request,
                 Err(error) => assert_eq!((error.status(), begun), (Status::Reduction, 1), "{error}"),
             }
@@ -80,16 +80,15 @@ fn a_meta_update_whose_reduction_fails_leaves_the_parameters_and_the_attention_m
         let mut ended = false;
         while let Some(asked) = request {
             let gradients = process.gradients(40 + asked.batch as u64);
-            let grads = Grads::new(gradients.iter().map(|gradient| gradient.as_ref().map(slice)));
             let answer = Answer { request_id: asked.id, loss: 1.0, grad_scale: 1.0 };
-            let grads = (asked.kind == Kind::Gradient).then_some(&grads);
-            match process.optimizer.meta_tell(&answer, &params(&mut process.params), grads) {
+            let gradients = (asked.kind == Kind::Gradient).then_some(&gradients[..]);
+            match process.meta_tell(&answer, gradients) {
                 Ok(next) => request = next,
                 Err(error) => {
                     assert_eq!(error.status(), Status::Reduction, "{error}");
                     failed += 1;
                     // Before its passes the request stays open; after them the meta-update has ended.
-                    ended = process.optimizer.meta_abort(&params(&mut process.params)).is_err();
+                    ended = process.meta_abort().is_err();
                     request = None;
                     assert!(phi(&process) == phi_before, "call {nth}");
                 }
@@ -180,7 +179,7 @@ fn processes_that_go_apart_hear_it_in_the_next_call_and_can_go_on_together() {
             |process| process.step(2, &StepOptions { params_changed: true, ..StepOptions::default() }).map(drop),
             "the call",
         ),
-        (|process| process.optimizer.meta_begin(&params(&mut process.params)).map(drop), "the call"),
+        (|process| process.meta_begin().map(drop), "the call"),
         (
             |process| {
                 process.optimizer.set_lr(None, 0.25).expect("a rate");
@@ -229,19 +228,15 @@ fn a_call_that_fails_on_one_process_fails_on_all_and_the_request_stays_open() {
             gradients.pop();
         }
         errors.push(process.step_with(&gradients, &StepOptions::default()).expect_err("one is refused").status());
-        let mut begin = |count: usize| {
-            let mut few: Vec<Tensor> = process.params[..count].to_vec();
-            process.optimizer.meta_begin(&params(&mut few)).expect_err("one is refused").status()
-        };
+        let mut begin = |count: usize| process.meta_begin_with(count).expect_err("one is refused").status();
         errors.push(begin(if rank == 1 { 3 } else { 10 }));
-        let request = process.optimizer.meta_begin(&params(&mut process.params)).expect("alike").expect("finite");
+        let request = process.meta_begin().expect("alike").expect("finite");
         let answer = Answer { request_id: request.id + rank as u64, loss: 1.0, grad_scale: 1.0 };
         let gradients = process.gradients(41);
-        let grads = Grads::new(gradients.iter().map(|gradient| gradient.as_ref().map(slice)));
-        let told = process.optimizer.meta_tell(&answer, &params(&mut process.params), Some(&grads));
+        let told = process.meta_tell(&answer, Some(&gradients));
         errors.push(told.expect_err("one is refused").status());
         let answer = Answer { request_id: request.id, ..answer };
-        process.optimizer.meta_tell(&answer, &params(&mut process.params), Some(&grads)).expect("it is still open");
+        process.meta_tell(&answer, Some(&gradients)).expect("it is still open");
         errors
     });
     assert_eq!(errors[0], [Status::Reduction; 4]);
@@ -363,9 +358,11 @@ fn a_preparation_without_memory_makes_only_the_first_call_of_the_others() {
         let mut process = Process::new(&small(), Some((&World::new(1), 0, 1)));
         let calls = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&calls);
-        let callback = move |values: &mut [f64]| {
-            seen.lock().expect("no panic").push(values.len());
-            0
+        let callback = move |summands: Summands| {
+            on_host(summands, |values| {
+                seen.lock().expect("no panic").push(values.len());
+                0
+            })
         };
         process.optimizer.set_reduction(Some(Arc::new(callback))).expect("not prepared");
         REFUSED.set(nth);

@@ -7,7 +7,7 @@ mod compile;
 use std::fs;
 use std::sync::atomic::Ordering;
 
-use common::processes::{FAILURES, Process, all, both, failing, merged, params, prepared, small, steps, take_params};
+use common::processes::{FAILURES, Process, all, both, failing, merged, prepared, small, steps, take_params};
 use common::tensor::{Tensor, bits};
 use compile::scratch;
 use metaadamw::StepOptions;
@@ -40,7 +40,7 @@ fn the_file_of_several_processes_is_that_of_one_and_any_number_goes_on_from_it()
         assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 3, "no temporary file is left");
         let path = folder.join("2.safetensors");
         for ranks in [1, 3, 4] {
-            let processes = all(ranks, &options, |process, _| {
+            let mut processes = all(ranks, &options, |process, _| {
                 steps(process, 1..3); // what is loaded replaces
                 process.optimizer.load_file(&path, Contents::Run, OnConflict::Strict).expect("it fits");
                 take_params(process, &at_save);
@@ -48,7 +48,7 @@ fn the_file_of_several_processes_is_that_of_one_and_any_number_goes_on_from_it()
                 steps(process, 6..9);
             });
             assert!(merged(&processes) == bits(&alone.params), "{name}: {ranks} processes go on from the file of two");
-            assert!(processes.iter().all(|process| process.common_bits() == alone.common_bits()), "{name}");
+            assert!(processes.iter_mut().all(|process| process.common_bits() == alone.common_bits()), "{name}");
         }
     }
 }
@@ -156,7 +156,7 @@ fn parameters_that_the_files_remainders_do_not_belong_to_are_found_on_all_proces
             process.params[head].set(0, 3.0);
         }
         let of_step = process.step(3, &StepOptions::default()).expect_err("another parameter");
-        let of_meta = process.optimizer.meta_begin(&params(&mut process.params)).expect_err("another parameter");
+        let of_meta = process.meta_begin().expect_err("another parameter");
         process.params = good;
         process.step(3, &StepOptions::default()).expect("now they are");
         [of_step.status(), of_meta.status()]
@@ -173,8 +173,7 @@ fn a_file_after_setters_and_calls_that_failed_is_that_of_one_process() {
         let refused =
             StepOptions { grad_scale: if bad { -1.0 } else { 1.0 }, params_changed: true, ..StepOptions::default() };
         process.step(4, &refused).expect_err("one is refused");
-        let mut few = process.params[..if bad { 3 } else { 9 }].to_vec();
-        process.optimizer.meta_begin(&params(&mut few)).expect_err("one is refused");
+        process.meta_begin_with(if bad { 3 } else { process.params.len() }).expect_err("one is refused");
     };
     for setter in [false, true] {
         let set = |process: &mut Process| {

@@ -10,14 +10,14 @@ use std::sync::Arc;
 #[path = "common/compile.rs"]
 mod compile;
 
-use common::processes::{CHUNK, Process, World, merged, params, slice};
+use common::processes::{CHUNK, Process, World, merged};
 use common::tensor::{Tensor, bits};
 use compile::scratch;
+use metaadamw::StepOptions;
 use metaadamw::checkpoint::{Contents, OnConflict};
 use metaadamw::error::{Error, Status};
 use metaadamw::model::dtype::DType;
 use metaadamw::model::options::{Difference, FeatureVersion, Init, NonFinite, Objective, Options, Semantics};
-use metaadamw::{Gradient, StepOptions};
 
 /// Numbers that only the seed decides.
 struct Random(u64);
@@ -126,7 +126,7 @@ fn make(process: &mut Process, call: Call, rank: Option<(usize, usize)>, folder:
             }
             for (i, gradient) in gradients.iter().enumerate().filter(|(i, _)| announced == i % 3) {
                 let Some(gradient) = gradient else { continue };
-                process.optimizer.observe_gradient(i, &Gradient::new(slice(gradient))).expect("it fits");
+                process.observe(i, gradient);
             }
             let options = StepOptions { grad_scale, params_changed: changed, ..StepOptions::default() };
             let report = process.step_with(&gradients, &options);
@@ -145,9 +145,8 @@ fn make(process: &mut Process, call: Call, rank: Option<(usize, usize)>, folder:
             let before: Vec<_> = bits(&process.params);
             let own = rank == refuses % ranks;
             let error: Error = if begins_meta {
-                let mut few = process.params.clone();
-                few.truncate(if own { 1 } else { few.len() });
-                process.optimizer.meta_begin(&params(&mut few)).map(drop).expect_err("one refuses")
+                let tensors = if own { 1 } else { process.params.len() };
+                process.meta_begin_with(tensors).map(drop).expect_err("one refuses")
             } else {
                 let grad_scale = if own { -1.0 } else { 1.0 };
                 process

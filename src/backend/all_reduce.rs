@@ -12,24 +12,39 @@ use crate::model::host_buffers::CheckedGrads;
 use crate::model::stats::{GradientSums, StateSums};
 use crate::numeric::stochastic_rounding::{NameHash, step_key};
 
+/// The numbers that a call sums over the processes.
+#[derive(Debug)]
+pub enum Summands<'a> {
+    /// In this process's memory.
+    Host(&'a mut [f64]),
+    /// In the device's, by what is enqueued on the optimizer's stream.
+    Device {
+        /// Of the first.
+        address: u64,
+        /// How many.
+        len: usize,
+    },
+}
+
 /// The host's callback: sums the numbers over all processes, in place. Anything but 0 is a failure.
-pub type Callback = dyn Fn(&mut [f64]) -> i32 + Send + Sync;
+pub type Callback = dyn Fn(Summands) -> i32 + Send + Sync;
 
 /// What the processes must have in common, each as the text that says where they differ.
 const SUBJECTS: [&str; 5] = [
     "options, or in the version of the library",
     "the registered tensors: their number, names, shapes, dtypes or groups",
     "param groups, or in their hyper-parameters",
-    "the state: steps, meta-updates or the attention module",
     "the call that they are in, or in its arguments (grad_scale, loss, flags)",
+    "the state: steps, meta-updates or the attention module",
 ];
 
 /// Words of a hash, few enough bits for sums of their squares over a million processes to be exact.
 const PIECES: usize = 4;
 
-/// Number of processes; of those that cannot make the call; of those with numbers that are not finite. Then the pieces of
-/// the hashes, and their squares.
-pub const HEADER: usize = 3 + 2 * PIECES * SUBJECTS.len();
+/// Number of processes; of those that cannot make the call; of those with numbers that are not finite; of those whose
+/// `found_inf` is set, on a device. Then the pieces of the hashes, and their squares.
+pub const HEADER: usize = BEFORE_PIECES + 2 * PIECES * SUBJECTS.len();
+const BEFORE_PIECES: usize = 4;
 
 /// More than these cannot be compared exactly.
 const MOST_PROCESSES: f64 = (1_u64 << 20) as f64;
@@ -43,15 +58,16 @@ pub struct Agreement {
     pub tensors: u64,
     /// With hyper-parameters as they are now.
     pub param_groups: u64,
-    /// Counts, Φ.
-    pub state: u64,
     /// Which call, and its arguments.
     pub call: u64,
+    /// Counts, Φ.
+    pub state: u64,
 }
 
 impl Agreement {
-    fn hashes(&self) -> [u64; SUBJECTS.len()] {
-        [self.options, self.tensors, self.param_groups, self.state, self.call]
+    /// In the order of what they are of.
+    pub fn hashes(&self) -> [u64; SUBJECTS.len()] {
+        [self.options, self.tensors, self.param_groups, self.call, self.state]
     }
 
     fn pieces(&self) -> impl Iterator<Item = f64> {
@@ -112,6 +128,11 @@ impl AllReduce {
         self.calls
     }
 
+    /// Processes, from the first call on.
+    pub fn processes(&self) -> Option<f64> {
+        self.processes
+    }
+
     /// Sums `buffer` over the processes; its header is written here.
     ///
     /// # Errors
@@ -122,20 +143,28 @@ impl AllReduce {
         agreement: &Agreement,
         refuses: bool,
     ) -> std::result::Result<(), ReductionError> {
-        let (header, body) = buffer.split_at_mut(HEADER);
-        let broken = body.iter().any(|x| !x.is_finite());
-        header[0] = 1.0;
-        header[1] = f64::from(u8::from(refuses));
-        header[2] = f64::from(u8::from(broken));
-        let (pieces, squares) = header[3..].split_at_mut(PIECES * SUBJECTS.len());
-        for ((piece, square), value) in pieces.iter_mut().zip(squares).zip(agreement.pieces()) {
-            (*piece, *square) = (value, value * value);
-        }
+        write_header(buffer, agreement, refuses);
+        self.call(Summands::Host(buffer))?;
+        self.check(buffer, agreement)
+    }
+
+    /// Calls the host.
+    ///
+    /// # Errors
+    /// What it returns if that is not 0.
+    pub fn call(&mut self, summands: Summands) -> std::result::Result<(), ReductionError> {
         self.calls += 1;
-        match (self.callback)(buffer) {
-            0 => {}
-            status => return Err(ReductionError::Failed(status)),
+        match (self.callback)(summands) {
+            0 => Ok(()),
+            status => Err(ReductionError::Failed(status)),
         }
+    }
+
+    /// What the sums say of the processes.
+    ///
+    /// # Errors
+    /// As for [`Self::sum`].
+    pub fn check(&mut self, buffer: &[f64], agreement: &Agreement) -> std::result::Result<(), ReductionError> {
         let (header, body) = buffer.split_at(HEADER);
         self.count_processes(header[0])?;
         if header[1] != 0.0 {
@@ -160,19 +189,41 @@ impl AllReduce {
             self.processes = Some(sum);
             return Ok(());
         }
-        let expected = self.processes.map_or("the number of processes".to_owned(), |known| known.to_string());
-        Err(ReductionError::NoSum { got: sum.to_string(), expected })
+        Err(self.no_sum(sum))
     }
+
+    /// That a call made `sum` of 1 from each process.
+    pub fn no_sum(&self, sum: f64) -> ReductionError {
+        let expected = self.processes.map_or("the number of processes".to_owned(), |known| known.to_string());
+        ReductionError::NoSum { got: sum.to_string(), expected }
+    }
+}
+
+/// What this process says before a call.
+pub fn write_header(buffer: &mut [f64], agreement: &Agreement, refuses: bool) {
+    let (header, body) = buffer.split_at_mut(HEADER);
+    let broken = body.iter().any(|x| !x.is_finite());
+    let (counts, pieces) = header.split_at_mut(BEFORE_PIECES);
+    counts.copy_from_slice(&[1.0, f64::from(u8::from(refuses)), f64::from(u8::from(broken)), 0.0]);
+    let (pieces, squares) = pieces.split_at_mut(PIECES * SUBJECTS.len());
+    for ((piece, square), value) in pieces.iter_mut().zip(squares).zip(agreement.pieces()) {
+        (*piece, *square) = (value, value * value);
+    }
+}
+
+/// That the processes differ in this one of the [`Agreement::hashes`].
+pub fn differ(subject: usize) -> ReductionError {
+    ReductionError::Differ(SUBJECTS.get(subject).copied().unwrap_or("what they bring"))
 }
 
 /// Σ (x − own)² over the processes is 0 only where all have the same: each word is below 2¹⁶, so that no sum is rounded.
 fn compare(header: &[f64], agreement: &Agreement) -> std::result::Result<(), ReductionError> {
     let count = header[0];
-    let (pieces, squares) = header[3..].split_at(PIECES * SUBJECTS.len());
+    let (pieces, squares) = header[BEFORE_PIECES..].split_at(PIECES * SUBJECTS.len());
     let sums = pieces.iter().zip(squares);
     for (i, ((sum, squares), own)) in sums.zip(agreement.pieces()).enumerate() {
         if squares - 2.0 * own * sum + count * own * own != 0.0 {
-            return Err(ReductionError::Differ(SUBJECTS[i / PIECES]));
+            return Err(differ(i / PIECES));
         }
     }
     Ok(())
@@ -241,10 +292,11 @@ mod tests {
         let words = |agreement: &Agreement| {
             let pieces: Vec<f64> = agreement.pieces().collect();
             let squares: Vec<f64> = pieces.iter().map(|x| x * x).collect();
-            [vec![1.0, 0.0, 0.0], pieces, squares].concat()
+            [vec![1.0, 0.0, 0.0, 0.0], pieces, squares].concat()
         };
         let others: Vec<Vec<f64>> = others.iter().map(words).collect();
-        let callback = move |buffer: &mut [f64]| {
+        let callback = move |summands: Summands| {
+            let Summands::Host(buffer) = summands else { return 1 };
             for other in &others {
                 buffer.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
             }
@@ -262,7 +314,7 @@ mod tests {
             for bit in 0..64 {
                 let mut other = own;
                 let Agreement { options, tensors, param_groups, state, call } = &mut other;
-                *[options, tensors, param_groups, state, call][i] ^= 1 << bit;
+                *[options, tensors, param_groups, call, state][i] ^= 1 << bit;
                 assert_eq!(together(own, &[own, other, own]), Err(ReductionError::Differ(subject)));
                 assert_eq!(together(other, &[own, own, own]), Err(ReductionError::Differ(subject)));
             }
@@ -272,7 +324,8 @@ mod tests {
     #[test]
     fn what_is_no_sum_over_the_processes_is_refused() {
         let with = |set: fn(&mut [f64])| {
-            let callback = move |buffer: &mut [f64]| {
+            let callback = move |summands: Summands| {
+                let Summands::Host(buffer) = summands else { return 1 };
                 set(buffer);
                 0
             };

@@ -1,6 +1,6 @@
 //! A backend that makes the whole step by itself.
 
-use super::RunState;
+use super::{Agreement, RunState};
 use crate::error::Result;
 use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::options::{Options, ParamGroup};
@@ -9,16 +9,26 @@ use crate::model::report::{StepOptions, StepReport};
 /// A step that the host enqueues and does not wait for. State, counts and attention module live on the device; the host's
 /// [`RunState`] is brought up to date when somebody asks and sent back when the host changed it.
 pub trait DeviceStep {
-    /// Enqueues one step. `waits`: the host will wait for its report.
+    /// Enqueues one step. `waits`: the host will wait for its report. `agreement`: where processes share the model; the
+    /// state's hash is made by the device.
     ///
     /// # Errors
-    /// What cannot be captured, while the stream is; the device's. Nothing is enqueued then.
-    fn launch(&mut self, params: CheckedParams, grads: CheckedGrads, options: &StepOptions, waits: bool) -> Result<()>;
+    /// What cannot be captured, while the stream is; the device's; [`crate::Error::Reduction`] of the callback. Nothing of
+    /// the step is enqueued then.
+    fn launch(
+        &mut self,
+        params: CheckedParams,
+        grads: CheckedGrads,
+        options: &StepOptions,
+        waits: bool,
+        agreement: Option<&Agreement>,
+    ) -> Result<()>;
 
     /// The report of the newest step that the device has decided, after waiting for all that were enqueued or not.
     ///
     /// # Errors
-    /// A capture under way; the device's, of whatever ran.
+    /// A capture under way; the device's, of whatever ran; [`crate::Error::Reduction`], once, of steps that were not made
+    /// since the processes do not agree.
     fn report(&mut self, wait: bool) -> Result<Option<StepReport>>;
 
     /// Whether the device may be ahead of the host's state.
@@ -30,7 +40,7 @@ pub trait DeviceStep {
     /// Waits, and brings the host's state up to date.
     ///
     /// # Errors
-    /// As for [`Self::report`]; the state is as it was then.
+    /// As for [`Self::report`]; the state is as it was then, but after [`crate::Error::Reduction`].
     fn pull(&mut self, state: &mut RunState) -> Result<()>;
 
     /// Makes the device follow the host's state and the options.

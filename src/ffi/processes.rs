@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::maw_error;
 use super::handle::{as_host, call, maw_optimizer};
 use super::types::{maw_reduction_callback, maw_status};
-use crate::backend::Callback;
+use crate::backend::{Callback, Summands};
 
 /// Makes this process one of several that share a model, each with a part of every tensor (`maw_tensor.sharded`): ZeRO-1,
 /// FSDP. Before preparation; chapter "Several processes".
@@ -45,10 +45,14 @@ pub unsafe extern "C" fn maw_set_reduction(
     unsafe impl Sync for UserData {}
     let user_data = UserData(user_data);
     let reduction = |callback: unsafe extern "C" fn(*mut f64, usize, *mut c_void) -> i32| -> Arc<Callback> {
-        Arc::new(move |values| {
+        Arc::new(move |summands| {
             let user_data = &user_data;
+            let (values, count) = match summands {
+                Summands::Host(values) => (values.as_mut_ptr(), values.len()),
+                Summands::Device { address, len } => (std::ptr::with_exposed_provenance_mut(address as usize), len),
+            };
             // SAFETY: the caller's promise about callback and user_data.
-            as_host(|| unsafe { callback(values.as_mut_ptr(), values.len(), user_data.0) })
+            as_host(|| unsafe { callback(values, count, user_data.0) })
         })
     };
     // SAFETY: pointers are NULL or valid, as the contract above says.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Optimizer;
-use crate::backend::{AllReduce, Callback};
+use crate::backend::{AllReduce, Callback, cuda};
 use crate::error::{Error, Result, StateError};
 use crate::run::at_preparation;
 
@@ -34,9 +34,6 @@ impl Optimizer {
                 0,
                 "1: with a reduction, each process registers what it has of each tensor",
             ));
-        }
-        if self.cuda.is_some() {
-            return Err(Error::Unsupported { what: "a reduction over processes on CUDA".to_owned() });
         }
         if options.verify_params {
             return Err(Error::range("options.verify_params", 1, "0 with a reduction"));
@@ -74,7 +71,11 @@ impl Optimizer {
         if let (Err(error), Some(reduce)) = (&done, &mut self.all_reduce)
             && !matches!(error, Error::Reduction(_))
         {
-            reduce.refuse_alone(&at_preparation(&self.registration));
+            let agreement = at_preparation(&self.registration);
+            match &self.cuda {
+                Some(device) => cuda::refuse_alone(device, self.stream.0, reduce, &agreement),
+                None => reduce.refuse_alone(&agreement),
+            }
         }
         done
     }

@@ -7,9 +7,10 @@ use super::Run;
 use crate::backend::{Agreement, AllReduce, Collective, TextHash};
 use crate::error::{Error, ReductionError, Result};
 use crate::model::groups::Tensor;
-use crate::model::host_buffers::CheckedGrads;
+use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::options::Options;
 use crate::model::registration::Registration;
+use crate::model::report::StepOptions;
 
 /// What all processes must have in common before the first step.
 pub(crate) fn at_preparation(registration: &Registration) -> Agreement {
@@ -25,6 +26,15 @@ fn agreement(registration: &Registration, tensors: u64, state: u64, call: Argume
         param_groups: TextHash::of(format_args!("{:?}", registration.param_groups)),
         state,
         call: TextHash::of(call),
+    }
+}
+
+/// Which call a step is.
+pub(super) struct StepCall<'a>(pub &'a StepOptions);
+
+impl std::fmt::Display for StepCall<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "step {} {}", self.0.grad_scale.to_bits(), self.0.params_changed)
     }
 }
 
@@ -64,6 +74,34 @@ impl Run {
             state.master_initialized.iter().chain(&state.average_initialized).map(|flag| u64::from(*flag));
         let state = TextHash::of_numbers(counts.chain(initialized).chain(horizon).chain(phi));
         agreement(registration, self.agreed_tensors, state, call)
+    }
+
+    /// The same in a step that a device makes, but for the state, which is there. `None`: this process is alone.
+    pub fn agreement_on_device(&mut self, registration: &Registration, options: &StepOptions) -> Option<Agreement> {
+        self.backend.collective()?;
+        Some(agreement(registration, self.agreed_tensors, 0, format_args!("{}", StepCall(options))))
+    }
+
+    /// In front of a device's first step after remainders were loaded: whether they belong to the parameters.
+    ///
+    /// # Errors
+    /// [`Error::OtherHalves`]; [`Error::Reduction`]; a capture under way; the device's.
+    pub fn check_remainders_together(
+        &mut self,
+        registration: &Registration,
+        params: CheckedParams,
+        changed: bool,
+    ) -> Result<()> {
+        if !self.state.compares_masters || changed || self.backend.collective().is_none() {
+            return Ok(());
+        }
+        self.backend.ready("the first step after remainders were loaded")?;
+        self.mark_uninitialized(false);
+        self.backend.state_sums(params, &self.workspace.uninitialized, &mut self.workspace.fresh_sums);
+        self.backend.health()?;
+        self.meet(registration, format_args!("remainders"), None)?;
+        self.take_reduced_sums(false);
+        self.check_reduced_remainders(registration, false)
     }
 
     /// The processes' calls of the host's reduction so far.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::shards::StepCall;
 use super::{Run, Workspace, without_average};
 use crate::backend::Products;
 use crate::error::{Error, Result, StateError};
@@ -48,9 +49,13 @@ impl Run {
         self.check_announced(tensors, grads)?;
         self.backend.check_memory(tensors, params, Some(grads))?;
         self.check_remainders(registration, params, options.params_changed)?;
+        if self.backend.device().is_some() {
+            self.check_remainders_together(registration, params, options.params_changed)?;
+        }
+        let agreement = self.agreement_on_device(registration, options);
         if let Some(device) = self.backend.device() {
             let started = Instant::now();
-            device.launch(params, grads, options, waits)?;
+            device.launch(params, grads, options, waits, agreement.as_ref())?;
             self.times.update += started.elapsed();
             self.enqueued += 1;
             self.state.compares_masters = false;
@@ -59,11 +64,15 @@ impl Run {
         }
         for (name, address) in [("device_grad_scale", options.device_grad_scale), ("found_inf", options.found_inf)] {
             if address != 0 {
-                let expected = "NULL on the CPU, with verify_params and with MAW_NONFINITE_ERROR";
+                let expected = "NULL on the CPU, with verify_params, with MAW_NONFINITE_ERROR, and with shards under \
+                                MAW_OBJECTIVE_HORIZON or MAW_REFERENCE";
                 return Err(Error::range(format!("step_options.{name}"), "a pointer", expected));
             }
         }
-        self.backend.ready("a step that the host decides on (verify_params, MAW_NONFINITE_ERROR)")?;
+        self.backend.ready(
+            "a step that the host decides on (verify_params, MAW_NONFINITE_ERROR, shards under MAW_OBJECTIVE_HORIZON or \
+             MAW_REFERENCE)",
+        )?;
         let driven = self.driven_step(registration, params, grads, options);
         self.backend.health()?; // before what its numbers seemed to say
         self.last_report = Some(driven?);
@@ -137,8 +146,7 @@ impl Run {
             &mut self.workspace.gradient_sums,
         );
         self.backend.first_moment_sums(&mut self.state.state_sums);
-        let (scale, changed) = (options.grad_scale.to_bits(), options.params_changed);
-        self.meet(registration, format_args!("step {scale} {changed}"), Some(grads))?;
+        self.meet(registration, format_args!("{}", StepCall(options)), Some(grads))?;
         self.take_reduced_sums(true);
         self.check_reduced_remainders(registration, options.params_changed)?;
         let Workspace { gradient_sums, present, .. } = &self.workspace;

@@ -181,6 +181,24 @@ fn last_error() -> String {
     })
 }
 
+/// Waits for what is enqueued, and copies numbers out of the device's memory.
+pub fn read(address: u64, values: &mut [f64]) {
+    let wait: unsafe extern "C" fn() -> c_int = function("cuCtxSynchronize");
+    let copy: unsafe extern "C" fn(Pointer, u64, usize) -> c_int = function("cuMemcpyDtoH_v2");
+    // SAFETY: the slice is as long; the driver checks the address.
+    unsafe {
+        done(wait());
+        done(copy(values.as_mut_ptr().cast(), address, size_of_val(values)));
+    }
+}
+
+/// Copies numbers into the device's memory, before what is enqueued next.
+pub fn write(address: u64, values: &[f64]) {
+    let copy: unsafe extern "C" fn(u64, *const c_void, usize) -> c_int = function("cuMemcpyHtoD_v2");
+    // SAFETY: the slice is as long; the driver checks the address.
+    unsafe { done(copy(address, values.as_ptr().cast(), size_of_val(values))) };
+}
+
 /// A stream of the host's.
 pub struct Stream(pub Pointer);
 

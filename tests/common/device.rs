@@ -20,6 +20,9 @@ pub fn is_cuda() -> bool {
 /// Device memory of the library's.
 pub struct Buffer(*mut maw_device_buffer);
 
+// SAFETY: the header says so of handles that one thread uses at a time.
+unsafe impl Send for Buffer {}
+
 impl Buffer {
     pub fn new(bytes: usize) -> Outcome<Self> {
         Self::on(0, bytes)

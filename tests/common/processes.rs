@@ -1,19 +1,21 @@
-//! Processes that share a model, as threads: their all-reduce, what each has of every tensor, and what they do.
+//! Processes that share a model, as threads: their all-reduce, what each has of every tensor, and what they do. With
+//! METAADAMW_TEST_DEVICE=cuda all of them are on CUDA.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use half::slice::HalfFloatSliceExt;
 use metaadamw::error::{Error, Status};
 use metaadamw::ffi::{MAW_BFLOAT16, MAW_FLOAT16, MAW_FLOAT32, MAW_FLOAT64};
-use metaadamw::meta::{Answer, Kind};
+use metaadamw::meta::{Answer, Kind, Request};
 use metaadamw::model::dtype::{DType, Precision};
 use metaadamw::model::groups::{Shard, TensorSpec};
-use metaadamw::model::options::{Options, ParamGroup};
-use metaadamw::{Grads, Optimizer, Params, Slice, SliceMut, StepOptions, StepReport};
+use metaadamw::model::options::{Options, ParamGroup, Place};
+use metaadamw::{Gradient, Grads, Optimizer, Params, StepOptions, StepReport, Summands};
 
+use super::cuda;
+use super::device::{Copies, is_cuda};
 use super::tensor::Tensor;
 
 pub const CHUNK: usize = Shard::ALIGNMENT as usize;
@@ -63,24 +65,6 @@ fn number(dtype: DType) -> i32 {
         DType::BF16 => MAW_BFLOAT16,
         DType::F16 => MAW_FLOAT16,
     }
-}
-
-pub fn slice(tensor: &Tensor) -> Slice<'_> {
-    match tensor {
-        Tensor::F32(values) => Slice::F32(values),
-        Tensor::F64(values) => Slice::F64(values),
-        Tensor::BF16(values) => Slice::BF16(values.reinterpret_cast()),
-        Tensor::F16(values) => Slice::F16(values.reinterpret_cast()),
-    }
-}
-
-pub fn params(tensors: &mut [Tensor]) -> Params<'_> {
-    Params::new(tensors.iter_mut().map(|tensor| match tensor {
-        Tensor::F32(values) => SliceMut::F32(values),
-        Tensor::F64(values) => SliceMut::F64(values),
-        Tensor::BF16(values) => SliceMut::BF16(values.reinterpret_cast_mut()),
-        Tensor::F16(values) => SliceMut::F16(values.reinterpret_cast_mut()),
-    }))
 }
 
 /// Numbers in −1..1 that only the arguments decide.
@@ -151,9 +135,24 @@ impl World {
     }
 }
 
+/// Numbers of a call, wherever they are.
+pub fn on_host(summands: Summands, work: impl FnOnce(&mut [f64]) -> i32) -> i32 {
+    match summands {
+        Summands::Host(values) => work(values),
+        Summands::Device { address, len } => {
+            let mut values = vec![0.0; len];
+            cuda::read(address, &mut values);
+            let status = work(&mut values);
+            cuda::write(address, &values);
+            status
+        }
+    }
+}
+
 /// What a process has of each tensor, and its optimizer.
 pub struct Process {
     pub optimizer: Optimizer,
+    copies: Copies,
     pub parts: Vec<Range<usize>>,
     pub params: Vec<Tensor>,
     grad_dtypes: Vec<i32>,
@@ -181,7 +180,8 @@ impl Process {
         world: Option<(&Arc<World>, usize, usize)>,
         cut: &dyn Fn(usize, usize, usize) -> Vec<Range<usize>>,
     ) -> Self {
-        let mut optimizer = Optimizer::new(options.clone()).expect("good options");
+        let device = if is_cuda() { Place::Cuda(0) } else { Place::Cpu };
+        let mut optimizer = Optimizer::new(Options { device, ..options.clone() }).expect("good options");
         let (mut parts, mut all, mut grad_dtypes) = (Vec::new(), Vec::new(), Vec::new());
         for (group, mut specs) in specs() {
             for spec in &mut specs {
@@ -197,9 +197,10 @@ impl Process {
         }
         if let Some((world, ..)) = world {
             let world = Arc::clone(world);
-            optimizer.set_reduction(Some(Arc::new(move |values| world.all_reduce(values)))).expect("not prepared");
+            let callback = move |summands: Summands| on_host(summands, |values| world.all_reduce(values));
+            optimizer.set_reduction(Some(Arc::new(callback))).expect("not prepared");
         }
-        Self { optimizer, parts, params: all, grad_dtypes }
+        Self { optimizer, copies: Copies::new(is_cuda()), parts, params: all, grad_dtypes }
     }
 
     /// Gradients at the parameters in the buffers: towards a target, with noise by `salt`. Every fifth salt a tensor has none.
@@ -221,25 +222,76 @@ impl Process {
     }
 
     pub fn step_with(&mut self, gradients: &[Option<Tensor>], options: &StepOptions) -> Result<StepReport, Error> {
-        let grads = Grads::new(gradients.iter().map(|gradient| gradient.as_ref().map(slice)));
-        self.optimizer.step(&params(&mut self.params), &grads, options)
+        let report = self.with_buffers(gradients, |optimizer, params, grads| optimizer.step(params, grads, options))?;
+        self.optimizer.sync().expect("the step says what failed");
+        Ok(report)
+    }
+
+    /// Announces a gradient.
+    pub fn observe(&mut self, tensor: usize, gradient: &Tensor) {
+        let mut alone = vec![None; tensor];
+        alone.push(Some(gradient.clone()));
+        let pointers = self.copies.grads(&alone).expect("room");
+        // SAFETY: it is the tensor's gradient, where the optimizer is.
+        let gradient = unsafe { Gradient::from_raw(pointers[tensor]) };
+        self.optimizer.observe_gradient(tensor, &gradient).expect("it fits");
+    }
+
+    pub fn meta_begin(&mut self) -> Result<Option<Request>, Error> {
+        self.with_buffers(&[], |optimizer, params, _| optimizer.meta_begin(params))
+    }
+
+    /// The same with the first parameters only.
+    pub fn meta_begin_with(&mut self, tensors: usize) -> Result<Option<Request>, Error> {
+        let pointers = self.copies.params(&mut self.params[..tensors]).expect("room");
+        // SAFETY: they are the tensors' buffers, which nobody else uses meanwhile.
+        self.optimizer.meta_begin(&unsafe { Params::from_raw(&pointers) })
+    }
+
+    pub fn meta_tell(
+        &mut self,
+        answer: &Answer,
+        gradients: Option<&[Option<Tensor>]>,
+    ) -> Result<Option<Request>, Error> {
+        self.with_buffers(gradients.unwrap_or(&[]), |optimizer, params, grads| {
+            optimizer.meta_tell(answer, params, gradients.is_some().then_some(grads))
+        })
+    }
+
+    pub fn meta_abort(&mut self) -> Result<(), Error> {
+        self.with_buffers(&[], |optimizer, params, _| optimizer.meta_abort(params))
+    }
+
+    /// A call with parameters and gradients where the optimizer is.
+    fn with_buffers<T>(
+        &mut self,
+        gradients: &[Option<Tensor>],
+        call: impl FnOnce(&mut Optimizer, &Params, &Grads) -> T,
+    ) -> T {
+        let params = self.copies.params(&mut self.params).expect("room");
+        let grads = self.copies.grads(gradients).expect("room");
+        // SAFETY: they are the tensors' buffers, which nobody else uses meanwhile.
+        let (params, grads) = unsafe { (Params::from_raw(&params), Grads::from_raw(&grads)) };
+        let done = call(&mut self.optimizer, &params, &grads);
+        self.copies.fetch(&mut self.params).expect("they are there");
+        done
     }
 
     /// Answers a whole meta-update.
     pub fn meta_update(&mut self) {
-        let mut request = self.optimizer.meta_begin(&params(&mut self.params)).expect("it begins");
+        let mut request = self.meta_begin().expect("it begins");
         while let Some(asked) = request {
             let salt = 40 + asked.batch as u64;
             let gradients = self.gradients(salt);
-            let grads = Grads::new(gradients.iter().map(|gradient| gradient.as_ref().map(slice)));
             let answer = Answer { request_id: asked.id, loss: 1.0 + 0.25 * salt as f64, grad_scale: 2.0 };
-            let grads = (asked.kind == Kind::Gradient).then_some(&grads);
-            request = self.optimizer.meta_tell(&answer, &params(&mut self.params), grads).expect("it fits");
+            let gradients = (asked.kind == Kind::Gradient).then_some(&gradients[..]);
+            request = self.meta_tell(&answer, gradients).expect("it fits");
         }
     }
 
     /// Bits of what all processes have alike.
-    pub fn common_bits(&self) -> Vec<u64> {
+    pub fn common_bits(&mut self) -> Vec<u64> {
+        self.optimizer.sync().expect("nothing failed");
         let mut bits = vec![self.optimizer.steps()];
         if let Ok(Some(modulation)) = self.optimizer.modulation() {
             bits.extend(modulation.attention.values().iter().map(|value| value.to_bits()));
@@ -353,8 +405,8 @@ pub fn failing(options: &Options, nth: u64, failure: Failure) -> (Process, Arc<A
     let mut process = Process::new(options, Some((&World::new(1), 0, 1)));
     let calls = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&calls);
-    let callback = move |values: &mut [f64]| {
-        if count.fetch_add(1, Ordering::Relaxed) + 1 == nth { failure(values) } else { 0 }
+    let callback = move |summands: Summands| {
+        on_host(summands, |values| if count.fetch_add(1, Ordering::Relaxed) + 1 == nth { failure(values) } else { 0 })
     };
     process.optimizer.set_reduction(Some(Arc::new(callback))).expect("not prepared");
     (process, calls)

@@ -4,7 +4,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::driver::Address;
-use crate::backend;
+use crate::backend::{self, AllReduce};
+use crate::error::ReductionError;
 use crate::model::coefficients;
 use crate::model::dtype::{DType, Precision};
 use crate::model::groups;
@@ -34,6 +35,9 @@ pub mod flags {
     pub const UNCHECKED: u32 = 16;
     pub const CHANGED: u32 = 32;
     pub const DISPLACEMENTS: u32 = 64;
+    pub const VOTES: u32 = 128;
+    pub const PRODUCTS: u32 = 256;
+    pub const PRESENT: u32 = 512;
 }
 
 /// `Type`.
@@ -89,6 +93,8 @@ pub fn is_reference(semantics: Semantics) -> bool {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Tensor {
     pub numel: u64,
+    pub whole_numel: u64,
+    pub offset: u64,
     pub exp_avg: Address,
     pub exp_avg_sq: Address,
     pub master: Address,
@@ -102,7 +108,9 @@ pub struct Tensor {
     pub moment_dtype: u32,
     pub precision: u32,
     pub kind: u32,
-    pub reserved: u32,
+    pub first_sum: u32,
+    pub sums: u32,
+    pub own_sum: u32,
 }
 
 #[repr(C)]
@@ -234,9 +242,20 @@ pub struct State {
     pub apply: u32,
     pub slots_have_momentum: u32,
     pub horizon_steps: u64,
+    pub failures: u64,
+    failure: u64,
+    failure_tensor: u64,
+    processes: f64,
+    pub sums_kept: u64,
+    agreed: [u64; 5],
 }
 
 impl State {
+    /// Why the last step was not made that processes did not agree on.
+    pub fn failure(&self) -> Failure {
+        Failure { count: self.failures, code: self.failure, tensor: self.failure_tensor, processes: self.processes }
+    }
+
     /// Why the last skipped step was skipped, the tensor to blame, applied steps then.
     pub fn last_skip(&self) -> Option<(Skip, Option<usize>, u64)> {
         skip(self.last_reason).map(|reason| (reason, tensor(self.last_tensor), self.last_steps))
@@ -259,10 +278,59 @@ pub struct Report {
     pub clip: f64,
     reason: u64,
     tensor: u64,
+    failures: u64,
+    failure: u64,
+    failure_tensor: u64,
+    processes: f64,
     pub done: u64,
 }
 
+/// Of steps that were not made since the processes do not agree.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// How many there were.
+    pub count: u64,
+    code: u64,
+    tensor: u64,
+    processes: f64,
+}
+
+impl Failure {
+    /// The last one's.
+    pub fn error(self, all_reduce: &AllReduce, name: impl FnOnce(usize) -> String) -> ReductionError {
+        match self.code {
+            1 => all_reduce.no_sum(self.processes),
+            2 => ReductionError::Refused,
+            8 => ReductionError::NotFinite,
+            9 => ReductionError::Gradient { name: name(self.tensor as usize) },
+            differs => backend::differ(differs.saturating_sub(3) as usize),
+        }
+    }
+}
+
+/// What this process brings to a reduction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Agreement {
+    pub hashes: [u64; 5],
+    pub device_scale: Address,
+    pub found_inf: Address,
+    pub of_device: u64,
+    pub refuses: u64,
+}
+
+impl From<&backend::Agreement> for Agreement {
+    fn from(agreement: &backend::Agreement) -> Self {
+        Self { hashes: agreement.hashes(), ..Self::zeroed() }
+    }
+}
+
 impl Report {
+    /// Why the last step was not made that processes did not agree on.
+    pub fn failure(&self) -> Failure {
+        Failure { count: self.failures, code: self.failure, tensor: self.failure_tensor, processes: self.processes }
+    }
+
     pub fn skipped(&self) -> Option<Skip> {
         skip(self.reason)
     }
@@ -337,10 +405,20 @@ pub struct KernelArguments {
     pub displacement_slots: Address,
     pub displacement_totals: Address,
     pub horizon_sums: Address,
+    pub all_gradient_sums: Address,
+    pub all_state_sums: Address,
+    pub reduction: Address,
+    pub votes: Address,
+    pub kept_state_slots: Address,
+    pub owners: Address,
+    pub processes: Address,
+    pub phi_len: u32,
+    pub all_chunks: u32,
 }
 
 /// Elements of a chunk, for a model of so many: few enough chunks that one block adds their sums in some microseconds,
-/// and enough of them to fill a device. It depends on nothing but the model, and so do the bits of a sum.
+/// and enough of them to fill a device. It depends on nothing but the model, and so do the bits of a sum. (Processes that
+/// share a model also have no chunk that is larger than what they cut at.)
 pub fn chunk_size(elements: usize) -> usize {
     const CHUNKS: usize = 1 << 14;
     elements.div_ceil(CHUNKS).next_power_of_two().clamp(1 << 12, 1 << 22)

@@ -10,7 +10,7 @@ use super::abi::{self, BLOCK, DECIDER, Hyper, LastGradient, State, flags};
 use super::driver::Address;
 use super::pointer_table::addresses;
 use super::queue::Queue;
-use crate::backend::{DeviceStep, RunState};
+use crate::backend::{Agreement, Backend, DeviceStep, MasterSum, RunState};
 use crate::error::{Error, Result};
 use crate::model::host_buffers::{CheckedGrads, CheckedParams};
 use crate::model::options::{Options, ParamGroup};
@@ -33,7 +33,13 @@ impl Cuda {
         Ok(())
     }
 
-    fn enqueue_step(&mut self, queue: &Queue, capturing: bool, options: &StepOptions) -> Result<()> {
+    fn enqueue_step(
+        &mut self,
+        queue: &Queue,
+        capturing: bool,
+        options: &StepOptions,
+        agreement: Option<&Agreement>,
+    ) -> Result<()> {
         let arguments = self.step_tables.current().arguments();
         let (policy, k) = (self.policy, self.kernels);
         let changed = if options.params_changed { flags::CHANGED } else { 0 };
@@ -58,11 +64,17 @@ impl Cuda {
         ];
         #[cfg(feature = "fault-injection")]
         self.poison(queue, true)?;
+        if !policy.unchecked {
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { queue.launch(k.statistics, self.blocks(), BLOCK, &[all[0], all[4]])? };
+        }
+        if let Some(agreement) = agreement {
+            let own = abi::Agreement { device_scale, found_inf, of_device: 1, ..agreement.into() };
+            let which = flags::GRADIENTS | flags::STATE | flags::VOTES | flags::PRESENT;
+            self.enqueue_reduction(queue, arguments, &own, which)?;
+        }
         // SAFETY: the arguments are those of kernels.cu.
         let updates = unsafe {
-            if !policy.unchecked {
-                queue.launch(k.statistics, self.blocks(), BLOCK, &[all[0], all[4]])?;
-            }
             queue.launch(k.decide, 1, DECIDER, &all)?;
             queue.launch(update, self.blocks(), BLOCK, &all[..1]).and_then(|()| match policy.learns {
                 true => queue.launch(k.horizon, 1, DECIDER, &all[..1]),
@@ -79,7 +91,14 @@ impl Cuda {
 }
 
 impl DeviceStep for Cuda {
-    fn launch(&mut self, params: CheckedParams, grads: CheckedGrads, options: &StepOptions, waits: bool) -> Result<()> {
+    fn launch(
+        &mut self,
+        params: CheckedParams,
+        grads: CheckedGrads,
+        options: &StepOptions,
+        waits: bool,
+        agreement: Option<&Agreement>,
+    ) -> Result<()> {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         let capturing = queue.is_capturing()?;
@@ -101,7 +120,7 @@ impl DeviceStep for Cuda {
             self.step_tables.keep_current();
         }
         self.busy = true;
-        self.enqueue_step(&queue, capturing, options)
+        self.enqueue_step(&queue, capturing, options, agreement)
     }
 
     fn is_ahead(&self) -> bool {
@@ -139,6 +158,7 @@ impl DeviceStep for Cuda {
                 std::hint::spin_loop();
             }
         };
+        self.tell_failure(report.failure())?;
         Ok((report.done > 0).then(|| StepReport {
             step: report.steps,
             skipped_steps: report.skipped_steps,
@@ -153,11 +173,13 @@ impl DeviceStep for Cuda {
         let device = self.device.clone();
         let queue = device.queue(self.stream)?;
         queue.refuse_capture("reading the optimizer's state")?;
-        let (arguments, which) = (self.pass_table.arguments(), flags::STATE);
-        // SAFETY: the arguments are those of kernels.cu.
-        unsafe {
+        // Of shards there are totals once the processes meet.
+        let shared = self.shards.is_some();
+        if !shared {
+            let (arguments, which) = (self.pass_table.arguments(), flags::STATE);
             let all = [from_ref(&arguments).cast(), from_ref(&which).cast()];
-            queue.launch(self.kernels.totals, 1, DECIDER, &all)?;
+            // SAFETY: the arguments are those of kernels.cu.
+            unsafe { queue.launch(self.kernels.totals, 1, DECIDER, &all)? };
         }
         let state = self.read_state(&queue)?;
         let steps = self.model.arrays.steps.read(&queue)?;
@@ -177,6 +199,13 @@ impl DeviceStep for Cuda {
         if run.steps != state.steps {
             run.master_sums.fill(None); // of parameters before these steps
         }
+        if shared {
+            run.master_sums_kept = state.sums_kept != 0;
+            if run.master_sums_kept {
+                let kept = MasterSum { square: f64::NAN, order: self.sum_order(0) }; // the processes sum it when they meet
+                run.master_sums.fill(Some(kept));
+            }
+        }
         run.steps = state.steps;
         run.skips.by_reason = state.skips;
         run.skips.last = state.last_skip();
@@ -190,7 +219,7 @@ impl DeviceStep for Cuda {
             horizon.count = state.horizon_steps;
         }
         run.sums_current = state.sums_current != 0;
-        for (sums, totals) in run.state_sums.iter_mut().zip(totals.chunks_exact(abi::STATE_SUMS)) {
+        for (sums, totals) in run.state_sums.iter_mut().zip(totals.chunks_exact(abi::STATE_SUMS)).filter(|_| !shared) {
             *sums = abi::state_sums(totals);
         }
         for (own, last) in run.last_gradients.iter_mut().zip(&last_gradients) {
@@ -201,7 +230,7 @@ impl DeviceStep for Cuda {
             let factors = Factors { alpha: rows(0), beta: rows(1), lambda1: rows(2), lambda2: rows(3) };
             modulation.restore((state.features_known != 0).then_some((features, factors)));
         }
-        Ok(())
+        self.tell_failure(state.failure())
     }
 
     fn push(&mut self, run: &RunState, options: &Options, groups: &[ParamGroup]) -> Result<()> {
@@ -240,6 +269,7 @@ impl Cuda {
         state.skips = run.skips.by_reason;
         state.set_last_skip(run.skips.last);
         state.sums_current = run.sums_current.into();
+        state.sums_kept = run.master_sums_kept.into();
         state.slots_have_momentum = 0; // `last_gradients` have it
         let last_gradients: Vec<LastGradient> = run.last_gradients.iter().map(|sums| (*sums).into()).collect();
         let initialized: Vec<u32> = run.master_initialized.iter().map(|initialized| u32::from(*initialized)).collect();

@@ -3,13 +3,14 @@
 use std::ptr::from_ref;
 
 use super::Cuda;
-use super::abi::{GRADIENT_SUMS, flags};
+use super::abi::GRADIENT_SUMS;
 use super::device::Kernel;
 use super::driver::Address;
 use super::meta_memory::MetaMemory;
 use super::queue::Queue;
 use crate::backend::{
-    Alignment, Cotangent, Direction, GradientSlot, MetaPasses, PerturbedPoint, Projection, StepPasses, TrialStep,
+    Alignment, Backend, Cotangent, Direction, GradientSlot, MetaPasses, PerturbedPoint, Projection, StepPasses,
+    TrialStep,
 };
 use crate::error::Result;
 use crate::model::groups::Tensor;
@@ -35,7 +36,7 @@ impl Cuda {
                 std::iter::once(from_ref(&meta).cast()).chain(numbers.iter().map(|x| from_ref(x).cast())).collect();
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, kernel, &arguments)? };
-            cuda.totals(queue, flags::GRADIENTS)
+            cuda.pass_totals(queue)
         });
         sums.unwrap_or_else(|| vec![f64::NAN; self.sizes.len() * GRADIENT_SUMS])
     }
@@ -80,7 +81,11 @@ impl MetaPasses for Cuda {
 
     fn store_train1_gradient(&mut self, grads: CheckedGrads, out: &mut [GradientSums]) {
         self.store(grads, GradientSlot::Train1);
-        self.gradient_sums(grads, true, &|_| true, out);
+        StepPasses::gradient_sums(self, grads, true, &|_| true, out);
+        if let Some(collective) = self.collective() {
+            collective.reduce_again();
+            collective.gradient_sums(out);
+        }
     }
 
     fn gradient_alignment(&mut self, grads: CheckedGrads, out: &mut [Alignment]) {
@@ -137,7 +142,7 @@ impl MetaPasses for Cuda {
                 [from_ref(&meta).cast(), from_ref(&differs).cast(), from_ref(&host).cast(), from_ref(&train2).cast()];
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.project, &arguments)? };
-            cuda.totals(queue, flags::GRADIENTS)
+            cuda.pass_totals(queue)
         });
         let sums = sums.unwrap_or_else(|| vec![f64::NAN; self.sizes.len() * GRADIENT_SUMS]);
         for (out, sums) in out.iter_mut().zip(sums.chunks_exact(GRADIENT_SUMS)) {

@@ -9,6 +9,7 @@
 //! pointer_table the host's pointers              meta_memory    what a meta-update stores
 //!
 //! device_step   a step in two to four launches; the host's state is brought up to date, and sent back
+//! shards        one model over several processes
 //! step_passes   single passes, for a step that the host drives
 //! meta_passes   single passes, for a meta-update
 //! ```
@@ -25,6 +26,7 @@ mod meta_passes;
 mod model_memory;
 mod pointer_table;
 mod queue;
+mod shards;
 mod state_memory;
 mod step_passes;
 
@@ -43,9 +45,11 @@ use self::meta_memory::MetaMemory;
 use self::model_memory::{Model, ModelMemory};
 use self::pointer_table::{PointerTable, PointerTables};
 use self::queue::Stream;
+use self::shards::Shards;
+pub use self::shards::refuse_alone;
 use self::state_memory::StateMemory;
 use crate::backend::sync::Mutex;
-use crate::backend::{Backend, DeviceStep, ModelChange};
+use crate::backend::{Agreement, AllReduce, Backend, Collective, DeviceStep, ModelChange};
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
 use crate::model::groups::{Groups, Tensor};
@@ -66,6 +70,7 @@ pub struct Cuda {
     state: StateMemory,
     model: ModelMemory,
     meta: Option<MetaMemory>,
+    shards: Option<Shards>,
     report: Shared<Report>,
     step_tables: PointerTables,
     /// Of single passes.
@@ -113,8 +118,12 @@ struct Policy {
     momentum: bool,
     /// Zeros or Σ g·m with the new moment are wanted of the update.
     counting: bool,
+    /// Σ g·m with the new moment is.
+    reference: bool,
     /// The attention module learns from steps, on the host.
     learns: bool,
+    /// Other processes have parts of the tensors.
+    shared: bool,
     /// The host must know before the update: every step waits.
     host_driven: bool,
 }
@@ -122,6 +131,7 @@ struct Policy {
 #[derive(Clone, Copy, Debug)]
 struct Kernels {
     statistics: Kernel,
+    pack: Kernel,
     decide: Kernel,
     update: Kernel,
     update_counting: Kernel,
@@ -148,6 +158,7 @@ impl Kernels {
         };
         Ok(Self {
             statistics: device.kernel("maw_statistics")?,
+            pack: device.kernel("maw_pack")?,
             decide: device.kernel("maw_decide")?,
             update: update("")?,
             update_counting: update("_counting")?,
@@ -215,7 +226,8 @@ impl Cuda {
             pass_table: PointerTable::new(device, &queue, &model.arguments)?,
             model,
             meta: None,
-            policy: Policy::new(options, modulation),
+            shards: None,
+            policy: Policy::new(options, modulation, tensors.iter().any(|tensor| tensor.spec.shard.is_some())),
             settings: options.into(),
             captured: false,
             captured_unchecked: false,
@@ -331,6 +343,14 @@ impl Backend for Cuda {
         3
     }
 
+    fn join(&mut self, all_reduce: AllReduce, tensors: &[Tensor], agreement: &Agreement) -> Result<()> {
+        self.join_with(all_reduce, tensors, agreement)
+    }
+
+    fn collective(&mut self) -> Option<&mut dyn Collective> {
+        if self.shards.is_some() { Some(self) } else { None }
+    }
+
     fn set_stream(&mut self, stream: *mut c_void) -> Result<()> {
         if Stream::new(stream) == self.stream {
             return Ok(());
@@ -365,13 +385,15 @@ impl Sizes {
 }
 
 impl Policy {
-    fn new(options: &Options, modulation: Option<&Modulation>) -> Self {
+    fn new(options: &Options, modulation: Option<&Modulation>, shared: bool) -> Self {
         let reference = modulation.is_some() && abi::is_reference(options.semantics);
         let mut policy = Self {
             unchecked: false,
             momentum: modulation.is_some(),
             counting: reference || modulation.is_some_and(Modulation::counts_zeros),
+            reference,
             learns: options.learns_from_steps(),
+            shared,
             host_driven: false,
         };
         policy.apply(options);
@@ -380,7 +402,10 @@ impl Policy {
 
     /// The options that may change.
     fn apply(&mut self, options: &Options) {
-        self.unchecked = options.nonfinite == NonFinite::Propagate && options.max_grad_norm == 0.0;
-        self.host_driven = options.nonfinite == NonFinite::Error || options.verify_params;
+        let Self { shared, learns, reference, .. } = *self;
+        self.unchecked = options.nonfinite == NonFinite::Propagate && options.max_grad_norm == 0.0 && !shared;
+        // Products of an update take a reduction of their own.
+        let products = shared && (learns || reference);
+        self.host_driven = options.nonfinite == NonFinite::Error || options.verify_params || products;
     }
 }

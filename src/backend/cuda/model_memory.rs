@@ -10,9 +10,10 @@ use super::driver::Address;
 use super::memory::{Array, Layout, Memory};
 use super::queue::Queue;
 use super::state_memory::StateMemory;
+use crate::backend::HEADER;
 use crate::error::{Error, Result};
 use crate::model::dtype::DType;
-use crate::model::groups::{Groups, Tensor};
+use crate::model::groups::{Groups, Shard, Tensor};
 use crate::model::options::Options;
 use crate::modulation::Modulation;
 use crate::modulation::features::Features;
@@ -41,7 +42,7 @@ pub struct Arrays {
     pub statistics: Array<f64>,
     chunk_tensor: Array<u32>,
     pub gradient_slots: Array<f64>,
-    state_slots: Array<f64>,
+    pub state_slots: Array<f64>,
     pub hyper: Array<Hyper>,
     group_first: Array<u32>,
     group_tensors: Array<u32>,
@@ -62,6 +63,11 @@ pub struct Arrays {
     pub displacement_slots: Array<f64>,
     pub displacement_totals: Array<f64>,
     pub horizon_sums: Array<f64>,
+    /// Of several processes; alone there are no elements. The buffer of a reduction, and the sums of the state as they were.
+    pub reduction: Array<f64>,
+    pub owners: Array<f64>,
+    pub processes: Array<f64>,
+    pub kept_state_slots: Array<f64>,
 }
 
 /// What the arrays are made from.
@@ -81,6 +87,8 @@ struct Chunks {
     size: usize,
     tensors: Vec<abi::Tensor>,
     tensor_of: Vec<u32>,
+    /// Of the whole model, which several processes may share.
+    all: usize,
 }
 
 impl ModelMemory {
@@ -90,9 +98,9 @@ impl ModelMemory {
     /// A model of too many chunks; [`Error::OutOfDeviceMemory`]; the driver's.
     pub fn new(device: &Arc<Device>, queue: &Queue, model: Model) -> Result<Self> {
         let chunks = model.chunks();
-        let chunk_count = u32::try_from(chunks.tensor_of.len())
-            .map_err(|_| Error::range("the model", chunks.tensor_of.len(), "at most 2³² chunks of tensors"))?;
-        let (memory, arrays) = Memory::with_arrays(device, |layout| model.lay_out(layout, chunks.tensor_of.len()))?;
+        let all_chunks = u32::try_from(chunks.all)
+            .map_err(|_| Error::range("the model", chunks.all, "at most 2³² chunks of tensors"))?;
+        let (memory, arrays) = Memory::with_arrays(device, |layout| model.lay_out(layout, &chunks))?;
         memory.zero(queue)?;
         arrays.tensors.write(queue, 0, &chunks.tensors)?;
         arrays.chunk_tensor.write(queue, 0, &chunks.tensor_of)?;
@@ -106,7 +114,8 @@ impl ModelMemory {
             arrays.phi.write(queue, 0, modulation.attention.values())?;
             arrays.fixed_features.write(queue, 0, modulation.features().fixed.as_flattened())?;
         }
-        let sizes = KernelArguments { chunk_count, chunk_size: chunks.size as u32, ..model.sizes() };
+        let (chunk_count, chunk_size) = (chunks.tensor_of.len() as u32, chunks.size as u32);
+        let sizes = KernelArguments { chunk_count, chunk_size, all_chunks, ..model.sizes() };
         Ok(Self { arrays, arguments: arrays.addresses(sizes, model.report), _memory: memory })
     }
 }
@@ -121,17 +130,33 @@ impl Model<'_> {
         self.features().map_or(0, Features::dim)
     }
 
+    /// Whether other processes have parts of the tensors.
+    fn is_shared(&self) -> bool {
+        self.tensors.iter().any(|tensor| tensor.spec.shard.is_some())
+    }
+
     fn chunks(&self) -> Chunks {
-        let size = abi::chunk_size(self.tensors.iter().map(|t| t.numel).sum());
-        let mut tensor_of = Vec::new();
+        let most = if self.is_shared() { Shard::ALIGNMENT as usize } else { usize::MAX };
+        let size = abi::chunk_size(self.tensors.iter().map(|t| t.whole_numel).sum()).min(most);
+        let (mut tensor_of, mut all) = (Vec::new(), 0);
         let tensors = (0..self.tensors.len())
             .map(|i| {
-                let (first, chunks) = (tensor_of.len(), self.tensors[i].numel.div_ceil(size));
+                let tensor = &self.tensors[i];
+                let (first, chunks) = (tensor_of.len(), tensor.numel.div_ceil(size));
+                let (first_sum, sums) = (all, tensor.whole_numel.div_ceil(size));
                 tensor_of.resize(first + chunks, i as u32);
-                abi::Tensor { first_chunk: first as u32, chunks: chunks as u32, ..self.tensor(i) }
+                all += sums;
+                abi::Tensor {
+                    first_chunk: first as u32,
+                    chunks: chunks as u32,
+                    first_sum: first_sum as u32,
+                    sums: sums as u32,
+                    own_sum: (first_sum + tensor.offset / size) as u32,
+                    ..self.tensor(i)
+                }
             })
             .collect();
-        Chunks { size, tensors, tensor_of }
+        Chunks { size, tensors, tensor_of, all }
     }
 
     /// A tensor as the device sees it, but for its chunks.
@@ -139,6 +164,8 @@ impl Model<'_> {
         let tensor = &self.tensors[i];
         abi::Tensor {
             numel: tensor.numel as u64,
+            whole_numel: tensor.whole_numel as u64,
+            offset: tensor.offset as u64,
             exp_avg: self.state.exp_avg[i],
             exp_avg_sq: self.state.exp_avg_sq[i],
             master: self.state.masters[i],
@@ -154,12 +181,14 @@ impl Model<'_> {
         }
     }
 
-    fn lay_out(&self, layout: &mut Layout, chunks: usize) -> Result<Arrays> {
+    fn lay_out(&self, layout: &mut Layout, chunks: &Chunks) -> Result<Arrays> {
+        let (chunks, all_chunks) = (chunks.tensor_of.len(), chunks.all);
         let (n, groups, dim) = (self.tensors.len(), self.groups.groups.len(), self.dim());
         let activations = groups * (6 * dim + self.options.attn_hidden_dim);
         let (has_averages, learns) = (self.options.horizon > 0, self.options.learns_from_steps());
         let averaged = |len| if has_averages { len } else { 0 };
         let learned = |len| if learns { len } else { 0 };
+        let shared = |len| if self.is_shared() { len } else { 0 };
         Ok(Arrays {
             tensors: layout.array(n)?,
             fixed_features: layout.array(3 * n)?,
@@ -193,6 +222,10 @@ impl Model<'_> {
             displacement_slots: layout.array(learned(chunks))?,
             displacement_totals: layout.array(learned(n))?,
             horizon_sums: layout.array(learned(groups))?,
+            reduction: layout.array(shared(HEADER + n + (abi::GRADIENT_SUMS + abi::STATE_SUMS) * all_chunks))?,
+            owners: layout.array(shared(n))?,
+            processes: layout.array(shared(1))?,
+            kept_state_slots: layout.array(shared(abi::STATE_SUMS * chunks))?,
         })
     }
 
@@ -216,6 +249,7 @@ impl Model<'_> {
             count_zeros: features.is_some_and(Features::counts_zeros).into(),
             reference: (self.modulation.is_some() && abi::is_reference(options.semantics)).into(),
             average_dtype: abi::dtype(options.average_of(DType::F32).unwrap_or(DType::F32)),
+            phi_len: self.modulation.map_or(0, |m| m.attention.values().len()) as u32,
             ..KernelArguments::zeroed()
         }
     }
@@ -238,7 +272,21 @@ impl Arrays {
 
     /// The kernels' arguments with these addresses and `sizes`.
     fn addresses(&self, sizes: KernelArguments, report: Address) -> KernelArguments {
+        let votes = self.reduction.address + (HEADER * size_of::<f64>()) as Address;
+        let gradient_sums = votes + (sizes.tensor_count as usize * size_of::<f64>()) as Address;
+        let gradient_bytes = abi::GRADIENT_SUMS * sizes.all_chunks as usize * size_of::<f64>();
+        let [all_gradient_sums, all_state_sums] = match self.reduction.len {
+            0 => [self.gradient_slots.address, self.state_slots.address],
+            _ => [gradient_sums, gradient_sums + gradient_bytes as Address],
+        };
         KernelArguments {
+            all_gradient_sums,
+            all_state_sums,
+            reduction: self.reduction.address_or_null(),
+            votes,
+            kept_state_slots: self.kept_state_slots.address_or_null(),
+            owners: self.owners.address_or_null(),
+            processes: self.processes.address_or_null(),
             tensors: self.tensors.address,
             fixed_features: self.fixed_features.address,
             keys: self.keys.address,

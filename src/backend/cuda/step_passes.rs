@@ -87,6 +87,12 @@ impl Cuda {
     pub(super) unsafe fn pass(&self, queue: &Queue, kernel: Kernel, others: &[*const c_void]) -> Result<()> {
         #[cfg(feature = "fault-injection")]
         self.poison(queue, false)?;
+        if self.shards.is_some() {
+            // What a pass leaves out is no number that the processes could stumble over.
+            let slots = self.model.arrays.gradient_slots;
+            // SAFETY: the array is as long.
+            unsafe { queue.zero(slots.address, slots.len * size_of::<f64>())? };
+        }
         let arguments = self.pass_table.arguments();
         let all: Vec<*const c_void> =
             std::iter::once(from_ref(&arguments).cast()).chain(others.iter().copied()).collect();
@@ -118,6 +124,9 @@ impl Cuda {
         let which = flags::GRADIENTS | if with_momentum { flags::MOMENTUM } else { 0 };
         // SAFETY: the arguments are those of kernels.cu.
         unsafe { self.pass(queue, self.kernels.statistics, &[from_ref(&which).cast()])? };
+        if self.shards.is_some() {
+            return Ok(vec![GradientSums::default(); self.sizes.len()]); // once the processes meet
+        }
         let totals = self.totals(queue, flags::GRADIENTS)?;
         Ok(totals.chunks_exact(abi::GRADIENT_SUMS).map(abi::gradient_sums).collect())
     }
@@ -142,6 +151,28 @@ impl Cuda {
         arrays.state.write(queue, 0, &[state])?;
         // SAFETY: the arguments are those of kernels.cu.
         unsafe { self.pass(queue, kernel, &[]) }
+    }
+
+    /// An update of shards: the sums of the new state stay until the processes meet, the products are reduced at once.
+    fn update_shards(
+        &mut self,
+        buffers: (CheckedParams, CheckedGrads),
+        coefficients: &[Option<coefficients::Coefficients>],
+        products: Products,
+    ) {
+        let Products { momentum, displacements } = products;
+        let wants = momentum.is_some() || displacements.is_some();
+        let totals = self.attempt(|cuda, queue| {
+            let kernels = cuda.kernels;
+            let kernel = if cuda.policy.counting { kernels.update_counting } else { kernels.update };
+            cuda.update_pass(queue, kernel, buffers, coefficients)?;
+            if wants { cuda.reduced_products(queue) } else { queue.wait().map(|()| Vec::new()) }
+        });
+        for (k, out) in [momentum, displacements].into_iter().enumerate().filter_map(|(k, out)| Some((k, out?))) {
+            for i in (0..out.len()).filter(|i| coefficients[*i].is_some()) {
+                out[i] = totals.as_ref().map_or(f64::NAN, |totals| totals[i * abi::GRADIENT_SUMS + k]);
+            }
+        }
     }
 
     /// A pass over the averages of the `wanted` tensors.
@@ -199,8 +230,12 @@ impl StepPasses for Cuda {
             let which = flags::STATE;
             // SAFETY: the arguments are those of kernels.cu.
             unsafe { cuda.pass(queue, cuda.kernels.statistics, &[from_ref(&which).cast()])? };
-            cuda.totals(queue, flags::STATE)
+            if cuda.shards.is_some() { queue.wait().map(|()| None) } else { cuda.totals(queue, flags::STATE).map(Some) }
         });
+        if matches!(totals, Some(None)) {
+            return; // once the processes meet
+        }
+        let totals = totals.flatten();
         for (i, out) in out.iter_mut().enumerate() {
             let own = i * abi::STATE_SUMS..(i + 1) * abi::STATE_SUMS;
             *out = totals.as_ref().map_or(NO_STATE_SUMS, |totals| abi::state_sums(&totals[own]));
@@ -276,6 +311,9 @@ impl StepPasses for Cuda {
         state: &mut [StateSums],
         products: Products,
     ) {
+        if self.shards.is_some() {
+            return self.update_shards((params, grads), coefficients, products);
+        }
         let wants = products.displacements.is_some();
         let totals = self.attempt(|cuda, queue| {
             let kernels = cuda.kernels;

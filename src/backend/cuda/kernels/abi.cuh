@@ -19,7 +19,7 @@ enum Kind { ANY = 0, FLOATS = 1, MIXED = 2, DOUBLES = 3 };
 // Of features.
 enum Version { BASIC = 0, BASIC_PLUS = 1, ENHANCED = 2, NORM_BASIC = 3, NORM_BASIC_PLUS = 4, NORM_LOG = 5 };
 
-// Of maw_statistics, maw_decide and maw_totals.
+// Of maw_statistics, maw_decide, maw_totals and maw_pack.
 enum Flags {
     GRADIENTS = 1,      // sums of the gradients
     STATE = 2,          // sums of the state
@@ -28,6 +28,9 @@ enum Flags {
     UNCHECKED = 16,     // no statistics were taken
     CHANGED = 32,       // the host changed its parameters: they count, not the masters
     DISPLACEMENTS = 64, // Σ g·(θ − θ̄)
+    VOTES = 128,        // of maw_pack: which tensors have a gradient
+    PRODUCTS = 256,     // of maw_pack: an update's, in the place of the gradients' sums
+    PRESENT = 512,      // of maw_pack: no sums of tensors without a gradient
 };
 
 // Why a step is skipped, in the order of the host's checks.
@@ -39,15 +42,36 @@ enum Skip { GRADIENT = 0, PARAMETER = 1, MOMENT = 2, FEATURE = 3, FACTOR = 4, NO
 #define STATISTICS 7    // as in stats.rs
 #define OUTPUTS 4       // of the attention module, per group
 
+// What processes that share a model must have in common: options, tensors, param groups, call, state. all_reduce.rs.
+#define SUBJECTS 5
+#define OF_STATE 4
+#define PIECES 4 // words of a hash
+// Of a reduction's buffer: processes; those that refuse; those with what is not finite; those with found_inf; then the
+// pieces of the hashes, and their squares. Behind it one vote a tensor, the gradients' sums and the state's.
+#define HEADER (4 + 2 * PIECES * SUBJECTS)
+
+// Why a step is not made on any process.
+enum Failure { NO_FAILURE = 0, NO_SUM = 1, REFUSED = 2, DIFFER = 3, NOT_FINITE = 8, SOME_GRADIENTS = 9 };
+
+// What this process brings to a reduction.
+struct Agreement {
+    u64 hashes[SUBJECTS];
+    u64 device_scale, found_inf; // addresses of floats, or 0
+    u64 of_device;               // the state's hash is made here
+    u64 refuses;                 // it cannot make the call
+};
+
 struct Tensor {
-    u64 numel;
+    u64 numel;               // of what this process has
+    u64 whole_numel, offset; // of the whole tensor, and where its part begins
     u64 exp_avg, exp_avg_sq; // addresses of the moments
     u64 master;              // and of the masters or remainders; 0 without
     double max_square;       // of a gradient that leaves the second moment finite
     u32 first_chunk, chunks;
     u32 param_group, group;
     u32 dtype, grad_dtype, moment_dtype, precision; // Type, and Precision
-    u32 kind, reserved;                             // Kind
+    u32 kind;                                       // Kind
+    u32 first_sum, sums, own_sum; // among the sums of all chunks: the tensor's, and the first of its part
 };
 
 struct Coefficients { // of one tensor in this step: coefficients.rs
@@ -84,6 +108,11 @@ struct State { // of the run
     u32 apply;                                // verdict of the step under way
     u32 slots_have_momentum;                  // state_slots hold Σ g·m of the last applied step
     u64 horizon_steps;                        // steps that horizon_sums are of
+    u64 failures;                             // steps that were not made since the processes do not agree
+    u64 failure, failure_tensor;              // of the last: Failure
+    double processes;                         // how many answered then
+    u64 sums_kept;                            // kept_state_slots hold the sums of the state before the host changed it
+    u64 agreed[SUBJECTS];                     // hashes of what this process brought to the last reduction
 };
 
 struct Report { // in host memory; `begun` and `done` differ while it is written
@@ -91,6 +120,8 @@ struct Report { // in host memory; `begun` and `done` differ while it is written
     u64 steps, skipped_steps;
     double grad_norm, clip;
     u64 reason, tensor;
+    u64 failures, failure, failure_tensor;
+    double processes;
     u64 done;
 };
 
@@ -140,6 +171,16 @@ struct World { // the argument of every kernel: addresses and sizes
     double* displacement_slots;  // Σ g·(θ − θ̄) of the host's gradient before the update, one a chunk
     double* displacement_totals; // one a tensor
     double* horizon_sums;        // H, one a modulation group: of effective gradients, of steps after meta_warmup
+    // The sums of all chunks of the model: those above, or where processes share it, in the reduction's buffer.
+    double* all_gradient_sums;
+    double* all_state_sums;
+    // Of several processes; NULL alone.
+    double* reduction;
+    double* votes;        // one a tensor, in the buffer: processes that have a gradient
+    double* kept_state_slots;
+    const double* owners; // one a tensor: processes that have elements
+    const double* processes;
+    u32 phi_len, all_chunks;
 };
 
 // How θ′ is made from θ: it stays, or is a step away with the stored gradient, or with the moments as they are.

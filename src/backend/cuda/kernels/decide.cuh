@@ -4,20 +4,7 @@
 #include "attention.cuh"
 #include "features.cuh"
 #include "passes.cuh"
-
-// The least over the block, in every thread. `shared`: DECIDER_WARPS.
-__device__ u32 block_min(u32 v, u32* shared) {
-    for (int d = WARP / 2; d > 0; d /= 2) {
-        u32 other = __shfl_xor_sync(FULL_MASK, v, d);
-        v = other < v ? other : v;
-    }
-    __syncthreads();
-    if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = v;
-    __syncthreads();
-#pragma unroll 1
-    for (u32 i = 0; i < DECIDER_WARPS; i++) v = shared[i] < v ? shared[i] : v;
-    return v;
-}
+#include "reduce.cuh"
 
 struct SharedMemory {
     double* activations; // SHARED_ACTIVATIONS
@@ -45,7 +32,7 @@ __device__ Effective check_gradients(const World& w, double unscale, bool unchec
         double square = 0.0;
         for (u32 start = 0; start < w.tensor_count; start += WARP) {
             u32 here = w.tensor_count - start < WARP ? w.tensor_count - start : WARP, i = start + threadIdx.x;
-            bool has = threadIdx.x < here && w.grads[i] != 0;
+            bool has = threadIdx.x < here && has_gradient(w, i);
             square = add_in_order(square, has ? w.gradient_totals[(u64)i * GRADIENT_SUMS] : 0.0, here);
         }
         if (threadIdx.x == 0) shared.sums[0] = square;
@@ -63,7 +50,7 @@ __device__ Effective check_gradients(const World& w, double unscale, bool unchec
     u32 gradient = NO_TENSOR, param = NO_TENSOR, moment = NO_TENSOR;
     for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
         const double* state = w.state_totals + (u64)i * STATE_SUMS;
-        double g = w.grads[i] != 0 ? w.gradient_totals[(u64)i * GRADIENT_SUMS] : 0.0;
+        double g = has_gradient(w, i) ? w.gradient_totals[(u64)i * GRADIENT_SUMS] : 0.0;
         bool usable = is_finite(g) && g * e.factor * e.factor <= w.tensors[i].max_square;
         if (!usable && gradient == NO_TENSOR) gradient = i;
         if (!is_finite(state[0]) && param == NO_TENSOR) param = i;
@@ -137,7 +124,7 @@ __device__ inline bool is_changed(const Tensor& t, u64 param) {
 __device__ void prepare_update(const World& w, double factor, u32 flags) {
     for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
         Coefficients c = {};
-        if (w.grads[i] != 0) {
+        if (has_gradient(w, i)) {
             const Tensor& t = w.tensors[i];
             const Hyper& h = w.hyper[t.param_group];
             double alpha = w.modulation ? w.next_factors[t.group] : 1.0;
@@ -191,6 +178,10 @@ __device__ void write_report(const World& w, const Effective& e) {
     report.clip = e.clip;
     report.reason = e.reason;
     report.tensor = e.tensor;
+    report.failures = state.failures;
+    report.failure = state.failure;
+    report.failure_tensor = state.failure_tensor;
+    report.processes = state.processes;
     __threadfence_system();
     *done = state.decided;
 }
@@ -208,19 +199,22 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     shared.indices = indices;
     const World& w = *arguments;
     State& state = *w.state;
-    bool unchecked = flags & UNCHECKED, state_summed = wants_state(w, flags);
+    bool unchecked = flags & UNCHECKED, state_summed = wants_state(w, flags), found = found_inf && *found_inf != 0.0f;
     u64 steps = state.steps;
     if (!unchecked) {
-        total_up<GRADIENT_SUMS, GRADIENT_SUMS>(w, w.gradient_slots, w.gradient_totals, sums);
-        total_up<4, STATE_SUMS>(w, w.state_slots, w.state_totals, sums);
+        total_up<GRADIENT_SUMS, GRADIENT_SUMS>(w, w.all_gradient_sums, w.gradient_totals, sums);
+        total_up<4, STATE_SUMS>(w, w.all_state_sums, w.state_totals, sums);
         __syncthreads();
     }
+    Outcome met = check_reduction(w, indices);
+    if (w.reduction && w.reduction[3] != 0.0) found = true;
     double scale = device_scale ? (double)*device_scale : grad_scale;
     Effective e = check_gradients(w, 1.0 / scale, unchecked, shared);
     bool usable = scale > 0.0 && is_finite(scale); // of the host's argument this is asked whatever the policy
-    if (e.reason == NOT_SKIPPED && ((found_inf && *found_inf != 0.0f) || !usable)) e.reason = GRADIENT;
-    if (e.reason == NOT_SKIPPED && w.modulation) e.reason = compute_factors(w, e.factor, steps + 1, shared);
-    bool apply = e.reason == NOT_SKIPPED;
+    if (e.reason == NOT_SKIPPED && (found || !usable)) e.reason = GRADIENT;
+    if (met.failure == NO_FAILURE && e.reason == NOT_SKIPPED && w.modulation)
+        e.reason = compute_factors(w, e.factor, steps + 1, shared);
+    bool apply = met.failure == NO_FAILURE && e.reason == NOT_SKIPPED;
     if (apply) {
         prepare_update(w, e.factor, flags);
         if (w.modulation) {
@@ -229,7 +223,7 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
             for (u32 i = threadIdx.x; i < groups * OUTPUTS; i += DECIDER) w.factors[i] = w.next_factors[i];
         }
     }
-    if (!apply && flags & CHANGED) // it was told once and holds for the next step
+    if (!apply && met.failure == NO_FAILURE && flags & CHANGED) // it was told once and holds for the next step
         for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
             w.master_initialized[i] = 0;
             if (w.averages) w.average_initialized[i] = 0;
@@ -241,14 +235,23 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
     if (apply) {
         state.steps = steps + 1;
         state.sums_current = !unchecked;
+        state.sums_kept = 0;
         state.features_known = 1;
         state.slots_have_momentum = w.reference;
+    } else if (met.failure != NO_FAILURE) {
+        state.failures += 1;
+        state.failure = met.failure;
+        state.failure_tensor = met.tensor;
+        state.processes = w.reduction[0];
     } else {
         state.skips[e.reason] += 1;
         state.last_reason = e.reason;
         state.last_tensor = e.tensor;
         state.last_steps = steps;
-        if (state_summed) state.sums_current = 0; // the host may take back what it changed
+    }
+    if (!apply && state_summed) { // the host may take back what it changed
+        state.sums_kept |= state.sums_current;
+        state.sums_current = 0;
     }
     write_report(w, e);
 }
@@ -286,8 +289,8 @@ extern "C" __global__ void __launch_bounds__(DECIDER) maw_horizon(const World* a
 extern "C" __global__ void __launch_bounds__(DECIDER) maw_totals(const World* arguments, u32 flags) {
     SHARED_ARRAY(double, sums, STATE_SUMS * DECIDER_WARPS);
     const World& w = *arguments;
-    if (flags & GRADIENTS) total_up<GRADIENT_SUMS, GRADIENT_SUMS>(w, w.gradient_slots, w.gradient_totals, sums);
-    if (flags & STATE) total_up<STATE_SUMS, STATE_SUMS>(w, w.state_slots, w.state_totals, sums);
+    if (flags & GRADIENTS) total_up<GRADIENT_SUMS, GRADIENT_SUMS>(w, w.all_gradient_sums, w.gradient_totals, sums);
+    if (flags & STATE) total_up<STATE_SUMS, STATE_SUMS>(w, w.all_state_sums, w.state_totals, sums);
     if (flags & DISPLACEMENTS) total_up<1, 1>(w, w.displacement_slots, w.displacement_totals, sums);
     if (!(flags & STATE && w.state->slots_have_momentum)) return;
     __syncthreads();

@@ -19,8 +19,8 @@ __device__ inline void fill_statistics(const World& w, double factor) {
         const double* gradient = w.gradient_totals + (u64)i * GRADIENT_SUMS;
         const double* state = w.state_totals + (u64)i * STATE_SUMS;
         double* out = w.statistics + (u64)i * STATISTICS;
-        u64 numel = w.tensors[i].numel;
-        bool has = w.grads[i] != 0;
+        u64 numel = w.tensors[i].whole_numel;
+        bool has = has_gradient(w, i);
         double g = has ? sqrt(gradient[0] * factor * factor) : 0.0, m = sqrt(state[1]);
         double product = has ? gradient[1] * factor : 0.0;
         out[0] = g;

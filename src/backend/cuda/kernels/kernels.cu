@@ -4,8 +4,9 @@
 //     maw_decide       one block: slots → tensors → features → attention module → verdict, coefficients, counts
 //     maw_update       chunks: AdamW, and into slots the sums of the state that it leaves
 //
+// with maw_pack between the first two where processes share the model,
 // with a fourth, maw_horizon, under the horizon objective: slots of what the update said of the displacement → groups;
-// and a meta-update is made of passes over chunks, each followed by maw_totals. Nothing is atomic: every sum has a slot
+// and a meta-update is made of passes over chunks, each followed by maw_totals. No sum is atomic: every one has a slot
 // of its own, slots are added in a fixed order, and kernels hand over at their borders. So a step has the same bits
 // every time, whatever the device, the number of blocks or the alignment of the buffers. Arithmetic on elements is
 // that of the CPU backend, operation by operation; it must be compiled without contraction (--fmad=false): fused are the

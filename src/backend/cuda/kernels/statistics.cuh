@@ -46,7 +46,10 @@ struct StateOf {
     }
     __device__ bool sums() const { return true; }
     __device__ void put(const World& w, u32 chunk, const double (&sums)[SUMS]) const {
-        for (int k = 0; k < SUMS; k++) w.state_slots[(u64)chunk * STATE_SUMS + k] = sums[k];
+        double* slot = w.state_slots + (u64)chunk * STATE_SUMS;
+        if (w.kept_state_slots && w.state->sums_current)
+            for (int k = 0; k < SUMS; k++) w.kept_state_slots[(u64)chunk * STATE_SUMS + k] = slot[k];
+        for (int k = 0; k < SUMS; k++) slot[k] = sums[k];
     }
     template <class A, int N>
     __device__ inline void run(const World& w, const Tensor& t, const Piece& piece, double (&sums)[SUMS]) const {

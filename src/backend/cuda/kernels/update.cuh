@@ -8,17 +8,17 @@
 // elements.
 template <class A> struct ChunkOperands {
     u64 model, master, g, m, v;
-    u64 start;
+    u64 element; // of the whole tensor, the first
     Scalars<A> scalars;
 
     __device__ ChunkOperands() {}
     __device__ ChunkOperands(const World& w, const Tensor& t, const Piece& piece)
-        : start(piece.start), scalars(w.coefficients[piece.tensor], is_exact(t, w.coefficients[piece.tensor])) {
-        Weights p = Weights::of_chunk(t, w.params[piece.tensor], start);
-        Moments moments = Moments::of_chunk(t, start);
+        : element(t.offset + piece.start), scalars(w.coefficients[piece.tensor], is_exact(t, w.coefficients[piece.tensor])) {
+        Weights p = Weights::of_chunk(t, w.params[piece.tensor], piece.start);
+        Moments moments = Moments::of_chunk(t, piece.start);
         model = p.model.address;
         master = p.master.address;
-        g = Operand(w.grads[piece.tensor], t.grad_dtype, start).address;
+        g = Operand(w.grads[piece.tensor], t.grad_dtype, piece.start).address;
         m = moments.m.address;
         v = moments.v.address;
     }
@@ -99,7 +99,7 @@ template <int WANTED, int AVERAGES> struct Update {
 #pragma unroll
             for (int i = 0; i < N; i++) ps[i] = s.param(ps[i], s.ratio(ms[i], vs[i]), exact);
             COMPILER_BARRIER;
-            Moments(t, chunk.m, chunk.v).store(ms, vs, at, s.key, chunk.start + at);
+            Moments(t, chunk.m, chunk.v).store(ms, vs, at, s.key, chunk.element + at);
             if (WANTED > 0) {
                 add_squares(ms, sums[1 % SUMS]);
                 add_squares(vs, sums[2 % SUMS]);
@@ -110,9 +110,9 @@ template <int WANTED, int AVERAGES> struct Update {
                 for (int i = 0; i < N; i++) sums[4 % SUMS] += (double)gs[i] * (double)ms[i];
             }
             COMPILER_BARRIER;
-            Weights(t, chunk.model, chunk.master).store(ps, at, s.key, chunk.start + at);
+            Weights(t, chunk.model, chunk.master).store(ps, at, s.key, chunk.element + at);
             if (WANTED > 0) add_squares(ps, sums[0]);
-            if (AVERAGES) average.follow(as, ps, at, chunk.start + at);
+            if (AVERAGES) average.follow(as, ps, at, chunk.element + at);
         });
         if (WANTED > 3) sums[3 % SUMS] += zeros;
     }
