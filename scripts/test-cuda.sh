@@ -12,9 +12,9 @@ run() {
 on_any_backend="--test golden --test beyond_golden --test meta_protocol --test meta_misuse --test resume
     --test checkpoints --test state --test same_bits --test adamw --test mixed_precision --test mixed_state
     --test mixed_moves --test mixed_meta --test out_of_sync --test growing --test hyper_parameters
-    --test horizon"
+    --test horizon --test shards --test shard_failures --test shard_files"
 on_a_device="$on_any_backend --test cuda_steps --test cuda_graphs --test cuda_hosts --test cuda_scaler
-    --test cuda_devices --test cuda_moves --test cuda_horizon"
+    --test cuda_devices --test cuda_moves --test cuda_horizon --test cuda_shards"
 case ${1:-} in
 --list)
     echo "$on_a_device"
@@ -38,4 +38,4 @@ needless="$needless --skip forward_differences --skip other_shapes_and_numbers"
 # shellcheck disable=SC2086
 CUDA_EMULATOR_ORDER=descending run --test golden -- $needless
 # shellcheck disable=SC2086
-CUDA_EMULATOR_ORDER=7 run --test meta_protocol --test same_bits -- $needless
+CUDA_EMULATOR_ORDER=7 run --test meta_protocol --test same_bits --test cuda_shards -- $needless

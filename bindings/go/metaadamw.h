@@ -104,6 +104,12 @@
 /// In each call the processes also compare options, tensors, hyper-parameters, state and arguments. If they differ, or if a
 /// call fails on one of them, all return an error and change nothing.
 ///
+/// With `MAW_CUDA` the sum is one of numbers in device memory, which the host enqueues on the optimizer's stream, as
+/// `ncclAllReduce` does: a step does not wait for it, and can be captured. Whether the processes agree the device finds out
+/// then. A step that fails for this is made on none of them and does not count, and the first call that waits for the device
+/// afterwards returns `MAW_REDUCTION`, once: a step with a report, `maw_step_report_fetch`, or what reads the state. That call
+/// does nothing else, and may be repeated.
+///
 /// # Threads
 ///
 /// An optimizer may be used from any thread, by one call at a time: a second call meanwhile, freeing included, returns
@@ -151,9 +157,10 @@
 ///
 /// The comment of a function lists the statuses that it can return; a function that "prepares the optimizer if needed" can
 /// also return those of `maw_prepare`. Any call on an optimizer may also return `MAW_BUSY`, `MAW_PANIC` after a bug in the
-/// library (panics are caught, and afterwards the optimizer can only be freed), and with `MAW_CUDA` `MAW_CUDA_ERROR`. With
-/// `MAW_CUDA` a call that must wait for the device returns `MAW_INVALID_STATE` while its stream is being captured
-/// (docs/cuda.md), and so does any call in a child process if another thread was inside a call during `fork`.
+/// library (panics are caught, and afterwards the optimizer can only be freed), and with `MAW_CUDA` `MAW_CUDA_ERROR`, or
+/// `MAW_REDUCTION` for a step before it (chapter "Several processes"). With `MAW_CUDA` a call that must wait for the device
+/// returns `MAW_INVALID_STATE` while its stream is being captured (docs/cuda.md), and so does any call in a child process if
+/// another thread was inside a call during `fork`.
 ///
 /// Out of memory: any call that has an `error` argument may return `MAW_OUT_OF_MEMORY` where `malloc` or `mmap` fails.
 /// Nothing has changed then, and the call may be repeated. An error object without memory for its message has the status
@@ -877,6 +884,10 @@ typedef void (*maw_log_callback)(int32_t level, const char *message, void *user_
 /// comm)` does: afterwards each process has the same numbers. 0 is success, anything else a failure, which the call that
 /// it happens in reports.
 ///
+/// With `MAW_CUDA` `values` is an address in device memory, and the callback enqueues the sum on the optimizer's stream
+/// (`maw_set_stream`), as `ncclAllReduce(values, values, count, ncclDouble, ncclSum, comm, stream)` does. That stream may be
+/// under capture in a step. A host that sums on the CPU copies the numbers out and back, and waits for both.
+///
 /// Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
 /// `count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
 /// callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
@@ -1106,13 +1117,16 @@ maw_status maw_set_log(maw_optimizer *optimizer,
 /// elements passes NULL for its gradient, or any pointer; it follows those that have some. (Of a tensor that has none at all,
 /// all pass the same.)
 /// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
-/// once by `maw_meta_begin`; once to four times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The
-/// buffer has 8 doubles per 32,768 elements of the whole model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
-/// `MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
+/// once by `maw_meta_begin`; a few times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The buffer
+/// has 8 doubles per 32,768 elements of the whole model (on CUDA per 4,096 if the model is small), 1 per tensor and 44. Where a
+/// call fails on one process because of its arguments, it fails on all others with `MAW_REDUCTION`, so that none waits for it;
+/// not so a call with an unusable or busy handle.
 /// Setters are called on all processes, those of a tensor's state also where a process has nothing of it. A callback that
 /// fails must fail on all: where some got their sums, they have made the step.
-/// Not with shards: CUDA, `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. Under
-/// `MAW_NONFINITE_PROPAGATE` no pass is saved, and the report has the gradients' norm.
+/// Not with shards: `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. Under
+/// `MAW_NONFINITE_PROPAGATE` no pass is saved, and the report has the gradients' norm. On CUDA a step under
+/// `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` waits for the device: it cannot be captured, and takes no `device_grad_scale` or
+/// `found_inf`.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
 maw_status maw_set_reduction(maw_optimizer *optimizer,
                              maw_reduction_callback callback,

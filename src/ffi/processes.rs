@@ -20,13 +20,16 @@ use crate::backend::{Callback, Summands};
 /// elements passes NULL for its gradient, or any pointer; it follows those that have some. (Of a tensor that has none at all,
 /// all pass the same.)
 /// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
-/// once by `maw_meta_begin`; once to four times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The
-/// buffer has 8 doubles per 32,768 elements of the whole model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
-/// `MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
+/// once by `maw_meta_begin`; a few times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The buffer
+/// has 8 doubles per 32,768 elements of the whole model (on CUDA per 4,096 if the model is small), 1 per tensor and 44. Where a
+/// call fails on one process because of its arguments, it fails on all others with `MAW_REDUCTION`, so that none waits for it;
+/// not so a call with an unusable or busy handle.
 /// Setters are called on all processes, those of a tensor's state also where a process has nothing of it. A callback that
 /// fails must fail on all: where some got their sums, they have made the step.
-/// Not with shards: CUDA, `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. Under
-/// `MAW_NONFINITE_PROPAGATE` no pass is saved, and the report has the gradients' norm.
+/// Not with shards: `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. Under
+/// `MAW_NONFINITE_PROPAGATE` no pass is saved, and the report has the gradients' norm. On CUDA a step under
+/// `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` waits for the device: it cannot be captured, and takes no `device_grad_scale` or
+/// `found_inf`.
 /// `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
 ///
 /// # Safety

@@ -275,6 +275,10 @@ pub type maw_log_callback = Option<unsafe extern "C" fn(level: i32, message: *co
 /// comm)` does: afterwards each process has the same numbers. 0 is success, anything else a failure, which the call that
 /// it happens in reports.
 ///
+/// With `MAW_CUDA` `values` is an address in device memory, and the callback enqueues the sum on the optimizer's stream
+/// (`maw_set_stream`), as `ncclAllReduce(values, values, count, ncclDouble, ncclSum, comm, stream)` does. That stream may be
+/// under capture in a step. A host that sums on the CPU copies the numbers out and back, and waits for both.
+///
 /// Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
 /// `count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
 /// callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.

@@ -199,6 +199,13 @@ pub fn write(address: u64, values: &[f64]) {
     unsafe { done(copy(address, values.as_ptr().cast(), size_of_val(values))) };
 }
 
+/// Enqueues a copy within the device's memory.
+pub fn enqueue_copy(stream: &Stream, to: u64, from: u64, bytes: usize) -> c_int {
+    let copy: unsafe extern "C" fn(u64, u64, usize, Pointer) -> c_int = function("cuMemcpyDtoDAsync_v2");
+    // SAFETY: the stream is alive; the driver checks the addresses.
+    unsafe { copy(to, from, bytes, stream.0) }
+}
+
 /// A stream of the host's.
 pub struct Stream(pub Pointer);
 

@@ -4,7 +4,7 @@ use super::device::{Copies, is_cuda};
 use super::statuses;
 use super::tensor::Tensor;
 use metaadamw::ffi::*;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -96,13 +96,16 @@ pub struct Spec {
     pub precision: i32,
     /// The layer's number plus 1; 0 = the name's.
     pub layer_index: u32,
+    /// This process has one part of the tensor: offset and length.
+    pub shard: Option<[u64; 2]>,
 }
 
 impl Spec {
     pub fn new(name: &str, shape: &[u64], dtype: i32) -> Self {
         let layer_kind = MAW_LAYER_UNKNOWN;
         let (name, shape) = (name.to_owned(), shape.to_vec());
-        Self { name, shape, dtype, grad_dtype: 0, modulation_group: None, layer_kind, layer_index: 0, precision: 0 }
+        let (modulation_group, shard) = (None, None);
+        Self { name, shape, dtype, grad_dtype: 0, modulation_group, layer_kind, layer_index: 0, precision: 0, shard }
     }
 
     pub fn in_group(mut self, group: &str) -> Self {
@@ -130,6 +133,11 @@ impl Spec {
         self
     }
 
+    pub fn with_shard(mut self, offset: u64, numel: u64) -> Self {
+        self.shard = Some([offset, numel]);
+        self
+    }
+
     pub fn len(&self) -> usize {
         self.shape.iter().product::<u64>() as usize
     }
@@ -150,14 +158,21 @@ fn described<T>(specs: &[Spec], call: impl FnOnce(&[maw_tensor]) -> T) -> T {
         layer_kind: spec.layer_kind,
         layer_index: spec.layer_index,
         precision: spec.precision,
+        sharded: spec.shard.is_some().into(),
+        shard_offset: spec.shard.map_or(0, |[offset, _]| offset),
+        shard_numel: spec.shard.map_or(0, |[_, numel]| numel),
         ..tensor()
     };
     call(&specs.iter().enumerate().map(describe).collect::<Vec<_>>())
 }
 
+type Reduction = Box<dyn FnMut(u64, usize) -> i32>;
+
 pub struct Handle {
     raw: *mut maw_optimizer,
     pub(super) copies: Copies,
+    /// Where the library finds it.
+    reduction: Option<Box<Reduction>>,
 }
 
 impl Drop for Handle {
@@ -174,7 +189,7 @@ impl Handle {
         // SAFETY: all three pointers are valid during the call.
         checked("maw_optimizer_create", |error| unsafe { maw_optimizer_create(options, &raw mut raw, error) })?;
         let copies = Copies::new(options.device == MAW_CUDA);
-        Ok(Self { raw, copies })
+        Ok(Self { raw, copies, reduction: None })
     }
 
     pub(super) fn raw(&self) -> *mut maw_optimizer {
@@ -206,6 +221,18 @@ impl Handle {
     pub fn remove_tensor(&mut self, tensor: usize) -> Outcome<()> {
         // SAFETY: the handle is valid.
         checked("maw_remove_tensor", |error| unsafe { maw_remove_tensor(self.raw, tensor, error) })
+    }
+
+    /// The sum over the processes of so many numbers at an address, in the host's memory or the device's.
+    pub fn set_reduction(&mut self, sum: impl FnMut(u64, usize) -> i32 + 'static) -> Outcome<()> {
+        unsafe extern "C" fn reduce(values: *mut f64, count: usize, sum: *mut c_void) -> i32 {
+            // SAFETY: it is the handle's, which makes one call at a time.
+            unsafe { (*sum.cast::<Reduction>())(values.expose_provenance() as u64, count) }
+        }
+        let sum: &mut Reduction = self.reduction.insert(Box::new(Box::new(sum)));
+        let sum = (&raw mut *sum).cast();
+        // SAFETY: the box outlives the handle.
+        checked("maw_set_reduction", |error| unsafe { maw_set_reduction(self.raw, Some(reduce), sum, error) })
     }
 
     pub fn prepare(&mut self) -> Outcome<()> {

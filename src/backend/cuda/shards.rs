@@ -248,9 +248,12 @@ impl Collective for Cuda {
     }
 
     fn refuse(&mut self, agreement: &Agreement) {
-        // A capture with a call that failed is thrown away. What this process has to say is its own error.
+        // The host throws a capture away that a call failed in.
+        if !matches!(self.device.queue(self.stream).and_then(|queue| queue.is_capturing()), Ok(false)) {
+            return;
+        }
+        // What this process has to say is its own error.
         let _ = self.meet(|cuda, queue| {
-            queue.refuse_capture("a call that failed")?;
             let own = abi::Agreement { refuses: 1, ..agreement.into() };
             cuda.enqueue_reduction(queue, cuda.pass_table.arguments(), &own, 0)
         });
