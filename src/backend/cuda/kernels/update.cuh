@@ -13,7 +13,7 @@ template <class A> struct ChunkOperands {
 
     __device__ ChunkOperands() {}
     __device__ ChunkOperands(const World& w, const Tensor& t, const Piece& piece)
-        : element(t.offset + piece.start), scalars(w.coefficients[piece.tensor], is_exact(t, w.coefficients[piece.tensor])) {
+        : scalars(w.coefficients[piece.tensor], is_exact(t, w.coefficients[piece.tensor])) {
         Weights p = Weights::of_chunk(t, w.params[piece.tensor], piece.start);
         Moments moments = Moments::of_chunk(t, piece.start);
         model = p.model.address;
@@ -21,6 +21,8 @@ template <class A> struct ChunkOperands {
         g = Operand(w.grads[piece.tensor], t.grad_dtype, piece.start).address;
         m = moments.m.address;
         v = moments.v.address;
+        COMPILER_BARRIER; // so that its offset is in no register before
+        element = w.tensors[piece.tensor].offset + piece.start;
     }
 };
 
