@@ -113,8 +113,8 @@ pub fn rates(tasks: &[Task]) -> Result<Option<String>, String> {
         for method in CURVES {
             let of_method = |row: &&Row| row.stage == Stage::Rates && row.method == method && !row.finished.is_empty();
             let rows: Vec<&Row> = task.rows.iter().filter(of_method).collect();
-            // The rate itself is among the methods; a curve has others.
-            for row in rows.iter().filter(|_| rows.len() > 1) {
+            // Two rates are those of methods; a curve has more.
+            for row in rows.iter().filter(|_| rows.len() > 2) {
                 let rate = row.finished.values().find_map(|log| log.setting("lr")?.as_f64());
                 let Some(rate) = rate else { continue };
                 let values: Vec<Option<f64>> = row
