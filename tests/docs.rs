@@ -184,33 +184,62 @@ fn the_first_program_in_rust_is_a_tested_one() {
     assert_eq!(line::train().expect("it trains") + "\n", shown("text").text);
 }
 
+/// A page's fragments of C or C++, each in a function of its own.
+fn compile_fragments(page: &Page, language: &str, fragments: &[&Block]) {
+    let (header, standard) = if language == "c" { ("fragments.h", "c99") } else { ("fragments.hpp", "c++17") };
+    let mut source = format!("#include \"{header}\"\n");
+    for (i, block) in fragments.iter().enumerate() {
+        let line = page.text[..block.end].lines().count() - block.text.lines().count();
+        let file = page.path.file_name().expect("it is a file").to_string_lossy();
+        write!(source, "void fragment_{i}(void);\nvoid fragment_{i}(void) {{\n").expect("a String");
+        write!(source, "#line {line} \"{file}\"\n{}}}\n", block.text).expect("a String");
+    }
+    let file = scratch(&format!("docs-fragments-{language}")).join(format!("page.{language}"));
+    fs::write(&file, source).expect("in a folder of ours");
+    let mut compile = compiler(standard);
+    // Of what is declared a page uses some.
+    compile.arg("-Wno-unused-variable").arg("-I").arg(root().join("tests/docs"));
+    compile.arg("-I").arg(root().join("bindings/cpp/include"));
+    run(compile.arg("-fsyntax-only").arg(file));
+}
+
 #[test]
 fn c_fragments_are_those_of_a_tested_program_or_compile() {
     let engine = fs::read_to_string(root().join("tests/c/engine.c")).expect("it is committed");
     let mut seen = 0;
     for page in pages() {
-        let mut source = String::from("#include \"fragments.h\"\n");
-        for block in page.blocks().iter().filter(|block| block.language == "c") {
-            if block.text.contains("int main(") {
-                continue;
-            }
-            seen += 1;
-            if !engine.contains(&block.text) {
-                let line = page.text[..block.end].lines().count() - block.text.lines().count();
-                let file = page.path.file_name().expect("it is a file").to_string_lossy();
-                write!(source, "void fragment_{seen}(void);\nvoid fragment_{seen}(void) {{\n").expect("a String");
-                write!(source, "#line {line} \"{file}\"\n{}}}\n", block.text).expect("a String");
-            }
-        }
+        let blocks = page.blocks();
+        let all = blocks.iter().filter(|block| block.language == "c" && !block.text.contains("int main("));
+        let (tested, others): (Vec<&Block>, Vec<&Block>) = all.partition(|block| engine.contains(&block.text));
+        seen += tested.len() + others.len();
         if page.path == Path::new("docs/own_engine.md") {
-            assert!(!source.contains("fragment_"), "{}: not in tests/c/engine.c:\n{source}", page.name());
+            assert!(others.is_empty(), "{}: not in tests/c/engine.c:\n{}", page.name(), others[0].text);
         }
-        let folder = scratch("docs-fragments");
-        fs::write(folder.join("page.c"), source).expect("in a folder of ours");
-        let mut compile = compiler("c99");
-        // Of what is declared a page uses some.
-        compile.arg("-Wno-unused-variable").arg("-I").arg(root().join("tests/docs"));
-        run(compile.arg("-fsyntax-only").arg(folder.join("page.c")));
+        compile_fragments(&page, "c", &others);
     }
     assert!(seen > 10, "{seen} fragments are few");
+}
+
+#[test]
+fn cpp_fragments_are_those_of_a_tested_program_or_compile() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut seen = 0;
+    for page in pages() {
+        // What needs MPI or libtorch is in a program that is compiled where they are: tests/mpi.rs, tests/torch.
+        let elsewhere = match page.path.to_str() {
+            Some("docs/processes.md") => continue,
+            Some("docs/libtorch.md") => {
+                words(include_str!("torch/pages.cc")) + &words(include_str!("torch/processes.cc"))
+            }
+            _ => String::new(),
+        };
+        let blocks = page.blocks();
+        let all = blocks.iter().filter(|block| block.language == "cpp" && !block.text.contains("int main("));
+        let (tested, others): (Vec<&Block>, Vec<&Block>) =
+            all.partition(|block| elsewhere.contains(&words(&block.text)));
+        seen += tested.len() + others.len();
+        assert!(elsewhere.is_empty() || others.is_empty(), "not in tests/torch:\n{}", others[0].text);
+        compile_fragments(&page, "cpp", &others);
+    }
+    assert!(seen > 3, "{seen} fragments are few");
 }

@@ -43,6 +43,7 @@ class MetaAdamW : public ::torch::optim::Optimizer {
               MetaAdamWOptions const& defaults = {}, Options const& options = {})
         : Optimizer(groups, std::make_unique<MetaAdamWOptions>(defaults)), options_(options) {
         attach(module);
+        take_options(groups, 0);
         follow();
     }
 
@@ -52,6 +53,7 @@ class MetaAdamW : public ::torch::optim::Optimizer {
     explicit MetaAdamW(std::vector<::torch::optim::OptimizerParamGroup> const& groups,
                        MetaAdamWOptions const& defaults = {}, Options const& options = {})
         : Optimizer(groups, std::make_unique<MetaAdamWOptions>(defaults)), options_(options) {
+        take_options(groups, 0);
         follow();
     }
     explicit MetaAdamW(std::vector<at::Tensor> const& params, MetaAdamWOptions const& defaults = {},
@@ -67,10 +69,13 @@ class MetaAdamW : public ::torch::optim::Optimizer {
         prefixes_.push_back(prefix);
     }
 
-    /// At any time. `options()` of the group may be absent: the defaults.
+    /// At any time. `options()` of the group may be absent: the defaults. (Through a reference to `torch::optim::Optimizer`
+    /// libtorch 2.15 makes them the defaults in any case.)
     void add_param_group(::torch::optim::OptimizerParamGroup const& group) {
+        std::size_t const added = param_groups_.size();
         Optimizer::add_param_group(group);
         try {
+            take_options({group}, added);
             follow();
         } catch (...) {
             param_groups_.pop_back();
@@ -291,6 +296,15 @@ class MetaAdamW : public ::torch::optim::Optimizer {
     };
 
     // ---- following param_groups()
+
+    /// Options of groups as they were given. libtorch 2.15 puts the defaults in the place of types that are not its own.
+    void take_options(std::vector<::torch::optim::OptimizerParamGroup> const& groups, std::size_t first) {
+        for (auto const& group : groups) {
+            if (group.has_options())
+                param_groups_[first].set_options(group.options().clone());
+            first++;
+        }
+    }
 
     void follow() {
         if (param_groups_.size() < groups_.size())
