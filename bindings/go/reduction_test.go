@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // world is the processes of these tests, goroutines, and the all-reduce between them.
@@ -22,6 +23,8 @@ type world struct {
 	brought, taken int // how many brought their values, and have not yet taken the sums
 	sum            []float64
 	left           bool // one has ended, so that nobody may wait for it
+
+	onDevice reducer // on CUDA, in place of allReduce
 }
 
 func newWorld(ranks int) *world {
@@ -153,7 +156,11 @@ func newProcess(options Options, w *world, rank int) (*process, error) {
 		return nil, err
 	}
 	if w != nil {
-		if err := o.SetReduction(w.allReduce); err != nil {
+		set := func() error { return o.SetReduction(w.allReduce) }
+		if options.Device == CUDA {
+			set = func() error { return o.SetDeviceReduction(w.onDevice) }
+		}
+		if err := set(); err != nil {
 			return nil, err
 		}
 	}
@@ -567,6 +574,9 @@ func TestMisuseOfShards(t *testing.T) {
 	_, err = o.AddParamGroup(ParamGroup{}, Tensor{Name: "w", Shape: []int{10}, Shard: &Shard{0, 10}})
 	must(t, err)
 	wants(t, o.Prepare(), ErrInvalidState) // no reduction
+	says(t, o.SetDeviceReduction(func(unsafe.Pointer, int) error { return nil }), ErrInvalidArgument,
+		"the reduction's values are in CUDA memory, expected those of Options.Device, CPU: use SetReduction")
+	wants(t, o.Prepare(), ErrInvalidState)
 	must(t, o.SetReduction(sum))
 	must(t, o.SetReduction(nil))
 	wants(t, o.Prepare(), ErrInvalidState)
@@ -591,7 +601,10 @@ func TestMisuseOfShards(t *testing.T) {
 	}
 
 	zeros := alone(t, small())
-	zeros.reduce = func(values []float64) error { clear(values); return nil }
+	zeros.reduce = func(values unsafe.Pointer, count int) error {
+		clear(unsafe.Slice((*float64)(values), count))
+		return nil
+	}
 	_, err = zeros.step()
 	wants(t, err, ErrReduction)
 	must(t, o.Close())
