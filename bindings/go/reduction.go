@@ -81,7 +81,8 @@ func (o *Optimizer) setReduction(reduce reducer, device Device) error {
 			if o.device == CUDA {
 				use = "SetDeviceReduction"
 			}
-			return C.MAW_OK, invalid("the reduction's values are in %v memory, expected those of Options.Device, %v: use %s", device, o.device, use)
+			return C.MAW_OK, invalid("the reduction's values are in %v memory, expected those of Options.Device, %v: use %s",
+				device, o.device, use)
 		}
 		n := o.native
 		if n.reduction == nil {
