@@ -1,9 +1,12 @@
 package metaadamw
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -302,6 +305,42 @@ func TestShardsHaveTheBitsOfOneProcess(t *testing.T) {
 				same(t, got[rank].common, want.common)
 			}
 		}
+	}
+}
+
+func TestProcessesSaveOneFileTogether(t *testing.T) {
+	folder := t.TempDir()
+	for ranks := 1; ranks <= 2; ranks++ {
+		together(t, ranks, func(rank int, w *world) error {
+			p, err := newProcess(small(), w, rank)
+			if err != nil {
+				return err
+			}
+			if _, err = p.step(); err != nil {
+				return err
+			}
+			path := filepath.Join(folder, fmt.Sprint(ranks))
+			if err = p.Save(path); err != nil {
+				return err
+			}
+			if _, err = p.step(); err != nil {
+				return err
+			}
+			if err = p.Load(path); err != nil {
+				return err
+			}
+			if steps, err := p.StepCount(); steps != 1 {
+				return fmt.Errorf("%d steps, %v", steps, err)
+			}
+			return p.Close()
+		})
+	}
+	one, err := os.ReadFile(filepath.Join(folder, "1"))
+	must(t, err)
+	two, err := os.ReadFile(filepath.Join(folder, "2"))
+	must(t, err)
+	if !bytes.Equal(one, two) {
+		t.Error("the files differ")
 	}
 }
 
