@@ -40,8 +40,8 @@ template <class Group>
 
 /// For an optimizer on CUDA, whose values are in device memory: the same with a group for `stream.device()`, NCCL. The
 /// group gets these values as a tensor, [count] of float64, and sums them in place while `stream` is the current one.
-/// `stream` is that of `Optimizer::set_stream`, set before `prepare`. NCCL's `allreduce` is ordered after what `stream` has,
-/// and its `wait` orders `stream` after the sum; the host waits for neither, and both can be captured.
+/// `stream` is that of `Optimizer::set_stream`, set before `prepare`. NCCL's `allreduce` is ordered after what `stream`
+/// has, and its `wait` orders `stream` after the sum; the host waits for neither, and both can be captured.
 ///
 /// ```cpp
 /// auto const stream = c10::cuda::getStreamFromPool();
