@@ -75,14 +75,15 @@
 //	err = optimizer.SetReduction(func(values []float64) error { return sumOverProcesses(values) }) // such as MPI_Allreduce
 //	err = optimizer.Prepare()                                       // all processes together
 //
-// Slices are then those of the parts. Any number of processes makes the same bits. See [Optimizer.SetReduction].
+// Slices are then those of the parts. Any number of processes makes the same bits. See [Optimizer.SetReduction]; on CUDA the sum
+// is of device memory, [Optimizer.SetDeviceReduction].
 //
 // # Errors
 //
 // An error is an [*Error], with a [Status] and a message that names the argument or tensor; errors.Is compares with
 // [ErrBusy] and the other statuses, errors.As gets the [*Error]. On failure nothing has changed. After Close the error
 // is [ErrClosed]. After [ErrIO] errors.Is finds the system's error, such as os.ErrNotExist; after [ErrAborted], the error
-// that the closure of a MetaUpdate returned; after [ErrReduction], that of SetReduction's function.
+// that the closure of a MetaUpdate returned; after [ErrReduction], that of the reduction.
 //
 // # Goroutines
 //

@@ -43,9 +43,9 @@ const (
 	ErrMismatch Status = C.MAW_MISMATCH
 	// ErrCUDA: a call of the CUDA driver failed, or a kernel did.
 	ErrCUDA Status = C.MAW_CUDA_ERROR
-	// ErrReduction: the function of SetReduction failed or did not sum over the processes, the call failed on another process,
-	// or the processes differ in options, tensors, step or arguments. Unless the message says that the step was made, nothing
-	// was changed on this process; others may have made it, so go on from a checkpoint.
+	// ErrReduction: the function of SetReduction or SetDeviceReduction failed or did not sum over the processes, the call failed
+	// on another process, or the processes differ in options, tensors, step or arguments. Unless the message says that the step
+	// was made, nothing was changed on this process; others may have made it, so go on from a checkpoint.
 	ErrReduction Status = C.MAW_REDUCTION
 )
 
@@ -87,7 +87,7 @@ func (s Status) Error() string {
 type Error struct {
 	Status  Status
 	Message string // names the argument, tensor or group, what was expected and what was given
-	Cause   error  // the system's error after ErrIO, a syscall.Errno; the closure's after ErrAborted; SetReduction's function's; else nil
+	Cause   error  // the system's error after ErrIO, a syscall.Errno; the closure's after ErrAborted; the reduction's; else nil
 }
 
 func (e *Error) Error() string { return "metaadamw: " + e.Message }

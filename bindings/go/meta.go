@@ -98,7 +98,7 @@ func (o Outcome) String() string {
 // with [ObjectiveHorizon]. While another goroutine is inside a call it waits, as a
 // false "no" would lose the meta-update: the question is about this step only.
 //
-// In the function of [Optimizer.SetReduction], which runs inside a call, it is false.
+// In the function of [Optimizer.SetReduction] or [Optimizer.SetDeviceReduction], which runs inside a call, it is false.
 func (o *Optimizer) MetaDue() bool {
 	if o.inReduction() {
 		return false

@@ -29,8 +29,9 @@ type Optimizer struct {
 	// averaging: that of a WithAverages is running; averaged: the averages are in the host's slices.
 	averaging, averaged bool
 	log                 func(LogLevel, string)
-	reduce              func([]float64) error // nil: this process is alone
-	reductionKey        atomic.Uintptr        // of native, for those who do not hold the lock
+	device              Device
+	reduce              reducer        // nil: this process is alone
+	reductionKey        atomic.Uintptr // of native, for those who do not hold the lock
 
 	// Workspace of a call; empty outside of one.
 	pinner        pins
@@ -44,7 +45,7 @@ type native struct {
 	key    cgo.Handle // of mail; 0 before SetLog
 
 	reduction    *reduction
-	reductionKey cgo.Handle // of reduction; 0 before SetReduction
+	reductionKey cgo.Handle // of reduction; 0 before setReduction
 }
 
 func (n *native) free() C.maw_status {
@@ -74,7 +75,7 @@ func New(options Options) (*Optimizer, error) {
 	if err := toError(status, failure); err != nil {
 		return nil, err
 	}
-	o := &Optimizer{native: n}
+	o := &Optimizer{native: n, device: options.Device}
 	o.cleanup = runtime.AddCleanup(o, func(n *native) { n.free() }, n)
 	return o, nil
 }

@@ -27,11 +27,13 @@ import (
 	"fmt"
 	"runtime/cgo"
 	"runtime/debug"
+	"unsafe"
 )
 
 // SetReduction makes this process one of several that share a model, each with a part of every tensor (Tensor.Shard): ZeRO-1,
 // FSDP. reduce sums the values over all processes in place, as MPI_Allreduce does: afterwards each process has the same. nil,
-// the default: this process is alone. [ErrInvalidState] after preparation.
+// the default: this process is alone. With Options{Device: CUDA} the values are in device memory: [Optimizer.SetDeviceReduction].
+// [ErrInvalidState] after preparation; [ErrInvalidArgument] for a function of the other device.
 //
 // Every process registers the same tensors in the same order, all with a Shard, under the same options (Threads may differ),
 // and calls [Optimizer.Prepare], which finds out whether the parts make up the whole. Then all make the same steps and
@@ -39,16 +41,49 @@ import (
 // attention module have the bits of a single process with the whole tensors. A process that has nothing of a tensor passes nil
 // for its gradient.
 //
-// reduce is called once or twice in a step, twice in [Optimizer.Prepare] and a few times in a meta-update, on the goroutine and
-// the thread of the call that needs the sums; the values are valid until it returns. Calls of this optimizer from inside it
-// return [ErrBusy]. Its error, or its panic as an error with the stack, is the cause of the [ErrReduction] that the call
-// returns. It must not end its goroutine (runtime.Goexit, so no t.Fatal): the optimizer would stay busy for ever.
+// reduce is called once or twice in a step, twice in [Optimizer.Prepare] and a few times in a meta-update, [Optimizer.Save] and
+// [Optimizer.Load], on the goroutine and the thread of the call that needs the sums; the values are valid until it returns.
+// Calls of this optimizer from inside it return [ErrBusy]. Its error, or its panic as an error with the stack, is the cause of
+// the [ErrReduction] that the call returns. It must not end its goroutine (runtime.Goexit, so no t.Fatal): the optimizer would
+// stay busy for ever.
 //
 // If the arguments of a call are unusable on one process, or the closure of its MetaUpdate fails, the call returns
-// [ErrReduction] on the others. With shards there are no CUDA, VerifyParams, checkpoints (but for [AttentionOnly]), nor
-// tensors that come or go after preparation.
+// [ErrReduction] on the others. With shards there are no VerifyParams, no SaveBytes (but for [AttentionOnly]), and no tensors
+// that come or go after preparation. All processes call Save together, for the same path, which then has the file of a single
+// process; any number of processes can Load it.
 func (o *Optimizer) SetReduction(reduce func(values []float64) error) error {
-	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
+	if reduce == nil {
+		return o.setReduction(nil, CPU)
+	}
+	return o.setReduction(func(values unsafe.Pointer, count int) error {
+		return reduce(unsafe.Slice((*float64)(values), count))
+	}, CPU)
+}
+
+// SetDeviceReduction is [Optimizer.SetReduction] with Options{Device: CUDA}: values is the address of count float64 in the memory
+// of the optimizer's device, which Go code must not access. reduce enqueues their sum over all processes, in place, on the stream
+// of [Optimizer.SetStream], and need not wait for it; the values are there when it runs:
+//
+//	ncclAllReduce(values, values, count, ncclDouble, ncclSum, communicator, stream)
+//
+// [Optimizer.Launch] calls it also while the stream is captured into a graph; replays repeat what it enqueued. Its error is that
+// of the call, as with SetReduction. What the device finds out while it works, such as processes that differ, is the
+// [ErrReduction] of the next call that waits for it: [Optimizer.LastReport], a getter. That step was made on no process.
+func (o *Optimizer) SetDeviceReduction(reduce func(values unsafe.Pointer, count int) error) error {
+	return o.setReduction(reduce, CUDA)
+}
+
+// setReduction takes a function for values in this device's memory.
+func (o *Optimizer) setReduction(reduce reducer, device Device) error {
+	return o.checked(func(handle *C.maw_optimizer, failure **C.maw_error) (C.maw_status, error) {
+		if reduce != nil && device != o.device {
+			use := "SetReduction"
+			if o.device == CUDA {
+				use = "SetDeviceReduction"
+			}
+			return C.MAW_OK, invalid("the reduction's values are in %v memory, expected those of Options.Device, %v: use %s",
+				device, o.device, use)
+		}
 		n := o.native
 		if n.reduction == nil {
 			n.reduction = &reduction{}
@@ -63,28 +98,31 @@ func (o *Optimizer) SetReduction(reduce func(values []float64) error) error {
 		if status == C.MAW_OK {
 			o.reduce = reduce
 		}
-		return status
+		return status, nil
 	})
 }
+
+// reducer is the host's sum over the processes, of values in the memory of the optimizer's device.
+type reducer func(values unsafe.Pointer, count int) error
 
 // reduction is what the library's callback finds by its key. Outside of calls it is empty: as a cgo.Handle keeps it alive, a
 // function here that refers to the Optimizer would keep that alive, too.
 type reduction struct {
-	f       func([]float64) error
+	f       reducer
 	failure error // of f, in this call
 }
 
 func (r *reduction) clear() { *r = reduction{} }
 
 // run calls the host's function; a panic must not go through the library's frames.
-func (r *reduction) run(values []float64) (status C.int32_t) {
+func (r *reduction) run(values unsafe.Pointer, count int) (status C.int32_t) {
 	defer func() {
 		if value := recover(); value != nil {
 			r.failure = &panicError{value, debug.Stack()}
 			status = 1
 		}
 	}()
-	if err := r.f(values); err != nil {
+	if err := r.f(values, count); err != nil {
 		r.failure = err
 		return 1
 	}
@@ -119,7 +157,7 @@ func (p *panicError) Unwrap() error {
 	return err
 }
 
-// inReduction: the caller is the function of SetReduction. A goroutine stays on its thread while C waits for it.
+// inReduction: the caller is the host's reduction. A goroutine stays on its thread while C waits for it.
 func (o *Optimizer) inReduction() bool {
 	key := o.reductionKey.Load()
 	return key != 0 && key == uintptr(C.metaadamw_go_reducing_key())

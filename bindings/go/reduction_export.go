@@ -12,5 +12,5 @@ import (
 //export metaadamwGoReduce
 func metaadamwGoReduce(values *C.double, count C.size_t, key C.uintptr_t) C.int32_t {
 	r := cgo.Handle(key).Value().(*reduction)
-	return r.run(unsafe.Slice((*float64)(unsafe.Pointer(values)), count))
+	return r.run(unsafe.Pointer(values), int(count))
 }

@@ -1,9 +1,12 @@
 package metaadamw
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -12,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // world is the processes of these tests, goroutines, and the all-reduce between them.
@@ -22,6 +26,8 @@ type world struct {
 	brought, taken int // how many brought their values, and have not yet taken the sums
 	sum            []float64
 	left           bool // one has ended, so that nobody may wait for it
+
+	onDevice reducer // on CUDA, in place of allReduce
 }
 
 func newWorld(ranks int) *world {
@@ -153,7 +159,11 @@ func newProcess(options Options, w *world, rank int) (*process, error) {
 		return nil, err
 	}
 	if w != nil {
-		if err := o.SetReduction(w.allReduce); err != nil {
+		set := func() error { return o.SetReduction(w.allReduce) }
+		if options.Device == CUDA {
+			set = func() error { return o.SetDeviceReduction(w.onDevice) }
+		}
+		if err := set(); err != nil {
 			return nil, err
 		}
 	}
@@ -295,6 +305,42 @@ func TestShardsHaveTheBitsOfOneProcess(t *testing.T) {
 				same(t, got[rank].common, want.common)
 			}
 		}
+	}
+}
+
+func TestProcessesSaveOneFileTogether(t *testing.T) {
+	folder := t.TempDir()
+	for ranks := 1; ranks <= 2; ranks++ {
+		together(t, ranks, func(rank int, w *world) error {
+			p, err := newProcess(small(), w, rank)
+			if err != nil {
+				return err
+			}
+			if _, err = p.step(); err != nil {
+				return err
+			}
+			path := filepath.Join(folder, fmt.Sprint(ranks))
+			if err = p.Save(path); err != nil {
+				return err
+			}
+			if _, err = p.step(); err != nil {
+				return err
+			}
+			if err = p.Load(path); err != nil {
+				return err
+			}
+			if steps, err := p.StepCount(); steps != 1 {
+				return fmt.Errorf("%d steps, %v", steps, err)
+			}
+			return p.Close()
+		})
+	}
+	one, err := os.ReadFile(filepath.Join(folder, "1"))
+	must(t, err)
+	two, err := os.ReadFile(filepath.Join(folder, "2"))
+	must(t, err)
+	if !bytes.Equal(one, two) {
+		t.Error("the files differ")
 	}
 }
 
@@ -567,6 +613,9 @@ func TestMisuseOfShards(t *testing.T) {
 	_, err = o.AddParamGroup(ParamGroup{}, Tensor{Name: "w", Shape: []int{10}, Shard: &Shard{0, 10}})
 	must(t, err)
 	wants(t, o.Prepare(), ErrInvalidState) // no reduction
+	says(t, o.SetDeviceReduction(func(unsafe.Pointer, int) error { return nil }), ErrInvalidArgument,
+		"the reduction's values are in CUDA memory, expected those of Options.Device, CPU: use SetReduction")
+	wants(t, o.Prepare(), ErrInvalidState)
 	must(t, o.SetReduction(sum))
 	must(t, o.SetReduction(nil))
 	wants(t, o.Prepare(), ErrInvalidState)
@@ -591,7 +640,10 @@ func TestMisuseOfShards(t *testing.T) {
 	}
 
 	zeros := alone(t, small())
-	zeros.reduce = func(values []float64) error { clear(values); return nil }
+	zeros.reduce = func(values unsafe.Pointer, count int) error {
+		clear(unsafe.Slice((*float64)(values), count))
+		return nil
+	}
 	_, err = zeros.step()
 	wants(t, err, ErrReduction)
 	must(t, o.Close())

@@ -76,8 +76,8 @@ func (o *Optimizer) RemoveTensor(tensor int) error {
 }
 
 // Prepare forms the modulation groups, draws the attention module and allocates all memory. Optional: the first call that
-// needs it does the same; but after [Optimizer.SetReduction] all processes call it together, before anything else. A second
-// call does nothing. Tensors can still be added and removed.
+// needs it does the same; but with a reduction over several processes ([Optimizer.SetReduction]) all call it together, before
+// anything else. A second call does nothing. Tensors can still be added and removed.
 func (o *Optimizer) Prepare() error {
 	return o.call(func(handle *C.maw_optimizer, failure **C.maw_error) C.maw_status {
 		return C.maw_prepare(handle, failure)

@@ -72,8 +72,8 @@ type Tensor struct {
 	ModulationGroup string
 	// Precision of this tensor, of 16-bit elements; nil = that of its param group. new(PrecisionNearest) is nearest.
 	Precision *Precision
-	// Shard is what this process has of the tensor, with SetReduction; nil = all of it. Slices and counts of elements are then
-	// those of the part; Shape is that of the whole.
+	// Shard is what this process has of the tensor, with SetReduction or SetDeviceReduction; nil = all of it. Slices and counts of
+	// elements are then those of the part; Shape is that of the whole.
 	Shard *Shard
 }
 

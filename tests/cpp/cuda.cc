@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <vector>
 
 using metaadamw::DeviceBuffer;
@@ -55,6 +56,45 @@ TEST(Cuda, StepsAreThoseOfTheCpuAndNeedNotBeWaitedFor) {
     param.download(got.data(), weight_bytes);
     for (std::size_t i = 0; i < got.size(); i++)
         EXPECT_NEAR(got[i], expected[i], 1e-6);
+}
+
+TEST(Cuda, AProcessThatIsAloneTrainsAsWithoutAReduction) {
+    struct Thrown {};
+    std::vector<float> trained[2];
+    for (bool const sharded : {false, true}) {
+        DeviceBuffer param(weight_bytes), grad(weight_bytes);
+        param.upload(weights.data(), weight_bytes);
+        grad.upload(gradient.data(), weight_bytes);
+        Optimizer optimizer(on(metaadamw::Device::cuda));
+        Tensor tensor("w", param.pointer<float>(), grad.pointer<float>(), {5});
+        int calls = 0;
+        bool fails = false;
+        if (sharded) {
+            tensor.shard(0, 5);
+            optimizer.set_reduction([&](double* values, std::size_t count) -> std::int32_t {
+                EXPECT_TRUE(values != nullptr && count > 0);
+                if (calls++; fails)
+                    throw Thrown();
+                return 0;  // its own sums are those of all
+            });
+        }
+        optimizer.add_param_group(ParamGroup(), {tensor});
+        optimizer.prepare();
+        if (sharded) {
+            fails = true;
+            EXPECT_THROW(optimizer.launch(), Thrown);
+            EXPECT_THROW(optimizer.step(), Thrown);
+            fails = false;
+        }
+        optimizer.step();
+        optimizer.launch();
+        EXPECT_EQ(optimizer.step_report().step, 2U);
+        EXPECT_EQ(calls, sharded ? 6 : 0);
+        trained[sharded].resize(weights.size());
+        param.download(trained[sharded].data(), weight_bytes);
+    }
+    EXPECT_EQ(trained[1], trained[0]);
+    EXPECT_NE(trained[0], weights);
 }
 
 TEST(Cuda, ErrorsNameTheirCause) {

@@ -7,7 +7,9 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <fstream>
 #include <future>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -157,8 +159,9 @@ TEST(Processes, OneThatIsAloneTrainsAsWithoutAReduction) {
 }
 
 TEST(Processes, WhatTheReductionThrowsReachesTheCallerOfEachCallAndNothingIsChanged) {
-    // Preparation has 2 calls, a step 1, a meta-update with the usual options 13.
-    for (int nth = 1; nth <= 16; nth++) {
+    auto const file = testing::TempDir() + "metaadamw_processes.safetensors";
+    // Preparation has 2 calls, a step 1, a meta-update with the usual options 13, to save 4, to load 1.
+    for (int nth = 1; nth <= 22; nth++) {
         Whole toy;
         int calls = 0, thrown = 0;
         auto optimizer = toy.optimizer([&](double*, std::size_t) -> std::int32_t {
@@ -184,6 +187,11 @@ TEST(Processes, WhatTheReductionThrowsReachesTheCallerOfEachCallAndNothingIsChan
             return optimizer.try_meta_update([&](auto const& request) { return toy.answer(request); });
         });
         EXPECT_EQ(result->outcome, Outcome::updated) << nth;
+        EXPECT_TRUE(tried([&] { return optimizer.try_save(file); })) << nth;
+        EXPECT_TRUE(tried([&] { return optimizer.try_load(file); })) << nth;
+        std::ifstream in(file, std::ios::binary);
+        std::vector<std::uint8_t> const bytes{std::istreambuf_iterator<char>(in), {}};
+        EXPECT_TRUE(tried([&] { return optimizer.try_load_bytes(bytes.data(), bytes.size()); })) << nth;
         EXPECT_EQ(thrown, 1) << nth;
     }
 }

@@ -5,6 +5,7 @@
 mutable struct Reduction
     f::Any
     failure::Any                    # nothing, or Some(exception)
+    on_device::Bool                 # where the values are: `f(pointer, count)`, else `f(values)`
 end
 
 const REDUCTION_TRAMPOLINE = Ref{Ptr{Cvoid}}(C_NULL)
@@ -17,7 +18,7 @@ function receive_reduction(values::Ptr{Float64}, count::Csize_t, reduction::Ptr{
     sticky = task.sticky
     task.sticky = true
     try
-        box.f(unsafe_wrap(Array, values, Int(count)))
+        box.on_device ? box.f(values, Int(count)) : box.f(unsafe_wrap(Array, values, Int(count)))
         return Int32(0)
     catch e
         box.failure = Some(e)
@@ -28,12 +29,17 @@ function receive_reduction(values::Ptr{Float64}, count::Csize_t, reduction::Ptr{
 end
 
 function set_reduction!(f, state)
+    state.reduction.on_device ? check_called(f, ":cuda", "(pointer, count)", Ptr{Float64}(C_NULL), 0) :
+        check_called(f, ":cpu", "(values)", Float64[])
     locked(state) do handle
         call(Raw.maw_set_reduction, handle, REDUCTION_TRAMPOLINE[], pointer_from_objref(state.reduction))
         state.reduction.f = f
     end
     return
 end
+
+check_called(f, device, call, arguments...) = applicable(f, arguments...) || throw(ArgumentError(
+    "reduction has no method for how it is called with Rule(device = $device): reduction$call"))
 
 "Throws what the user's function threw in this call, if it did."
 function throw_failure(reduction::Reduction)

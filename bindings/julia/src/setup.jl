@@ -33,23 +33,42 @@ Names are paths: `"layers.1.weight"`. Modulation groups, [`freeze!`](@ref) and c
 - `reduction = nothing`, `shard = nothing`: for several processes with the same model, each of which has the moments of a part of
   every array and updates that part (ZeRO-1). `reduction`: function that sums a vector of Float64 over the processes in place:
   `values -> MPI.Allreduce!(values, +, comm)`. It runs inside calls of the library, on their task, and must not use the state;
-  the vector is valid until it returns. What it throws, the call throws. `shard`: function from a name and an array to the range
+  the vector is valid until it returns. What it throws, the call throws. With `Rule(device = :cuda)` the values are in device
+  memory: `reduction(pointer, count)`, see below. `shard`: function from a name and an array to the range
   of the array's elements, in the order of `vec(array)`, that this process has, such as
   `(name, array) -> MetaAdamW.shard_range(length(array), rank, processes)`. If the model's array is that part alone (FSDP), the
   function also returns the size of the whole array: `range => (300, 200)`. Every process calls `setup` with the same model, and
   then the same functions in the same order; see the README.
+- `stream = C_NULL`: the CUDA stream from the beginning on, as [`set_stream!`](@ref) sets it.
 - `trainable = MetaAdamW.trainable`: used instead of that function.
 
 [`setup!`](@ref) is for a model that has gained or lost arrays.
+
+# Several processes on CUDA
+
+`reduction(pointer, count)` gets the address of the values in device memory, a `Ptr{Float64}`, and their number, an `Int`. It
+enqueues their sum over the processes, in place, on the state's stream, and need not wait for it. With CUDA.jl and NCCL.jl, which
+have not been run:
+
+    function sum_over_processes(pointer, count)
+        values = unsafe_wrap(CuArray, reinterpret(CuPtr{Float64}, pointer), count)
+        NCCL.Allreduce!(values, +, comm; stream = stream)
+    end
+    state = MetaAdamW.setup(rule, model; reduction = sum_over_processes, stream = stream.handle, shard = …)
+
+`update!(…; wait = false)` calls it also while the stream is captured into a graph; replays repeat what it enqueued. What the device
+finds out while it works, such as processes that differ, is a `MetaAdamWError` with `:reduction` of the next call that waits for it,
+such as [`report`](@ref); that step was made on no process.
 """
 function setup(rule::Rule, model; first_index::Integer = 1, rename = identity, groups = (), modulation_group = nothing,
                layer_kind = nothing, layer_index = nothing, precision = nothing, gradient_type = identity, log = log_to_julia,
-               trainable = trainable, reduction = nothing, shard = nothing)
+               trainable = trainable, reduction = nothing, shard = nothing, stream::Ptr = C_NULL)
     describe = Description(trainable, Int(first_index), rename, modulation_group, layer_kind, layer_index, precision,
                            gradient_type, shard)
     state = State(rule, describe, log)
     try
         log === nothing || set_log!(log, state)
+        stream == C_NULL || set_stream!(state, stream)
         reduction === nothing || set_reduction!(reduction, state)
         or_refuse(() -> register!(state, model, groups), state, handle -> Raw.maw_prepare(handle, C_NULL))
         locked(handle -> call(Raw.maw_prepare, handle), state)

@@ -48,8 +48,8 @@ mutable struct State
     report::Union{Raw.maw_step_report, Nothing} # of the last step; nothing: to be fetched
 
     function State(rule::Rule, describe, log)
-        state = new(create(rule.options), Threads.Atomic{Bool}(false), false, false, false, log, LogQueue([]), Reduction(nothing, nothing), rule,
-                    describe, [], [], [], [], [],
+        state = new(create(rule.options), Threads.Atomic{Bool}(false), false, false, false, log, LogQueue([]),
+                    Reduction(nothing, nothing, rule.options.device == Raw.MAW_CUDA), rule, describe, [], [], [], [], [],
                     Dict{String, Int}(), [], [], 0, [], falses(0), falses(0),
                     defaults(Raw.maw_step_report, Raw.maw_step_report_init))
         return finalizer(free, state)

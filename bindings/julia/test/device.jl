@@ -73,4 +73,63 @@ else
         @test fails(() -> MetaAdamW.update!(new_state(model), model, nothing; found_inf = Float32[0]), :invalid_argument,
                     "found_inf")
     end
+
+    # Arrays of two chunks and of one; the second is registered with the size of the whole.
+    chunk = Int(MetaAdamW.Raw.MAW_SHARD_ALIGNMENT)
+    start = (w = Float32[sin(i) for i in 1:chunk + 5], b = Float32[0.5, -0.5])
+    whole(name, array) = name == "w" ? (1:length(array)) : (1:length(array) => (2,))
+
+    function on_device(; keywords...)
+        model = like(MetaAdamW.DeviceArray, start)
+        return MetaAdamW.setup(device_rule(), model; log = quiet, keywords...), model
+    end
+    device_gradient(model, target) = like(MetaAdamW.DeviceArray, last(quadratic(like(Array, model), target)))
+    step!(state, model, step; keywords...) =
+        MetaAdamW.update!(state, model, device_gradient(model, sin(step)); keywords...)
+    meta_update!(state, model) =
+        MetaAdamW.meta_update!(request -> (1.0, device_gradient(model, TARGETS[request.batch])), state, model)
+
+    @testset "shards of a process that is alone have the bits of whole arrays" begin
+        function train!(state, model)
+            for step in 1:5
+                step!(state, model, step; wait = isodd(step))
+                MetaAdamW.meta_due(state) && @test meta_update!(state, model).outcome === :updated
+            end
+            states = [MetaAdamW.tensor_state(state, name) for name in MetaAdamW.tensor_names(state)]
+            return (arrays(like(Array, model)), [(vec(s.exp_avg), vec(s.exp_avg_sq), s.step) for s in states],
+                    MetaAdamW.factors(state), MetaAdamW.attention(state), MetaAdamW.report(state))
+        end
+        expected = train!(on_device()...)
+        @test expected[1][1] != start.w
+        seen, prepared = [], Ref{Any}(nothing)
+        own = current_task()
+        # What the only process brings are the sums already.
+        function reduction(pointer, count)
+            push!(seen, pointer isa Ptr{Float64} && pointer != C_NULL && count isa Int && current_task() === own)
+            prepared[] === nothing || push!(seen, fails(() -> MetaAdamW.step_count(prepared[]), :busy))
+        end
+        legacy_stream = Ptr{Cvoid}(1)
+        state, model = on_device(; reduction = reduction, shard = whole, stream = legacy_stream)
+        @test length(seen) == 2
+        prepared[] = state
+        @test train!(state, model) == expected
+        @test length(seen) > 2 + 2 * 5 && all(seen)
+    end
+
+    @testset "what the reduction throws, the call throws" begin
+        failing = Ref(false)
+        state, model = on_device(; reduction = (pointer, count) -> failing[] && error("lost"), shard = whole)
+        failing[] = true
+        for call in (() -> step!(state, model, 1), () -> step!(state, model, 1; wait = false), () -> meta_update!(state, model),
+                     () -> MetaAdamW.update!(state, model, (w = ones(Float32, 4),)))  # the others are told of an error
+            @test throws(call, ErrorException, "lost")
+            @test arrays(like(Array, model)) == arrays(start)
+        end
+        failing[] = false
+        step!(state, model, 1)
+        step!(state, model, 2; wait = false)
+        @test meta_update!(state, model).outcome === :updated && MetaAdamW.step_count(state) == 2
+        @test throws(() -> on_device(; reduction = values -> nothing, shard = whole), ArgumentError,
+                     "with Rule(device = :cuda): reduction(pointer, count)")
+    end
 end

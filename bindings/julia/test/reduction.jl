@@ -275,6 +275,8 @@ end
     @test fails(() -> set_up(; shard = (name, array) -> 1:2, reduction = sum), :invalid_argument, "'w'")
     @test fails(() -> set_up(; shard = (name, array) -> 1:3), :invalid_state, "reduction")
     @test fails(() -> set_up(; reduction = sum), :invalid_argument, "sharded of tensor 'w'")
+    @test throws(() -> set_up(; reduction = (pointer, count) -> nothing, shard = (name, array) -> 1:3), ArgumentError,
+                 "with Rule(device = :cpu): reduction(values)")
     @test fails(() -> set_up(; reduction = sum, shard = (name, array) -> 4:3), :reduction, "registered by 0 processes")
 
     state, model = small_process(sum)
@@ -283,6 +285,12 @@ end
     io = IOBuffer()
     MetaAdamW.save(io, state; attention_only = true)
     MetaAdamW.load!(state, seekstart(io); attention_only = true)
+    mktempdir() do folder
+        path = joinpath(folder, "run.safetensors")
+        MetaAdamW.save(path, state)
+        MetaAdamW.update!(state, model, (w = ones(Float32, 3),))
+        @test MetaAdamW.step_count(MetaAdamW.load!(state, path)) == 1
+    end
     @test fails(() -> MetaAdamW.setup!(state, (w = model.w, v = ones(Float32, 3))), :unsupported)
     @test throws(() -> MetaAdamW.set_tensor_state!(state, "w"; exp_avg = [1], exp_avg_sq = [1], step = 1), DimensionMismatch, "w")
 end

@@ -38,7 +38,9 @@ namespace metaadamw {
 using Log = std::function<void(LogLevel, std::string_view)>;
 
 /// Sums the numbers over all processes in place, as `maw_reduction_callback` says. 0 is success. An exception that it
-/// throws reaches the caller of the optimizer's call that it happened in.
+/// throws reaches the caller of the optimizer's call that it happened in. On CUDA `values` is an address in device
+/// memory, and the sum is enqueued on the stream of `Optimizer::set_stream`, as `ncclAllReduce` does; that stream may be
+/// in a capture.
 using Reduction = std::function<std::int32_t(double* values, std::size_t count)>;
 
 /// An optimizer: `maw_optimizer`, and addresses of the host's buffers.
@@ -380,9 +382,11 @@ class Optimizer {
     // ---- several processes (optimizer_processes.hpp)
 
     /// `maw_set_reduction`: several processes share a model, each with a part of every tensor (`Tensor::shard`);
-    /// `reduction` sums over them, inside `prepare`, `step`, `launch` and `meta_update`. Before preparation; an empty
-    /// function: this process is alone. What it throws leaves the call unchanged, also from the `try_` form, and the
-    /// other processes must learn of it by other means (`MPI_Abort`): they wait in their sum.
+    /// `reduction` sums over them, inside `prepare`, `step`, `launch`, `meta_update`, `save` and `load`. Before
+    /// preparation; an empty function: this process is alone. What it throws leaves the call unchanged, also from the
+    /// `try_` form, and the other processes must learn of it by other means (`MPI_Abort`): they wait in their sum. On
+    /// CUDA set the stream before `prepare`, which needs sums already. A `launch` there that the device does not make,
+    /// as the processes differ, is the `Status::reduction` of the next call that waits for it.
     void set_reduction(Reduction reduction) { try_set_reduction(std::move(reduction)).value(); }
     Result<void> try_set_reduction(Reduction reduction);
 

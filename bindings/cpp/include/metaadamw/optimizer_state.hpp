@@ -20,13 +20,13 @@ namespace metaadamw {
 // ---------------------------------------------------------------------------------------------- checkpoints ----
 
 inline Result<void> Optimizer::try_save(std::string const& path, Save what) {
-    return detail::call([&](maw_error** error) {
+    return together([&](maw_error** error) {
         return maw_save_file(capi(), path.c_str(), static_cast<std::uint32_t>(what), error);
     });
 }
 
 inline Result<void> Optimizer::try_load(std::string const& path, Load how) {
-    return detail::call([&](maw_error** error) {
+    return together([&](maw_error** error) {
         return maw_load_file(capi(), path.c_str(), static_cast<std::uint32_t>(how), error);
     });
 }
@@ -73,7 +73,7 @@ inline Result<Bytes> Optimizer::try_save_bytes(Save what) {
 }
 
 inline Result<void> Optimizer::try_load_bytes(std::uint8_t const* data, std::size_t size, Load how) {
-    return detail::call([&](maw_error** error) {
+    return together([&](maw_error** error) {
         return maw_load_bytes(capi(), data, size, static_cast<std::uint32_t>(how), error);
     });
 }

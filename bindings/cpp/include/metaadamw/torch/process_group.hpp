@@ -6,6 +6,8 @@
 
 #include <torch/torch.h>
 
+#include <c10/core/Stream.h>
+#include <c10/core/StreamGuard.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include <cstddef>
@@ -17,9 +19,9 @@
 
 namespace metaadamw::torch {
 
-/// Sums over the processes of `group`, a `c10d::ProcessGroup` or what else has its `allreduce`. `device`: where the group
-/// wants tensors, CUDA for NCCL; they are copied there and back. What the group throws, a process that is gone or a timeout,
-/// reaches the caller of the optimizer's call.
+/// For an optimizer on the CPU: sums over the processes of `group`, a `c10d::ProcessGroup` or what else has its
+/// `allreduce`. `device`: where the group wants tensors, CUDA for NCCL; they are copied there and back. What the group
+/// throws, a process that is gone or a timeout, reaches the caller of the optimizer's call.
 ///
 /// ```cpp
 /// optimizer.set_reduction(metaadamw::torch::all_reduce(group));
@@ -32,6 +34,29 @@ template <class Group>
         group->allreduce(tensors)->wait();
         if (!device.is_cpu())
             sums.copy_(tensors.front());
+        return 0;
+    };
+}
+
+/// For an optimizer on CUDA, whose values are in device memory: the same with a group for `stream.device()`, NCCL. The
+/// group gets these values as a tensor, [count] of float64, and sums them in place while `stream` is the current one.
+/// `stream` is that of `Optimizer::set_stream`, set before `prepare`. NCCL's `allreduce` is ordered after what `stream`
+/// has, and its `wait` orders `stream` after the sum; the host waits for neither, and both can be captured.
+///
+/// ```cpp
+/// auto const stream = c10::cuda::getStreamFromPool();
+/// optimizer.set_stream(stream.stream());
+/// optimizer.set_reduction(metaadamw::torch::all_reduce(group, stream));
+/// ```
+template <class Group>
+[[nodiscard]] Reduction all_reduce(c10::intrusive_ptr<Group> group, c10::Stream stream) {
+    return [group = std::move(group), stream](double* values, std::size_t count) -> std::int32_t {
+        c10::StreamGuard const current(stream);
+        std::vector<at::Tensor> sums{at::for_blob(values, {static_cast<std::int64_t>(count)})
+                                         .options(at::device(stream.device()).dtype(at::kDouble))
+                                         .target_device(stream.device())
+                                         .make_tensor()};
+        group->allreduce(sums)->wait();
         return 0;
     };
 }
