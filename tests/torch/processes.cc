@@ -98,4 +98,12 @@ TEST(Processes, get_the_values_themselves_on_the_streams_device) {
     EXPECT_EQ(group->waits, 1);
 }
 
+/// Of docs/libtorch.md: compiled and not run.
+[[maybe_unused]] void page(metaadamw::Optimizer& optimizer, c10::intrusive_ptr<c10d::ProcessGroup> const& group,
+                           c10::Stream stream) {
+    optimizer.set_reduction(metaadamw::torch::all_reduce(group));                     // gloo, MPI
+    optimizer.set_reduction(metaadamw::torch::all_reduce(group, torch::Device("cuda:0")));  // NCCL: sums by way of the device
+    optimizer.set_reduction(metaadamw::torch::all_reduce(group, stream));  // NCCL, and an optimizer on CUDA
+}
+
 }  // namespace

@@ -1322,6 +1322,10 @@ Sums `count` doubles over all processes in place, as `MPI_Allreduce(MPI_IN_PLACE
 comm)` does: afterwards each process has the same numbers. 0 is success, anything else a failure, which the call that
 it happens in reports.
 
+With `MAW_CUDA` `values` is an address in device memory, and the callback enqueues the sum on the optimizer's stream
+(`maw_set_stream`), as `ncclAllReduce(values, values, count, ncclDouble, ncclSum, comm, stream)` does. That stream may be
+under capture in a step. A host that sums on the CPU copies the numbers out and back, and waits for both.
+
 Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
 `count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
 callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
@@ -1755,13 +1759,16 @@ attention module then have the bits of a single process that has all. A process 
 elements passes NULL for its gradient, or any pointer; it follows those that have some. (Of a tensor that has none at all,
 all pass the same.)
 The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
-once by `maw_meta_begin`; once to four times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The
-buffer has 8 doubles per 32,768 elements of the whole model, 1 per tensor and some 40. Where a call fails on one process because of its arguments, it fails on all others with
-`MAW_REDUCTION`, so that none waits for it; not so a call with an unusable or busy handle.
+once by `maw_meta_begin`; a few times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The buffer
+has 8 doubles per 32,768 elements of the whole model (on CUDA per 4,096 if the model is small), 1 per tensor and 44. Where a
+call fails on one process because of its arguments, it fails on all others with `MAW_REDUCTION`, so that none waits for it;
+not so a call with an unusable or busy handle.
 Setters are called on all processes, those of a tensor's state also where a process has nothing of it. A callback that
 fails must fail on all: where some got their sums, they have made the step.
-Not with shards: CUDA, `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. Under
-`MAW_NONFINITE_PROPAGATE` no pass is saved, and the report has the gradients' norm.
+Not with shards: `verify_params`, `maw_save_bytes` of a run, tensors that come or go after preparation. Under
+`MAW_NONFINITE_PROPAGATE` no pass is saved, and the report has the gradients' norm. On CUDA a step under
+`MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` waits for the device: it cannot be captured, and takes no `device_grad_scale` or
+`found_inf`.
 `MAW_OK`; `MAW_INVALID_ARGUMENT`; `MAW_INVALID_STATE` after preparation.
 
     maw_status maw_set_reduction(
