@@ -211,6 +211,11 @@ pub fn write_header(buffer: &mut [f64], agreement: &Agreement, refuses: bool) {
     }
 }
 
+/// Whether the processes that have elements of a tensor have a gradient of it. `None`: some have, some have not.
+pub fn unanimous(votes: f64, owners: f64) -> Option<bool> {
+    if votes == owners { Some(true) } else { (votes == 0.0).then_some(false) }
+}
+
 /// That the processes differ in this one of the [`Agreement::hashes`].
 pub fn differ(subject: usize) -> ReductionError {
     ReductionError::Differ(SUBJECTS.get(subject).copied().unwrap_or("what they bring"))

@@ -21,7 +21,7 @@ pub mod sync;
 use std::ffi::c_void;
 
 pub use self::all_reduce::{
-    Agreement, AllReduce, Callback, Collective, HEADER, Summands, TextHash, differ, write_header,
+    Agreement, AllReduce, Callback, Collective, HEADER, Summands, TextHash, differ, unanimous, write_header,
 };
 pub use self::device_step::DeviceStep;
 pub use self::meta_types::{Alignment, Cotangent, Direction, GradientSlot, PerturbedPoint, Projection, TrialStep};

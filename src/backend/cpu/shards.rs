@@ -2,7 +2,7 @@
 
 use super::chunks::CHUNK;
 use super::{Cpu, TensorTypes};
-use crate::backend::{Agreement, AllReduce, Collective, HEADER};
+use crate::backend::{Agreement, AllReduce, Collective, HEADER, unanimous};
 use crate::error::{ReductionError, Result};
 use crate::model::groups::Tensor;
 use crate::model::host_buffers::CheckedGrads;
@@ -266,8 +266,7 @@ impl Collective for Cpu {
 
     fn has_gradient(&self, tensor: usize) -> Option<bool> {
         let shards = self.shards.as_ref()?;
-        let (votes, owners) = (shards.votes()[tensor], shards.owners[tensor]);
-        if votes == owners { Some(true) } else { (votes == 0.0).then_some(false) }
+        unanimous(shards.votes()[tensor], shards.owners[tensor])
     }
 
     fn gradient_sums(&self, out: &mut [GradientSums]) {

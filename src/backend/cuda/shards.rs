@@ -11,7 +11,7 @@ use super::device::Device;
 use super::driver::Address;
 use super::memory::{Array, Memory};
 use super::queue::{Queue, Stream};
-use crate::backend::{Agreement, AllReduce, Backend, Collective, HEADER, Summands, write_header};
+use crate::backend::{Agreement, AllReduce, Backend, Collective, HEADER, Summands, unanimous, write_header};
 use crate::error::{Error, ReductionError, Result};
 use crate::model::groups::{Shard, Tensor};
 use crate::model::host_buffers::CheckedGrads;
@@ -301,8 +301,7 @@ impl Collective for Cuda {
 
     fn has_gradient(&self, tensor: usize) -> Option<bool> {
         let shards = self.shards.as_ref()?;
-        let (votes, owners) = (shards.votes()[tensor], shards.owners[tensor]);
-        if votes == owners { Some(true) } else { (votes == 0.0).then_some(false) }
+        unanimous(shards.votes()[tensor], shards.owners[tensor])
     }
 
     fn gradient_sums(&self, out: &mut [GradientSums]) {
