@@ -257,6 +257,9 @@ pub trait Collective {
     /// What the process that has the chunk shared.
     fn shared(&self, tensor: usize, chunk: usize) -> [f64; 4];
 
+    /// What was told last of steps that were not made is told again. On the CPU every step tells by itself.
+    fn tell_again(&mut self) {}
+
     /// Why the last passes have no sums.
     fn take_failure(&mut self) -> Option<ReductionError>;
 

@@ -206,6 +206,13 @@ impl Run {
         }
     }
 
+    /// What the last call told of steps that were not made, the next shall tell.
+    pub fn tell_again(&mut self) {
+        if let Some(collective) = self.backend.collective() {
+            collective.tell_again();
+        }
+    }
+
     fn take_failure(&mut self) -> Option<ReductionError> {
         self.backend.collective().and_then(Collective::take_failure)
     }

@@ -41,8 +41,9 @@ pub(super) struct Shards {
     pieces: Vec<[usize; 3]>,
     /// Of a pass that could not tell.
     failure: Option<ReductionError>,
-    /// Steps of the device's that were not made, of which the host knows.
+    /// Steps of the device's that were not made, of which the host knows, and of which it knew before it was last told.
     told: u64,
+    told_before: u64,
 }
 
 /// Lets the others know of a preparation that failed before there was a buffer.
@@ -94,6 +95,7 @@ impl Shards {
             owners: Vec::new(),
             failure: None,
             told: 0,
+            told_before: 0,
         }
     }
 
@@ -104,7 +106,7 @@ impl Shards {
     /// What the device found out, once.
     fn tell(&mut self, found: Failure) -> Option<ReductionError> {
         let new = found.count > self.told;
-        self.told = found.count;
+        (self.told_before, self.told) = (self.told, found.count);
         new.then(|| {
             found.error(&self.all_reduce, |tensor| self.names.get(tensor).map_or_else(String::new, Name::to_string))
         })
@@ -283,6 +285,13 @@ impl Collective for Cuda {
             let at = HEADER + WORDS * (shards.pieces[tensor][0] + chunk);
             std::array::from_fn(|i| shards.buffer[at + i])
         })
+    }
+
+    fn tell_again(&mut self) {
+        if let Some(shards) = self.shards.as_mut().filter(|shards| shards.told_before < shards.told) {
+            shards.told = shards.told_before;
+            self.busy = true; // so that who wants the state asks the device
+        }
     }
 
     fn take_failure(&mut self) -> Option<ReductionError> {
