@@ -522,19 +522,22 @@ mod emulator_only {
 
     /// Sums until a driver's call fails on the first process; below 0: never.
     static LEFT: AtomicI64 = AtomicI64::new(-1);
+    /// Which launch that is, from then on.
+    static NTH: AtomicI64 = AtomicI64::new(1);
 
-    fn fails_after(sums: i64) {
+    fn fails_after(sums: i64, nth: i64) {
+        NTH.store(nth, Ordering::SeqCst);
         LEFT.store(sums, Ordering::SeqCst);
     }
 
-    /// The next kernel cannot be launched, by the first process: the other one waits for that.
+    /// A kernel cannot be launched, by the first process: the other one waits for that.
     fn after(rank: usize) {
         if rank == 1 {
             return sleep(Duration::from_millis(300));
         }
         sleep(Duration::from_millis(100)); // the other one has read its sums
         if LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
-            fail("cuLaunchKernel", 1, 701);
+            fail("cuLaunchKernel", NTH.load(Ordering::SeqCst), 701);
         }
     }
 
@@ -552,7 +555,7 @@ mod emulator_only {
         let told = two_with(&World::with_patience(2, 5), &cuda(), after, |handle, rank, params, grads| {
             handle.launch(params, grads, &step_options()).expect("enqueued");
             if rank == 0 {
-                fails_after(1);
+                fails_after(1, 2); // of maw_decide and maw_update
             }
             let first = handle.launch(params, grads, &step_options());
             assert_eq!(first.is_err(), rank == 0);
@@ -586,7 +589,7 @@ mod emulator_only {
         let told = two_with(&World::with_patience(2, 5), &reference, after, |handle, rank, params, grads| {
             handle.launch(params, grads, &step_options()).expect("made");
             if rank == 0 {
-                fails_after(1);
+                fails_after(1, 1);
             }
             handle.launch(params, grads, &step_options())
         });
