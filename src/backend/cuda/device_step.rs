@@ -172,7 +172,7 @@ impl DeviceStep for Cuda {
             }
         };
         self.tell_failure(report.failure())?;
-        Ok((report.done > 0).then(|| StepReport {
+        Ok((report.done > report.failure().count).then(|| StepReport {
             step: report.steps,
             skipped_steps: report.skipped_steps,
             grad_norm: report.grad_norm,
