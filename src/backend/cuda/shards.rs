@@ -218,23 +218,44 @@ impl Cuda {
         self.shards.as_mut().and_then(|shards| shards.tell(found)).map_or(Ok(()), |failure| Err(failure.into()))
     }
 
-    /// A call, whose failures are its own.
-    fn meet(&mut self, work: impl FnOnce(&mut Self, &Queue) -> Result<()>) -> Result<()> {
-        self.health()?;
-        self.busy = true;
-        let device = self.device.clone();
-        let queue = device.queue(self.stream)?;
-        let met = work(self, &queue);
+    /// A call, whose failures are its own. If it fails before the sum, the others hear of it.
+    fn meet(&mut self, agreement: &Agreement, work: impl FnOnce(&mut Self, &Queue) -> Result<()>) -> Result<()> {
+        let before = self.calls();
+        let met = self.health().and_then(|()| {
+            self.busy = true;
+            let device = self.device.clone();
+            let queue = device.queue(self.stream)?;
+            work(self, &queue)
+        });
+        if met.is_err() && self.calls() == before {
+            self.refuse(agreement);
+        }
         match met {
             Err(Error::Reduction(_)) => met,
             _ => self.breaks(met),
         }
     }
+
+    /// A pass that ends with a sum over the processes. If it fails before that, the others hear of it.
+    pub(super) fn attempt_together<T>(&mut self, work: impl FnOnce(&mut Self, &Queue) -> Result<T>) -> Option<T> {
+        let before = self.calls();
+        let done = self.attempt(work);
+        if done.is_none()
+            && let Some(shards) = &mut self.shards
+        {
+            shards.gradient_totals.fill(f64::NAN);
+            let agreement = shards.agreement;
+            if self.calls() == before {
+                self.refuse(&agreement);
+            }
+        }
+        done
+    }
 }
 
 impl Collective for Cuda {
     fn reduce(&mut self, agreement: &Agreement, grads: Option<CheckedGrads>) -> Result<()> {
-        self.meet(|cuda, queue| {
+        self.meet(agreement, |cuda, queue| {
             let nothing = vec![std::ptr::null(); cuda.sizes.len()];
             cuda.pass_over(queue, None, Some(grads.map_or(&nothing[..], CheckedGrads::pointers)))?;
             if let Some(shards) = &mut cuda.shards {
@@ -246,7 +267,7 @@ impl Collective for Cuda {
     }
 
     fn reduce_again(&mut self) {
-        self.attempt(|cuda, queue| cuda.reduce_pass(queue, flags::GRADIENTS | flags::PRESENT));
+        self.attempt_together(|cuda, queue| cuda.reduce_pass(queue, flags::GRADIENTS | flags::PRESENT));
     }
 
     fn refuse(&mut self, agreement: &Agreement) {
@@ -254,11 +275,11 @@ impl Collective for Cuda {
         if !matches!(self.device.queue(self.stream).and_then(|queue| queue.is_capturing()), Ok(false)) {
             return;
         }
-        // What this process has to say is its own error.
-        let _ = self.meet(|cuda, queue| {
-            let own = abi::Agreement { refuses: 1, ..agreement.into() };
-            cuda.enqueue_reduction(queue, cuda.pass_table.arguments(), &own, 0)
-        });
+        self.busy = true;
+        let (device, arguments) = (self.device.clone(), self.pass_table.arguments());
+        let own = abi::Agreement { refuses: 1, ..agreement.into() };
+        // What this process has to say is its own error. It says so too after the driver failed: the others wait.
+        let _ = device.queue(self.stream).and_then(|queue| self.enqueue_reduction(&queue, arguments, &own, 0));
     }
 
     fn calls(&self) -> u64 {
@@ -266,7 +287,7 @@ impl Collective for Cuda {
     }
 
     fn share(&mut self, agreement: &Agreement, own: &mut dyn FnMut(usize, usize) -> [f64; 4]) -> Result<()> {
-        self.meet(|cuda, queue| {
+        self.meet(agreement, |cuda, queue| {
             let buffer = cuda.model.arrays.reduction;
             let Some(shards) = &mut cuda.shards else { return Ok(()) };
             shards.buffer.fill(0.0);
