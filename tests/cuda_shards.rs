@@ -486,8 +486,7 @@ fn a_report_is_never_of_a_step_that_was_not_made() {
     run.launch();
     let good = run.handle.fetch(MAW_FETCH_WAIT).expect("a report");
     run.refuse(true);
-    let nan: Vec<Tensor> =
-        run.grads.get().iter().map(|t| Tensor::new(t.dtype(), &vec![f64::NAN; t.len()])).collect();
+    let nan: Vec<Tensor> = run.grads.get().iter().map(|t| Tensor::new(t.dtype(), &vec![f64::NAN; t.len()])).collect();
     run.grads.set(&nan);
     run.launch();
     assert_eq!(run.handle.fetch(MAW_FETCH_WAIT).expect_err("told").status, MAW_REDUCTION);
@@ -515,6 +514,7 @@ fn scales_that_differ_are_named() {
 
 mod emulator_only {
     use super::*;
+    use common::calls::Answer;
     use common::cuda::fail;
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::thread::sleep;
@@ -569,17 +569,40 @@ mod emulator_only {
         let _alone = alone();
         let reference = maw_options { semantics: MAW_REFERENCE, ..cuda() };
         for options in [maw_options { nonfinite: MAW_NONFINITE_ERROR, ..cuda() }, reference] {
-            let told = two_with(&World::with_patience(2, 5), &options, |_| (), |handle, rank, params, grads| {
-                handle.launch(params, grads, &step_options()).expect("made");
-                sleep(Duration::from_millis(300));
-                match rank {
-                    0 => fail("cuLaunchKernel", 1, 701),
-                    _ => sleep(Duration::from_millis(300)),
-                }
-                handle.launch(params, grads, &step_options())
-            });
+            let told = two_with(
+                &World::with_patience(2, 5),
+                &options,
+                |_| (),
+                |handle, rank, params, grads| {
+                    handle.launch(params, grads, &step_options()).expect("made");
+                    sleep(Duration::from_millis(300));
+                    match rank {
+                        0 => fail("cuLaunchKernel", 1, 701),
+                        _ => sleep(Duration::from_millis(300)),
+                    }
+                    handle.launch(params, grads, &step_options())
+                },
+            );
             heard(&told);
         }
+    }
+
+    #[test]
+    fn others_hear_of_a_meta_update_s_pass_that_fails() {
+        let _alone = alone();
+        let told = two_with(&World::with_patience(2, 5), &cuda(), after, |handle, rank, params, grads| {
+            handle.launch(params, grads, &step_options()).expect("made");
+            let toy = Toy::small();
+            let none = |(i, t): (usize, Tensor)| if i % 2 == rank { t } else { Tensor::new(t.dtype(), &[]) };
+            let mut own: Vec<Tensor> = toy.start.clone().into_iter().enumerate().map(none).collect();
+            let request = handle.begin(&mut own)?;
+            let grads = gradients(&toy, 0, &toy.start).into_iter().enumerate().map(none).map(Some).collect();
+            if rank == 0 {
+                fails_after(1, 3); // behind maw_totals twice
+            }
+            handle.tell(request.id, &Answer::gradient((1.0, grads)), &mut own).map(drop)
+        });
+        heard(&told);
     }
 
     #[test]
@@ -589,7 +612,7 @@ mod emulator_only {
         let told = two_with(&World::with_patience(2, 5), &reference, after, |handle, rank, params, grads| {
             handle.launch(params, grads, &step_options()).expect("made");
             if rank == 0 {
-                fails_after(1, 1);
+                fails_after(1, 3); // of maw_totals twice, and maw_update
             }
             handle.launch(params, grads, &step_options())
         });
