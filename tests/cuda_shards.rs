@@ -277,6 +277,19 @@ fn two_with<T: Send>(
     after: fn(usize),
     work: impl Fn(&mut Handle, usize, &OnDevice, &OnDevice) -> T + Sync,
 ) -> [T; 2] {
+    two_open(world, options, after, |handle, rank, params, grads| {
+        handle.prepare().expect("they are alike");
+        work(handle, rank, params, grads)
+    })
+}
+
+/// The same before preparation.
+fn two_open<T: Send>(
+    world: &Arc<World>,
+    options: &maw_options,
+    after: fn(usize),
+    work: impl Fn(&mut Handle, usize, &OnDevice, &OnDevice) -> T + Sync,
+) -> [T; 2] {
     let one = |rank: usize| {
         let toy = Toy::small();
         let mut handle = Handle::new(options).expect("good options");
@@ -293,7 +306,6 @@ fn two_with<T: Send>(
             status
         };
         handle.set_reduction(sum).expect("not prepared");
-        handle.prepare().expect("they are alike");
         let own = |tensors: Vec<Tensor>| -> Vec<Tensor> {
             let none = |(i, t): (usize, Tensor)| if has(i) { t } else { Tensor::new(t.dtype(), &[]) };
             tensors.into_iter().enumerate().map(none).collect()
@@ -585,6 +597,31 @@ mod emulator_only {
             );
             heard(&told);
         }
+    }
+
+    /// As `after`, of copies from the device.
+    fn after_copy(rank: usize) {
+        if rank == 1 {
+            return sleep(Duration::from_millis(300));
+        }
+        sleep(Duration::from_millis(100));
+        if LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            fail("cuMemcpyDtoHAsync_v2", 1, 999);
+        }
+    }
+
+    #[test]
+    fn others_hear_of_a_preparation_that_fails_between_its_two_sums() {
+        let _alone = alone();
+        fails_after(1, 1);
+        let told = two_open(&World::with_patience(2, 5), &cuda(), after_copy, |handle, _, params, grads| {
+            let failed = handle.prepare();
+            handle.prepare().expect("it fails once");
+            handle.launch(params, grads, &step_options()).expect("enqueued");
+            assert_eq!(handle.steps(), Ok(1));
+            failed
+        });
+        heard(&told);
     }
 
     #[test]

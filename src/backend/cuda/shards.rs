@@ -121,14 +121,23 @@ impl Cuda {
         queue.refuse_capture("preparing the optimizer")?;
         let arrays = self.model.arrays;
         let mut shards = Shards::new(all_reduce, tensors, agreement, arrays.reduction.len);
+        let before = shards.all_reduce.calls();
         // Without a body first: it is as long on every process, whatever tensors they have.
-        exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer[..HEADER], agreement, false)?;
-        let (votes, sums) = shards.buffer[HEADER..].split_at_mut(tensors.len());
-        for ((vote, tensor), [_, first, count]) in votes.iter_mut().zip(tensors).zip(&shards.pieces) {
-            *vote = f64::from(u8::from(tensor.numel > 0 || tensor.whole_numel == 0));
-            sums[*first..first + count].fill(1.0);
+        let header = &mut shards.buffer[..HEADER];
+        let mut joined = exchange(&queue, arrays.reduction, &mut shards.all_reduce, header, agreement, false);
+        if joined.is_ok() {
+            let (votes, sums) = shards.buffer[HEADER..].split_at_mut(tensors.len());
+            for ((vote, tensor), [_, first, count]) in votes.iter_mut().zip(tensors).zip(&shards.pieces) {
+                *vote = f64::from(u8::from(tensor.numel > 0 || tensor.whole_numel == 0));
+                sums[*first..first + count].fill(1.0);
+            }
+            joined = exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer, agreement, false);
         }
-        exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer, agreement, false)?;
+        if !matches!(joined, Ok(()) | Err(Error::Reduction(_))) && shards.all_reduce.calls() == before + 1 {
+            // The driver failed here, and the others are in the second call. What this process has to say is its own error.
+            let _ = exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer, agreement, true);
+        }
+        joined?;
         let sums = &shards.buffer[HEADER + tensors.len()..];
         for (tensor, [first, ..]) in tensors.iter().zip(&shards.pieces) {
             let all = &sums[*first..first + tensor.whole_numel.div_ceil(CHUNK)];
