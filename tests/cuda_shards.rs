@@ -408,6 +408,61 @@ fn with_a_failure() -> Run {
 }
 
 #[test]
+fn every_call_that_waits_tells_of_a_failure_once_and_does_nothing_else() {
+    type Act = fn(&mut Run, &std::path::Path) -> Outcome<()>;
+    let acts: [(&str, Act); 13] = [
+        ("steps", |run, _| run.handle.steps().map(drop)),
+        ("counters", |run, _| run.handle.counters().map(drop)),
+        ("set_counters", |run, _| {
+            let counters = maw_counters {
+                struct_size: size_of::<maw_counters>(),
+                step: 4,
+                meta_updates: 0,
+                meta_done_at: MAW_NO_STEP,
+                skipped_gradient: 0,
+                skipped_parameter: 0,
+                skipped_moment: 0,
+                skipped_feature: 0,
+                skipped_factor: 0,
+            };
+            run.handle.set_counters(&counters)
+        }),
+        ("features", |run, _| run.handle.features().map(drop)),
+        ("factors", |run, _| run.handle.factors().map(drop)),
+        ("fetch", |run, _| run.handle.fetch(0).map(drop)),
+        ("fetch, waiting", |run, _| run.handle.fetch(MAW_FETCH_WAIT).map(drop)),
+        ("dump", |run, _| run.handle.dump().map(drop)),
+        ("tensor_state", |run, _| run.handle.tensor_state(0, &run.toy.specs[0].clone()).map(drop)),
+        ("save_file", |run, folder| run.handle.save_file(&folder.join("run"), 0)),
+        ("save_bytes", |run, _| run.handle.save_bytes(MAW_ATTENTION_ONLY).map(drop)),
+        ("begin", |run, _| {
+            let mut params = run.params.get();
+            run.handle.begin(&mut params)?;
+            run.handle.abort(&mut params)
+        }),
+        ("reset", |run, _| run.handle.reset(MAW_RESET_ATTENTION)),
+    ];
+    let folder = std::env::temp_dir().join(format!("maw_told_once_{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let _alone = alone();
+    for (name, act) in acts {
+        let mut run = with_a_failure();
+        run.stream.wait();
+        assert_eq!(act(&mut run, &folder).expect_err(name).status, MAW_REDUCTION, "{name}");
+        act(&mut run, &folder).unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+        assert_eq!(run.handle.steps(), Ok(4), "{name}");
+    }
+    let mut run = with_a_failure();
+    let log = run.handle.logged().expect("a log");
+    run.grads.set(&run.toy.start.iter().map(|t| Tensor::new(t.dtype(), &vec![f64::NAN; t.len()])).collect::<Vec<_>>());
+    run.launch();
+    assert!(run.handle.steps().is_err());
+    assert_eq!(run.handle.steps(), Ok(4));
+    assert!(log.lock().expect("no panic").iter().any(|(_, text)| text.contains("skipped")), "a skipped step is logged");
+    std::fs::remove_dir_all(&folder).expect("it is there");
+}
+
+#[test]
 fn whether_a_meta_update_is_due_does_not_swallow_a_failure() {
     let _alone = alone();
     let run = with_a_failure();
