@@ -208,8 +208,7 @@ fn where_the_host_decides_a_scale_and_a_flag_on_the_device_are_refused() {
         ] {
             let failure = run.handle.launch(&run.params, &run.grads, &wrong).expect_err("no kernel would read it");
             assert_eq!(failure.status, MAW_INVALID_ARGUMENT, "{failure:?}");
-            let expected =
-                format!("step_options.{name} is a pointer, expected NULL on the CPU, with verify_params and");
+            let expected = format!("step_options.{name} is a pointer, expected NULL on the CPU, with verify_params,");
             assert!(failure.message.starts_with(&expected), "{failure:?}");
         }
         assert_eq!(run.seen(), before);

@@ -267,7 +267,29 @@ fn steps_that_the_host_decides_on_cannot_be_captured_nor_scaled_on_the_device() 
 
 /// What two processes that each have some of the tensors do.
 fn two<T: Send>(options: &maw_options, work: impl Fn(&mut Handle, usize, &OnDevice, &OnDevice) -> T + Sync) -> [T; 2] {
-    let world = World::new(2);
+    two_with(&World::new(2), options, |_| (), work)
+}
+
+/// The same. `after`: what a process does after each sum.
+fn two_with<T: Send>(
+    world: &Arc<World>,
+    options: &maw_options,
+    after: fn(usize),
+    work: impl Fn(&mut Handle, usize, &OnDevice, &OnDevice) -> T + Sync,
+) -> [T; 2] {
+    two_open(world, options, after, |handle, rank, params, grads| {
+        handle.prepare().expect("they are alike");
+        work(handle, rank, params, grads)
+    })
+}
+
+/// The same before preparation.
+fn two_open<T: Send>(
+    world: &Arc<World>,
+    options: &maw_options,
+    after: fn(usize),
+    work: impl Fn(&mut Handle, usize, &OnDevice, &OnDevice) -> T + Sync,
+) -> [T; 2] {
     let one = |rank: usize| {
         let toy = Toy::small();
         let mut handle = Handle::new(options).expect("good options");
@@ -277,10 +299,13 @@ fn two<T: Send>(options: &maw_options, work: impl Fn(&mut Handle, usize, &OnDevi
         };
         let specs: Vec<_> = toy.specs.iter().enumerate().map(part).collect();
         handle.add(&maw_param_group { lr: 0.02, ..param_group() }, &specs).expect("good tensors");
-        let meets = Arc::clone(&world);
-        let sum = move |address, len| on_host(Summands::Device { address, len }, |values| meets.all_reduce(values));
+        let meets = Arc::clone(world);
+        let sum = move |address, len| {
+            let status = on_host(Summands::Device { address, len }, |values| meets.all_reduce(values));
+            after(rank);
+            status
+        };
         handle.set_reduction(sum).expect("not prepared");
-        handle.prepare().expect("they are alike");
         let own = |tensors: Vec<Tensor>| -> Vec<Tensor> {
             let none = |(i, t): (usize, Tensor)| if has(i) { t } else { Tensor::new(t.dtype(), &[]) };
             tensors.into_iter().enumerate().map(none).collect()
@@ -366,4 +391,339 @@ fn a_step_that_tells_of_an_earlier_one_is_made_on_no_process() {
         (told.expect_err("not all steps were made").status, handle.steps())
     });
     assert_eq!(seen, [(MAW_REDUCTION, Ok(2)), (MAW_REDUCTION, Ok(2))]);
+}
+
+/// Steps of which the last cannot be made, and is not waited for: what another process refuses.
+fn with_a_failure() -> Run {
+    let mut run = Run::new(&cuda(), true);
+    run.refuse(false);
+    for _ in 0..4 {
+        run.launch();
+    }
+    assert_eq!(run.handle.steps(), Ok(4));
+    run.refuse(true);
+    run.launch();
+    run.refuse(false);
+    run
+}
+
+#[test]
+fn every_call_that_waits_tells_of_a_failure_once_and_does_nothing_else() {
+    type Act = fn(&mut Run, &std::path::Path) -> Outcome<()>;
+    let acts: [(&str, Act); 13] = [
+        ("steps", |run, _| run.handle.steps().map(drop)),
+        ("counters", |run, _| run.handle.counters().map(drop)),
+        ("set_counters", |run, _| {
+            let counters = maw_counters {
+                struct_size: size_of::<maw_counters>(),
+                step: 4,
+                meta_updates: 0,
+                meta_done_at: MAW_NO_STEP,
+                skipped_gradient: 0,
+                skipped_parameter: 0,
+                skipped_moment: 0,
+                skipped_feature: 0,
+                skipped_factor: 0,
+            };
+            run.handle.set_counters(&counters)
+        }),
+        ("features", |run, _| run.handle.features().map(drop)),
+        ("factors", |run, _| run.handle.factors().map(drop)),
+        ("fetch", |run, _| run.handle.fetch(0).map(drop)),
+        ("fetch, waiting", |run, _| run.handle.fetch(MAW_FETCH_WAIT).map(drop)),
+        ("dump", |run, _| run.handle.dump().map(drop)),
+        ("tensor_state", |run, _| run.handle.tensor_state(0, &run.toy.specs[0].clone()).map(drop)),
+        ("save_file", |run, folder| run.handle.save_file(&folder.join("run"), 0)),
+        ("save_bytes", |run, _| run.handle.save_bytes(MAW_ATTENTION_ONLY).map(drop)),
+        ("begin", |run, _| {
+            let mut params = run.params.get();
+            run.handle.begin(&mut params)?;
+            run.handle.abort(&mut params)
+        }),
+        ("reset", |run, _| run.handle.reset(MAW_RESET_ATTENTION)),
+    ];
+    let folder = std::env::temp_dir().join(format!("maw_told_once_{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let _alone = alone();
+    for (name, act) in acts {
+        let mut run = with_a_failure();
+        run.stream.wait();
+        assert_eq!(act(&mut run, &folder).expect_err(name).status, MAW_REDUCTION, "{name}");
+        act(&mut run, &folder).unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+        assert_eq!(run.handle.steps(), Ok(4), "{name}");
+    }
+    let mut run = with_a_failure();
+    let log = run.handle.logged().expect("a log");
+    run.grads.set(&run.toy.start.iter().map(|t| Tensor::new(t.dtype(), &vec![f64::NAN; t.len()])).collect::<Vec<_>>());
+    run.launch();
+    assert!(run.handle.steps().is_err());
+    assert_eq!(run.handle.steps(), Ok(4));
+    assert!(log.lock().expect("no panic").iter().any(|(_, text)| text.contains("skipped")), "a skipped step is logged");
+    std::fs::remove_dir_all(&folder).expect("it is there");
+}
+
+#[test]
+fn whether_a_meta_update_is_due_does_not_swallow_a_failure() {
+    let _alone = alone();
+    let run = with_a_failure();
+    assert_eq!(run.handle.meta_due(), 0);
+    assert_eq!(run.handle.steps().expect_err("meta_due cannot tell").status, MAW_REDUCTION);
+    assert_eq!(run.handle.steps(), Ok(4));
+    let mut run = with_a_failure();
+    assert_eq!(run.handle.meta_due(), 0);
+    assert_eq!(run.handle.fetch(MAW_FETCH_WAIT).expect_err("meta_due cannot tell").status, MAW_REDUCTION);
+}
+
+#[test]
+fn what_was_enqueued_before_the_stream_was_left_is_counted_and_told() {
+    let _alone = alone();
+    for sharded in [false, true] {
+        let mut run = Run::new(&cuda(), sharded);
+        run.launch();
+        let other = Stream::new();
+        run.handle.set_stream(other.0).expect("a stream");
+        assert_eq!(run.handle.steps(), Ok(1));
+        run.handle.set_stream(run.stream.0).expect("a stream");
+    }
+    let mut run = with_a_failure();
+    let other = Stream::new();
+    run.handle.set_stream(other.0).expect("a stream");
+    run.handle.set_stream(run.stream.0).expect("a stream");
+    assert_eq!(run.handle.steps().expect_err("it waits").status, MAW_REDUCTION);
+    let mut run = with_a_failure();
+    run.handle.set_stream(other.0).expect("a stream");
+    run.handle.set_stream(run.stream.0).expect("a stream");
+    let mut report = step_report();
+    let stepped = run.handle.launch_at(&run.params.pointers(), &run.grads.pointers(), &step_options(), &raw mut report);
+    if stepped.is_err() {
+        assert_eq!(run.handle.steps(), Ok(4), "a step that is an error was not made");
+    }
+}
+
+#[test]
+fn a_step_with_changed_parameters_that_fails_leaves_no_trace() {
+    let _alone = alone();
+    for sharded_fails in [false, true] {
+        let mut run = Run::new(&cuda(), true);
+        run.launch();
+        run.launch();
+        if sharded_fails {
+            let changed = maw_step_options { flags: MAW_STEP_PARAMS_CHANGED, ..step_options() };
+            let params = run.params_now();
+            run.params.set(&params.iter().map(|t| t.scaled(3.0)).collect::<Vec<_>>());
+            run.enqueues.borrow_mut().status = 9;
+            run.handle.launch(&run.params, &run.grads, &changed).expect_err("it failed");
+            run.enqueues.borrow_mut().status = 0;
+            run.stream.wait();
+            run.params.set(&params); // the host takes it back
+        }
+        run.launch();
+        let seen = run.seen();
+        if sharded_fails {
+            let mut straight = Run::new(&cuda(), true);
+            (0..3).for_each(|_| straight.launch());
+            assert!(seen == straight.seen());
+        }
+    }
+}
+
+#[test]
+fn a_meta_update_that_cannot_begin_leaves_no_trace() {
+    let _alone = alone();
+    let mut run = Run::new(&cuda(), true);
+    run.launch();
+    run.launch();
+    let mut others: Vec<Tensor> = run.params.get().iter().map(|t| t.scaled(3.0)).collect();
+    run.enqueues.borrow_mut().status = 9;
+    let failed = run.handle.begin(&mut others).expect_err("it failed");
+    assert_eq!(failed.status, MAW_REDUCTION);
+    run.enqueues.borrow_mut().status = 0;
+    run.launch();
+    let seen = run.seen();
+    let mut straight = Run::new(&cuda(), true);
+    (0..3).for_each(|_| straight.launch());
+    assert!(seen == straight.seen());
+}
+
+#[test]
+fn a_report_is_never_of_a_step_that_was_not_made() {
+    let _alone = alone();
+    let mut run = Run::new(&cuda(), true);
+    run.refuse(false);
+    run.launch();
+    let good = run.handle.fetch(MAW_FETCH_WAIT).expect("a report");
+    run.refuse(true);
+    let nan: Vec<Tensor> = run.grads.get().iter().map(|t| Tensor::new(t.dtype(), &vec![f64::NAN; t.len()])).collect();
+    run.grads.set(&nan);
+    run.launch();
+    assert_eq!(run.handle.fetch(MAW_FETCH_WAIT).expect_err("told").status, MAW_REDUCTION);
+    let now = run.handle.fetch(MAW_FETCH_WAIT).expect("a report");
+    assert_eq!((now.step, now.skipped_steps, now.skipped), (good.step, good.skipped_steps, 0));
+    assert_eq!(now.grad_norm.to_bits(), good.grad_norm.to_bits());
+    let mut run = Run::new(&cuda(), true);
+    run.refuse(true);
+    run.launch();
+    assert_eq!(run.handle.fetch(MAW_FETCH_WAIT).expect_err("told").status, MAW_REDUCTION);
+    assert_eq!(run.handle.fetch(MAW_FETCH_WAIT).expect_err("there is no such step").status, MAW_INVALID_STATE);
+}
+
+#[test]
+fn scales_that_differ_are_named() {
+    let _alone = alone();
+    let seen = two(&cuda(), |handle, rank, params, grads| {
+        let scale = float32(4.0 + rank as f32);
+        let step = maw_step_options { device_grad_scale: scale.pointer().cast(), ..step_options() };
+        handle.launch(params, grads, &step).expect("enqueued");
+        handle.fetch(MAW_FETCH_WAIT).expect_err("they differ").message
+    });
+    assert!(seen[0].contains("grad_scale"), "{}", seen[0]);
+}
+
+mod emulator_only {
+    use super::*;
+    use common::calls::Answer;
+    use common::cuda::fail;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    /// Sums until a driver's call fails on the first process; below 0: never.
+    static LEFT: AtomicI64 = AtomicI64::new(-1);
+    /// Which launch that is, from then on.
+    static NTH: AtomicI64 = AtomicI64::new(1);
+
+    fn fails_after(sums: i64, nth: i64) {
+        NTH.store(nth, Ordering::SeqCst);
+        LEFT.store(sums, Ordering::SeqCst);
+    }
+
+    /// A kernel cannot be launched, by the first process: the other one waits for that.
+    fn after(rank: usize) {
+        if rank == 1 {
+            return sleep(Duration::from_millis(300));
+        }
+        sleep(Duration::from_millis(100)); // the other one has read its sums
+        if LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            fail("cuLaunchKernel", NTH.load(Ordering::SeqCst), 701);
+        }
+    }
+
+    /// The first process's own error, and what the other hears: not that nobody came.
+    fn heard(told: &[Outcome<()>; 2]) {
+        let [own, other] = told.each_ref().map(|told| told.as_ref().expect_err("one failed"));
+        assert_eq!(own.status, MAW_CUDA_ERROR, "{}", own.message);
+        assert_eq!(other.status, MAW_REDUCTION, "{}", other.message);
+        assert!(other.message.contains("another process"), "{}", other.message);
+    }
+
+    #[test]
+    fn others_hear_of_a_handle_that_cannot_go_on() {
+        let _alone = alone();
+        let told = two_with(&World::with_patience(2, 5), &cuda(), after, |handle, rank, params, grads| {
+            handle.launch(params, grads, &step_options()).expect("enqueued");
+            if rank == 0 {
+                fails_after(1, 2); // of maw_decide and maw_update
+            }
+            let first = handle.launch(params, grads, &step_options());
+            assert_eq!(first.is_err(), rank == 0);
+            handle.launch(params, grads, &step_options()).and_then(|()| handle.fetch(MAW_FETCH_WAIT).map(drop))
+        });
+        heard(&told);
+    }
+
+    #[test]
+    fn others_hear_of_a_pass_that_fails_before_they_meet() {
+        let _alone = alone();
+        let reference = maw_options { semantics: MAW_REFERENCE, ..cuda() };
+        for options in [maw_options { nonfinite: MAW_NONFINITE_ERROR, ..cuda() }, reference] {
+            let told = two_with(
+                &World::with_patience(2, 5),
+                &options,
+                |_| (),
+                |handle, rank, params, grads| {
+                    handle.launch(params, grads, &step_options()).expect("made");
+                    sleep(Duration::from_millis(300));
+                    match rank {
+                        0 => fail("cuLaunchKernel", 1, 701),
+                        _ => sleep(Duration::from_millis(300)),
+                    }
+                    handle.launch(params, grads, &step_options())
+                },
+            );
+            heard(&told);
+        }
+    }
+
+    /// As `after`, of copies from the device.
+    fn after_copy(rank: usize) {
+        if rank == 1 {
+            return sleep(Duration::from_millis(300));
+        }
+        sleep(Duration::from_millis(100));
+        if LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            fail("cuMemcpyDtoHAsync_v2", 1, 999);
+        }
+    }
+
+    #[test]
+    fn others_hear_of_a_preparation_that_fails_between_its_two_sums() {
+        let _alone = alone();
+        fails_after(1, 1);
+        let told = two_open(&World::with_patience(2, 5), &cuda(), after_copy, |handle, _, params, grads| {
+            let failed = handle.prepare();
+            handle.prepare().expect("it fails once");
+            handle.launch(params, grads, &step_options()).expect("enqueued");
+            assert_eq!(handle.steps(), Ok(1));
+            failed
+        });
+        heard(&told);
+    }
+
+    #[test]
+    fn others_hear_of_a_meta_update_s_pass_that_fails() {
+        let _alone = alone();
+        let told = two_with(&World::with_patience(2, 5), &cuda(), after, |handle, rank, params, grads| {
+            handle.launch(params, grads, &step_options()).expect("made");
+            let toy = Toy::small();
+            let none = |(i, t): (usize, Tensor)| if i % 2 == rank { t } else { Tensor::new(t.dtype(), &[]) };
+            let mut own: Vec<Tensor> = toy.start.clone().into_iter().enumerate().map(none).collect();
+            let request = handle.begin(&mut own)?;
+            let grads = gradients(&toy, 0, &toy.start).into_iter().enumerate().map(none).map(Some).collect();
+            if rank == 0 {
+                fails_after(1, 3); // behind maw_totals twice
+            }
+            handle.tell(request.id, &Answer::gradient((1.0, grads)), &mut own).map(drop)
+        });
+        heard(&told);
+    }
+
+    #[test]
+    fn others_hear_of_a_pass_that_fails_after_they_met() {
+        let _alone = alone();
+        let reference = maw_options { semantics: MAW_REFERENCE, ..cuda() };
+        let told = two_with(&World::with_patience(2, 5), &reference, after, |handle, rank, params, grads| {
+            handle.launch(params, grads, &step_options()).expect("made");
+            if rank == 0 {
+                fails_after(1, 3); // of maw_totals twice, and maw_update
+            }
+            handle.launch(params, grads, &step_options())
+        });
+        heard(&told);
+    }
+}
+
+#[test]
+fn rates_that_differ_are_found_in_replays() {
+    let _alone = alone();
+    let mut run = Run::new(&cuda(), true);
+    run.launch();
+    let (graph, captured) = run.captured();
+    captured.expect("a step that was made before can be captured");
+    graph.replay(&run.stream);
+    let before = run.summed();
+    run.handle.set_lr(MAW_ALL_GROUPS, 0.5).expect("a rate");
+    graph.replay(&run.stream);
+    let after = run.summed();
+    // Of hashes: the first word of the header's third subject, over 4 words a subject.
+    assert!(before[12..16] != after[12..16], "the rate is among what the processes compare");
 }

@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ReductionError, Result};
 use crate::model::host_buffers::CheckedGrads;
@@ -105,8 +106,8 @@ pub struct AllReduce {
     callback: Arc<Callback>,
     /// Number of processes, from the first call on.
     processes: Option<f64>,
-    /// Calls so far.
-    calls: u64,
+    /// Calls so far, by all copies.
+    calls: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for AllReduce {
@@ -119,13 +120,13 @@ impl AllReduce {
     /// Of a callback that was not called yet.
     #[must_use]
     pub fn new(callback: Arc<Callback>) -> Self {
-        Self { callback, processes: None, calls: 0 }
+        Self { callback, processes: None, calls: Arc::default() }
     }
 
     /// How often it was called.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.calls
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Processes, from the first call on.
@@ -153,7 +154,7 @@ impl AllReduce {
     /// # Errors
     /// What it returns if that is not 0.
     pub fn call(&mut self, summands: Summands) -> std::result::Result<(), ReductionError> {
-        self.calls += 1;
+        self.calls.fetch_add(1, Ordering::Relaxed);
         match (self.callback)(summands) {
             0 => Ok(()),
             status => Err(ReductionError::Failed(status)),
@@ -261,6 +262,9 @@ pub trait Collective {
 
     /// What the process that has the chunk shared.
     fn shared(&self, tensor: usize, chunk: usize) -> [f64; 4];
+
+    /// What was told last of steps that were not made is told again. On the CPU every step tells by itself.
+    fn tell_again(&mut self) {}
 
     /// Why the last passes have no sums.
     fn take_failure(&mut self) -> Option<ReductionError>;

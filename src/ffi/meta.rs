@@ -10,18 +10,20 @@ use super::types::*;
 use crate::error::Error;
 use crate::meta::{Answer, Batch, Kind, MetaResult, Outcome, Request};
 use crate::model::host_buffers::{Grads, Params};
+use crate::optimizer::Optimizer;
 
 /// 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 ///
 /// Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
 /// ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due after them.
+/// What it then finds to have failed it cannot tell: it returns 0, and the next call that waits tells it.
 ///
 /// # Safety
 /// `optimizer` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn maw_meta_due(optimizer: *const maw_optimizer) -> u32 {
     // SAFETY: pointers are NULL or valid, as the contract above says.
-    unsafe { ask(optimizer, |optimizer| optimizer.meta_due_now().unwrap_or(false)) }.unwrap_or(false).into()
+    unsafe { ask(optimizer, Optimizer::meta_due_or_later) }.unwrap_or(false).into()
 }
 
 /// Begins a meta-update, due or not, and returns the first request. Prepares the optimizer if needed.

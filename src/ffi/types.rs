@@ -280,8 +280,9 @@ pub type maw_log_callback = Option<unsafe extern "C" fn(level: i32, message: *co
 /// under capture in a step. A host that sums on the CPU copies the numbers out and back, and waits for both.
 ///
 /// Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
-/// `count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
-/// callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
+/// `count`. The order of the additions does not matter, for none rounds: of each number at most one process has another value
+/// than 0, or all have whole numbers, which count processes and compare what they must have in common. The callback must not
+/// unwind. Calls on the same handle from inside it return `MAW_BUSY`.
 pub type maw_reduction_callback =
     Option<unsafe extern "C" fn(values: *mut f64, count: usize, user_data: *mut c_void) -> i32>;
 

@@ -63,6 +63,7 @@ impl Meta {
         if met.is_err() {
             run.state.sums_current = false; // the host may bring other parameters
             run.backend.end_meta();
+            run.push(registration)?;
             met?;
         }
         let first = session.stage;

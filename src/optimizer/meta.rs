@@ -2,7 +2,7 @@
 
 use super::Optimizer;
 use super::prepared::{Prepared, Ready};
-use crate::error::{Result, StateError};
+use crate::error::{Error, Result, StateError};
 use crate::meta::gradient::MetaGradient;
 use crate::meta::{Answer, MetaResult, Request};
 use crate::model::host_buffers::{Grads, Params};
@@ -27,6 +27,15 @@ impl Optimizer {
             p.sync()?;
         }
         Ok(self.meta_due())
+    }
+
+    /// [`Self::meta_due_now`], or false after an error, which the next call that waits tells.
+    pub(crate) fn meta_due_or_later(&mut self) -> bool {
+        let due = self.meta_due_now();
+        if let (Err(Error::Reduction(_)), Some(p)) = (&due, self.prepared()) {
+            p.run.tell_again();
+        }
+        due.unwrap_or(false)
     }
 
     /// Begins a meta-update, due or not. `None`: it was abandoned at once, since the state is not finite.

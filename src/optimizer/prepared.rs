@@ -128,12 +128,15 @@ impl Prepared<'_> {
         if self.meta.open_request().is_some() {
             return Ok(()); // no step can have been made
         }
-        let skipped = self.run.pull()?;
+        let before = self.run.state.skips.total();
+        let pulled = self.run.pull();
+        // Also where the state came and tells of a step that was not made.
         self.log_overwritten();
+        let skipped = self.run.state.skips.total().saturating_sub(before);
         if skipped > 0 {
             self.log.skipped(skipped, &self.run.state.skips, &self.registration.tensors);
         }
-        Ok(())
+        pulled
     }
 
     /// Tells of parameters that the host changed and a step overwrote.

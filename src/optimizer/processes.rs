@@ -67,9 +67,10 @@ impl Optimizer {
 
     /// The same for preparation.
     pub(super) fn prepare_together<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = self.all_reduce.as_ref().map(AllReduce::calls);
         let done = work(self);
-        if let (Err(error), Some(reduce)) = (&done, &mut self.all_reduce)
-            && !matches!(error, Error::Reduction(_))
+        if let (Err(_), Some(reduce)) = (&done, &mut self.all_reduce)
+            && Some(reduce.calls()) == before
         {
             let agreement = at_preparation(&self.registration);
             match &self.cuda {

@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 
 use super::Run;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::registration::Registration;
 
 /// The host's CUDA stream; NULL on the CPU and for the legacy default stream.
@@ -21,18 +21,19 @@ impl Default for Stream {
 }
 
 impl Run {
-    /// Waits for the device and brings the state up to date. Steps that were skipped since the last time.
+    /// Waits for the device and brings the state up to date.
     ///
     /// # Errors
-    /// The driver's, of whatever ran.
-    pub fn pull(&mut self) -> Result<u64> {
-        let before = self.state.skips.total();
-        match self.backend.device() {
-            Some(device) if device.is_ahead() => device.pull(&mut self.state)?,
-            _ => return Ok(0),
+    /// The driver's, of whatever ran; of a step that was not made, when the state is up to date.
+    pub fn pull(&mut self) -> Result<()> {
+        let pulled = match self.backend.device() {
+            Some(device) if device.is_ahead() => device.pull(&mut self.state),
+            _ => return Ok(()),
+        };
+        if matches!(pulled, Ok(()) | Err(Error::Reduction(_))) {
+            self.enqueued = 0;
         }
-        self.enqueued = 0;
-        Ok(self.state.skips.total().saturating_sub(before))
+        pulled
     }
 
     /// Makes a device follow what the host changed, and tells if a pass failed.

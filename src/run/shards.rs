@@ -8,14 +8,15 @@ use crate::backend::{Agreement, AllReduce, Collective, TextHash};
 use crate::error::{Error, ReductionError, Result};
 use crate::model::groups::Tensor;
 use crate::model::host_buffers::{CheckedGrads, CheckedParams};
-use crate::model::options::Options;
+use crate::model::options::{Options, ParamGroup};
 use crate::model::registration::Registration;
 use crate::model::report::StepOptions;
 
 /// What all processes must have in common before the first step.
 pub(crate) fn at_preparation(registration: &Registration) -> Agreement {
     let tensors = TextHash::of(format_args!("{:?}", Whole(&registration.tensors)));
-    agreement(registration, tensors, 0, format_args!("preparation"))
+    let param_groups = TextHash::of(format_args!("{:?}", registration.param_groups));
+    Agreement { param_groups, ..agreement(registration, tensors, 0, format_args!("preparation")) }
 }
 
 fn agreement(registration: &Registration, tensors: u64, state: u64, call: Arguments) -> Agreement {
@@ -23,10 +24,20 @@ fn agreement(registration: &Registration, tensors: u64, state: u64, call: Argume
     Agreement {
         options: TextHash::of(format_args!("{} {options:?}", env!("CARGO_PKG_VERSION"))),
         tensors,
-        param_groups: TextHash::of(format_args!("{:?}", registration.param_groups)),
+        param_groups: hyper_parameters(registration),
         state,
         call: TextHash::of(call),
     }
+}
+
+/// A hash of those that can change, as `maw_pack` makes it.
+fn hyper_parameters(registration: &Registration) -> u64 {
+    let of = |(i, tensor): (usize, &Tensor)| {
+        let ParamGroup { lr, beta1, beta2, eps, weight_decay, .. } = registration.param_groups[tensor.param_group];
+        let numbers = [lr, beta1, beta2, eps, weight_decay].map(f64::to_bits);
+        TextHash::of_numbers(std::iter::once(i as u64).chain(numbers))
+    };
+    registration.tensors.iter().enumerate().map(of).fold(0, u64::wrapping_add)
 }
 
 /// Which call a step is.
@@ -203,6 +214,13 @@ impl Run {
         if let Some(collective) = self.backend.collective() {
             collective.reduce_again();
             collective.gradient_sums(&mut self.workspace.gradient_sums);
+        }
+    }
+
+    /// What the last call told of steps that were not made, the next shall tell.
+    pub fn tell_again(&mut self) {
+        if let Some(collective) = self.backend.collective() {
+            collective.tell_again();
         }
     }
 

@@ -79,6 +79,7 @@ pub fn noise(tensor: usize, element: usize, salt: u64) -> f64 {
 /// The host's all-reduce between threads, in whatever order they come. One that waits for a thread that has ended fails.
 pub struct World {
     ranks: usize,
+    patience: Duration,
     state: Mutex<Reduction>,
     changed: Condvar,
 }
@@ -94,7 +95,13 @@ struct Reduction {
 
 impl World {
     pub fn new(ranks: usize) -> Arc<Self> {
-        Arc::new(Self { ranks, state: Mutex::default(), changed: Condvar::new() })
+        Self::with_patience(ranks, 60)
+    }
+
+    /// One that waits for so many seconds.
+    pub fn with_patience(ranks: usize, seconds: u64) -> Arc<Self> {
+        let patience = Duration::from_secs(seconds);
+        Arc::new(Self { ranks, patience, state: Mutex::default(), changed: Condvar::new() })
     }
 
     pub fn calls(&self) -> u64 {
@@ -102,10 +109,9 @@ impl World {
     }
 
     pub fn all_reduce(&self, values: &mut [f64]) -> i32 {
-        const PATIENCE: Duration = Duration::from_secs(60);
         let state = self.state.lock().expect("no panic while it is locked");
         let wait = |state, until: fn(&Reduction) -> bool| {
-            let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| !until(state));
+            let waited = self.changed.wait_timeout_while(state, self.patience, |state| !until(state));
             let (state, timeout) = waited.expect("no panic while it is locked");
             if timeout.timed_out() { None } else { Some(state) }
         };

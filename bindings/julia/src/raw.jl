@@ -1327,8 +1327,9 @@ With `MAW_CUDA` `values` is an address in device memory, and the callback enqueu
 under capture in a step. A host that sums on the CPU copies the numbers out and back, and waits for both.
 
 Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
-`count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
-callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
+`count`. The order of the additions does not matter, for none rounds: of each number at most one process has another value
+than 0, or all have whole numbers, which count processes and compare what they must have in common. The callback must not
+unwind. Calls on the same handle from inside it return `MAW_BUSY`.
 
     typedef int32_t (*maw_reduction_callback)(double *values, size_t count, void *user_data);
 
@@ -1599,7 +1600,7 @@ second call does nothing. Tensors can still be added and removed
 has them, and less than 1 % more for large models.
 `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
 `feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-checkpoint (100 MB), so that saving cannot fail for that, and for a reduction on CUDA; `MAW_REDUCTION`;
+checkpoint (100 MB), so that saving cannot fail for that; `MAW_REDUCTION`;
 `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 
     maw_status maw_prepare(maw_optimizer *optimizer, maw_error **error);
@@ -1971,6 +1972,7 @@ const POINTER_maw_meta_due = Ref{Ptr{Cvoid}}(C_NULL)
 
 Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
 ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due after them.
+What it then finds to have failed it cannot tell: it returns 0, and the next call that waits tells it.
 
     uint32_t maw_meta_due(const maw_optimizer *optimizer);
 """

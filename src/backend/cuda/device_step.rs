@@ -71,7 +71,12 @@ impl Cuda {
         if let Some(agreement) = agreement {
             let own = abi::Agreement { device_scale, found_inf, of_device: 1, ..agreement.into() };
             let which = flags::GRADIENTS | flags::STATE | flags::VOTES | flags::PRESENT;
-            self.enqueue_reduction(queue, arguments, &own, which)?;
+            let reduced = self.enqueue_reduction(queue, arguments, &own, which);
+            if reduced.is_err() && options.params_changed && !capturing {
+                let forgotten = self.forget_sums(queue);
+                self.breaks(forgotten)?;
+            }
+            reduced?;
         }
         // SAFETY: the arguments are those of kernels.cu.
         let updates = unsafe {
@@ -83,6 +88,14 @@ impl Cuda {
         };
         // The step is counted and not made. In a capture nothing is: the host has to throw the graph away.
         if capturing { updates } else { self.breaks(updates) }
+    }
+
+    /// After sums of a state that the host may take back, in a step that is not made: as `maw_decide` does.
+    fn forget_sums(&self, queue: &Queue) -> Result<()> {
+        let mut state = self.read_state(queue)?;
+        state.sums_kept |= u64::from(state.sums_current);
+        state.sums_current = 0;
+        self.model.arrays.state.write(queue, 0, &[state])
     }
 
     fn read_state(&self, queue: &Queue) -> Result<State> {
@@ -159,7 +172,7 @@ impl DeviceStep for Cuda {
             }
         };
         self.tell_failure(report.failure())?;
-        Ok((report.done > 0).then(|| StepReport {
+        Ok((report.done > report.failure().count).then(|| StepReport {
             step: report.steps,
             skipped_steps: report.skipped_steps,
             grad_norm: report.grad_norm,

@@ -29,7 +29,7 @@ impl Cuda {
         numbers: &[f64],
         prepare: impl FnOnce(&mut Self, &Queue) -> Result<()>,
     ) -> Vec<f64> {
-        let sums = self.attempt(|cuda, queue| {
+        let sums = self.attempt_together(|cuda, queue| {
             prepare(cuda, queue)?;
             let meta = cuda.meta().arguments();
             let arguments: Vec<_> =
@@ -134,7 +134,7 @@ impl MetaPasses for Cuda {
             Cotangent::Gradient(host) => (0_u32, host, 0.0),
             Cotangent::GradientDifference { host, train2 } => (1, host, train2),
         };
-        let sums = self.attempt(|cuda, queue| {
+        let sums = self.attempt_together(|cuda, queue| {
             cuda.pass_over(queue, None, Some(grads.pointers()))?;
             cuda.meta().write_trials(queue, trials)?;
             let meta = cuda.meta().arguments();

@@ -358,8 +358,7 @@ impl Backend for Cuda {
         if self.busy {
             let queue = self.device.queue(self.stream)?;
             queue.refuse_capture("leaving the stream")?;
-            queue.wait()?;
-            self.busy = false;
+            queue.wait()?; // what was enqueued there the host still does not know
         }
         self.device.check_stream(stream)?;
         self.stream = Stream::new(stream);

@@ -41,8 +41,9 @@ pub(super) struct Shards {
     pieces: Vec<[usize; 3]>,
     /// Of a pass that could not tell.
     failure: Option<ReductionError>,
-    /// Steps of the device's that were not made, of which the host knows.
+    /// Steps of the device's that were not made, of which the host knows, and of which it knew before it was last told.
     told: u64,
+    told_before: u64,
 }
 
 /// Lets the others know of a preparation that failed before there was a buffer.
@@ -94,6 +95,7 @@ impl Shards {
             owners: Vec::new(),
             failure: None,
             told: 0,
+            told_before: 0,
         }
     }
 
@@ -104,7 +106,7 @@ impl Shards {
     /// What the device found out, once.
     fn tell(&mut self, found: Failure) -> Option<ReductionError> {
         let new = found.count > self.told;
-        self.told = found.count;
+        (self.told_before, self.told) = (self.told, found.count);
         new.then(|| {
             found.error(&self.all_reduce, |tensor| self.names.get(tensor).map_or_else(String::new, Name::to_string))
         })
@@ -119,14 +121,23 @@ impl Cuda {
         queue.refuse_capture("preparing the optimizer")?;
         let arrays = self.model.arrays;
         let mut shards = Shards::new(all_reduce, tensors, agreement, arrays.reduction.len);
+        let before = shards.all_reduce.calls();
         // Without a body first: it is as long on every process, whatever tensors they have.
-        exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer[..HEADER], agreement, false)?;
-        let (votes, sums) = shards.buffer[HEADER..].split_at_mut(tensors.len());
-        for ((vote, tensor), [_, first, count]) in votes.iter_mut().zip(tensors).zip(&shards.pieces) {
-            *vote = f64::from(u8::from(tensor.numel > 0 || tensor.whole_numel == 0));
-            sums[*first..first + count].fill(1.0);
+        let header = &mut shards.buffer[..HEADER];
+        let mut joined = exchange(&queue, arrays.reduction, &mut shards.all_reduce, header, agreement, false);
+        if joined.is_ok() {
+            let (votes, sums) = shards.buffer[HEADER..].split_at_mut(tensors.len());
+            for ((vote, tensor), [_, first, count]) in votes.iter_mut().zip(tensors).zip(&shards.pieces) {
+                *vote = f64::from(u8::from(tensor.numel > 0 || tensor.whole_numel == 0));
+                sums[*first..first + count].fill(1.0);
+            }
+            joined = exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer, agreement, false);
         }
-        exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer, agreement, false)?;
+        if !matches!(joined, Ok(()) | Err(Error::Reduction(_))) && shards.all_reduce.calls() == before + 1 {
+            // The driver failed here, and the others are in the second call. What this process has to say is its own error.
+            let _ = exchange(&queue, arrays.reduction, &mut shards.all_reduce, &mut shards.buffer, agreement, true);
+        }
+        joined?;
         let sums = &shards.buffer[HEADER + tensors.len()..];
         for (tensor, [first, ..]) in tensors.iter().zip(&shards.pieces) {
             let all = &sums[*first..first + tensor.whole_numel.div_ceil(CHUNK)];
@@ -216,23 +227,44 @@ impl Cuda {
         self.shards.as_mut().and_then(|shards| shards.tell(found)).map_or(Ok(()), |failure| Err(failure.into()))
     }
 
-    /// A call, whose failures are its own.
-    fn meet(&mut self, work: impl FnOnce(&mut Self, &Queue) -> Result<()>) -> Result<()> {
-        self.health()?;
-        self.busy = true;
-        let device = self.device.clone();
-        let queue = device.queue(self.stream)?;
-        let met = work(self, &queue);
+    /// A call, whose failures are its own. If it fails before the sum, the others hear of it.
+    fn meet(&mut self, agreement: &Agreement, work: impl FnOnce(&mut Self, &Queue) -> Result<()>) -> Result<()> {
+        let before = self.calls();
+        let met = self.health().and_then(|()| {
+            self.busy = true;
+            let device = self.device.clone();
+            let queue = device.queue(self.stream)?;
+            work(self, &queue)
+        });
+        if met.is_err() && self.calls() == before {
+            self.refuse(agreement);
+        }
         match met {
             Err(Error::Reduction(_)) => met,
             _ => self.breaks(met),
         }
     }
+
+    /// A pass that ends with a sum over the processes. If it fails before that, the others hear of it.
+    pub(super) fn attempt_together<T>(&mut self, work: impl FnOnce(&mut Self, &Queue) -> Result<T>) -> Option<T> {
+        let before = self.calls();
+        let done = self.attempt(work);
+        if done.is_none()
+            && let Some(shards) = &mut self.shards
+        {
+            shards.gradient_totals.fill(f64::NAN);
+            let agreement = shards.agreement;
+            if self.calls() == before {
+                self.refuse(&agreement);
+            }
+        }
+        done
+    }
 }
 
 impl Collective for Cuda {
     fn reduce(&mut self, agreement: &Agreement, grads: Option<CheckedGrads>) -> Result<()> {
-        self.meet(|cuda, queue| {
+        self.meet(agreement, |cuda, queue| {
             let nothing = vec![std::ptr::null(); cuda.sizes.len()];
             cuda.pass_over(queue, None, Some(grads.map_or(&nothing[..], CheckedGrads::pointers)))?;
             if let Some(shards) = &mut cuda.shards {
@@ -244,7 +276,7 @@ impl Collective for Cuda {
     }
 
     fn reduce_again(&mut self) {
-        self.attempt(|cuda, queue| cuda.reduce_pass(queue, flags::GRADIENTS | flags::PRESENT));
+        self.attempt_together(|cuda, queue| cuda.reduce_pass(queue, flags::GRADIENTS | flags::PRESENT));
     }
 
     fn refuse(&mut self, agreement: &Agreement) {
@@ -252,11 +284,11 @@ impl Collective for Cuda {
         if !matches!(self.device.queue(self.stream).and_then(|queue| queue.is_capturing()), Ok(false)) {
             return;
         }
-        // What this process has to say is its own error.
-        let _ = self.meet(|cuda, queue| {
-            let own = abi::Agreement { refuses: 1, ..agreement.into() };
-            cuda.enqueue_reduction(queue, cuda.pass_table.arguments(), &own, 0)
-        });
+        self.busy = true;
+        let (device, arguments) = (self.device.clone(), self.pass_table.arguments());
+        let own = abi::Agreement { refuses: 1, ..agreement.into() };
+        // What this process has to say is its own error. It says so too after the driver failed: the others wait.
+        let _ = device.queue(self.stream).and_then(|queue| self.enqueue_reduction(&queue, arguments, &own, 0));
     }
 
     fn calls(&self) -> u64 {
@@ -264,7 +296,7 @@ impl Collective for Cuda {
     }
 
     fn share(&mut self, agreement: &Agreement, own: &mut dyn FnMut(usize, usize) -> [f64; 4]) -> Result<()> {
-        self.meet(|cuda, queue| {
+        self.meet(agreement, |cuda, queue| {
             let buffer = cuda.model.arrays.reduction;
             let Some(shards) = &mut cuda.shards else { return Ok(()) };
             shards.buffer.fill(0.0);
@@ -283,6 +315,13 @@ impl Collective for Cuda {
             let at = HEADER + WORDS * (shards.pieces[tensor][0] + chunk);
             std::array::from_fn(|i| shards.buffer[at + i])
         })
+    }
+
+    fn tell_again(&mut self) {
+        if let Some(shards) = self.shards.as_mut().filter(|shards| shards.told_before < shards.told) {
+            shards.told = shards.told_before;
+            self.busy = true; // so that who wants the state asks the device
+        }
     }
 
     fn take_failure(&mut self) -> Option<ReductionError> {

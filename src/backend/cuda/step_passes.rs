@@ -162,12 +162,13 @@ impl Cuda {
     ) {
         let Products { momentum, displacements } = products;
         let wants = momentum.is_some() || displacements.is_some();
-        let totals = self.attempt(|cuda, queue| {
+        let update = |cuda: &mut Self, queue: &Queue| {
             let kernels = cuda.kernels;
             let kernel = if cuda.policy.counting { kernels.update_counting } else { kernels.update };
             cuda.update_pass(queue, kernel, buffers, coefficients)?;
             if wants { cuda.reduced_products(queue) } else { queue.wait().map(|()| Vec::new()) }
-        });
+        };
+        let totals = if wants { self.attempt_together(update) } else { self.attempt(update) };
         for (k, out) in [momentum, displacements].into_iter().enumerate().filter_map(|(k, out)| Some((k, out?))) {
             for i in (0..out.len()).filter(|i| coefficients[*i].is_some()) {
                 out[i] = totals.as_ref().map_or(f64::NAN, |totals| totals[i * abi::GRADIENT_SUMS + k]);

@@ -44,6 +44,8 @@ enum Skip { GRADIENT = 0, PARAMETER = 1, MOMENT = 2, FEATURE = 3, FACTOR = 4, NO
 
 // What processes that share a model must have in common: options, tensors, param groups, call, state. all_reduce.rs.
 #define SUBJECTS 5
+#define OF_HYPER 2
+#define OF_CALL 3
 #define OF_STATE 4
 #define PIECES 4 // words of a hash
 // Of a reduction's buffer: processes; those that refuse; those with what is not finite; those with found_inf; then the

@@ -165,19 +165,22 @@ __device__ void prepare_update(const World& w, double factor, u32 flags) {
     }
 }
 
-__device__ void write_report(const World& w, const Effective& e) {
+// `made`: or skipped, by all processes; else the report stays that of the step before.
+__device__ void write_report(const World& w, const Effective& e, bool made) {
     State& state = *w.state;
     Report& report = *w.report;
     volatile u64* begun = &report.begun;
     volatile u64* done = &report.done;
     *begun = state.decided;
     __threadfence_system();
-    report.steps = state.steps;
-    report.skipped_steps = state.skips[0] + state.skips[1] + state.skips[2] + state.skips[3] + state.skips[4];
-    report.grad_norm = e.norm;
-    report.clip = e.clip;
-    report.reason = e.reason;
-    report.tensor = e.tensor;
+    if (made) {
+        report.steps = state.steps;
+        report.skipped_steps = state.skips[0] + state.skips[1] + state.skips[2] + state.skips[3] + state.skips[4];
+        report.grad_norm = e.norm;
+        report.clip = e.clip;
+        report.reason = e.reason;
+        report.tensor = e.tensor;
+    }
     report.failures = state.failures;
     report.failure = state.failure;
     report.failure_tensor = state.failure_tensor;
@@ -253,7 +256,7 @@ extern "C" __global__ void __launch_bounds__(DECIDER)
         state.sums_kept |= state.sums_current;
         state.sums_current = 0;
     }
-    write_report(w, e);
+    write_report(w, e, met.failure == NO_FAILURE);
 }
 
 // After an update under the horizon objective: slots → totals → H of each group, and its steps, unless it was in the

@@ -5,26 +5,52 @@
 #include "passes.cuh"
 #include "random.cuh"
 
-// A hash of the state, whatever the order in which threads add: all_reduce.rs compares the sum's bits only.
-__device__ u64 hash_state(const World& w, const Agreement& own, u64* shared) {
-    u64 hash = 0;
-    for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) hash += mix(w.steps[i] ^ mix(i));
-    for (u32 i = threadIdx.x; i < w.phi_len; i += DECIDER) hash += mix(bits_of(w.phi[i]) ^ mix(~(u64)i));
-    shared[threadIdx.x] = hash;
+// The sum over the block, in every thread.
+__device__ u64 block_total(u64 value, u64* shared) {
+    __syncthreads(); // everyone has read what was there
+    shared[threadIdx.x] = value;
     __syncthreads();
     for (u32 half = DECIDER / 2; half > 0; half /= 2) {
         if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
         __syncthreads();
     }
+    return shared[0];
+}
+
+// A hash of the state, whatever the order in which threads add: all_reduce.rs compares the sum's bits only.
+__device__ u64 hash_state(const World& w, u64* shared) {
+    u64 hash = 0;
+    for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) hash += mix(w.steps[i] ^ mix(i));
+    for (u32 i = threadIdx.x; i < w.phi_len; i += DECIDER) hash += mix(bits_of(w.phi[i]) ^ mix(~(u64)i));
     const State& state = *w.state;
-    u64 all = mix(shared[0] ^ mix(state.steps));
+    u64 all = mix(block_total(hash, shared) ^ mix(state.steps));
     for (u32 i = 0; i < NOT_SKIPPED; i++) all = mix(all ^ mix(state.skips[i]));
-    return own.device_scale ? mix(all ^ mix(bits_of((double)*(const float*)own.device_scale))) : all;
+    return all;
+}
+
+// Of the hyper-parameters as they are when the step runs, perhaps long after it was captured: run/shards.rs.
+__device__ u64 hash_hyper(const World& w, u64* shared) {
+    u64 hash = 0;
+    for (u32 i = threadIdx.x; i < w.tensor_count; i += DECIDER) {
+        const Hyper& h = w.hyper[w.tensors[i].param_group];
+        u64 key = mix(mix(i));
+        key = mix(key ^ mix(bits_of(h.lr)));
+        key = mix(key ^ mix(bits_of(h.beta1)));
+        key = mix(key ^ mix(bits_of(h.beta2)));
+        key = mix(key ^ mix(bits_of(h.eps)));
+        hash += mix(key ^ mix(bits_of(h.weight_decay)));
+    }
+    return block_total(hash, shared);
 }
 
 // By the first block. The buffer is zeros before.
 __device__ void write_header(const World& w, const Agreement& own, u64* shared) {
-    u64 state = own.of_device ? hash_state(w, own, shared) : own.hashes[OF_STATE];
+    u64 state = own.hashes[OF_STATE], hyper = own.hashes[OF_HYPER], call = own.hashes[OF_CALL];
+    if (own.of_device) {
+        state = hash_state(w, shared);
+        hyper = hash_hyper(w, shared);
+        if (own.device_scale) call = mix(call ^ mix(bits_of((double)*(const float*)own.device_scale)));
+    }
     double* header = w.reduction;
     if (threadIdx.x == 0) {
         header[0] = 1.0;
@@ -32,7 +58,10 @@ __device__ void write_header(const World& w, const Agreement& own, u64* shared) 
         header[3] = own.found_inf && *(const float*)own.found_inf != 0.0f ? 1.0 : 0.0;
     }
     if (threadIdx.x < SUBJECTS) {
-        u64 hash = threadIdx.x == OF_STATE ? state : own.hashes[threadIdx.x];
+        u64 hash = own.hashes[threadIdx.x];
+        if (threadIdx.x == OF_STATE) hash = state;
+        if (threadIdx.x == OF_HYPER) hash = hyper;
+        if (threadIdx.x == OF_CALL) hash = call;
         w.state->agreed[threadIdx.x] = hash;
         for (u32 i = 0; i < PIECES; i++) {
             double piece = (double)(u16)(hash >> (16 * i));
