@@ -889,8 +889,9 @@ typedef void (*maw_log_callback)(int32_t level, const char *message, void *user_
 /// under capture in a step. A host that sums on the CPU copies the numbers out and back, and waits for both.
 ///
 /// Called on the thread of the call that needs the sums and during that call, as often on each process, with the same
-/// `count`. The order of the additions does not matter: of each number at most one process has another value than 0. The
-/// callback must not unwind. Calls on the same handle from inside it return `MAW_BUSY`.
+/// `count`. The order of the additions does not matter, for none rounds: of each number at most one process has another value
+/// than 0, or all have whole numbers, which count processes and compare what they must have in common. The callback must not
+/// unwind. Calls on the same handle from inside it return `MAW_BUSY`.
 typedef int32_t (*maw_reduction_callback)(double *values, size_t count, void *user_data);
 
 #ifdef __cplusplus
@@ -1015,9 +1016,9 @@ maw_status maw_optimizer_free(maw_optimizer *optimizer);
 /// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 /// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
-/// `feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-/// checkpoint (100 MB), so that saving cannot fail for that, and for a reduction on CUDA; `MAW_REDUCTION`;
-/// `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+/// `feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for
+/// names and options that are too long for the header of a checkpoint (100 MB), so that saving cannot fail for that;
+/// `MAW_REDUCTION`; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 maw_status maw_prepare(maw_optimizer *optimizer,
                        maw_error **error);
 
@@ -1116,7 +1117,8 @@ maw_status maw_set_log(maw_optimizer *optimizer,
 /// attention module then have the bits of a single process that has all. A process that has none of a tensor's
 /// elements passes NULL for its gradient, or any pointer; it follows those that have some. (Of a tensor that has none at all,
 /// all pass the same.)
-/// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
+/// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it,
+/// and on CUDA in the first step after a file with `MAW_PRECISION_REMAINDER` was loaded;
 /// once by `maw_meta_begin`; a few times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The buffer
 /// has 8 doubles per 32,768 elements of the whole model (on CUDA per 4,096 if the model is small), 1 per tensor and 44. Where a
 /// call fails on one process because of its arguments, it fails on all others with `MAW_REDUCTION`, so that none waits for it;
@@ -1220,7 +1222,8 @@ maw_status maw_get_priorities(const maw_optimizer *optimizer, double *priorities
 /// 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 ///
 /// Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
-/// ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due after them.
+/// ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due
+/// after them. What it then finds to have failed it cannot tell: it returns 0, and the next call that waits tells it.
 uint32_t maw_meta_due(const maw_optimizer *optimizer);
 
 /// Begins a meta-update, due or not, and returns the first request. Prepares the optimizer if needed.

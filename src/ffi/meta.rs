@@ -15,8 +15,8 @@ use crate::optimizer::Optimizer;
 /// 1 if a meta-update is due, else 0 (also for NULL and for a busy or poisoned handle).
 ///
 /// Due: the number of applied steps is ≥ `meta_warmup` and a multiple of `meta_interval`, not 0, and no meta-update has
-/// ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due after them.
-/// What it then finds to have failed it cannot tell: it returns 0, and the next call that waits tells it.
+/// ended at this number; never under `MAW_OBJECTIVE_HORIZON`. On CUDA it waits for the enqueued steps if one could be due
+/// after them. What it then finds to have failed it cannot tell: it returns 0, and the next call that waits tells it.
 ///
 /// # Safety
 /// `optimizer` is NULL or a live handle.

@@ -73,9 +73,9 @@ pub unsafe extern "C" fn maw_optimizer_free(optimizer: *mut maw_optimizer) -> ma
 /// `threads` = 1 does not allocate. Memory: the two moments in their dtype, masters or remainders if the param group
 /// has them, and less than 1 % more for large models.
 /// `MAW_OK`; `MAW_INVALID_STATE` without tensors or while a meta-update is open; `MAW_INVALID_ARGUMENT` for a
-/// `feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for names and options that are too long for the header of a
-/// checkpoint (100 MB), so that saving cannot fail for that; `MAW_REDUCTION`;
-/// `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
+/// `feature_dim` below the features' length, and where shards and a reduction do not go together; `MAW_UNSUPPORTED` for
+/// names and options that are too long for the header of a checkpoint (100 MB), so that saving cannot fail for that;
+/// `MAW_REDUCTION`; `MAW_OUT_OF_MEMORY`. On failure nothing is changed.
 ///
 /// # Safety
 /// Pointers are NULL or valid as described.

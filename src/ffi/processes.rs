@@ -19,7 +19,8 @@ use crate::backend::{Callback, Summands};
 /// attention module then have the bits of a single process that has all. A process that has none of a tensor's
 /// elements passes NULL for its gradient, or any pointer; it follows those that have some. (Of a tensor that has none at all,
 /// all pass the same.)
-/// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it;
+/// The callback is called twice by `maw_prepare`; once a step, twice if `MAW_OBJECTIVE_HORIZON` or `MAW_REFERENCE` needs it,
+/// and on CUDA in the first step after a file with `MAW_PRECISION_REMAINDER` was loaded;
 /// once by `maw_meta_begin`; a few times by `maw_meta_tell`; four times by `maw_save_file`; once by `maw_load_file`. The buffer
 /// has 8 doubles per 32,768 elements of the whole model (on CUDA per 4,096 if the model is small), 1 per tensor and 44. Where a
 /// call fails on one process because of its arguments, it fails on all others with `MAW_REDUCTION`, so that none waits for it;
