@@ -495,36 +495,33 @@ fn what_was_enqueued_before_the_stream_was_left_is_counted_and_told() {
     run.handle.set_stream(run.stream.0).expect("a stream");
     let mut report = step_report();
     let stepped = run.handle.launch_at(&run.params.pointers(), &run.grads.pointers(), &step_options(), &raw mut report);
-    if stepped.is_err() {
-        assert_eq!(run.handle.steps(), Ok(4), "a step that is an error was not made");
-    }
+    assert_eq!(stepped.expect_err("it tells of the one before").status, MAW_REDUCTION);
+    assert_eq!(run.handle.steps(), Ok(4), "a step that is an error was not made");
 }
 
 #[test]
 fn a_step_with_changed_parameters_that_fails_leaves_no_trace() {
     let _alone = alone();
-    for sharded_fails in [false, true] {
-        let mut run = Run::new(&cuda(), true);
-        run.launch();
-        run.launch();
-        if sharded_fails {
-            let changed = maw_step_options { flags: MAW_STEP_PARAMS_CHANGED, ..step_options() };
-            let params = run.params_now();
-            run.params.set(&params.iter().map(|t| t.scaled(3.0)).collect::<Vec<_>>());
-            run.enqueues.borrow_mut().status = 9;
-            run.handle.launch(&run.params, &run.grads, &changed).expect_err("it failed");
-            run.enqueues.borrow_mut().status = 0;
-            run.stream.wait();
-            run.params.set(&params); // the host takes it back
-        }
-        run.launch();
-        let seen = run.seen();
-        if sharded_fails {
-            let mut straight = Run::new(&cuda(), true);
-            (0..3).for_each(|_| straight.launch());
-            assert!(seen == straight.seen());
-        }
-    }
+    let mut run = Run::new(&cuda(), true);
+    run.launch();
+    run.launch();
+    let changed = maw_step_options { flags: MAW_STEP_PARAMS_CHANGED, ..step_options() };
+    let params = run.params_now();
+    run.params.set(&params.iter().map(|t| t.scaled(3.0)).collect::<Vec<_>>());
+    run.enqueues.borrow_mut().status = 9;
+    run.handle.launch(&run.params, &run.grads, &changed).expect_err("it failed");
+    run.enqueues.borrow_mut().status = 0;
+    run.stream.wait();
+    run.params.set(&params); // the host takes it back
+    run.launch();
+    assert!(run.seen() == after_three_steps());
+}
+
+/// Without anything that fails.
+fn after_three_steps() -> Snapshot {
+    let mut straight = Run::new(&cuda(), true);
+    (0..3).for_each(|_| straight.launch());
+    straight.seen()
 }
 
 #[test]
@@ -539,10 +536,7 @@ fn a_meta_update_that_cannot_begin_leaves_no_trace() {
     assert_eq!(failed.status, MAW_REDUCTION);
     run.enqueues.borrow_mut().status = 0;
     run.launch();
-    let seen = run.seen();
-    let mut straight = Run::new(&cuda(), true);
-    (0..3).for_each(|_| straight.launch());
-    assert!(seen == straight.seen());
+    assert!(run.seen() == after_three_steps());
 }
 
 #[test]
